@@ -1,0 +1,24 @@
+"""Diego flow auditor: from packet captures to documented, undeclared and wrongly authenticated connections.
+
+``auditor.audit(captures, policy=..., inventory=...)`` gives a ``Report``; the command line is a thin layer on it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from auditor.api import Report, audit
+
+__all__ = ["Report", "__version__", "audit"]
+
+
+def __getattr__(name: str) -> Any:
+    # Handed on lazily: numba and pandas take longer to import than `auditor --help` may take.
+    if name in ("audit", "Report"):
+        from auditor import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'auditor' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Frames in: capture files, streams and interfaces."""

@@ -1,0 +1,56 @@
+"""What can go wrong, as a tree.
+
+AuditorError                    every error this package raises on purpose
+├── InputError                  a capture, or a place where captures should be, cannot be used
+│   └── NotACaptureError        the bytes are no capture format we know
+├── ConfigError                 a policy, inventory, waiver file or option is wrong; says file, place and mend
+├── MissingToolError            an optional tool (tshark, ...) is needed and not installed
+└── WireError                   bytes of a conversation contradict their protocol; inspectors raise it, the pipeline keeps it as data
+"""
+
+from __future__ import annotations
+
+
+class AuditorError(Exception):
+    """Base of all; ``str()`` is one line fit for a terminal."""
+
+
+class InputError(AuditorError):
+    """A capture, or a place where captures should be, cannot be used."""
+
+    def __init__(self, path: str, says: str, offset: int | None = None) -> None:
+        self.path, self.says, self.offset = path, says, offset
+        place = "" if offset is None else f" at byte {offset}"
+        super().__init__(f"{path}: {says}{place}")
+
+
+class NotACaptureError(InputError):
+    """The bytes are no capture format we know."""
+
+
+class ConfigError(AuditorError):
+    """A policy, inventory, waiver file or option is wrong.
+
+    ``mend`` says what to write instead.
+    """
+
+    def __init__(self, path: str, says: str, line: int | None = None, mend: str | None = None) -> None:
+        self.path, self.says, self.line, self.mend = path, says, line, mend
+        place = "" if line is None else f":{line}"
+        cure = "" if mend is None else f" ({mend})"
+        super().__init__(f"{path}{place}: {says}{cure}")
+
+
+class MissingToolError(AuditorError):
+    """An optional tool is needed and not installed."""
+
+
+class WireError(AuditorError):
+    """Bytes of a conversation contradict their protocol, or end too early.
+
+    ``kind`` is ``short`` (the head ends, more bytes might mend it) or ``malformed``. Never holds bytes of the wire.
+    """
+
+    def __init__(self, says: str, *, kind: str = "malformed", at: int = 0) -> None:
+        self.says, self.kind, self.at = says, kind, at
+        super().__init__(f"{says} at byte {at}")

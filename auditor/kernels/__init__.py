@@ -1,0 +1,1 @@
+"""Loops over arrays, compiled. They know neither pandas nor the model's classes."""

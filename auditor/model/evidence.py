@@ -1,0 +1,38 @@
+"""Facts that frames show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Certainty(StrEnum):
+    PROVEN = "proven"
+    """The frames say so themselves."""
+    INFERRED = "inferred"
+    """It follows from indirect signs, record lengths of an encrypted handshake say."""
+    INHERITED = "inherited"
+    """It was seen in the connection that this one resumes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One fact; never a secret: that a password crossed is evidence, the password is not."""
+
+    kind: str
+    """Dotted name, protocol first: ``tls.version``, ``nats.auth_required``, ``http.authorization``."""
+    value: Any
+    """bool, int, str, None, or a tuple of these; None: seen and undecided."""
+    certainty: Certainty
+    frames: tuple[int, ...] = ()
+    """Frame numbers in the connection's capture, from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """The protocol turns into another (NATS into TLS): the next inspector starts at these offsets of both heads."""
+
+    protocol: str
+    orig_at: int
+    resp_at: int

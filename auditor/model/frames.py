@@ -1,0 +1,96 @@
+"""Frames as they come from a file or an interface, and where they were taken.
+
+A batch is columns over one buffer. Readers fill the same buffer again for the next batch, so a batch is valid only until
+the next one is taken; whoever needs bytes for longer copies them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BATCH_FRAMES = 16_384
+"""At most this many frames are handed on at once: the decoded rows of a batch then stay in the processor's cache."""
+
+BATCH_BYTES = 4 * 1024 * 1024
+"""About this many bytes are read at once."""
+
+RESERVE_BYTES = 65_536
+"""Free room behind ``FrameBatch.used_bytes`` of every buffer: fragments that arrived before their first are put there."""
+
+
+@dataclass(frozen=True, slots=True)
+class VantagePoint:
+    """The interface of the machine where frames were taken; unknown in a merged file."""
+
+    name: str | None
+    interface: str | None
+    link_type: int
+    """LINKTYPE_ number (https://www.tcpdump.org/linktypes.html)."""
+    snaplen_bytes: int
+    """0: no limit is stated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong with an input, and where."""
+
+    kind: str
+    """One word a script can rely on: truncated, corrupt, unsupported, unreadable, limit, empty."""
+    says: str
+    frame: int | None = None
+    """The last whole frame before it, from 1."""
+    offset: int | None = None
+    """Byte offset in the (decompressed) input."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "says": self.says, "frame": self.frame, "offset": self.offset}
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """One file or live session, as known when it has been read to its end."""
+
+    path: str
+    format: str
+    """pcap or pcapng; with the compression behind it: ``pcap+gzip``."""
+    packets: int
+    bytes: int
+    """Bytes of the input as it lies on disk or came through the pipe."""
+    first_ns: int | None
+    last_ns: int | None
+    """Smallest and largest time stamp: frames need not be in time order."""
+    time_digits: int
+    """Digits behind the second that the capture has: 6 or 9 (pcapng: what if_tsresol gives, at most 9)."""
+    vantage_points: tuple[VantagePoint, ...]
+    dropped: int | None
+    """None: the file does not say."""
+    problems: tuple[Problem, ...] = ()
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBatch:
+    """Frames in capture order, which need not be time order; all columns have one row a frame."""
+
+    buf: NDArray[np.uint8]
+    """Writable; frame i is ``buf[start[i] : start[i] + caplen_bytes[i]]``, always inside ``used_bytes``."""
+    used_bytes: int
+    start: NDArray[np.int64]
+    caplen_bytes: NDArray[np.int64]
+    wirelen_bytes: NDArray[np.int64]
+    """At least caplen; what the frame had on the wire."""
+    ts_ns: NDArray[np.int64]
+    """Since 1970 in UTC."""
+    interface: NDArray[np.int32]
+    """Index into ``Capture.vantage_points``."""
+    link_type: NDArray[np.int32]
+    """LINKTYPE_ number of the frame's interface."""
+    first_frame_no: int
+    """Number of the first frame of the batch, from 1 as in Wireshark; the others follow without a hole."""
+
+    def __len__(self) -> int:
+        return int(self.start.size)

@@ -1,0 +1,124 @@
+"""What the policy says of a connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Disposition(StrEnum):
+    DOCUMENTED = "documented"
+    UNDECLARED = "undeclared"
+    AMBIENT = "ambient"
+    OUT_OF_SCOPE = "out_of_scope"
+
+
+class Outcome(StrEnum):
+    """Whether a connection came about, as far as the packets tell."""
+
+    ESTABLISHED = "established"
+    """Both ends took part (TCP: SYN answered, or midstream traffic; UDP: any datagram)."""
+    ATTEMPT = "attempt"
+    """Refused or unanswered: no connection."""
+
+
+class Verdict(StrEnum):
+    """Worst first is the order of ``VERDICT_RANK``."""
+
+    VIOLATED = "violated"
+    REJECTED = "rejected"
+    UNVERIFIABLE = "unverifiable"
+    INHERITED = "inherited"
+    INFERRED = "inferred"
+    VERIFIED = "verified"
+    NOT_APPLICABLE = "not_applicable"
+
+
+VERDICT_RANK = {verdict: rank for rank, verdict in enumerate(Verdict)}
+
+
+class Breach(StrEnum):
+    """Why a connection is undeclared (or worth a line although it is not): one word a rule looks for.
+
+    The most specific one that holds (contract, rule 8).
+    """
+
+    CONNECTION = "connection"
+    """Both ends are known and no documented path leads from one role to the other."""
+    PORT = "port"
+    """The pair of roles is documented, but not on this port or transport."""
+    SSH_PORT = "ssh_port"
+    """SSH from a brain to a cell outside 61001-65534."""
+    UNKNOWN_HOST = "unknown_host"
+    CELL_EGRESS = "cell_egress"
+    ATTEMPT = "attempt"
+    """As the others, but no connection came about."""
+    APPLICATION = "application"
+    """Documented pair and port, another protocol on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The facts of a connection that decide its classification: many connections share one Flow."""
+
+    orig_h: int
+    """128-bit address; IPv4 is ::ffff:a.b.c.d."""
+    resp_h: int
+    resp_p: int | None
+    """None for ICMP and protocols without ports."""
+    transport: str
+    application: str
+    """tls, https, http, ssh, mysql, nats, dns, unknown (payload, not recognised), none (no payload)."""
+    outcome: Outcome
+    directed: bool
+    """False: which end opened it is only a guess; the policy may decide (``Classification.flipped``)."""
+    start_ns: int
+    """Only where the inventory has leases that end; else 0, so that Flows stay few."""
+    first_bytes: bool = True
+    """The first payload bytes of the stream were seen (not midstream): rule 9 of the contract needs it."""
+    orig_p: int | None = None
+    """Only where ``directed`` is False; else None, so that Flows stay few."""
+
+
+@dataclass(frozen=True, slots=True)
+class NearMiss:
+    """The closest documented path of an undeclared connection."""
+
+    path: str
+    differs: str
+    """port, direction, role, transport"""
+    says: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"path": self.path, "differs": self.differs, "says": self.says}
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """What the policy says of one Flow."""
+
+    disposition: Disposition
+    paths: tuple[str, ...] = ()
+    """Ids of the documented paths it matches; more than one where nothing tells the components apart."""
+    near_miss: NearMiss | None = None
+    breach: Breach | None = None
+    would_be: Breach | None = None
+    """For ``Breach.ATTEMPT``: what it would have been, had it come about."""
+    says: str = ""
+    """One sentence: why it is what it is."""
+    orig_role: str | None = None
+    """The role the path or near miss was matched by, else the first of the roles."""
+    resp_role: str | None = None
+    orig_component: str | None = None
+    """The component the matched paths name, where they all name the same; else None."""
+    resp_component: str | None = None
+    required: object = None
+    """``authentication.required`` of the contract: a word, {"all": [...]}, {"any": [...]}, or None."""
+    expected_applications: frozenset[str] = frozenset()
+    """Applications that satisfy the matched paths."""
+    sibling: str | None = None
+    """Name of the shipped overlay policy that would explain this undeclared connection."""
+    flipped: bool = False
+    """The policy says that the other end opened it (``direction_by`` becomes policy). All other fields speak of the mended direction."""
+    decided_by_policy: bool = False
+    """The policy confirms the guessed or mended direction."""

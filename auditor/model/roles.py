@@ -1,0 +1,85 @@
+"""What a file has to offer to take part: an inspector, a rule, an output format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import IO, Any, Literal
+
+from auditor.model.evidence import Evidence, Handover
+from auditor.model.streams import Streams
+
+
+class Match(Enum):
+    """What a probe says of the bytes so far; YES and NO are never taken back when more bytes come."""
+
+    YES = "yes"
+    NO = "no"
+    MORE = "more"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A cheap first look: these bytes (under this mask) stand at this offset of what this side said first.
+
+    An inspector's ``signatures`` are alternatives; each is tried by a compiled kernel over every connection, and only where one
+    holds is ``probe`` asked.
+    """
+
+    side: Literal["client", "server"]
+    value: bytes
+    at: int = 0
+    mask: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspector:
+    """A protocol. ``streams.orig`` is the client in ``probe`` and ``inspect``."""
+
+    name: str
+    """As in the ``application`` column."""
+    transports: frozenset[str]
+    ports: frozenset[int]
+    """They order the probing, no more."""
+    signatures: tuple[Signature, ...]
+    probe: Callable[[Streams], Match]
+    inspect: Callable[[Streams], Iterator[Evidence | Handover]]
+
+
+class Severity(IntEnum):
+    INFO = 0
+    LOW = 1
+    MEDIUM = 2
+    HIGH = 3
+    CRITICAL = 4
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A finding rule: ``check`` takes an ``auditor.model.audit.Judged`` and yields ``Finding``."""
+
+    name: str
+    severity: Severity
+    check: Callable[[Any], Iterator[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """An output format."""
+
+    name: str
+    suffix: str
+    write: Callable[..., None]
+    """``write(audit, out, *, table=None, color=False, width=80)``: ``out`` is a binary stream unless ``folder``."""
+    folder: bool = False
+    """Writes a folder of files, not one stream (parquet): ``out`` is then a ``pathlib.Path``."""
+    tables: bool = False
+    """Writes one table at a time, chosen with ``--table``."""
+
+
+Out = IO[bytes]

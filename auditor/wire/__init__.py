@@ -1,0 +1,1 @@
+"""Numbers as RFCs and IANA give them, and the byte cursor."""

@@ -1,0 +1,43 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "fast", max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+settings.register_profile("deep", max_examples=2_000, deadline=None, suppress_health_check=list(HealthCheck))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _absent(what: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(f"{what}: it must be there in CI")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def public_captures() -> Path:
+    """The folder of public captures with foreign ground truth; beside the project, never inside it."""
+    folder = Path(os.environ.get("AUDITOR_PUBLIC_CAPTURES", ROOT.parent / "shared" / "captures-public"))
+    if not (folder / "EXPECTED.tsv").is_file():
+        _absent(f"no public captures in {folder}; name their folder in AUDITOR_PUBLIC_CAPTURES")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tshark() -> str:
+    """Path of tshark."""
+    found = shutil.which("tshark")
+    if not found:
+        _absent("tshark is not installed (Debian package tshark)")
+    assert found
+    return found

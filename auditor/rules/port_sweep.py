@@ -1,0 +1,63 @@
+"""port-sweep: one address tried many ports or hosts, and none of them answered.
+
+What fires it:   at least 10 distinct pairs of responder and port, tried by one address within 60 seconds, undeclared and without a connection
+                 (`SWEEP_TARGETS` and `SWEEP_WINDOW_NS` of auditor/rules/_sweep.py). Targets are counted, not packets: a client that dials one dead
+                 port again and again is no sweep. Documented targets that are down do not count, nor does what a cell tries outside the platform.
+What proves it:  the openings (SYN) and what came back: resets, ICMP errors, or nothing.
+Why it matters:  nobody on this platform looks for services by trying: addresses come from BOSH DNS. From a cell it is most likely an application
+                 that looks at what its security groups let through; that is the first step of every way in.
+What to do:      find the container by time and cell, and tighten the application security groups for the platform's networks. Where the address is a
+                 scanner of your own, name it in the inventory and waive it.
+How to waive:    an entry for this rule in the file given with --waivers, with reason, owner and end: scanners should be known by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from auditor.model.audit import Judged
+from auditor.model.finding import Finding
+from auditor.model.roles import Rule, Severity
+from auditor.rules._subject import View, grouped
+from auditor.rules._sweep import SWEEP_TARGETS, SWEEP_WINDOW_NS, sweeping
+from auditor.rules._words import confidence, ends, first_frames, plural, ports, some
+
+PORTS_NAMED = 8
+MANY = "*"
+"""In the subject: which hosts and ports were tried is not what makes it this finding."""
+
+
+def check(judged: Judged) -> Iterator[Finding]:
+    """One finding for each role or address that sweeps, over each transport."""
+    view = View(judged.connections, sweeping(judged.connections))
+    if not len(view):
+        return
+    keys = pd.DataFrame({"originator": view.originator, "transport": view.column("transport").astype(object)})
+    for (originator, transport), inside in grouped(keys, ["originator", "transport"]):
+        rows = view.at[inside]
+        addresses = sorted(set(view.column("originator_ip")[inside]))
+        hosts, tried = set(view.column("responder_ip")[inside]), ports(view, inside)
+        sweeper = some([address if address == originator else f"{address} ({originator})" for address in addresses])
+        yield Finding(
+            rule=RULE.name,
+            severity=RULE.severity,
+            title=f"{sweeper} tried {plural(len(tried), 'port')} on {plural(len(hosts), 'host')} without a connection",
+            detail=(
+                f"{plural(len(rows), 'attempt')} from {ends(view, inside, 'originator')} to {ends(view, inside, 'responder')}, "
+                f"{'port' if len(tried) == 1 else 'ports'} {some([str(port) for port in tried], PORTS_NAMED)}: at least {SWEEP_TARGETS} targets within "
+                f"{SWEEP_WINDOW_NS // 1_000_000_000} seconds, and not one connection."
+            ),
+            rows=tuple(rows.tolist()),
+            subject=("", originator, MANY, MANY, transport),
+            confidence=confidence(view, inside),
+            evidence=first_frames(view, inside, "connection.attempted", plural(len(rows), "attempt")),
+            remediation=(
+                "Find the process or container by address and time, and tighten the application security groups for the platform's networks."
+            ),
+            count=len(rows),
+        )
+
+
+RULE = Rule("port-sweep", Severity.HIGH, check)

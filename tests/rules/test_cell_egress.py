@@ -1,0 +1,41 @@
+"""What leaves by a cell's address is listed by destination, and accuses nobody."""
+
+from __future__ import annotations
+
+import pytest
+
+from auditor.rules.cell_egress import block
+from tests.rules.make import CELL, judged, row, undeclared
+
+RULE = "cell-egress"
+
+
+def egress(address, port=443, **fields):
+    there = {"responder_ip": address, "responder_role": None, "responder_instance": None, "responder_port": port}
+    return undeclared("cell_egress", CELL, there, disposition="ambient", **fields)
+
+
+def test_one_line_for_each_block_of_destinations(fired):
+    found = fired(
+        RULE,
+        judged(egress("203.0.113.7"), egress("203.0.113.9", 8443), egress("198.51.100.1"), egress("2001:db8:1::5")),
+    )
+    assert [(each.subject[2], each.count, each.severity.word) for each in found] == [
+        ("198.51.100.0/24", 1, "info"),
+        ("2001:db8:1::/64", 1, "info"),
+        ("203.0.113.0/24", 2, "info"),
+    ]
+    assert found[2].subject == ("", "diego_cell", "203.0.113.0/24", "", "tcp")
+    assert "443, 8443/tcp" in found[2].detail
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [("203.0.113.7", "203.0.113.0/24"), ("2001:db8::1", "2001:db8::/64"), ("0.0.0.0", "0.0.0.0/24")],  # noqa: S104
+)
+def test_block(address, expected):
+    assert block(address) == expected
+
+
+def test_an_attempt_is_no_connection(fired):
+    assert fired(RULE, judged(row(), egress("203.0.113.7", outcome="attempt"), undeclared("unknown_host"))) == []

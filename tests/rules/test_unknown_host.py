@@ -1,0 +1,35 @@
+"""Strangers: each is a finding of its own."""
+
+from __future__ import annotations
+
+from auditor.rules._subject import identify
+from tests.rules.make import CELL, judged, row, undeclared
+
+RULE = "unknown-host"
+
+
+def stranger(address, **fields):
+    return undeclared("unknown_host", originator_ip=address, originator_role=None, originator_instance=None, **fields)
+
+
+def test_a_stranger_at_the_bbs(fired):
+    [finding] = fired(RULE, judged(stranger("10.0.9.99", says="10.0.9.99 is in no inventory")))
+    assert finding.subject == ("", "10.0.9.99", "diego_database", "8889", "tcp")
+    assert finding.title == "10.0.9.99, in no inventory, talks to diego_database on 8889/tcp"
+    assert "10.0.9.99 is in no inventory." in finding.detail
+
+
+def test_a_second_intruder_is_a_second_finding_with_its_own_fingerprint(fired):
+    found = fired(RULE, judged(stranger("10.0.9.99"), stranger("10.0.9.98"), stranger("10.0.9.99", after=3)))
+    assert [(each.subject[1], each.count) for each in found] == [("10.0.9.98", 1), ("10.0.9.99", 2)]
+    assert len({mark for _, mark in identify(found)}) == 2
+
+
+def test_a_stranger_that_answers_is_named_as_the_answering_end(fired):
+    to_stranger = {"responder_ip": "10.0.4.77", "responder_role": None, "responder_instance": None}
+    [finding] = fired(RULE, judged(undeclared("unknown_host", CELL, to_stranger)))
+    assert finding.title == "diego_cell talks to 10.0.4.77, in no inventory, on 8889/tcp"
+
+
+def test_known_hosts_do_not_fire(fired):
+    assert fired(RULE, judged(row(), undeclared("connection"), undeclared("cell_egress"))) == []

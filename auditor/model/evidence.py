@@ -36,3 +36,12 @@ class Handover:
     protocol: str
     orig_at: int
     resp_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A certificate as it crossed the wire: kept beside the evidence, which names it by ``fingerprint``; no output holds it."""
+
+    fingerprint: str
+    """SHA-256 in hex."""
+    der: bytes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import IO, Any, Literal
 
-from auditor.model.evidence import Evidence, Handover
+from auditor.model.evidence import Attachment, Evidence, Handover
 from auditor.model.streams import Streams
 
 
@@ -44,7 +44,7 @@ class Inspector:
     """They order the probing, no more."""
     signatures: tuple[Signature, ...]
     probe: Callable[[Streams], Match]
-    inspect: Callable[[Streams], Iterator[Evidence | Handover]]
+    inspect: Callable[[Streams], Iterator[Evidence | Handover | Attachment]]
 
 
 class Severity(IntEnum):

@@ -13,6 +13,9 @@ HEAD_BYTES = 16_384
 HEAD_SEGMENTS = 24
 """So many segments of a head remember their frame; bytes behind them are evidenced by the last one."""
 
+HEAD_RANGES = 6
+"""So many stretches of bytes that came before the ones in front of them are held; more are left out, as if lost."""
+
 HEAD = np.dtype(
     [
         ("filled_bytes", np.int32),  # contiguous from the start of the head
@@ -23,6 +26,9 @@ HEAD = np.dtype(
         ("stream_bytes", np.int64),  # payload of the direction so far, as sequence numbers tell (UDP: as lengths tell)
         ("segment_at", np.int32, (HEAD_SEGMENTS,)),  # offset of each kept segment in the head, in order of arrival
         ("segment_frame", np.int64, (HEAD_SEGMENTS,)),
+        ("n_ranges", np.int32),  # stretches of bytes behind the gap, for the reassembler alone
+        ("range_from", np.int32, (HEAD_RANGES,)),
+        ("range_to", np.int32, (HEAD_RANGES,)),
     ],
     align=True,
 )

@@ -1,0 +1,594 @@
+"""Packets to connections, and parts of a capture to the whole.
+
+A ``Tracker`` follows one capture (or one part of it) and ends as a ``Part``: connection records whose two sides are ordered by address, not
+by who opened them, and what inspectors found in their first bytes. Parts of consecutive captures, or of captures taken at the same
+time at two places, are joined by ``merge``; ``opened_by`` then decides directions over all of them, and ``conclude``
+makes the table that everything after it reads. One process or many, one file or twenty: the same steps.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditor.kernels import flowkey, joinrows, tcpstate
+from auditor.model.connections import (
+    CONN,
+    DIRECTION_BY,
+    FRAME_BITS,
+    HEAD_CUT,
+    ROW_FIRST,
+    ROW_RELEASED,
+    SEEN_SYN,
+    SEEN_SYNACK,
+    ConnectionTable,
+)
+from auditor.model.streams import HEAD, HEAD_BYTES
+
+QUEUE_ROWS = 4_096
+LINGER_ROWS = 16_384
+FIRST_ROWS = 4_096
+BY_SYN, BY_HANDSHAKE, BY_LISTENER, BY_POLICY, BY_GUESS = range(5)
+assert DIRECTION_BY[BY_GUESS] == "guess"  # noqa: S101
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackLimits:
+    """Settings of the connection table."""
+
+    tcp_silence_s: float = 7_875.0
+    """Silence that ends a TCP connection without FIN or RST: Linux drops an idle peer with keep-alive after 7200 s + 9 probes of 75 s."""
+    other_silence_s: float = 600.0
+    """Silence that ends a UDP flow or the like."""
+    linger_s: float = 0.2
+    """So long a closed connection waits for packets that come out of order."""
+    beyond_bytes: int = 3 * HEAD_BYTES
+    """A direction so long settles the heads although the other is short."""
+    head_slots: int = 12_288
+    """Directions whose first bytes are held at once: 192 MiB at the most, touched only as far as used."""
+
+    def vector(self) -> NDArray[np.int64]:
+        ns = 1_000_000_000
+        return np.array(
+            [int(self.tcp_silence_s * ns), int(self.other_silence_s * ns), int(self.linger_s * ns), self.beyond_bytes],
+            np.int64,
+        )
+
+
+class Examined(Protocol):
+    """What an examiner says of a batch of settled heads; all have an entry a connection."""
+
+    @property
+    def application(self) -> Any:
+        """int16[n], index into ``Examiner.applications``."""
+
+    @property
+    def client_side(self) -> Any:
+        """int8[n]: the side (0, 1) whose content is the client's, or -1."""
+
+    @property
+    def facts(self) -> Any:
+        """Sequence of n: what inspectors found, or None."""
+
+
+class Examiner(Protocol):
+    """Recognises applications and collects evidence (``auditor.inspectors``)."""
+
+    @property
+    def applications(self) -> tuple[str, ...]: ...
+
+    def examine(
+        self,
+        arena: Array,
+        heads: Array,
+        pairs: Array,
+        known: Array,
+        transport: Array,
+        ports: Array,
+    ) -> Examined: ...
+
+
+@dataclass(slots=True)
+class Part:
+    """The connections of one part of the packets, before directions are decided."""
+
+    rows: Array
+    """CONN[n], in order of first packet."""
+    facts: list[Any]
+    """Row by row; shorter than ``rows`` where the rest has none."""
+    held: dict[int, tuple[Array, list[bytes | None]]] = field(default_factory=dict)
+    """Heads not examined yet, because an earlier part may hold what comes before them: HEAD[2], and the bytes of each side."""
+    first_ns: int | None = None
+    last_ns: int | None = None
+    skipped: int = 0
+    """Packets that belong to no connection."""
+    released: int = 0
+    """Connections whose heads were handed on early, because room ran out."""
+
+
+class Tracker:
+    """Connections of one capture, batch by batch, in memory bounded by the connections seen and ``limits``."""
+
+    def __init__(
+        self, examiner: Examiner, *, capture: int = 0, alone: bool = True, limits: TrackLimits | None = None
+    ) -> None:
+        """``alone``: there are no other packets; else heads that go on in another part are held back for ``merge``."""
+        self._examiner = examiner
+        self._alone = alone
+        limits = limits or TrackLimits()
+        self._limits = limits.vector()
+        self._rows = np.zeros(FIRST_ROWS, CONN)
+        self._table = np.full(FIRST_ROWS * 4, flowkey.EMPTY, np.int32)
+        slots = limits.head_slots
+        # Pages of the arena are touched only as far as heads are used, so no huge pages here.
+        memory = mmap.mmap(-1, slots * HEAD_BYTES)
+        if hasattr(mmap, "MADV_NOHUGEPAGE"):
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+        self._arena = np.frombuffer(memory, np.uint8).reshape(slots, HEAD_BYTES)
+        self._heads = np.zeros(slots, HEAD)
+        self._free = np.arange(slots - 1, -1, -1, dtype=np.int32)
+        self._queue = np.zeros(QUEUE_ROWS, np.int64)
+        self._linger_row = np.zeros(LINGER_ROWS, np.int64)
+        self._linger_ns = np.zeros(LINGER_ROWS, np.int64)
+        self._conn_of = np.zeros(1, np.int64)
+        self._state = np.zeros(tcpstate.S_SIZE, np.int64)
+        self._state[tcpstate.S_FREE] = slots
+        self._state[tcpstate.S_CLOCK_NS] = np.iinfo(np.int64).min // 2
+        self._state[tcpstate.S_CAPTURE] = capture
+        self._frame_base = capture << FRAME_BITS
+        self._pairs = np.zeros((QUEUE_ROWS, 2), np.int32)
+        self._known = np.zeros(QUEUE_ROWS, np.int8)
+        self._ports = np.zeros((QUEUE_ROWS, 2), np.int32)
+        self._transport = np.zeros(QUEUE_ROWS, np.uint8)
+        self._facts: list[Any] = []
+        self._held: dict[int, tuple[Array, list[bytes | None]]] = {}
+        self._first_ns: int | None = None
+        self._last_ns: int | None = None
+        self._released = 0
+
+    def __len__(self) -> int:
+        """Connections so far."""
+        return int(self._state[tcpstate.S_ROWS])
+
+    def feed(self, packets: Array, buf: NDArray[np.uint8]) -> None:
+        """Take decoded packets; ``buf`` holds their payload and is free again when this returns."""
+        if packets.size == 0:
+            return
+        earliest, latest = int(packets["ts_ns"].min()), int(packets["ts_ns"].max())
+        self._first_ns = earliest if self._first_ns is None else min(self._first_ns, earliest)
+        self._last_ns = latest if self._last_ns is None else max(self._last_ns, latest)
+        if self._conn_of.size < packets.size:
+            self._conn_of = np.zeros(packets.size, np.int64)
+        at = 0
+        while True:
+            why, at = tcpstate.track(
+                packets,
+                at,
+                buf,
+                self._frame_base,
+                self._rows,
+                self._table,
+                self._arena,
+                self._heads,
+                self._free,
+                self._queue,
+                self._linger_row,
+                self._linger_ns,
+                self._conn_of,
+                self._state,
+                self._limits,
+            )
+            if why == tcpstate.NEED_ROWS:
+                # In place where the allocator can: no second copy of a large table.
+                self._rows.resize(self._rows.size + self._rows.size // 2, refcheck=False)
+            elif why == tcpstate.NEED_TABLE:
+                self._table = np.full(self._table.size * 2, flowkey.EMPTY, np.int32)
+                flowkey.rehash(self._rows, len(self), self._table)
+            elif why == tcpstate.NEED_SLOTS:
+                self._make_room()
+            elif why == tcpstate.NEED_QUEUE:
+                self._examine()
+            else:
+                break
+        if self._state[tcpstate.S_QUEUE] >= QUEUE_ROWS // 4:
+            self._examine()
+
+    def _make_room(self) -> None:
+        """Settle the connections that were silent longest: their heads are most likely complete."""
+        self._examine()
+        if self._state[tcpstate.S_FREE] > 0:
+            return
+        rows = self._rows[: len(self)]
+        slots = rows["side"]["slot"]
+        holding = np.flatnonzero((slots[:, 0] >= 0) | (slots[:, 1] >= 0))
+        oldest = holding[np.argsort(rows["last_ns"][holding], kind="stable")][: max(QUEUE_ROWS // 4, 1)]
+        self._released += oldest.size
+        rows["state"][oldest] |= ROW_RELEASED
+        for row in oldest:
+            self._queue[self._state[tcpstate.S_QUEUE]] = row
+            self._state[tcpstate.S_QUEUE] += 1
+        self._examine()
+
+    def _examine(self) -> None:
+        """Hand the queued heads to the examiner and take their slots back."""
+        n = int(self._state[tcpstate.S_QUEUE])
+        if n == 0:
+            return
+        rows = self._rows
+        tcpstate.seal(
+            rows, self._queue, n, self._heads, self._pairs, self._known, self._ports, self._transport, HEAD_BYTES
+        )
+        queued = self._queue[:n]
+        wanted = np.arange(n)
+        if not self._alone:
+            state = rows["state"][queued]
+            back = ((state & ROW_FIRST) != 0) & (self._known[:n] < 0)
+            for k in np.flatnonzero(back):
+                self._hold(int(queued[k]), self._pairs[k])
+            wanted = np.flatnonzero(~back)
+        if wanted.size:
+            examined = self._examiner.examine(
+                self._arena,
+                self._heads,
+                np.ascontiguousarray(self._pairs[:n][wanted]),
+                np.ascontiguousarray(self._known[:n][wanted]),
+                np.ascontiguousarray(self._transport[:n][wanted]),
+                np.ascontiguousarray(self._ports[:n][wanted]),
+            )
+            at = queued[wanted]
+            rows["application"][at] = examined.application
+            rows["client_side"][at] = examined.client_side
+            _put_facts(self._facts, at, examined.facts)
+        tcpstate.release(rows, self._queue, n, self._free, self._state)
+
+    def _hold(self, row: int, pair: Array) -> None:
+        heads = np.zeros(2, HEAD)
+        data: list[bytes | None] = [None, None]
+        for side, slot in enumerate(pair):
+            if slot < 0:
+                continue
+            heads[side] = self._heads[slot]
+            ranges = heads[side]["range_to"][: heads[side]["n_ranges"]]
+            extent = max([int(heads[side]["filled_bytes"]), *map(int, ranges)])
+            data[side] = self._arena[slot, :extent].tobytes()
+        self._held[row] = (heads, data)
+
+    def finish(self) -> Part:
+        """All that is known at the end of the packets. The tracker is spent afterwards."""
+        n = len(self)
+        self._examine()
+        self._state[tcpstate.S_CURSOR] = 0
+        while True:
+            at = tcpstate.settle_all(self._rows, n, self._queue, self._state)
+            if self._alone:
+                self._examine()
+            else:
+                self._hold_queued()
+            if at >= n:
+                break
+        self._rows.resize(n, refcheck=False)
+        return Part(
+            self._rows,
+            self._facts,
+            self._held,
+            self._first_ns,
+            self._last_ns,
+            int(self._state[tcpstate.S_SKIPPED]),
+            self._released,
+        )
+
+    def _hold_queued(self) -> None:
+        """Keep what the packets' end left unsettled: a later part may go on with it."""
+        n = int(self._state[tcpstate.S_QUEUE])
+        slots = self._rows["side"]["slot"][self._queue[:n]]
+        for row, pair in zip(self._queue[:n].tolist(), slots, strict=True):
+            self._hold(row, pair)
+        tcpstate.release(self._rows, self._queue, n, self._free, self._state)
+
+
+def _put_facts(facts: list[Any], rows: Array, found: Any) -> None:
+    if not len(rows):
+        return
+    need = int(rows.max()) + 1
+    if len(facts) < need:
+        facts.extend([None] * (need - len(facts)))
+    for row, each in zip(rows.tolist(), found, strict=True):
+        facts[row] = each
+
+
+def merge(parts: list[Part], examiner: Examiner, limits: TrackLimits | None = None) -> Part:
+    """The connections of all parts together, their held heads examined.
+
+    Parts are taken in the order of their first packets. Where the times of two parts overlap for more than a tenth of the shorter one, they
+    were taken at two places: a connection in both is one, seen twice, and its packets are counted once. Else the later part
+    goes on where the earlier one ended, and counts add up.
+    """
+    limits = limits or TrackLimits()
+    parts = sorted(parts, key=lambda part: (part.first_ns is None, part.first_ns or 0))
+    if not parts:
+        return Part(np.zeros(0, CONN), [])
+    whole = parts[0]
+    for later in parts[1:]:
+        whole = _join_parts(whole, later, limits)
+    _examine_held(whole, examiner)
+    return whole
+
+
+def _same_time(a: Part, b: Part) -> bool:
+    if a.first_ns is None or a.last_ns is None or b.first_ns is None or b.last_ns is None:
+        return False
+    shared = min(a.last_ns, b.last_ns) - max(a.first_ns, b.first_ns)
+    return shared * 10 > min(a.last_ns - a.first_ns, b.last_ns - b.first_ns)
+
+
+def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
+    if not len(a.rows) or not len(b.rows):
+        kept = a if len(a.rows) else b
+        kept.skipped, kept.released = a.skipped + b.skipped, a.released + b.released
+        return kept
+    n, m = len(a.rows), len(b.rows)
+    size = 1 << max(int(n * 2 - 1).bit_length(), 4)
+    table = np.full(size, flowkey.EMPTY, np.int32)
+    flowkey.rehash(a.rows, n, table)
+    found = np.zeros(m, np.int64)
+    joinrows.match(a.rows, table, b.rows, m, found)
+    vector = limits.vector()
+    together = _same_time(a, b)
+    target = np.zeros(m, np.int64)
+    joined = joinrows.join_all(
+        a.rows, b.rows, m, found, together, vector[tcpstate.L_TCP_NS], vector[tcpstate.L_OTHER_NS], n, target
+    )
+    facts = a.facts + [None] * (n - len(a.facts))
+    held = dict(a.held)
+    fresh = target >= n
+    moved = b.rows[fresh]
+    for row in np.flatnonzero(~fresh).tolist():
+        _join_heads(a, held, facts, int(target[row]), b, row)
+    outer = moved["outer"]
+    moved["outer"] = np.where(outer >= 0, target[np.maximum(outer, 0)], -1)
+    b_facts = b.facts + [None] * (m - len(b.facts))
+    facts.extend(b_facts[row] for row in np.flatnonzero(fresh).tolist())
+    held.update({int(target[row]): kept for row, kept in b.held.items() if fresh[row]})
+    assert joined == m - int(fresh.sum())  # noqa: S101
+    return Part(
+        np.concatenate([a.rows, moved]),
+        facts,
+        held,
+        min(filter(lambda ns: ns is not None, (a.first_ns, b.first_ns)), default=None),  # type: ignore[type-var]
+        max(filter(lambda ns: ns is not None, (a.last_ns, b.last_ns)), default=None),  # type: ignore[type-var]
+        a.skipped + b.skipped,
+        a.released + b.released,
+    )
+
+
+def _join_heads(
+    a: Part,
+    held: dict[int, tuple[Array, list[bytes | None]]],
+    facts: list[Any],
+    row: int,
+    b: Part,
+    later: int,
+) -> None:
+    """First bytes of a connection that goes on in a later part: what was examined stands, what waited gets the rest."""
+    theirs = b.held.get(later)
+    mine = held.get(row)
+    a_row, b_row = a.rows[row], b.rows[later]
+    if mine is None:
+        if a_row["application"] < 0 and facts[row] is None and b_row["application"] >= 0:
+            # Nothing of the earlier part had payload; the later one saw the opening again.
+            a_row["application"], a_row["client_side"] = b_row["application"], b_row["client_side"]
+            facts[row] = b.facts[later] if later < len(b.facts) else None
+        elif theirs is not None and a_row["application"] < 0:
+            held[row] = theirs
+            for side in range(2):
+                moved = joinrows.moved(a_row["side"][side], b_row["side"][side])
+                a_row["side"][side]["head_base"] = b_row["side"][side]["head_base"] + moved
+        return
+    if theirs is None:
+        return
+    heads, data = mine
+    scratch = np.zeros(HEAD_BYTES, np.uint8)
+    for side in range(2):
+        more = theirs[1][side]
+        if more is None:
+            continue
+        moved = joinrows.moved(a_row["side"][side], b_row["side"][side]) if a_row["proto"] == tcpstate.TCP else None
+        position = int(b_row["side"][side]["head_base"]) + (moved or 0)
+        if data[side] is None:
+            heads[side], data[side] = theirs[0][side], more
+            a_row["side"][side]["head_base"] = position
+            continue
+        if moved is None:
+            # A datagram's head is the first one; the later part's comes after it.
+            continue
+        have = data[side] or b""
+        scratch[: len(have)] = np.frombuffer(have, np.uint8)
+        joinrows.lay(
+            heads[side : side + 1],
+            scratch,
+            theirs[0][side : side + 1],
+            np.frombuffer(more, np.uint8),
+            position - int(a_row["side"][side]["head_base"]),
+        )
+        ranges = heads[side]["range_to"][: heads[side]["n_ranges"]]
+        data[side] = scratch[: max([int(heads[side]["filled_bytes"]), *map(int, ranges)])].tobytes()
+
+
+def _examine_held(part: Part, examiner: Examiner) -> None:
+    """Examine the heads that waited for other parts, some at a time."""
+    at_once = 512
+    waiting = sorted(part.held.items())
+    if not waiting:
+        return
+    rows = part.rows
+    arena = np.zeros((at_once * 2, HEAD_BYTES), np.uint8)
+    heads = np.zeros(at_once * 2, HEAD)
+    for start in range(0, len(waiting), at_once):
+        some = waiting[start : start + at_once]
+        queue = np.array([row for row, _ in some], np.int64)
+        for k, (row, (kept, data)) in enumerate(some):
+            for side in range(2):
+                slot = k * 2 + side
+                text = data[side]
+                rows["side"]["slot"][row, side] = -1 if text is None else slot
+                if text is not None:
+                    heads[slot] = kept[side]
+                    arena[slot, : len(text)] = np.frombuffer(text, np.uint8)
+        n = len(some)
+        pairs, ports = np.zeros((n, 2), np.int32), np.zeros((n, 2), np.int32)
+        known, transport = np.zeros(n, np.int8), np.zeros(n, np.uint8)
+        tcpstate.seal(rows, queue, n, heads, pairs, known, ports, transport, HEAD_BYTES)
+        examined = examiner.examine(arena, heads, pairs, known, transport, ports)
+        rows["application"][queue] = examined.application
+        rows["client_side"][queue] = examined.client_side
+        _put_facts(part.facts, queue, examined.facts)
+        rows["side"]["slot"][queue] = -2
+    part.held.clear()
+
+
+# Directions and the table
+
+
+def opened_by(part: Part) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Which side (0, 1) opened each connection, and how that is known (index into DIRECTION_BY).
+
+    The SYN decides; without one the content of the first bytes; then which end answered a SYN anywhere in these packets; what is left is
+    a guess (whoever was seen first), which the policy may mend.
+    """
+    rows = part.rows
+    n = len(rows)
+    side = np.zeros(n, np.uint8)
+    by = np.full(n, BY_GUESS, np.uint8)
+    if n == 0:
+        return side, by
+    joinrows.openers(rows, n, side, by)
+    seen = rows["side"]["seen"]
+    tcp = rows["proto"] == tcpstate.TCP
+    open_question = np.flatnonzero((by == BY_GUESS) & tcp)
+    if open_question.size:
+        answered = (seen & SEEN_SYNACK) != 0
+        listeners = np.concatenate(
+            [_ends(rows[answered[:, 0] & (side == 1)], 0), _ends(rows[answered[:, 1] & (side == 0)], 1)]
+        )
+        asked = rows[open_question]
+        first = np.isin(_ends(asked, 0), listeners)
+        second = np.isin(_ends(asked, 1), listeners)
+        told = first != second
+        side[open_question[told]] = np.where(first[told], 1, 0)
+        by[open_question[told]] = BY_LISTENER
+    return side, by
+
+
+def _ends(rows: Array, side: int) -> Array:
+    """Address and port of one side as comparable bytes."""
+    packed = np.zeros(len(rows), np.dtype([("hi", ">u8"), ("lo", ">u8"), ("port", ">u2")]))
+    which = "ab"[side]
+    packed["hi"], packed["lo"], packed["port"] = rows[f"{which}_hi"], rows[f"{which}_lo"], rows[f"{which}_port"]
+    return packed.view("V18")
+
+
+def conclude(
+    part: Part, orig_side: NDArray[np.uint8], by: NDArray[np.uint8], applications: tuple[str, ...]
+) -> ConnectionTable:
+    """The table of connections, in order of start; ``orig_side`` and ``by`` as ``opened_by`` gives them (or the policy mended them)."""
+    rows = part.rows
+    order = np.lexsort((rows["b_port"], rows["a_port"], rows["b_lo"], rows["a_lo"], rows["first_ns"]))
+    back = np.empty(len(rows), np.int64)
+    back[order] = np.arange(len(rows))
+    rows, orig_side, by = rows[order], orig_side[order], by[order]
+    n = len(rows)
+    state, history = np.zeros(n, np.uint8), np.zeros((n, 32), np.uint8)
+    lost, incomplete, established = np.zeros(n, np.int64), np.zeros(n, np.uint8), np.zeros(n, np.bool_)
+    joinrows.conclude(rows, n, orig_side, by != BY_SYN, state, history, lost, incomplete, established)
+    incomplete[(rows["state"] & ROW_RELEASED != 0) & ((rows["side"]["seen"] & HEAD_CUT) != 0).any(axis=1)] |= 16
+    distinct_hi, distinct_lo = np.zeros(2 * n + 1, np.uint64), np.zeros(2 * n + 1, np.uint64)
+    versions = np.zeros(2 * n + 1, np.uint8)
+    ends = np.zeros((n, 2), np.int32)
+    table = np.full(1 << max(int(4 * n).bit_length(), 4), -1, np.int32)
+    count = joinrows.distinct_addresses(rows, n, table, distinct_hi, distinct_lo, versions, ends)
+    # Sorted, so that the same connections give the same table however they were cut.
+    sorting = np.lexsort((distinct_lo[:count], distinct_hi[:count]))
+    rank = np.empty(count, np.int32)
+    rank[sorting] = np.arange(count, dtype=np.int32)
+    ends = rank[ends] if n else ends
+    turned = orig_side.astype(np.int64)
+    at = np.arange(n)
+    ports = np.stack([rows["a_port"], rows["b_port"]], axis=1).astype(np.int32)
+    ports[~np.isin(rows["proto"], (6, 17, 132, 136))] = -1
+    sides = rows["side"]
+    community, ids = np.zeros((n, 30), np.uint8), np.zeros((n, 20), np.uint8)
+    _identify(rows, orig_side, community, ids)
+    talk = sides["payload_bytes"].sum(axis=1)
+    application = rows["application"].copy()
+    silent = (application < 0) & (talk == 0)
+    application[silent] = applications.index("none")
+    application[(application < 0) & ~silent] = applications.index("unknown")
+    start_seen = (sides["seen"] & (SEEN_SYN | SEEN_SYNACK)) != 0
+    outer = rows["outer"]
+    return ConnectionTable(
+        id=ids.view("S20").reshape(n),
+        community_id=community.view("S30").reshape(n),
+        first_ns=rows["first_ns"].copy(),
+        last_ns=rows["last_ns"].copy(),
+        proto=rows["proto"].copy(),
+        orig_h=ends[at, turned],
+        resp_h=ends[at, 1 - turned],
+        orig_p=ports[at, turned],
+        resp_p=ports[at, 1 - turned],
+        orig_pkts=sides["pkts"][at, turned],
+        resp_pkts=sides["pkts"][at, 1 - turned],
+        orig_ip_bytes=sides["ip_bytes"][at, turned],
+        resp_ip_bytes=sides["ip_bytes"][at, 1 - turned],
+        payload_bytes=talk,
+        missed_bytes=lost,
+        conn_state=state,
+        history=history.view("S32").reshape(n),
+        direction_by=by.copy(),
+        application=application,
+        established=established,
+        first_bytes=(rows["proto"] != tcpstate.TCP) | start_seen.any(axis=1),
+        incomplete=incomplete,
+        tunnel=rows["tunnel"].copy(),
+        tunnel_id=rows["tunnel_id"].copy(),
+        outer=np.where(outer >= 0, back[np.maximum(outer, 0)], -1) if n else outer.copy(),
+        captures=rows["captures"].copy(),
+        first_frame=rows["first_frame"].copy(),
+        addresses=tuple(
+            (int(hi) << 64) | int(lo)
+            for hi, lo in zip(distinct_hi[:count][sorting].tolist(), distinct_lo[:count][sorting].tolist(), strict=True)
+        ),
+        ip_versions=tuple(versions[:count][sorting].tolist()),
+        applications=applications,
+        facts=tuple(_in_order(part.facts, order.tolist())),
+    )
+
+
+def _in_order(facts: list[Any], order: list[int]) -> list[Any]:
+    known = len(facts)
+    return [facts[row] if row < known else None for row in order]
+
+
+def _identify(rows: Array, orig_side: NDArray[np.uint8], community: Array, ids: Array) -> None:
+    """Community ID and our own id of each row, as ASCII into ``community`` (uint8[n, 30]) and ``ids`` (uint8[n, 20])."""
+    some = 65_536
+    for start in range(0, len(rows), some):
+        part = rows[start : start + some]
+        n = len(part)
+        messages, lengths = np.zeros((n, 128), np.uint8), np.zeros(n, np.int64)
+        digests = np.zeros((n, 20), np.uint8)
+        joinrows.community_messages(part, n, messages, lengths)
+        flowkey.sha1_rows(messages, lengths, digests)
+        joinrows.community_text(digests, community[start : start + n])
+        joinrows.id_messages(part, n, orig_side[start : start + n], messages, lengths)
+        flowkey.sha1_rows(messages, lengths, digests)
+        joinrows.hex_text(digests, ids[start : start + n])
+
+
+ExaminerFactory = Callable[[], Examiner]

@@ -1,0 +1,529 @@
+"""Connection records at the end: joining two parts of one connection, and concluding what Zeek would call it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from auditor.kernels.accelerate import kernel
+from auditor.kernels.flowkey import EMPTY, key_hash
+from auditor.kernels.streams import place, shift_head
+from auditor.kernels.tcpstate import (
+    ACK,
+    MAX_WINDOW,
+    SYN,
+    TCP,
+    _relative,
+    add_hole,
+    begins_anew,
+    extend,
+    opener,
+)
+from auditor.model.connections import (
+    BASE_GUESSED,
+    H_GAP,
+    H_RETRANSMISSION,
+    HAS_BASE,
+    HEAD_CUT,
+    RETRANSMITTED,
+    ROW_FIRST,
+    RST_FIRST,
+    SEEN_FIN,
+    SEEN_RST,
+    SEEN_SYN,
+    SEEN_SYNACK,
+    SNAPPED,
+)
+
+S0, S1, SF, REJ, S2, S3, RSTO, RSTR, RSTOS0, RSTRH, SH, SHR, OTH = range(13)
+MIDSTREAM, ONE_WAY, GAP, SNAPLEN = 1, 2, 4, 8
+
+
+@kernel
+def match(rows, table, later, n_later, found):
+    """For each row of a later part that is the first of its key: the newest row of the earlier part with that key, or -1."""
+    mask = table.size - 1
+    for i in range(n_later):
+        found[i] = -1
+        b = later[i]
+        if not b.state & ROW_FIRST:
+            continue
+        ports = (np.uint64(b.a_port) << np.uint64(16)) | np.uint64(b.b_port)
+        context = np.uint64(b.proto) | (np.uint64(b.tunnel) << np.uint64(8)) | (np.uint64(b.tunnel_id) << np.uint64(16))
+        at = np.int64(key_hash(b.a_hi, b.a_lo, b.b_hi, b.b_lo, ports, context) & np.uint64(mask))
+        while table[at] != EMPTY:
+            a = rows[table[at]]
+            if (
+                a.a_lo == b.a_lo
+                and a.b_lo == b.b_lo
+                and a.a_port == b.a_port
+                and a.b_port == b.b_port
+                and a.proto == b.proto
+                and a.a_hi == b.a_hi
+                and a.b_hi == b.b_hi
+                and a.tunnel == b.tunnel
+                and a.tunnel_id == b.tunnel_id
+            ):
+                found[i] = table[at]
+                break
+            at = (at + 1) & mask
+
+
+@kernel
+def goes_on(a, b, tcp_ns, other_ns):
+    """Whether row ``b`` of a later part is the same connection as row ``a``: the rules by which ``track`` starts anew."""
+    if b.first_ns - a.last_ns > (tcp_ns if a.proto == TCP else other_ns):
+        return False
+    if a.proto != TCP:
+        return True
+    for which in range(2):
+        seen = b.side[which].seen
+        if seen & (SEEN_SYN | SEEN_SYNACK):
+            flags = SYN if seen & SEEN_SYN else SYN | ACK
+            if begins_anew(a, which, flags, np.int64(b.side[which].isn)):
+                return False
+    return True
+
+
+@kernel
+def _join_stream(a, b, together):
+    """Sequence space of one direction: ``b``'s covered bytes into ``a``'s."""
+    if not b.seen & HAS_BASE:
+        return
+    if not a.seen & HAS_BASE:
+        a.base, a.start, a.end, a.acked, a.lost_bytes = b.base, b.start, b.end, b.acked, b.lost_bytes
+        a.fin_at = b.fin_at
+        a.n_holes = b.n_holes
+        for k in range(b.n_holes):
+            a.hole_from[k] = b.hole_from[k]
+            a.hole_to[k] = b.hole_to[k]
+        return
+    a_base, b_base = np.int64(a.base), np.int64(b.base)
+    if a.seen & BASE_GUESSED and not b.seen & BASE_GUESSED:
+        # Of the earlier part only acknowledgements of the other side are known.
+        moved = _relative(a_base, b_base, b.start)
+        acked = a.acked + moved
+        a.base, a.start, a.end, a.lost_bytes = b.base, b.start, b.end, b.lost_bytes
+        a.fin_at = b.fin_at
+        a.n_holes = b.n_holes
+        for k in range(b.n_holes):
+            a.hole_from[k] = b.hole_from[k]
+            a.hole_to[k] = b.hole_to[k]
+        a.acked = b.acked
+        if acked > a.acked and acked - a.end < MAX_WINDOW:
+            a.acked = acked
+        a.seen &= ~BASE_GUESSED
+        return
+    near = a.acked if b.seen & BASE_GUESSED else a.end
+    moved = _relative(b_base, a_base, near)
+    if b.seen & (SEEN_SYN | SEEN_SYNACK) and not a.seen & (SEEN_SYN | SEEN_SYNACK):
+        start = moved
+        if start < a.start:
+            add_hole(a, start, a.start)
+        a.start = start
+        a.isn = b.isn
+    anchored = (a.seen & (SEEN_SYN | SEEN_SYNACK)) != 0
+    before = a.seen
+    if not b.seen & BASE_GUESSED:
+        # Covered stretches between the holes, from the lowest on.
+        at = b.start
+        while at < b.end:
+            hole = -1
+            for k in range(b.n_holes):
+                if b.hole_from[k] >= at and (hole < 0 or b.hole_from[k] < b.hole_from[hole]):
+                    hole = k
+            stop = b.end if hole < 0 else b.hole_from[hole]
+            if stop > at:
+                extend(a, at + moved, stop + moved, anchored)
+            if hole < 0:
+                break
+            at = b.hole_to[hole]
+        a.lost_bytes += 0 if together else b.lost_bytes
+        if b.fin_at >= 0:
+            a.fin_at = max(a.fin_at, b.fin_at + moved)
+    if together:
+        a.seen = before
+    reached = b.acked + moved
+    if reached > a.acked and reached - a.end < MAX_WINDOW:
+        a.acked = reached
+
+
+@kernel
+def join(a, b, together):
+    """Add a later part of the same connection to its row; ``together``: both saw it at the same time, from two vantage points."""
+    a.first_frame = a.first_frame if a.first_ns <= b.first_ns or not together else b.first_frame
+    if together and b.first_ns < a.first_ns:
+        a.first_side = b.first_side
+    a.first_ns = min(a.first_ns, b.first_ns)
+    a.last_ns = max(a.last_ns, b.last_ns)
+    a.last_frame = b.last_frame
+    a.captures |= b.captures
+    for k in range(b.n_history):
+        entry = b.history[k]
+        side = a.side[entry & 1]
+        bit = 1 << (entry >> 1)
+        if not side.history_seen & bit:
+            side.history_seen |= bit
+            if a.n_history < a.history.size:
+                a.history[a.n_history] = entry
+                a.n_history += 1
+    for which in range(2):
+        x, y = a.side[which], b.side[which]
+        if together:
+            x.pkts = max(x.pkts, y.pkts)
+            x.ip_bytes = max(x.ip_bytes, y.ip_bytes)
+            x.payload_bytes = max(x.payload_bytes, y.payload_bytes)
+        else:
+            x.pkts += y.pkts
+            x.ip_bytes += y.ip_bytes
+            x.payload_bytes += y.payload_bytes
+        if x.payload_frame < 0:
+            x.payload_frame = y.payload_frame
+        if a.proto == TCP:
+            _join_stream(x, y, together)
+        else:
+            x.end += y.end
+        kept = y.seen
+        if not x.seen & BASE_GUESSED:
+            kept &= ~BASE_GUESSED
+        if a.side[1 - which].seen & SEEN_RST:
+            kept &= ~RST_FIRST
+        x.seen |= kept
+
+
+@kernel
+def missed(side):
+    """Payload bytes that the sequence space shows and the capture lacks."""
+    total = side.lost_bytes
+    for k in range(side.n_holes):
+        total += side.hole_to[k] - side.hole_from[k]
+    behind = side.acked - (1 if side.fin_at >= 0 and side.acked > side.fin_at else 0)
+    if side.seen & BASE_GUESSED:
+        return total + max(behind - side.start, 0)
+    return total + max(behind - side.end, 0)
+
+
+@kernel
+def join_all(rows, later, n_later, found, together, tcp_ns, other_ns, next_row, target):
+    """Join the rows of a later part to those they go on with; ``target[i]`` is the row of each in the whole. Returns how many were joined."""
+    joined = 0
+    for i in range(n_later):
+        if found[i] >= 0 and goes_on(rows[found[i]], later[i], tcp_ns, other_ns):
+            join(rows[found[i]], later[i], together and later[i].first_ns <= rows[found[i]].last_ns)
+            rows[found[i]].superseded = later[i].superseded
+            target[i] = found[i]
+            joined += 1
+        else:
+            if found[i] >= 0:
+                rows[found[i]].superseded = 1
+            target[i] = next_row
+            next_row += 1
+    return joined
+
+
+@kernel
+def lay(mine, data, theirs, more, offset):
+    """Put the head of a later part (``theirs[0]``, bytes ``more``) at ``offset`` of a head (``mine[0]``, ``data``)."""
+    head, later = mine[0], theirs[0]
+    if offset < 0 and head.midstream != 0 and -offset < data.size:
+        shift_head(head, data, -offset)
+        offset = 0
+    for k in range(later.n_ranges + 1):
+        start = 0 if k == 0 else later.range_from[k - 1]
+        end = later.filled_bytes if k == 0 else later.range_to[k - 1]
+        # By the segments it came in, so that each keeps its frame.
+        for j in range(later.n_segments):
+            at = later.segment_at[j]
+            if not start <= at < end:
+                continue
+            stop = end
+            for q in range(later.n_segments):
+                if at < later.segment_at[q] < stop:
+                    stop = later.segment_at[q]
+            place(head, data, offset + at, more, at, stop - at, later.segment_frame[j])
+        if later.n_segments == later.segment_at.size:
+            place(head, data, offset + start, more, start, end - start, later.segment_frame[later.n_segments - 1])
+
+
+def moved(a: Any, b: Any) -> int:
+    """How far position 0 of side ``b`` of a later part lies behind position 0 of the joined side ``a``."""
+    base = int(a["base"])
+    near = int(a["end"])
+    expected = (base + near) & 0xFFFFFFFF
+    return near + (((int(b["base"]) - expected + 0x80000000) & 0xFFFFFFFF) - 0x80000000)
+
+
+@kernel
+def openers(rows, n, side, by):
+    """Originating side by SYN (``by`` 0) or content (1); else the first sender (4)."""
+    for i in range(n):
+        row = rows[i]
+        told = opener(row) if row.proto == TCP else -1
+        if told >= 0:
+            side[i], by[i] = told, 0
+        elif row.client_side >= 0:
+            side[i], by[i] = row.client_side, 1
+        elif (row.proto == 1 and row.icmp_type in (0, 14, 18)) or (row.proto == 58 and row.icmp_type in (129, 136)):
+            # A reply came first: the other end asked.
+            side[i], by[i] = 1 - row.first_side, 1
+        elif (row.proto == 1 and row.icmp_type in (8, 13, 17)) or (row.proto == 58 and row.icmp_type in (128, 135)):
+            side[i], by[i] = row.first_side, 1
+        else:
+            side[i], by[i] = row.first_side, 4
+
+
+@kernel
+def distinct_addresses(rows, n, table, hi, lo, version, ends):
+    """Number the addresses of all rows; ``ends[i]`` are those of side 0 and 1. Returns how many there are."""
+    mask = table.size - 1
+    count = 0
+    for i in range(n):
+        row = rows[i]
+        for which in range(2):
+            x_hi = row.a_hi if which == 0 else row.b_hi
+            x_lo = row.a_lo if which == 0 else row.b_lo
+            at = np.int64(key_hash(x_hi, x_lo, x_lo, x_hi, np.uint64(0), np.uint64(0)) & np.uint64(mask))
+            while table[at] >= 0 and (hi[table[at]] != x_hi or lo[table[at]] != x_lo):
+                at = (at + 1) & mask
+            if table[at] < 0:
+                table[at] = count
+                hi[count], lo[count], version[count] = x_hi, x_lo, row.ip_version
+                count += 1
+            ends[i, which] = table[at]
+    return count
+
+
+@kernel
+def _put(message, at, value, size):
+    """Big-endian ``value`` in ``size`` bytes."""
+    v = np.uint64(value)
+    for k in range(size):
+        message[at + k] = np.uint8((v >> np.uint64(8 * (size - 1 - k))) & np.uint64(0xFF))
+    return at + size
+
+
+@kernel
+def _icmp_answer(proto, kind):
+    """The type that answers an ICMP type, or -1 (Community ID specification, ICMP section)."""
+    pairs = ((8, 0), (13, 14), (15, 16), (10, 9), (17, 18))
+    pairs6 = ((128, 129), (133, 134), (135, 136), (130, 131), (139, 140), (144, 145))
+    if proto == 1:
+        for x, y in pairs:
+            if kind == x:
+                return y
+            if kind == y:
+                return x
+    else:
+        for x, y in pairs6:
+            if kind == x:
+                return y
+            if kind == y:
+                return x
+    return -1
+
+
+@kernel
+def community_messages(rows, n, messages, lengths):
+    """What Community ID v1 hashes, with seed 0: both ends in order, protocol, ports (https://github.com/corelight/community-id-spec)."""
+    for i in range(n):
+        row = rows[i]
+        message = messages[i]
+        proto = np.int64(row.proto)
+        first_port, second_port = np.int64(row.a_port), np.int64(row.b_port)
+        swap = False
+        ports = proto in (TCP, 17, 132)
+        if proto in (1, 58):
+            ports = True
+            answer = _icmp_answer(proto, row.icmp_type)
+            mine, theirs = np.int64(row.icmp_type), np.int64(answer)
+            if answer < 0:
+                # One way: in the order of sending.
+                theirs = np.int64(row.icmp_code)
+                swap = row.first_side == 1
+            if row.first_side == 0:
+                first_port, second_port = mine, theirs
+            else:
+                first_port, second_port = theirs, mine
+            if answer >= 0 and row.a_hi == row.b_hi and row.a_lo == row.b_lo:
+                swap = second_port < first_port
+        a_hi, a_lo, b_hi, b_lo = row.a_hi, row.a_lo, row.b_hi, row.b_lo
+        if swap:
+            a_hi, a_lo, b_hi, b_lo = row.b_hi, row.b_lo, row.a_hi, row.a_lo
+            first_port, second_port = second_port, first_port
+        at = _put(message, 0, 0, 2)
+        if row.ip_version == 4:
+            at = _put(message, at, a_lo & np.uint64(0xFFFFFFFF), 4)
+            at = _put(message, at, b_lo & np.uint64(0xFFFFFFFF), 4)
+        else:
+            at = _put(message, at, a_hi, 8)
+            at = _put(message, at, a_lo, 8)
+            at = _put(message, at, b_hi, 8)
+            at = _put(message, at, b_lo, 8)
+        at = _put(message, at, proto, 1)
+        at = _put(message, at, 0, 1)
+        if ports:
+            at = _put(message, at, first_port, 2)
+            at = _put(message, at, second_port, 2)
+        lengths[i] = at
+
+
+@kernel
+def id_messages(rows, n, orig_side, messages, lengths):
+    """What makes a connection this one and no other: its tuple, and its initial sequence numbers, else its first time stamp."""
+    for i in range(n):
+        row = rows[i]
+        message = messages[i]
+        turned = orig_side[i] == 1
+        at = _put(message, 0, row.proto, 1)
+        at = _put(message, at, row.tunnel, 1)
+        at = _put(message, at, row.tunnel_id, 4)
+        at = _put(message, at, row.b_hi if turned else row.a_hi, 8)
+        at = _put(message, at, row.b_lo if turned else row.a_lo, 8)
+        at = _put(message, at, row.a_hi if turned else row.b_hi, 8)
+        at = _put(message, at, row.a_lo if turned else row.b_lo, 8)
+        at = _put(message, at, row.b_port if turned else row.a_port, 2)
+        at = _put(message, at, row.a_port if turned else row.b_port, 2)
+        o, r = row.side[orig_side[i]], row.side[1 - orig_side[i]]
+        opened = (o.seen & SEEN_SYN) != 0
+        answered = (r.seen & SEEN_SYNACK) != 0
+        at = _put(message, at, (2 if opened else 0) + (1 if answered else 0), 1)
+        if opened or answered:
+            at = _put(message, at, o.isn if opened else 0, 4)
+            at = _put(message, at, r.isn if answered else 0, 4)
+        else:
+            at = _put(message, at, row.first_ns, 8)
+        lengths[i] = at
+
+
+@kernel
+def _base64(six):
+    """ASCII of six bits (RFC 4648 section 4)."""
+    if six < 26:
+        return six + 65
+    if six < 52:
+        return six + 71
+    if six < 62:
+        return six - 4
+    return 43 if six == 62 else 47
+
+
+@kernel
+def community_text(digests, out):
+    """``1:`` and the base64 of each digest, 30 characters."""
+    for i in range(digests.shape[0]):
+        out[i, 0], out[i, 1] = 49, 58
+        for k in range(7):
+            x = np.int64(digests[i, 3 * k]) << 16
+            x |= np.int64(digests[i, 3 * k + 1]) << 8
+            if 3 * k + 2 < 20:
+                x |= np.int64(digests[i, 3 * k + 2])
+            for j in range(4):
+                out[i, 2 + 4 * k + j] = _base64((x >> (18 - 6 * j)) & 63)
+        out[i, 29] = 61
+
+
+@kernel
+def hex_text(digests, out):
+    """The first ten bytes of each digest, 20 hexadecimal digits."""
+    for i in range(digests.shape[0]):
+        for k in range(20):
+            four = (np.int64(digests[i, k // 2]) >> (4 if k % 2 == 0 else 0)) & 15
+            out[i, k] = four + 48 if four < 10 else four + 87
+
+
+@kernel
+def conclude(rows, n, orig_side, guessed, conn_state, history, missed_bytes, incomplete, established):
+    """conn_state, history, missed bytes and what is incomplete, once it is known which side opened each connection.
+
+    orig_side: uint8[n]; guessed: bool[n], no SYN told; history: uint8[n, 32], zero filled; the rest: arrays of n.
+    """
+    for i in range(n):
+        row = rows[i]
+        o, r = row.side[orig_side[i]], row.side[1 - orig_side[i]]
+        conn_state[i] = _tcp_state(o, r) if row.proto == TCP else _datagram_state(o, r)
+        lost = np.int64(0)
+        bits = 0
+        if row.proto == TCP:
+            lost = missed(row.side[0]) + missed(row.side[1])
+            if not (o.seen | r.seen) & (SEEN_SYN | SEEN_SYNACK):
+                bits |= MIDSTREAM
+            answered = o.pkts > 0 and r.pkts > 0
+            evident = (o.seen & BASE_GUESSED and o.acked > 0) or (r.seen & BASE_GUESSED and r.acked > 0)
+            talks = o.payload_bytes > 0 or r.payload_bytes > 0
+            if not answered and (evident or talks or (o.seen & SEEN_SYNACK) or (r.seen & SEEN_SYNACK)):
+                bits |= ONE_WAY
+            if lost > 0:
+                bits |= GAP
+        if (o.seen | r.seen) & SNAPPED:
+            bits |= SNAPLEN
+        missed_bytes[i] = lost
+        incomplete[i] = bits
+        established[i] = _came_about(row.proto, o, r, conn_state[i])
+        at = 0
+        if guessed[i] and row.proto == TCP:
+            history[i, at] = 94  # ^
+            at += 1
+        for k in range(row.n_history):
+            history[i, at] = _letter(row.history[k] >> 1, (row.history[k] & 1) == orig_side[i])
+            at += 1
+        # Properties of the whole stream stand last: a later part of the capture may add them.
+        for which in range(2):
+            side = o if which == 0 else r
+            if side.seen & RETRANSMITTED:
+                history[i, at] = _letter(H_RETRANSMISSION, which == 0)
+                at += 1
+            if row.proto == TCP and missed(side) > 0:
+                history[i, at] = _letter(H_GAP, which == 0)
+                at += 1
+
+
+@kernel
+def _letter(letter, by_originator):
+    """ASCII of a history letter: capital for the originator. In the order of HISTORY_LETTERS: S H A D F R T G."""
+    codes = (83, 72, 65, 68, 70, 82, 84, 71)
+    return codes[letter] if by_originator else codes[letter] + 32
+
+
+@kernel
+def _tcp_state(o, r):
+    """conn_state of a TCP connection (Zeek, base/protocols/conn/main.zeek: the meaning of each is in its documentation)."""
+    o_open = (o.seen & (SEEN_SYN | SEEN_SYNACK)) != 0
+    r_open = (r.seen & (SEEN_SYN | SEEN_SYNACK)) != 0
+    if r.seen & SEEN_RST and not (o.seen & SEEN_RST and o.seen & RST_FIRST):
+        if o.seen & SEEN_SYN and not r_open:
+            return REJ
+        return RSTR if o_open else RSTRH
+    if o.seen & SEEN_RST:
+        return RSTO if r_open or (not o_open and r.pkts > 0) else RSTOS0
+    if o.seen & SEEN_FIN and r.seen & SEEN_FIN:
+        return SF
+    if o.seen & SEEN_FIN:
+        return S2 if r_open or (not o_open and r.pkts > 0) else SH
+    if r.seen & SEEN_FIN:
+        return S3 if o_open or (not r_open and o.pkts > 0) else SHR
+    if o.seen & SEEN_SYN and r.pkts == 0:
+        return S0
+    if o_open and r_open:
+        return S1
+    return OTH
+
+
+@kernel
+def _datagram_state(o, r):
+    if o.pkts > 0:
+        return SF if r.pkts > 0 else S0
+    return SHR if r.pkts > 0 else OTH
+
+
+@kernel
+def _came_about(proto, o, r, state):
+    """Whether a connection came about: answered, or seen talking."""
+    if proto != TCP:
+        return True
+    if o.payload_bytes > 0 and r.payload_bytes > 0:
+        return True
+    if o.seen & SEEN_SYN and not r.seen & SEEN_SYNACK and r.payload_bytes == 0:
+        # Unanswered or refused, whatever the originator sent after; acknowledgements of more than the SYN tell of an unseen answer.
+        return r.pkts > 0 and not r.seen & SEEN_RST and o.acked > 0
+    return state not in (REJ, S0, RSTOS0, SH) or (o.seen & HEAD_CUT) != 0

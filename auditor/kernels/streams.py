@@ -1,0 +1,144 @@
+"""First bytes of a direction put in order.
+
+What holds here:
+- A head is a row of the arena; byte k of the head is byte k of the stream (from its first byte, or from the first one seen).
+- Bytes that are there are never overwritten: of two overlapping segments the first seen wins, whatever it says.
+- ``filled_bytes`` is the contiguous start; what came early waits at its place, remembered as at most HEAD_RANGES stretches.
+"""
+
+from __future__ import annotations
+
+from auditor.kernels.accelerate import kernel
+
+
+@kernel
+def clear_head(head):
+    """Make a slot ready for a new direction."""
+    head.filled_bytes = 0
+    head.gap = 0
+    head.ended = 0
+    head.midstream = 0
+    head.n_segments = 0
+    head.stream_bytes = 0
+    head.n_ranges = 0
+
+
+@kernel
+def _remember(head, start, end):
+    """Note the stretch [start, end), which touches no byte of another one. False: no room."""
+    n = head.n_ranges
+    at = 0
+    while at < n and head.range_from[at] < start:
+        at += 1
+    joins_left = at > 0 and head.range_to[at - 1] == start
+    joins_right = at < n and head.range_from[at] == end
+    if joins_left and joins_right:
+        head.range_to[at - 1] = head.range_to[at]
+        for k in range(at, n - 1):
+            head.range_from[k] = head.range_from[k + 1]
+            head.range_to[k] = head.range_to[k + 1]
+        head.n_ranges = n - 1
+        return True
+    if joins_left:
+        head.range_to[at - 1] = end
+        return True
+    if joins_right:
+        head.range_from[at] = start
+        return True
+    if n == head.range_from.size:
+        return False
+    for k in range(n, at, -1):
+        head.range_from[k] = head.range_from[k - 1]
+        head.range_to[k] = head.range_to[k - 1]
+    head.range_from[at] = start
+    head.range_to[at] = end
+    head.n_ranges = n + 1
+    return True
+
+
+@kernel
+def place(head, data, offset, buf, at, size, frame):
+    """Put ``buf[at : at + size]`` at ``offset`` of the head ``data`` (uint8[HEAD_BYTES]); bytes outside the head are left out."""
+    if offset < 0:
+        at -= offset
+        size += offset
+        offset = 0
+    if offset + size > data.size:
+        size = data.size - offset
+    if size <= 0:
+        return
+    end = offset + size
+    if end <= head.filled_bytes:
+        return
+    if offset <= head.filled_bytes and head.n_ranges == 0:
+        # The common case: the next bytes in order. BOUNDS: filled_bytes < end <= data.size; at + size was captured.
+        start = head.filled_bytes
+        skip = start - offset
+        data[start:end] = buf[at + skip : at + size]
+        head.filled_bytes = end
+        added = True
+    else:
+        added = False
+        pos = max(offset, head.filled_bytes)
+        while pos < end:
+            stop = end
+            inside = False
+            for k in range(head.n_ranges):
+                if head.range_from[k] <= pos < head.range_to[k]:
+                    pos = head.range_to[k]
+                    inside = True
+                    break
+                if head.range_from[k] > pos:
+                    stop = min(stop, head.range_from[k])
+                    break
+            if inside:
+                continue
+            if not _remember(head, pos, stop):
+                break
+            data[pos:stop] = buf[at + pos - offset : at + stop - offset]
+            added = True
+            pos = stop
+        if head.n_ranges > 0 and head.range_from[0] <= head.filled_bytes:
+            head.filled_bytes = head.range_to[0]
+            for k in range(head.n_ranges - 1):
+                head.range_from[k] = head.range_from[k + 1]
+                head.range_to[k] = head.range_to[k + 1]
+            head.n_ranges -= 1
+        start = offset
+    if added and head.n_segments < head.segment_at.size:
+        head.segment_at[head.n_segments] = start
+        head.segment_frame[head.n_segments] = frame
+        head.n_segments += 1
+
+
+@kernel
+def shift_head(head, data, by):
+    """Make room for ``by`` bytes in front: a stream without SYN began earlier than its first seen segment. What falls off is lost."""
+    size = data.size
+    if by >= size:
+        clear_head(head)
+        return
+    for k in range(size - 1, by - 1, -1):
+        data[k] = data[k - by]
+    kept = 0
+    n = head.n_ranges
+    # The contiguous start becomes a stretch of its own behind the new gap, in front of all others.
+    if head.filled_bytes > 0:
+        last = min(n, head.range_from.size - 1)
+        for k in range(last, 0, -1):
+            head.range_from[k] = head.range_from[k - 1]
+            head.range_to[k] = head.range_to[k - 1]
+        n = last + 1
+        head.range_from[0] = 0
+        head.range_to[0] = head.filled_bytes
+    for k in range(n):
+        start = head.range_from[k] + by
+        end = min(head.range_to[k] + by, size)
+        if start < size:
+            head.range_from[kept] = start
+            head.range_to[kept] = end
+            kept += 1
+    head.n_ranges = kept
+    head.filled_bytes = 0
+    for k in range(head.n_segments):
+        head.segment_at[k] = min(head.segment_at[k] + by, size)

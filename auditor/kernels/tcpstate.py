@@ -1,0 +1,561 @@
+"""Packets to connections: one pass, one record a connection, no object anywhere.
+
+The rules that hold here:
+- A packet belongs to the newest connection of its key (addresses, ports, protocol, tunnel) unless it starts a new one: the key is new;
+  the connection was silent for longer than the time-out of its protocol, by the packets' own clock; or a SYN comes with a
+  sequence number that the connection cannot explain. RFC 9293 section 3.4 makes initial sequence numbers of reused ports differ.
+- Nothing decides who opened the connection here: side 0 is the lower end, and what each side was seen to do is kept.
+- Everything kept can be joined with the same of another part of the capture (``auditor.conntrack.merge``): counts add up, sets unite,
+  sequence space is a set of intervals.
+- Heads are handed on when they are settled: both full, or the stream far beyond them, or closed a moment ago.
+
+``track`` stops and says why when it needs room; the caller makes room and calls again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from auditor.kernels.accelerate import kernel
+from auditor.kernels.flowkey import EMPTY, key_hash, lower_is_source
+from auditor.kernels.streams import clear_head, place, shift_head
+from auditor.model.connections import (
+    BASE_GUESSED,
+    H_ACK,
+    H_DATA,
+    H_FIN,
+    H_RST,
+    H_SYN,
+    H_SYNACK,
+    HAS_BASE,
+    HEAD_CUT,
+    RETRANSMITTED,
+    ROW_FIRST,
+    ROW_LINGERS,
+    ROW_QUEUED,
+    ROW_SETTLED,
+    RST_FIRST,
+    SEEN_ACK,
+    SEEN_FIN,
+    SEEN_RST,
+    SEEN_SYN,
+    SEEN_SYNACK,
+    SLOT_GONE,
+    SLOT_NONE,
+    SNAPPED,
+)
+from auditor.model.packets import STOP_FRAGMENT, STOP_NONE
+
+# Why `track` came back.
+DONE = 0
+NEED_ROWS = 1
+NEED_TABLE = 2
+NEED_SLOTS = 3
+NEED_QUEUE = 4
+
+# Places of the state vector (int64).
+S_ROWS = 0  # rows in use
+S_KEYS = 1  # keys in the hash table
+S_FREE = 2  # slots on the free stack
+S_QUEUE = 3  # rows in the settled queue
+S_LINGER_HEAD = 4  # ring of closed rows: first
+S_LINGER_SIZE = 5
+S_CLOCK_NS = 6  # largest time stamp seen
+S_CAPTURE = 7  # index of the capture being read
+S_SKIPPED = 8  # packets of no connection (not IP, headers cut off)
+S_CURSOR = 9  # where settle_all goes on
+S_SIZE = 10
+
+# Places of the limits vector (int64).
+L_TCP_NS = 0  # silence that ends a TCP connection
+L_OTHER_NS = 1  # ... any other
+L_LINGER_NS = 2  # so long a closed connection waits for late packets before its heads are handed on
+L_BEYOND_BYTES = 3  # a stream so long settles heads although the other direction is short
+L_SIZE = 4
+
+FIN, SYN, RST, ACK = 1, 2, 4, 16
+TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
+MAX_WINDOW = 1 << 30  # RFC 7323 section 2.3: no acknowledgement is further ahead
+
+
+@kernel
+def _relative(seq, base, near):
+    """Stream position of a sequence number: the one nearest to position ``near`` (RFC 9293 section 3.4, modulo 2**32)."""
+    expected = (base + near) & 0xFFFFFFFF
+    return near + (((seq - expected + 0x80000000) & 0xFFFFFFFF) - 0x80000000)
+
+
+@kernel
+def _note(row, side, which, letter):
+    """First occurrence of a history letter of a side."""
+    bit = 1 << letter
+    if side.history_seen & bit:
+        return
+    side.history_seen |= bit
+    if row.n_history < row.history.size:
+        row.history[row.n_history] = (letter << 1) | which
+        row.n_history += 1
+
+
+@kernel
+def cut_holes(side, start, end):
+    """Bytes [start, end), inside the known stream, were seen. True: some of them for the second time."""
+    fresh = 0
+    k = 0
+    while k < side.n_holes:
+        lo = max(side.hole_from[k], start)
+        hi = min(side.hole_to[k], end)
+        if lo >= hi:
+            k += 1
+            continue
+        fresh += hi - lo
+        left = lo - side.hole_from[k]
+        right = side.hole_to[k] - hi
+        if left == 0 and right == 0:
+            for j in range(k, side.n_holes - 1):
+                side.hole_from[j] = side.hole_from[j + 1]
+                side.hole_to[j] = side.hole_to[j + 1]
+            side.n_holes -= 1
+            continue
+        if left > 0 and right > 0:
+            old_to = side.hole_to[k]
+            side.hole_to[k] = lo
+            add_hole(side, hi, old_to)
+        elif left > 0:
+            side.hole_to[k] = lo
+        else:
+            side.hole_from[k] = hi
+        k += 1
+    return fresh < end - start
+
+
+@kernel
+def add_hole(side, start, end):
+    """Bytes [start, end) were jumped over. Where there is no room, the smallest hole is given up as lost."""
+    if side.n_holes < side.hole_from.size:
+        side.hole_from[side.n_holes] = start
+        side.hole_to[side.n_holes] = end
+        side.n_holes += 1
+        return
+    least = 0
+    for k in range(1, side.n_holes):
+        if side.hole_to[k] - side.hole_from[k] < side.hole_to[least] - side.hole_from[least]:
+            least = k
+    if side.hole_to[least] - side.hole_from[least] <= end - start:
+        side.lost_bytes += side.hole_to[least] - side.hole_from[least]
+        side.hole_from[least] = start
+        side.hole_to[least] = end
+    else:
+        side.lost_bytes += end - start
+
+
+@kernel
+def extend(side, start, end, anchored):
+    """The direction carried the bytes of positions [start, end); ``anchored``: position ``side.start`` is its first byte."""
+    if anchored and start < side.start:
+        start = side.start
+    if end <= start:
+        return
+    if start > side.end:
+        add_hole(side, side.end, start)
+        side.end = end
+        return
+    if end < side.start:
+        add_hole(side, end, side.start)
+        side.start = start
+        return
+    lo = max(start, side.start)
+    hi = min(end, side.end)
+    # A keep-alive (RFC 9293 section 3.8.4) repeats one byte on purpose.
+    if lo < hi and cut_holes(side, lo, hi) and not (end - start == 1 and end == side.end):
+        side.seen |= RETRANSMITTED
+    side.start = min(side.start, start)
+    side.end = max(side.end, end)
+
+
+@kernel
+def _enqueue(rows, at, queue, state):
+    """Hand the heads of a row on, once. BOUNDS: the caller proved room in the queue."""
+    row = rows[at]
+    if row.state & (ROW_QUEUED | ROW_SETTLED):
+        return
+    if row.side[0].slot < 0 and row.side[1].slot < 0:
+        return
+    row.state |= ROW_QUEUED
+    queue[state[S_QUEUE]] = at
+    state[S_QUEUE] += 1
+
+
+@kernel
+def _leave(rows, queue, linger_row, linger_ns, state, now_ns, wait_ns):
+    """Hand on what closed long enough ago. False: the queue is full."""
+    while state[S_LINGER_SIZE] > 0:
+        at = state[S_LINGER_HEAD]
+        if now_ns - linger_ns[at] < wait_ns:
+            return True
+        if state[S_QUEUE] + 2 > queue.size:
+            return False
+        _enqueue(rows, linger_row[at], queue, state)
+        state[S_LINGER_HEAD] = (at + 1) % linger_row.size
+        state[S_LINGER_SIZE] -= 1
+    return True
+
+
+@kernel
+def track(
+    packets,
+    begin,
+    buf,
+    frame_base,
+    rows,
+    table,
+    arena,
+    heads,
+    free,
+    queue,
+    linger_row,
+    linger_ns,
+    conn_of,
+    state,
+    limits,
+):
+    """Packets from ``begin`` on into the connection records; returns (why, next packet).
+
+    packets: PACKET[n]; buf: the batch's bytes; frame_base: capture index << FRAME_BITS; rows: CONN[capacity]; table: int32[power of two];
+    arena: uint8[slots, HEAD_BYTES]; heads: HEAD[slots]; free: int32[slots], the free stack; queue: int64, settled rows; linger_row, linger_ns:
+    int64 ring; conn_of: int64[>= n], out: row of each packet or -1; state, limits: see S_ and L_. Never raises.
+    """
+    mask = table.size - 1
+    for i in range(begin, packets.size):
+        p = packets[i]
+        conn_of[i] = -1
+        if p.ip_version == 0 or p.stop == STOP_FRAGMENT:
+            state[S_SKIPPED] += 1
+            continue
+        proto = np.int64(p.proto)
+        has_ports = proto in (TCP, UDP, 132, 136)
+        # A transport header cut off before its ports belongs to no connection (port 0 is on no wire).
+        if has_ports and p.stop != STOP_NONE and p.src_port == 0 and p.dst_port == 0:
+            state[S_SKIPPED] += 1
+            continue
+        now = p.ts_ns
+        if state[S_QUEUE] + 2 > queue.size:
+            return NEED_QUEUE, i
+        state[S_CLOCK_NS] = max(state[S_CLOCK_NS], now)
+        if state[S_LINGER_SIZE] > 0 and not _leave(
+            rows, queue, linger_row, linger_ns, state, state[S_CLOCK_NS], limits[L_LINGER_NS]
+        ):
+            return NEED_QUEUE, i
+        sport = np.int64(p.src_port) if has_ports else 0
+        dport = np.int64(p.dst_port) if has_ports else 0
+        if lower_is_source(p.src_hi, p.src_lo, sport, p.dst_hi, p.dst_lo, dport):
+            me = 0
+            a_hi, a_lo, b_hi, b_lo, a_port, b_port = p.src_hi, p.src_lo, p.dst_hi, p.dst_lo, sport, dport
+        else:
+            me = 1
+            a_hi, a_lo, b_hi, b_lo, a_port, b_port = p.dst_hi, p.dst_lo, p.src_hi, p.src_lo, dport, sport
+        ports = (np.uint64(a_port) << np.uint64(16)) | np.uint64(b_port)
+        context = np.uint64(proto) | (np.uint64(p.tunnel) << np.uint64(8)) | (np.uint64(p.tunnel_id) << np.uint64(16))
+        at = np.int64(key_hash(a_hi, a_lo, b_hi, b_lo, ports, context) & np.uint64(mask))
+        found = np.int64(EMPTY)
+        while table[at] != EMPTY:
+            r = rows[table[at]]
+            if (
+                r.a_lo == a_lo
+                and r.b_lo == b_lo
+                and r.a_port == a_port
+                and r.b_port == b_port
+                and r.proto == proto
+                and r.a_hi == a_hi
+                and r.b_hi == b_hi
+                and r.tunnel == p.tunnel
+                and r.tunnel_id == p.tunnel_id
+            ):
+                found = np.int64(table[at])
+                break
+            at = (at + 1) & mask
+        flags = np.int64(p["flags"]) if proto == TCP else 0
+        seq = np.int64(p.seq)
+        fresh = found == EMPTY
+        if not fresh:
+            r = rows[found]
+            if now - r.last_ns > (limits[L_TCP_NS] if proto == TCP else limits[L_OTHER_NS]):
+                fresh = True
+            elif proto == TCP and flags & SYN and not flags & RST:
+                fresh = begins_anew(r, me, flags, seq)
+        if fresh:
+            if state[S_ROWS] == rows.size:
+                return NEED_ROWS, i
+            if found == EMPTY and (state[S_KEYS] + 1) * 3 > table.size * 2:
+                return NEED_TABLE, i
+            if found != EMPTY:
+                rows[found].superseded = 1
+                _enqueue(rows, found, queue, state)
+            else:
+                state[S_KEYS] += 1
+            first_of_key = table[at] == EMPTY
+            found = state[S_ROWS]
+            state[S_ROWS] += 1
+            table[at] = found
+            r = rows[found]
+            r.a_hi, r.a_lo, r.b_hi, r.b_lo = a_hi, a_lo, b_hi, b_lo
+            r.a_port, r.b_port = a_port, b_port
+            r.proto, r.ip_version = p.proto, p.ip_version
+            r.tunnel, r.tunnel_id = p.tunnel, p.tunnel_id
+            r.first_ns, r.last_ns = now, now
+            r.first_frame = frame_base | p.frame
+            r.first_side = me
+            r.outer = conn_of[p.outer] if p.outer >= 0 else -1
+            r.superseded, r.state, r.n_history = 0, ROW_FIRST if first_of_key else 0, 0
+            r.client_side, r.application = -1, -1
+            r.icmp_type = p.src_port if proto in (ICMP, ICMP6) else 0
+            r.icmp_code = p.dst_port if proto in (ICMP, ICMP6) else 0
+            r.captures = 0
+            for k in range(2):
+                s = r.side[k]
+                s.pkts, s.ip_bytes, s.payload_bytes = 0, 0, 0
+                s.start, s.end, s.acked, s.lost_bytes, s.n_holes = 0, 0, 0, 0, 0
+                s.fin_at, s.head_base, s.payload_frame = -1, 0, -1
+                s.base, s.isn, s.seen, s.history_seen = 0, 0, 0, 0
+                s.slot = SLOT_NONE
+        r = rows[found]
+        side = r.side[me]
+        other = r.side[1 - me]
+        wire = np.int64(p.payload_wire_bytes)
+        size = np.int64(p.payload_bytes)
+        if size > 0 and side.slot == SLOT_NONE and state[S_FREE] == 0:
+            # Come back to this very packet; nothing of it is counted yet, and a new row stays as it is.
+            return NEED_SLOTS, i
+        conn_of[i] = found
+        r.captures |= np.uint64(1) << np.uint64(min(state[S_CAPTURE], 63))
+        r.first_ns = min(r.first_ns, now)
+        r.last_ns = max(r.last_ns, now)
+        r.last_frame = frame_base | p.frame
+        side.pkts += 1
+        side.ip_bytes += p.ip_bytes
+        side.payload_bytes += wire
+        if wire > size:
+            side.seen |= SNAPPED
+        if wire > 0 and side.payload_frame < 0:
+            side.payload_frame = frame_base | p.frame
+        if proto == TCP:
+            position = _tcp(r, side, other, me, p, flags, seq, wire)
+        else:
+            if wire > 0:
+                _note(r, side, me, H_DATA)
+            # A datagram's head is the first one alone and what its later fragments add; fragments say their offset in seq.
+            position = seq if p.fragment == 2 else side.end
+            side.end = max(side.end, position + wire)
+        if wire > 0:
+            if side.slot == SLOT_NONE and size > 0 and not r.state & (ROW_SETTLED | ROW_QUEUED):
+                state[S_FREE] -= 1
+                slot = free[state[S_FREE]]
+                side.slot = slot
+                clear_head(heads[slot])
+                anchored = proto != TCP or side.seen & (SEEN_SYN | SEEN_SYNACK)
+                side.head_base = side.start if anchored and proto == TCP else position
+                heads[slot].midstream = 0 if anchored else 1
+            if side.slot >= 0 and size > 0:
+                slot = side.slot
+                offset = position - side.head_base
+                if offset < 0 and not side.seen & (SEEN_SYN | SEEN_SYNACK) and offset > -arena.shape[1]:
+                    shift_head(heads[slot], arena[slot], -offset)
+                    side.head_base = position
+                    offset = 0
+                place(heads[slot], arena[slot], offset, buf, p.payload_at, size, frame_base | p.frame)
+            elif side.slot < 0 and position - side.head_base < arena.shape[1]:
+                side.seen |= HEAD_CUT
+        if r.state & (ROW_SETTLED | ROW_QUEUED):
+            continue
+        # Settled? Positions decide, not packets, so that a doubled packet changes nothing.
+        if proto == TCP:
+            a, b = r.side[0], r.side[1]
+            if a.slot >= 0 or b.slot >= 0:
+                beyond = limits[L_BEYOND_BYTES]
+                a_size, b_size = a.end - a.head_base, b.end - b.head_base
+                if a.slot >= 0 and b.slot >= 0 and (a_size > beyond or b_size > beyond):
+                    _enqueue(rows, found, queue, state)
+                elif not r.state & ROW_LINGERS and (
+                    (a.seen | b.seen) & SEEN_RST or (a.seen & SEEN_FIN and b.seen & SEEN_FIN)
+                ):
+                    if state[S_LINGER_SIZE] == linger_row.size:
+                        first = state[S_LINGER_HEAD]
+                        _enqueue(rows, linger_row[first], queue, state)
+                        state[S_LINGER_HEAD] = (first + 1) % linger_row.size
+                        state[S_LINGER_SIZE] -= 1
+                    last = (state[S_LINGER_HEAD] + state[S_LINGER_SIZE]) % linger_row.size
+                    linger_row[last] = found
+                    linger_ns[last] = state[S_CLOCK_NS]
+                    state[S_LINGER_SIZE] += 1
+                    r.state |= ROW_LINGERS
+        elif r.side[0].slot >= 0 and r.side[1].slot >= 0 and p.fragment == 0:
+            _enqueue(rows, found, queue, state)
+    return DONE, packets.size
+
+
+@kernel
+def begins_anew(row, me, flags, seq):
+    """Whether a SYN or SYN+ACK cannot belong to this connection."""
+    side = row.side[me]
+    other = row.side[1 - me]
+    if side.seen & (SEEN_SYN | SEEN_SYNACK):
+        return np.int64(side.isn) != seq
+    if flags & ACK == 0 and other.seen & SEEN_SYN and not other.seen & (SEEN_FIN | SEEN_RST):
+        # Both ends sent a SYN: simultaneous opening (RFC 9293 section 3.5), unless the first was answered and talk has begun.
+        return side.pkts > 0 or other.payload_bytes > 0
+    if side.seen & HAS_BASE and not side.seen & BASE_GUESSED:
+        # Traffic of this side came before its SYN. Out of order it is the same connection; then the stream starts right behind.
+        return _relative((seq + 1) & 0xFFFFFFFF, np.int64(side.base), side.start) != side.start
+    if side.seen & HAS_BASE:
+        # Only acknowledgements of the other side are known of it.
+        ahead = side.acked - _relative((seq + 1) & 0xFFFFFFFF, np.int64(side.base), side.acked)
+        return ahead < 0 or ahead > MAX_WINDOW or (row.side[1 - me].seen & (SEEN_FIN | SEEN_RST)) != 0
+    return (other.seen & (SEEN_FIN | SEEN_RST)) != 0
+
+
+@kernel
+def _tcp(row, side, other, me, p, flags, seq, wire):
+    """TCP's part of a packet: flags, sequence space, history; returns the stream position of its first payload byte."""
+    first = seq
+    if flags & SYN:
+        first = (seq + 1) & 0xFFFFFFFF
+        if not side.seen & (SEEN_SYN | SEEN_SYNACK):
+            side.isn = seq
+            if side.seen & HAS_BASE and not side.seen & BASE_GUESSED:
+                start = _relative(first, np.int64(side.base), side.start)
+                if start < side.start:
+                    add_hole(side, start, side.start)
+                side.start = start
+                side.head_base = start
+            else:
+                kept = side.acked
+                guessed = side.seen & BASE_GUESSED
+                old_base = np.int64(side.base)
+                side.base = first
+                side.start, side.end = 0, 0
+                side.acked = _relative((old_base + kept) & 0xFFFFFFFF, first, 0) if guessed else 0
+                side.seen = (side.seen | HAS_BASE) & ~BASE_GUESSED
+        if flags & ACK:
+            side.seen |= SEEN_SYNACK
+            _note(row, side, me, H_SYNACK)
+        else:
+            side.seen |= SEEN_SYN
+            _note(row, side, me, H_SYN)
+    if not side.seen & HAS_BASE:
+        if not flags & RST or wire > 0:
+            side.base = first
+            side.start, side.end, side.acked = 0, 0, 0
+            side.seen |= HAS_BASE
+            position = np.int64(0)
+        else:
+            position = np.int64(0)
+    else:
+        if side.seen & BASE_GUESSED and not flags & RST:
+            side.seen &= ~BASE_GUESSED
+            start = _relative(first, np.int64(side.base), side.acked)
+            side.start, side.end = start, start
+        position = _relative(first, np.int64(side.base), side.end)
+    # Bytes of a RST are a diagnostic text (RFC 9293 section 3.5.2), not the stream's.
+    if wire > 0 and not flags & RST:
+        extend(side, position, position + wire, (side.seen & (SEEN_SYN | SEEN_SYNACK)) != 0)
+        _note(row, side, me, H_DATA)
+    elif flags & ACK and not flags & (SYN | FIN | RST):
+        _note(row, side, me, H_ACK)
+    if flags & FIN:
+        side.seen |= SEEN_FIN
+        side.fin_at = max(side.fin_at, position + wire)
+        _note(row, side, me, H_FIN)
+    if flags & RST:
+        if not other.seen & SEEN_RST:
+            side.seen |= RST_FIRST
+        side.seen |= SEEN_RST
+        _note(row, side, me, H_RST)
+    if flags & ACK and not flags & RST:
+        side.seen |= SEEN_ACK
+        ack = np.int64(p.ack)
+        if not other.seen & HAS_BASE:
+            other.base = ack
+            other.start, other.end, other.acked = 0, 0, 0
+            other.seen |= HAS_BASE | BASE_GUESSED
+        else:
+            reached = _relative(ack, np.int64(other.base), other.end)
+            if reached > other.acked and reached - other.end < MAX_WINDOW:
+                other.acked = reached
+    return position
+
+
+@kernel
+def settle_all(rows, n_rows, queue, state):
+    """Hand on every head that is left, oldest row first, from ``state[S_CURSOR]``; returns the next row to look at (``n_rows``: done)."""
+    at = state[S_CURSOR]
+    while at < n_rows and state[S_QUEUE] + 2 <= queue.size:
+        _enqueue(rows, at, queue, state)
+        at += 1
+    state[S_CURSOR] = at
+    return at
+
+
+@kernel
+def seal(rows, queue, n, heads, pairs, known, ports, transport, arena_bytes):
+    """Close the heads of the queued rows and say where they are.
+
+    pairs: int32[n, 2] slots of side 0 and 1 (-1: none); known: int8[n], the side whose SYN says that it opened, or -1;
+    ports: int32[n, 2]; transport: uint8[n].
+    """
+    for k in range(n):
+        row = rows[queue[k]]
+        transport[k] = row.proto
+        ports[k, 0], ports[k, 1] = row.a_port, row.b_port
+        known[k] = -1
+        if row.proto == TCP:
+            known[k] = opener(row)
+        for which in range(2):
+            side = row.side[which]
+            pairs[k, which] = side.slot if side.slot >= 0 else -1
+            if side.slot < 0:
+                continue
+            head = heads[side.slot]
+            head.stream_bytes = max(side.end, side.acked - (1 if side.fin_at >= 0 else 0)) - side.head_base
+            whole = min(head.stream_bytes, arena_bytes)
+            if side.fin_at >= 0:
+                whole = min(whole, side.fin_at - side.head_base)
+            head.gap = 1 if head.n_ranges > 0 or head.filled_bytes < whole else 0
+            closed = side.seen & (SEEN_FIN | SEEN_RST) or row.side[1 - which].seen & SEEN_RST
+            head.ended = 1 if closed and head.gap == 0 and head.filled_bytes < arena_bytes else 0
+
+
+@kernel
+def opener(row):
+    """The side that opened a TCP connection, by SYN; -1 where none was seen."""
+    a, b = row.side[0].seen, row.side[1].seen
+    if a & SEEN_SYN and not b & SEEN_SYN:
+        return 0
+    if b & SEEN_SYN and not a & SEEN_SYN:
+        return 1
+    if a & SEEN_SYN:
+        # Simultaneous opening: whoever was first, unless one end answered too.
+        if a & SEEN_SYNACK and not b & SEEN_SYNACK:
+            return 1
+        if b & SEEN_SYNACK and not a & SEEN_SYNACK:
+            return 0
+        return np.int64(row.first_side)
+    if a & SEEN_SYNACK and not b & SEEN_SYNACK:
+        return 1
+    if b & SEEN_SYNACK and not a & SEEN_SYNACK:
+        return 0
+    return -1
+
+
+@kernel
+def release(rows, queue, n, free, state):
+    """Give the slots of the first ``n`` queued rows back and empty the queue."""
+    for k in range(n):
+        row = rows[queue[k]]
+        row.state = (row.state & ~ROW_QUEUED) | ROW_SETTLED
+        for which in range(2):
+            side = row.side[which]
+            if side.slot >= 0:
+                free[state[S_FREE]] = side.slot
+                state[S_FREE] += 1
+                side.slot = SLOT_GONE
+    state[S_QUEUE] = 0

@@ -1,0 +1,181 @@
+"""Connections as records: what the kernels keep while packets come, and what is known of each at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_HOLES = 4
+"""So many holes of a direction's sequence space are kept apart; the smallest of more is counted as lost for good."""
+
+HISTORY_ROOM = 16
+
+FRAME_BITS = 40
+"""Frame numbers inside are ``capture index << FRAME_BITS | number``."""
+
+_SIDE = np.dtype(
+    [
+        ("pkts", np.int64),
+        ("ip_bytes", np.int64),
+        ("payload_bytes", np.int64),  # as sent, retransmissions included
+        ("start", np.int64),  # lowest stream position seen; positions are relative to ``base``, unwrapped
+        ("end", np.int64),  # one behind the highest position seen
+        ("acked", np.int64),  # highest position that the other side acknowledged
+        ("lost_bytes", np.int64),  # holes that were given up
+        ("hole_from", np.int64, (MAX_HOLES,)),
+        ("hole_to", np.int64, (MAX_HOLES,)),
+        ("fin_at", np.int64),  # position of the FIN
+        ("head_base", np.int64),  # stream position of byte 0 of the head
+        ("payload_frame", np.int64),  # first frame with payload
+        ("base", np.uint32),  # sequence number of position 0
+        ("isn", np.uint32),  # initial sequence number, where the SYN was seen
+        ("slot", np.int32),  # row of the arena; SLOT_NONE, SLOT_GONE
+        ("n_holes", np.int32),
+        ("seen", np.uint16),
+        ("history_seen", np.uint16),
+    ],
+    align=True,
+)
+
+CONN = np.dtype(
+    [
+        ("a_hi", np.uint64),  # side 0: the lower end
+        ("a_lo", np.uint64),
+        ("b_hi", np.uint64),
+        ("b_lo", np.uint64),
+        ("first_ns", np.int64),
+        ("last_ns", np.int64),
+        ("first_frame", np.int64),
+        ("last_frame", np.int64),
+        ("outer", np.int64),  # row of the connection that carries this one, or -1
+        ("side", _SIDE, (2,)),
+        ("tunnel_id", np.uint32),
+        ("a_port", np.uint16),
+        ("b_port", np.uint16),
+        ("proto", np.uint8),
+        ("ip_version", np.uint8),
+        ("tunnel", np.uint8),
+        ("first_side", np.uint8),  # who sent the first packet seen
+        ("superseded", np.uint8),  # a later row has the same key
+        ("state", np.uint8),  # ROW_ bits
+        ("n_history", np.uint8),
+        ("history", np.uint8, (HISTORY_ROOM,)),  # letter << 1 | side, in order of first occurrence
+        ("client_side", np.int8),  # by content: 0, 1, or -1
+        ("icmp_type", np.uint8),
+        ("icmp_code", np.uint8),
+        ("application", np.int16),  # index into the examiner's names, -1: not examined
+        ("captures", np.uint64),  # bit k: packets in capture k (63: that one or later)
+    ],
+    align=True,
+)
+
+SLOT_NONE = -1
+SLOT_GONE = -2
+
+SEEN_SYN = 1  # SYN without ACK
+SEEN_SYNACK = 2
+SEEN_FIN = 4
+SEEN_RST = 8
+SEEN_ACK = 16
+HAS_BASE = 32  # positions are defined
+BASE_GUESSED = 64  # ... by an acknowledgement of the other side alone
+RETRANSMITTED = 128
+SNAPPED = 256  # payload was on the wire that the snaplen cut off
+HEAD_CUT = 512  # head bytes came after the head had been handed on
+RST_FIRST = 1024  # its RST came before any RST of the other side
+
+ROW_QUEUED = 1  # in the queue of settled rows
+ROW_LINGERS = 2  # closed, and given a moment for late packets
+ROW_SETTLED = 4  # heads are handed on or gone
+ROW_RELEASED = 8  # settled early, because room for heads ran out
+ROW_FIRST = 16  # the first of its key in this part of the capture: it may go on with one of an earlier part
+
+HISTORY_LETTERS = "SHADFRTG"
+H_SYN, H_SYNACK, H_ACK, H_DATA, H_FIN, H_RST, H_RETRANSMISSION, H_GAP = range(8)
+
+CONN_STATES = ("S0", "S1", "SF", "REJ", "S2", "S3", "RSTO", "RSTR", "RSTOS0", "RSTRH", "SH", "SHR", "OTH")
+"""As Zeek names them (base/protocols/conn/main.zeek)."""
+
+DIRECTION_BY = ("syn", "handshake", "listener", "policy", "guess")
+
+INCOMPLETE = ("midstream", "one_way", "gap", "snaplen", "limit")
+"""Bit k of ``ConnectionTable.incomplete``: what is missing of a connection."""
+
+TRANSPORTS = {
+    1: "icmp",
+    2: "igmp",
+    4: "ipip",
+    6: "tcp",
+    17: "udp",
+    41: "ipv6",
+    46: "rsvp",
+    47: "gre",
+    50: "esp",
+    51: "ah",
+    58: "icmp6",
+    88: "eigrp",
+    89: "ospf",
+    103: "pim",
+    112: "vrrp",
+    115: "l2tp",
+    132: "sctp",
+    136: "udplite",
+}
+
+
+def transport_name(proto: int) -> str:
+    """IANA protocol number to the word of the ``transport`` column."""
+    return TRANSPORTS.get(proto, f"ip-{proto}")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionTable:
+    """All connections of an audit, originator and responder decided; every array has a row a connection, in order of start."""
+
+    id: NDArray[np.bytes_]
+    community_id: NDArray[np.bytes_]
+    first_ns: NDArray[np.int64]
+    last_ns: NDArray[np.int64]
+    proto: NDArray[np.uint8]
+    orig_h: NDArray[np.int32]
+    """Index into ``addresses``."""
+    resp_h: NDArray[np.int32]
+    orig_p: NDArray[np.int32]
+    """-1 where the transport has no ports."""
+    resp_p: NDArray[np.int32]
+    orig_pkts: NDArray[np.int64]
+    resp_pkts: NDArray[np.int64]
+    orig_ip_bytes: NDArray[np.int64]
+    resp_ip_bytes: NDArray[np.int64]
+    payload_bytes: NDArray[np.int64]
+    missed_bytes: NDArray[np.int64]
+    conn_state: NDArray[np.uint8]
+    """Index into CONN_STATES."""
+    history: NDArray[np.bytes_]
+    direction_by: NDArray[np.uint8]
+    """Index into DIRECTION_BY."""
+    application: NDArray[np.int16]
+    """Index into ``applications``."""
+    established: NDArray[np.bool_]
+    """A connection came about, as far as the packets tell."""
+    first_bytes: NDArray[np.bool_]
+    """The first payload byte of at least one direction was seen."""
+    incomplete: NDArray[np.uint8]
+    tunnel: NDArray[np.uint8]
+    tunnel_id: NDArray[np.uint32]
+    outer: NDArray[np.int64]
+    captures: NDArray[np.uint64]
+    first_frame: NDArray[np.int64]
+    """With the capture index above FRAME_BITS."""
+    addresses: tuple[int, ...]
+    """Distinct addresses as 128 bits; IPv4 is ::ffff:a.b.c.d."""
+    ip_versions: tuple[int, ...]
+    applications: tuple[str, ...]
+    facts: tuple[Any, ...]
+    """What inspectors found, or None, a row a connection."""
+
+    def __len__(self) -> int:
+        return int(self.first_ns.size)

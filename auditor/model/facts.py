@@ -1,0 +1,89 @@
+"""All evidence of one connection, kept small: what repeats is shared between connections, frame numbers are decoded when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from auditor.model.evidence import Certainty, Evidence
+
+LINK = "_"
+"""Kinds that start so tie connections together inside an audit (a ticket to the session it resumes) and never leave it."""
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Facts(Mapping[str, Any]):
+    """``kind -> value`` of a connection's evidence, with certainty and frames.
+
+    ``shared`` holds what many connections have in common: equal content is the same object, so that conclusions can be drawn once for
+    each ``id(facts.shared)`` where they need nothing of ``own``. ``own`` holds what differs from connection to connection (record
+    lengths, links between sessions).
+    """
+
+    __slots__ = ("certainties", "marks", "own", "shared")
+
+    def __init__(
+        self,
+        shared: Mapping[str, Any],
+        own: Mapping[str, Any] = _NOTHING,
+        marks: tuple[tuple[Mapping[str, Any], bytes | None], ...] = (),
+        certainties: Mapping[str, Certainty] = _NOTHING,
+    ) -> None:
+        self.shared = shared
+        self.own = own
+        self.marks = marks
+        """Where frames are found: (kind -> frame numbers, None), or (kind -> place, packed uint32 pairs of first and last frame)."""
+        self.certainties = certainties
+        """Only kinds that are not proven."""
+
+    def __getitem__(self, kind: str) -> Any:
+        if kind in self.own:
+            return self.own[kind]
+        return self.shared[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.shared
+        for kind in self.own:
+            if kind not in self.shared:
+                yield kind
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in self.own or kind in self.shared
+
+    def get(self, kind: str, default: Any = None) -> Any:
+        """Value of ``kind``, or ``default``."""
+        return self.own[kind] if kind in self.own else self.shared.get(kind, default)
+
+    def __repr__(self) -> str:
+        return f"Facts({dict(self)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Facts, (dict(self.shared), dict(self.own), self.marks, dict(self.certainties)))
+
+    def certainty(self, kind: str) -> Certainty:
+        """How sure ``kind`` is."""
+        return self.certainties.get(kind, Certainty.PROVEN)
+
+    def frames(self, kind: str) -> tuple[int, ...]:
+        """Numbers of the frames that show ``kind``, rising; of a message over many frames at least the first and the last."""
+        for places, packed in self.marks:
+            if kind not in places:
+                continue
+            if packed is None:
+                return tuple(places[kind])
+            pair = np.frombuffer(packed, dtype=np.uint32, count=2, offset=8 * places[kind])
+            return tuple(sorted({int(frame) for frame in pair if frame}))
+        return ()
+
+    def evidence(self) -> Iterator[Evidence]:
+        """All of it as values that may leave the audit, in the order of kinds."""
+        for kind in sorted(self):
+            if not kind.startswith(LINK):
+                yield Evidence(kind, self[kind], self.certainty(kind), self.frames(kind))

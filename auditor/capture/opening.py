@@ -1,0 +1,227 @@
+"""From what the user names to a reader: files, folders, globs, ``-``, URLs; format and compression by content."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+from auditor.capture.limits import CaptureLimits
+from auditor.capture.sources import HEAD_BYTES, RawSource, Rewound, unwrapped
+from auditor.errors import InputError, MissingToolError, NotACaptureError
+from auditor.wire import pcap, pcapng
+
+if TYPE_CHECKING:
+    from auditor.capture.reader import CaptureReader
+
+STANDARD_INPUT: Final = "-"
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+_OTHER_FORMATS: Final = (
+    (b"PK\x03\x04", "a ZIP archive; unpack it first"),
+    (b"BZh", "bzip2 data; decompress it first"),
+    (b"snoop\0\0\0", "a snoop file; convert it with editcap"),
+    (b"GMBU", "a Network Monitor file; convert it with editcap"),
+    (b"RTSS", "a Network Monitor file; convert it with editcap"),
+    (b"\xd0\xcf\x11\xe0", "an OLE document"),
+    (b"\x7fELF", "a program"),
+)
+"""What people mistake for captures, or what holds them."""
+_TAR_MAGIC: Final = (257, b"ustar")
+
+
+def open_capture(
+    source: str | Path | BinaryIO,
+    *,
+    name: str | None = None,
+    link_type: int | None = None,
+    limits: CaptureLimits | None = None,
+) -> CaptureReader:
+    """A reader for one capture; its first bytes have been looked at.
+
+    ``source``: a path, ``-`` for standard input, an fsspec URL, or an open binary file, which stays open. ``name`` is what
+    reports call it; ``link_type`` overrides what the capture says of its interfaces.
+
+    Raises InputError (missing, unreadable, a folder), NotACaptureError (empty, unknown format) and MissingToolError (a URL
+    without fsspec or without the library for its kind). What is wrong further on becomes a Problem of the summary.
+    """
+    limits = limits or CaptureLimits()
+    file, label, close = _opened(source)
+    label = name or label
+    try:
+        raw = RawSource(file)
+        rewound, compressions = unwrapped(raw, limits)
+        head = _capture_head(rewound, label, compressions)
+        # Only now: the kernels bring numba, which takes longer to import than a wrong file name takes to be told.
+        from auditor.capture.pcap import PcapReader
+        from auditor.capture.pcapng import PcapngReader
+
+        is_pcapng = head.startswith(pcapng.SHB_BYTES)
+        words = (label, "+".join(["pcapng" if is_pcapng else "pcap", *reversed(compressions)]), rewound, raw, limits)
+        size = _size_of(file)
+        if is_pcapng:
+            return PcapngReader(*words, link_type, total_bytes=size, close=close)
+        return PcapReader(head, *words, link_type, total_bytes=size, close=close)
+    except BaseException:
+        if close is not None:
+            close()
+        raise
+
+
+def _capture_head(rewound: Rewound, label: str, compressions: list[str]) -> bytes:
+    """The first bytes, proven to start a capture."""
+    head = rewound.peek()
+    if is_capture_head(head):
+        needed = pcapng.SHB_MIN_BYTES if head.startswith(pcapng.SHB_BYTES) else pcap.FILE_HEADER_BYTES
+        if len(head) >= needed:
+            return head
+        raise NotACaptureError(label, "cut off inside the file header")
+    failed = rewound.failed
+    if failed is not None and failed.kind == "unreadable":
+        raise InputError(label, failed.says)
+    if failed is not None:
+        raise NotACaptureError(label, failed.says)
+    if not head:
+        raise NotACaptureError(label, f"nothing is inside the {compressions[-1]} data" if compressions else "is empty")
+    says = "is no pcap or pcapng capture"
+    for magic, what in (*_OTHER_FORMATS, (b"", "")):
+        if magic and head.startswith(magic):
+            says += f", but {what}"
+    at, magic = _TAR_MAGIC
+    if head[at:].startswith(magic):
+        says += ", but a tar archive; unpack it first"
+    raise NotACaptureError(label, says)
+
+
+def is_capture_head(head: bytes) -> bool:
+    """Whether decompressed bytes start a pcap or pcapng."""
+    if head.startswith(pcapng.SHB_BYTES):
+        magic = head[pcapng.SHB_MAGIC : pcapng.SHB_MAJOR]
+        orders = (pcapng.BYTE_ORDER_MAGIC.to_bytes(4, "little"), pcapng.BYTE_ORDER_MAGIC.to_bytes(4, "big"))
+        return magic in orders or any(order.startswith(magic) for order in orders)
+    return any(head[:4] in (each.to_bytes(4, "little"), each.to_bytes(4, "big")) for each in pcap.MAGICS)
+
+
+def looks_like_capture(path: str | Path) -> bool:
+    """By content, through its compressions. Raises OSError where it cannot be read."""
+    limits = CaptureLimits()
+    with Path(path).open("rb", buffering=0) as file:
+        rewound, _ = unwrapped(RawSource(cast(BinaryIO, file)), limits)
+        return is_capture_head(rewound.peek(HEAD_BYTES))
+
+
+def _opened(source: str | Path | BinaryIO) -> tuple[BinaryIO, str, Callable[[], None] | None]:
+    """The open file, what to call it, and how to close it (None: it is not ours)."""
+    if not isinstance(source, str | Path):
+        return source, str(getattr(source, "name", "stream")), None
+    text = str(source)
+    if text == STANDARD_INPUT:
+        return sys.stdin.buffer, STANDARD_INPUT, None
+    if isinstance(source, str) and _URL.match(text):
+        remote = _opened_url(text)
+        return remote, text, remote.close
+    try:
+        file = cast(BinaryIO, Path(source).open("rb", buffering=0))  # noqa: SIM115 - the reader closes it
+    except FileNotFoundError:
+        raise InputError(text, "no such file") from None
+    except IsADirectoryError:
+        raise InputError(text, "is a folder") from None
+    except (OSError, ValueError) as error:
+        raise InputError(text, f"cannot be read: {_reason(error)}") from None
+    return file, text, file.close
+
+
+def _opened_url(url: str) -> BinaryIO:
+    try:
+        import fsspec
+    except ImportError:
+        raise MissingToolError(f"{url}: reading URLs needs fsspec (pip install 'diego-flow-auditor[remote]')") from None
+    try:
+        return cast(BinaryIO, fsspec.open(url, "rb").open())
+    except ImportError as error:
+        raise MissingToolError(f"{url}: {_reason(error)}") from None
+    except FileNotFoundError:
+        raise InputError(url, "no such file") from None
+    except Exception as error:  # each kind of file system has errors of its own
+        raise InputError(url, f"cannot be opened: {_reason(error)}") from None
+
+
+def _size_of(file: BinaryIO) -> int | None:
+    """Bytes on disk of a regular file; None for what has no size."""
+    try:
+        status = os.fstat(file.fileno())
+    except (OSError, AttributeError, ValueError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _reason(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def expand(sources: Sequence[str]) -> list[str]:
+    """What the arguments name, in their order, each file once; for ``open_capture`` one by one.
+
+    Files, ``-`` and URLs stand for themselves. A folder gives the captures in it and below, found by content, sorted; also
+    what in it cannot be read, so that ``open_capture`` says so. A glob (``*``, ``?``, ``[``, ``**``) gives what it matches.
+
+    Raises InputError: missing, a glob that matches nothing, a folder without captures.
+    """
+    found: dict[str, str] = {}
+    for source in sources:
+        for each in _expanded(source):
+            alike = each if each == STANDARD_INPUT or _URL.match(each) else os.path.realpath(each)
+            found.setdefault(alike, each)
+    return list(found.values())
+
+
+def _expanded(source: str) -> Iterator[str]:
+    if source == STANDARD_INPUT or _URL.match(source):
+        yield source
+        return
+    if not source or "\0" in source:
+        raise InputError(repr(source), "is no file name")
+    try:
+        exists = Path(source).exists()
+    except OSError as error:
+        raise InputError(source, f"cannot be read: {_reason(error)}") from None
+    if exists:
+        yield from _in_folder(source) if Path(source).is_dir() else (source,)
+        return
+    if not glob.has_magic(source):
+        raise InputError(source, "no such file or folder")
+    matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    if not matches:
+        raise InputError(source, "nothing matches")
+    folders = [each for each in matches if Path(each).is_dir()]
+    for each in matches:
+        if each not in folders:
+            yield each
+        elif "**" not in source:  # else its files match by themselves
+            yield from _in_folder(each)
+
+
+def _in_folder(folder: str) -> list[str]:
+    unreadable: list[str] = []
+    found: list[str] = []
+    for root, _, names in os.walk(folder, onerror=lambda error: unreadable.append(str(error.filename))):
+        for name in names:
+            path = Path(root) / name
+            if not path.is_file():  # a pipe would block, a dangling link is nothing
+                continue
+            try:
+                if looks_like_capture(path):
+                    found.append(str(path))
+            except OSError:
+                unreadable.append(str(path))
+    if folder in unreadable:
+        raise InputError(folder, "the folder cannot be read")
+    if not found and not unreadable:
+        raise InputError(folder, "no captures in folder")
+    return sorted(found + unreadable)

@@ -1,8 +1,8 @@
 """capture-incomplete: packets are missing where a judgement needed them.
 
-What fires it:   a connection on a documented path whose authentication could not be told, and of which the capture lacks something: its opening
+What fires it:   a connection on a declared path whose authentication could not be told, and of which the capture lacks something: its opening
                  (midstream), one of its directions (one_way), packets in the middle (gap), or the ends of packets (snaplen).
-                 Connections whose verdict did not need what is missing are not counted, nor are attempts and ambient traffic.
+                 Connections whose verdict did not need what is missing are not counted, nor are attempts and traffic on no path.
 What proves it:  sequence and acknowledgement numbers that name bytes which are not there; captured lengths below the lengths on the wire.
 Why it matters:  a clean report of half a capture is not a clean platform. What could not be judged is not innocent.
 What to do:      midstream: start the capture before the components, or restart the component that holds long connections (BBS event streams, Locket, NATS).
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 from auditor.model.audit import Judged
 from auditor.model.finding import Finding
-from auditor.model.judgement import Disposition, Outcome, Verdict
+from auditor.model.judgement import Outcome, Verdict
 from auditor.model.roles import Rule, Severity
 from auditor.rules._subject import View, holds, split_path
 from auditor.rules._words import ends, first_frames, plural
@@ -44,8 +44,7 @@ def check(judged: Judged) -> Iterator[Finding]:
     lacking = ~(holds(table, "incomplete", "") | table["incomplete"].isna().to_numpy())
     view = View(
         table,
-        holds(table, "disposition", Disposition.DOCUMENTED)
-        & holds(table, "outcome", Outcome.ESTABLISHED)
+        holds(table, "outcome", Outcome.ESTABLISHED)
         & holds(table, "authentication_verdict", Verdict.UNVERIFIABLE)
         & lacking,
     )

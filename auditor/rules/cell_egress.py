@@ -5,9 +5,9 @@ What fires it:   a connection that came about from a diego_cell to an address in
 What proves it:  the destination address, and the networks that the inventory names (where it names none, the /24 or /64 around every VM in it).
 Why it matters:  applications leave by the address of their cell, so this is what a working platform does all day; it is neither documented nor undeclared
                  but ambient. It is listed because the same road carries data out, and because a destination that nobody can name is worth a look.
-What to do:      compare the destinations with the application security groups. If one of them belongs to the platform (an external blobstore, syslog drain or
-                 database), name it in the inventory, and its traffic is judged by the policy.
-How to waive:    nothing has to be waived: the severity is info. A destination in the inventory's externals is no longer grouped here.
+What to do:      compare the destinations with the application security groups. If one of them belongs to the platform (an external blobstore, say), name it in
+                 the inventory's externals with its role: what the policy documents for that role is then judged as documented.
+How to waive:    nothing has to be waived: the severity is info.
 """
 
 from __future__ import annotations

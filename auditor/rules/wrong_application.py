@@ -40,7 +40,7 @@ def check(judged: Judged) -> Iterator[Finding]:
             title=f"{group.originator} speaks {spoken} to {group.responder} on {service}",
             detail=(
                 f"{plural(len(group.rows), 'connection')} from {ends(view, group.inside, 'originator')} to "
-                f"{ends(view, group.inside, 'responder')} on {service} with {spoken} on documented path "
+                f"{ends(view, group.inside, 'responder')} on {service} with {spoken} on path "
                 f"{group.path.replace('+', ' or ')}.{f' {says.rstrip(chr(46))}.' if says else ''}"
             ),
             rows=tuple(group.rows.tolist()),

@@ -28,7 +28,7 @@ def test_what_did_not_need_the_missing_packets_is_not_counted(fired):
     quiet = [
         row(incomplete="gap"),
         row(CANNOT_TELL, incomplete="one_way", outcome="attempt"),
-        row(CANNOT_TELL, incomplete="midstream", disposition="ambient"),
+        undeclared("cell_egress", incomplete="midstream", disposition="ambient"),
         undeclared("connection", incomplete="midstream"),
     ]
     assert fired(RULE, judged(*quiet)) == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from auditor.model.frames import BATCH_BYTES
+
 MIB = 1024 * 1024
 
 
@@ -25,5 +27,7 @@ class CaptureLimits:
     """The ratio is not looked at before this much has come out: small captures may be very repetitive."""
     window_bytes: int = 128 * MIB
     """History a zstd or xz stream may ask the decoder to keep."""
+    buffer_bytes: int = BATCH_BYTES
+    """How much of a capture is held at once; a larger frame makes it grow, up to ``frame_bytes``."""
     nesting: int = 2
     """Compressions around one another."""

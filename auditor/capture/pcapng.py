@@ -98,8 +98,8 @@ class PcapngReader(CaptureReader):
 
     # What stands between packets
 
-    def _corrupt(self, says: str, kind: str = "corrupt") -> None:
-        self._problem(kind, f"{says} (after frame {self._frames}); reading stopped")
+    def _corrupt(self, says: str, kind: str = "corrupt", offset: int | None = None) -> None:
+        self._problem(kind, f"{says} (after frame {self._frames}); reading stopped", offset)
         raise _Stop
 
     def _need(self, count: int, says: str = "a block") -> None:
@@ -145,17 +145,13 @@ class PcapngReader(CaptureReader):
 
     def _pass_over(self, size: int, *, wipe: bool = False) -> None:
         """A block of any length that nobody needs."""
-        start = self._window.offset
-        if not self._window.skip(size - pcapng.BLOCK_TRAILER_BYTES, wipe=wipe):
-            if self._window.failed is None:
-                self._problem("truncated", "cut off inside a block; everything before it was read", start)
-            else:
-                self._at_end("a block")
+        window, start = self._window, self._window.offset
+        if not window.skip(size - pcapng.BLOCK_TRAILER_BYTES, wipe=wipe) or not window.more(pcapng.BLOCK_TRAILER_BYTES):
+            self._at_end("a block", start)
             raise _Stop
-        self._need(pcapng.BLOCK_TRAILER_BYTES)
-        if self._word(0, self._window.peek(pcapng.BLOCK_TRAILER_BYTES)) != size:
-            self._corrupt(_CORRUPT[load.STOP_TRAILER])
-        self._window.at += pcapng.BLOCK_TRAILER_BYTES
+        if self._word(0, window.peek(pcapng.BLOCK_TRAILER_BYTES)) != size:
+            self._corrupt(_CORRUPT[load.STOP_TRAILER], offset=start)
+        window.at += pcapng.BLOCK_TRAILER_BYTES
 
     def _whole(self, size: int, least: int, says: str) -> bytes:
         """All of a block, checked and taken."""

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from auditor.capture.limits import CaptureLimits
 from auditor.capture.sources import RawSource, Source, SourceError
 from auditor.kernels.load import overlapping_words
-from auditor.model.frames import BATCH_BYTES, BATCH_FRAMES, RESERVE_BYTES, Capture, FrameBatch, Problem, VantagePoint
+from auditor.model.frames import BATCH_FRAMES, RESERVE_BYTES, Capture, FrameBatch, Problem, VantagePoint
 
 
 class Window:
     """The part of a source that lies in the buffer: ``buf[at:filled]`` waits to be taken."""
 
-    def __init__(self, source: Source, fill_bytes: int = BATCH_BYTES) -> None:
+    def __init__(self, source: Source, fill_bytes: int) -> None:
         self._source = source
         self._room = fill_bytes
         self.buf: NDArray[np.uint8] = np.zeros(fill_bytes + RESERVE_BYTES, np.uint8)
@@ -125,7 +125,7 @@ class CaptureReader(ABC):
         self.has_secrets = False
         """The capture carries keys (Decryption Secrets Blocks). They are passed over and never kept."""
         self._raw, self._limits, self._link_type = raw, limits, link_type
-        self._window = Window(source)
+        self._window = Window(source, limits.buffer_bytes)
         self._close = close
         self._frames = 0
         self._first_ns: int | None = None
@@ -208,10 +208,13 @@ class CaptureReader(ABC):
         at = self._window.offset if offset is None else offset
         self._problems.append(Problem(kind, says, frame=self._frames, offset=at))
 
-    def _at_end(self, says: str) -> None:
-        """The source has ended: tell why, when it was not between two records. ``says``: what is cut off."""
-        failed = self._window.failed
+    def _at_end(self, says: str, start: int | None = None) -> None:
+        """The source has ended: tell why, when it was not between two records.
+
+        ``says``: what is cut off; ``start``: the offset where that begins, when part of it was taken already.
+        """
+        failed, window = self._window.failed, self._window
         if failed is not None:
-            self._problem(failed.kind, failed.says, self._window.offset + self._window.left)
-        elif self._window.left:
-            self._problem("truncated", f"cut off inside {says}; everything before it was read")
+            self._problem(failed.kind, failed.says, window.offset + window.left)
+        elif start is not None or window.left:
+            self._problem("truncated", f"cut off inside {says}; everything before it was read", start)

@@ -7,7 +7,8 @@ The rules that hold here:
 - ``words`` is the buffer once more, as overlapping little-endian 32-bit words, one at every byte (``overlapping_words``): a
   field at any offset is one load with one bounds check, twice as fast as four bytes. ``words.size`` is ``buf.size - 3``.
 - All arithmetic is in signed 64 bits, and each product is proven or clamped to fit: interpreted and compiled agree.
-- Time is nanoseconds since 1970 in int64, which ends in the year 2262; what lies beyond is clamped, not wrapped.
+- Time is nanoseconds since 1970, clamped (not wrapped) to 0 and the year 2255: files with nonsense for time exist, and the
+  difference of two times, or a time and some years, must still fit in int64.
 
 Formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng; numbers in ``auditor.wire.pcap`` and ``auditor.wire.pcapng``.
 """
@@ -66,7 +67,8 @@ CARRY_UNTIMED: Final = 1
 CARRY_SIZE: Final = 2
 
 NS: Final = 1_000_000_000
-MAX_NS: Final = 2**63 - 1
+MAX_NS: Final = 9_000_000_000 * NS
+"""In the year 2255."""
 MAX_OFFSET_SECONDS: Final = 9_000_000_000
 _WORD: Final = 2**32
 _NS_DIGITS: Final = 9
@@ -133,7 +135,7 @@ def half_at(words: Any, at: Any, swapped: Any) -> Any:
 
 @kernel
 def time_ns(high: Any, low: Any, tsresol: Any, offset_seconds: Any) -> Any:
-    """A pcapng time stamp (two 32-bit words) in ns since 1970, rounded down; clamped to int64.
+    """A pcapng time stamp (two 32-bit words) in ns since 1970, rounded down; between 0 and MAX_NS.
 
     draft-ietf-opsawg-pcapng section 4.3, with if_tsresol and if_tsoffset of section 4.2.
     """
@@ -170,10 +172,10 @@ def time_ns(high: Any, low: Any, tsresol: Any, offset_seconds: Any) -> Any:
             low = rest // divisor  # below 2^32, as the rest is below divisor * 2^32
             left -= step
         ns = np.int64(MAX_NS) if high >> 31 != 0 else high << 32 | low
+    ns = min(ns, np.int64(MAX_NS))
     if offset_seconds != 0:
         shift = min(max(offset_seconds, -MAX_OFFSET_SECONDS), MAX_OFFSET_SECONDS) * NS
-        # ns >= 0, so only a positive shift can pass the end.
-        ns = np.int64(MAX_NS) if shift > 0 and ns > MAX_NS - shift else ns + shift
+        ns = np.int64(MAX_NS) if shift > 0 and ns > MAX_NS - shift else max(ns + shift, np.int64(0))
     return ns
 
 

@@ -1,0 +1,110 @@
+"""Captures of other projects: our frames against foreign counts, and against tshark frame by frame."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from auditor.capture import expand
+from auditor.errors import AuditorError
+from auditor.kernels.load import MAX_NS
+from tests.capture.make import read
+
+DIFFER = {
+    # tshark refuses the three and reads none of the fourth's packets; libpcap reads one packet of the fourth, as we do.
+    "malformed/libpcap/pcap-invalid-version-1.pcap": (1, "unsupported"),
+    "malformed/libpcap/pcap-invalid-version-2.pcap": (1, "unsupported"),
+    "malformed/libpcap/linktype-reserved-field-not-zero.pcap": (0, "unsupported"),
+    "malformed/ndpi/fuzz-2021-10-13.pcap": (1, "truncated"),
+}
+"""Captures with something wrong in the file itself: our frames, and the Problem we tell."""
+
+AGAINST_TSHARK = [
+    "arkime/bigendian.pcap",
+    "arkime/ipv6-gtp6.pcap",
+    "gopacket/be/test010.pcapng",
+    "gopacket/be/test100.pcapng",
+    "gopacket/le/test100.pcapng",
+    "gopacket/le/test300.pcapng",
+    "ipfixprobe/mqtt.pcap",
+    "malformed/tcpdump/quic_handshake_truncated.pcap",
+    "malformed/zeek/tcp/truncated-header.pcap",
+    "ndpi/anydesk.pcapng",
+    "ndpi/doq.pcapng",
+    "ndpi/mysql.pcapng",
+    "ndpi/nano.pcapng",
+    "ndpi/nfsv3.pcap",
+    "ndpi/someip_sd_sample.pcap",
+    "ndpi/z3950.pcapng",
+    "pcap-parser/modified-format.pcap",
+    "pcapplusplus/PacketExamples/BgpPackets.pcap",
+    "pcapplusplus/PacketExamples/ldap.pcapng",
+    "pcapplusplus/file_heuristics/nanosecs.pcap",
+    "pcapplusplus/many_interfaces-1.pcapng",
+    "pcapplusplus/microsecs_big_endian.pcap",
+    "pcapplusplus/pcapng-example.pcapng",
+    "scapy/dcerpc_msnrpc.pcapng.gz",
+    "scapy/http_chunk.pcap.gz",
+    "tcpdump/slow-ossp.pcap",
+    "tcpdump/tcp-handshake-nano.pcap",
+    "zeek/ldap/gap-data-missing.pcapng",
+]
+
+
+def test_every_public_capture_has_the_frames_that_others_count(public_captures: Path) -> None:
+    odd = {}
+    with (public_captures / "EXPECTED.tsv").open(encoding="utf-8") as table:
+        rows = list(csv.DictReader(table, delimiter="\t"))
+    for row in rows:
+        try:
+            frames, summary = read(public_captures / row["file"])
+        except AuditorError as error:
+            odd[row["file"]] = str(error)
+            continue
+        link_types = ",".join(str(each) for each in sorted({v.link_type for v in summary.vantage_points}))
+        if summary.problems or str(len(frames)) != row["packets"] or link_types != row["link_types"]:
+            odd[row["file"]] = (len(frames), *(problem.kind for problem in summary.problems))
+    assert len(rows) > 1_000
+    assert odd == DIFFER
+
+
+def test_a_folder_of_captures_is_found_whole(public_captures: Path) -> None:
+    folder = public_captures / "malformed"
+    listed = {row.split("\t")[0] for row in (public_captures / "EXPECTED.tsv").read_text().splitlines()}
+    assert {str(Path(each).relative_to(public_captures)) for each in expand([str(folder)])} == {
+        each for each in listed if each.startswith("malformed/")
+    }
+
+
+def test_fractions_of_more_than_a_second_are_carried(public_captures: Path) -> None:
+    folder = public_captures / "malformed" / "tcpdump"
+    micro, nano = (read(folder / f"timestamp_invalid_{unit}.pcap")[0] for unit in ("micro", "nano"))
+    at = 1_418_145_370 * 10**9
+    assert [f.ts_ns - at for f in micro] == [-1_000, 10**9, 2_147_483_648_000]
+    assert [f.ts_ns - at for f in nano] == [-1, 10**9, 2_147_483_648]
+
+
+@pytest.mark.tshark
+@pytest.mark.parametrize("file", AGAINST_TSHARK)
+def test_times_and_lengths_are_those_of_tshark(public_captures: Path, tshark: str, file: str) -> None:
+    fields = ["frame.time_epoch", "frame.cap_len", "frame.len", "frame.interface_id"]
+    command = [tshark, "-n", "-r", str(public_captures / file), "-T", "fields"]
+    for field in fields:
+        command += ["-e", field]
+    told = subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()
+    frames, summary = read(public_captures / file)
+    first_of_section = {}
+    ours, theirs = [], []
+    for frame, line in zip(frames, told, strict=True):
+        epoch, caplen, wirelen, interface = line.split("\t")
+        seconds, _, fraction = epoch.partition(".")
+        time = int(seconds) * 10**9 + int(fraction.ljust(9, "0")[:9]) if epoch else frame.ts_ns  # a simple packet
+        theirs.append((min(time, MAX_NS), int(caplen), int(wirelen)))
+        ours.append((frame.ts_ns, len(frame.data), frame.wirelen))
+        first_of_section.setdefault(interface, frame.vantage)
+        assert first_of_section[interface] == frame.vantage
+    assert ours == theirs
+    assert summary.packets == len(told)

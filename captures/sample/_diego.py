@@ -880,7 +880,8 @@ def over_tls(
     if tcp.get("ends") != "open":
         made.close()
     sport = story.wire.tcp(at, a, b, port, made.chunks, **tcp)
-    story.note(scenario, a, b, sport, port, says, **facts)
+    shown = {"application": "https"} if tls.get("alpn") == "h2" else {}
+    story.note(scenario, a, b, sport, port, says, **(shown | facts))
     return made
 
 
@@ -1062,7 +1063,7 @@ def documented(
         4224,
         f"Route emitter registers a route inside mutual TLS {version}",
         rows="20",
-        application="tls",
+        application="nats",
     )
     # MySQL: native password in the clear, and a login inside TLS.
     sql = MySql(wire.rng)
@@ -1098,5 +1099,5 @@ def documented(
         3306,
         "Locket (or BBS) logs in inside TLS 1.2",
         rows="24,25",
-        application="tls",
+        application="mysql",
     )

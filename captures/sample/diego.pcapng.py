@@ -133,7 +133,7 @@ def explained_by_overlays(story: Story) -> None:
     sport = wire.tcp(
         49.0, BRAIN0, DIRECTOR, 4222, [nats_info(DIRECTOR, 4222, tls=True, auth=False), *agent.chunks], ends="open"
     )
-    story.note("bosh-agent", BRAIN0, DIRECTOR, sport, 4222, "BOSH agent sends its heartbeat to the Director", disposition="undeclared", rule="undeclared-connection")  # fmt: skip
+    story.note("bosh-agent", BRAIN0, DIRECTOR, sport, 4222, "BOSH agent sends its heartbeat to the Director", application="nats", disposition="undeclared", rule="undeclared-connection")  # fmt: skip
     over_tls(story, "loggregator", 50.0, CELL0, DOPPLER, 8082, h2(), {"server": "doppler", "client": "metron", "sni": "doppler", "ca": "loggregatorCA", "alpn": "h2"},
              {"disposition": "undeclared", "rule": "undeclared-connection"}, "Loggregator agent sends logs to Doppler")  # fmt: skip
     for at, router, cell, sport in ((51.0, ROUTER0, CELL0, 8889), (51.5, ROUTER1, CELL1, 61_044)):

@@ -1,1 +1,1 @@
-"""Who may talk to whom, and who is who."""
+"""What is declared, who is who, and what a connection is by both."""

@@ -1,0 +1,565 @@
+"""What the policy says of a connection: documented, undeclared, ambient or out of scope, and the closest path where it is undeclared.
+
+The rules that hold here, in the order in which they decide:
+
+1. **Direction.** Only where packets and listeners left it open does the policy decide, and only by a single port: a range or "varies"
+   never makes an end a listener, nor does the lower port. A path from one end's role to the other's weighs more than one end's port
+   alone; where both ends could listen, nothing is decided.
+2. **Who.** An address in no inventory is unknown, whatever it authenticated with. Addresses that no router forwards (loopback,
+   link-local, multicast, broadcast) are no hosts, so nobody unknown stands behind them.
+3. **Scope.** An end that is a Diego VM, or a stranger at the responder of a documented path. A VM that holds a part of a Diego role only
+   (cf-deployment's ``api``) is in scope on the paths and ports of that part.
+4. **Path.** Union of the roles at each end. A single port beats a range, a range beats "varies"; documented beats ambient at a par.
+   Under "varies" the content decides: it must be the documented one to be documented, and without any it is an undeclared port.
+5. **Otherwise undeclared**, by the most specific word. A pair is documented if any path leads from one role to the other; a path that is
+   open to any VM documents no pair.
+
+Nothing here knows single addresses: the answer depends on what the two ends are, so that equal questions share one answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+from auditor.model.judgement import Breach, Classification, Disposition, Flow, NearMiss, Outcome
+from auditor.policy.addresses import kind_of
+from auditor.policy.inventory import Fronted, Inventory
+from auditor.policy.loader import overlays_beside
+from auditor.policy.policy import ANY, Fit, Held, Policy, PolicyPath, ports_text
+
+CELL = "diego_cell"
+BRAIN = "diego_brain"
+
+_MEMO_LIMIT = 1 << 16
+_UNTOLD = ("unknown", "none")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class End:
+    """What matters of an end. Equal ones are one object, so that questions compare fast."""
+
+    known: bool
+    held: tuple[Held, ...] = ()
+    fronts: tuple[Fronted, ...] = ()
+    external: bool = False
+    platform: bool = False
+    """In a platform network; only told of strangers and externals."""
+    kind: str | None = None
+    """loopback, link-local, multicast, broadcast, unspecified; None for a host."""
+
+    @property
+    def role(self) -> str | None:
+        """The first of its roles."""
+        return self.held[0].role if self.held else None
+
+
+class _Question(NamedTuple):
+    orig: End
+    resp: End
+    resp_p: int | None
+    orig_p: int | None
+    transport: str
+    application: str
+    outcome: Outcome
+    directed: bool
+    first_bytes: bool
+    same: bool
+    """Both ends have one address."""
+
+
+class _Match(NamedTuple):
+    path: PolicyPath
+    fit: Fit
+    orig_role: str | None
+    resp_role: str | None
+
+
+class Classifier:
+    """Answers for one policy and one inventory; ``classify`` is pure."""
+
+    def __init__(self, policy: Policy, inventory: Inventory, scope: Literal["diego", "all"] = "diego") -> None:
+        if scope not in ("diego", "all"):
+            raise ValueError("scope is diego or all")
+        self.policy, self.inventory, self.scope = policy, inventory, scope
+        self._diego = policy.diego_roles
+        # Documented paths first: at a par they win.
+        self._paths = (*policy.paths, *policy.ambient_paths)
+        self._memo: dict[_Question, Classification] = {}
+        self._ends: dict[int, End] = {}
+        self._profiles: dict[tuple[int, bool], End] = {}
+        self._distinct: dict[tuple[Any, ...], End] = {}
+        self._siblings: tuple[tuple[str, tuple[PolicyPath, ...]], ...] | None = None
+
+    def classify(self, flow: Flow) -> Classification:
+        """What the policy says of this flow. Never raises."""
+        question = _Question(
+            self._end(flow.orig_h, flow.start_ns),
+            self._end(flow.resp_h, flow.start_ns),
+            flow.resp_p,
+            None if flow.directed else flow.orig_p,
+            flow.transport,
+            flow.application,
+            flow.outcome,
+            flow.directed,
+            flow.first_bytes,
+            flow.orig_h == flow.resp_h,
+        )
+        found = self._memo.get(question)
+        if found is None:
+            if len(self._memo) >= _MEMO_LIMIT:
+                self._memo.clear()
+            found = self._memo[question] = self._answer(question)
+        return found
+
+    # Ends
+
+    def _end(self, address: int, at_ns: int) -> End:
+        host = self.inventory.lookup(address, at_ns)
+        if host is not None:
+            platform = host.external and self.inventory.platform(address)
+            # Hosts are shared objects of the inventory, which outlives this.
+            key = id(host), platform
+            end = self._profiles.get(key)
+            if end is None:
+                end = self._same(True, host.held, host.fronts, host.external, platform, None)
+                self._profiles[key] = end
+            return end
+        end = self._ends.get(address)
+        if end is None:
+            if len(self._ends) >= _MEMO_LIMIT:
+                self._ends.clear()
+            kind = kind_of(address) or ("broadcast" if self.inventory.broadcast(address) else None)
+            end = self._same(False, (), (), False, self.inventory.platform(address), kind)
+            self._ends[address] = end
+        return end
+
+    def _same(self, *what: Any) -> End:
+        end = self._distinct.get(what)
+        if end is None:
+            end = self._distinct[what] = End(*what)
+        return end
+
+    def _is_diego(self, end: End) -> bool:
+        """It is a Diego VM, or passes for one, in all it does."""
+        return any(one.components is None and one.role in self._diego for one in end.held)
+
+    def _plays(self, end: End, roles: Iterable[str], component: str | None) -> str | None:
+        """The role by which an end may stand at this end of a path: the first of the path's roles that it holds."""
+        for role in roles:
+            if role == ANY:
+                if end.known:
+                    return end.role or ANY
+                continue
+            if any(one.plays(role, component) for one in end.held):
+                return role
+        return None
+
+    def _fronted(self, end: End, path: PolicyPath, port: int | None) -> str | None:
+        """The role that an end takes this port's traffic in for."""
+        for front in end.fronts:
+            if front.role not in path.resp_roles or port is None:
+                continue
+            if front.ports is None or any(low <= port <= high for low, high in front.ports):
+                return front.role
+        return None
+
+    # Matching
+
+    def _originates(self, end: End, path: PolicyPath) -> str | None:
+        return self._plays(end, path.orig_roles, path.orig_slug)
+
+    def _responds(self, end: End, path: PolicyPath, port: int | None) -> str | None:
+        return self._plays(end, path.resp_roles, path.resp_slug) or self._fronted(end, path, port)
+
+    def _matches(
+        self, paths: Iterable[PolicyPath], orig: End, resp: End, port: int | None, transport: str
+    ) -> list[_Match]:
+        """The paths that fit best, documented ones alone where there are any."""
+        found: list[_Match] = []
+        for path in paths:
+            fit = path.fit(port, transport)
+            if fit is None:
+                continue
+            orig_role = self._originates(orig, path)
+            if orig_role is None:
+                continue
+            resp_role = self._responds(resp, path, port)
+            if resp_role is not None:
+                found.append(_Match(path, fit, orig_role, resp_role))
+        if not found:
+            return found
+        best = min(match.fit for match in found)
+        found = [match for match in found if match.fit == best]
+        documented = [match for match in found if not match.path.ambient]
+        return documented or found
+
+    def _listens(self, end: End, port: int | None, transport: str, application: str = "none") -> bool:
+        """This end and port are the responder of a documented path; where its ports vary, the content must say so."""
+        for path in self.policy.paths:
+            fit = path.fit(port, transport)
+            if fit is None or self._plays(end, path.resp_roles, path.resp_slug) is None:
+                continue
+            if fit is not Fit.VARIES or (application not in _UNTOLD and _satisfies(path, application)):
+                return True
+        return False
+
+    def _serves(self, end: End, port: int | None, transport: str) -> bool:
+        """Some path names just this port for this end."""
+        return any(
+            path.fit(port, transport) is Fit.SINGLE and self._responds(end, path, port) is not None
+            for path in self._paths
+        )
+
+    def _pair(self, orig: End, resp: End) -> list[PolicyPath]:
+        """Paths from a role of one to a role of the other, on whatever port."""
+        return [
+            path
+            for path in self._paths
+            if not path.wild
+            and self._originates(orig, path) is not None
+            and (
+                self._plays(resp, path.resp_roles, path.resp_slug) is not None
+                or any(front.role in path.resp_roles for front in resp.fronts)
+            )
+        ]
+
+    # Direction
+
+    def _answer(self, question: _Question) -> Classification:
+        if question.directed:
+            return self._judge(question)
+        turned = self._turn(question)
+        ahead, back = self._weight(question), self._weight(turned)
+        if question.orig_p is None or back == ahead:
+            if question.orig_p is not None and self._apps_leave(question):
+                return replace(self._judge(turned), flipped=True, decided_by_policy=True)
+            return self._undecided(question, turned)
+        if back > ahead:
+            return replace(self._judge(turned), flipped=True, decided_by_policy=True)
+        return replace(self._judge(question), decided_by_policy=True)
+
+    def _undecided(self, question: _Question, turned: _Question) -> Classification:
+        """The guess stands; where only the other reading is a path, the near miss says so."""
+        told = self._judge(question)
+        if told.breach not in (Breach.CONNECTION, Breach.PORT) or question.orig_p is None:
+            return told
+        other = self._judge(turned)
+        if not other.paths:
+            return told
+        says = f"{other.paths[0]} would fit, had {_names(turned.orig)} opened it; who did is a guess"
+        return replace(told, near_miss=NearMiss(other.paths[0], "direction", says))
+
+    @staticmethod
+    def _turn(question: _Question) -> _Question:
+        return question._replace(orig=question.resp, resp=question.orig, resp_p=question.orig_p, orig_p=question.resp_p)
+
+    def _weight(self, question: _Question) -> int:
+        """2: a path names this port between these roles; 1: a path names it for this responder; 0: neither."""
+        port, transport = question.resp_p, question.transport
+        if port is None:
+            return 0
+        for match in self._matches(self._paths, question.orig, question.resp, port, transport):
+            if match.fit is Fit.SINGLE and not match.path.wild:
+                return 2
+        return 1 if self._serves(question.resp, port, transport) else 0
+
+    def _apps_leave(self, question: _Question) -> bool:
+        """A guess says that an unknown machine outside called a cell where no path has a listener: applications leave by its address."""
+        outside = question.orig
+        if outside.known or outside.platform or outside.kind or not self._is_cell(question.resp):
+            return False
+        return not self._serves(question.resp, question.resp_p, question.transport)
+
+    def _is_cell(self, end: End) -> bool:
+        return any(one.role == CELL and one.components is None for one in end.held)
+
+    # Judging
+
+    def _judge(self, question: _Question) -> Classification:
+        orig, resp = question.orig, question.resp
+        if orig.kind or resp.kind:
+            return self._housekeeping(question)
+        if orig.known and resp.known:
+            return self._both_known(question)
+        return self._unknown(question)
+
+    def _told(
+        self, disposition: Disposition, question: _Question, says: str, *, breach: Breach | None = None,
+        near: tuple[NearMiss, str | None, str | None] | None = None, sibling: str | None = None,
+    ) -> Classification:  # fmt: skip
+        near_miss, orig_role, resp_role = near or (None, None, None)
+        would_be = None
+        if question.outcome is Outcome.ATTEMPT and breach in _FIRST_FOUR:
+            breach, would_be = Breach.ATTEMPT, breach
+        return Classification(
+            disposition=disposition,
+            near_miss=near_miss,
+            breach=breach,
+            would_be=would_be,
+            says=says,
+            orig_role=orig_role or question.orig.role,
+            resp_role=resp_role or question.resp.role,
+            sibling=sibling,
+        )
+
+    def _housekeeping(self, question: _Question) -> Classification:
+        orig, resp = question.orig, question.resp
+        kind = resp.kind or orig.kind
+        known = orig if orig.known else resp
+        wanted = self._is_diego(known) or (self.scope == "all" and known.known)
+        disposition = Disposition.AMBIENT if wanted else Disposition.OUT_OF_SCOPE
+        says = f"{kind} address: it does not leave its machine or link, so no unknown host is behind it"
+        return self._told(disposition, question, says)
+
+    def _both_known(self, question: _Question) -> Classification:
+        orig, resp, port, transport = question.orig, question.resp, question.resp_p, question.transport
+        matches = self._matches(self._paths, orig, resp, port, transport)
+        if self.scope == "diego" and not self._in_scope(question, matches):
+            return self._told(Disposition.OUT_OF_SCOPE, question, "neither end is a Diego VM")
+        if matches:
+            if matches[0].fit is not Fit.VARIES or self._content_shows(question, matches):
+                return self._matched(question, matches)
+            return self._silent(question, matches[0])
+        if question.same:
+            return self._told(Disposition.AMBIENT, question, "both ends are one address: it stays inside one VM")
+        if resp.external and not resp.platform and self._is_cell(orig) and not self._pair(orig, resp):
+            return self._egress(question)
+        return self._undeclared(question)
+
+    @staticmethod
+    def _content_shows(question: _Question, matches: Sequence[_Match]) -> bool:
+        """Under ports that vary: is there content to judge by?"""
+        if question.outcome is Outcome.ATTEMPT:
+            return False
+        return question.application not in _UNTOLD or any(match.path.applications is None for match in matches)
+
+    def _in_scope(self, question: _Question, matches: Sequence[_Match]) -> bool:
+        if self._is_diego(question.orig) or self._is_diego(question.resp):
+            return True
+        if any(match.orig_role in self._diego or match.resp_role in self._diego for match in matches):
+            return True
+        # A part of a Diego role: its own ports are Diego's business, the rest of the VM is not.
+        part = tuple(one for one in question.resp.held if one.role in self._diego)
+        fronted = tuple(one for one in question.resp.fronts if one.role in self._diego)
+        end = End(True, part, fronted)
+        return any(
+            path.fit(question.resp_p, question.transport) in (Fit.SINGLE, Fit.RANGE)
+            and not path.wild
+            and self._responds(end, path, question.resp_p) is not None
+            for path in self._paths
+        )
+
+    def _matched(self, question: _Question, matches: Sequence[_Match]) -> Classification:
+        """On documented (or ambient) paths: which of them, and is it their protocol?"""
+        application = question.application
+        fitting = [match for match in matches if _satisfies(match.path, application)]
+        wrong = not fitting and self._wrong(question, matches)
+        kept = fitting or list(matches)
+        paths = [match.path for match in kept]
+        expected: set[str] = set()
+        for path in paths:
+            expected |= path.applications or set()
+        if any(path.applications is None for path in paths):
+            expected = set()
+        named = " or ".join(dict.fromkeys(path.application_text for path in paths))
+        word = "ambient" if paths[0].ambient else "documented"
+        says = f"{word}: {', '.join(path.id for path in paths)}"
+        if wrong:
+            seen = "unrecognised bytes" if application == "unknown" else application
+            says = f"{seen} where {named} is {'declared' if paths[0].ambient else 'documented'}"
+        return Classification(
+            disposition=Disposition.AMBIENT if paths[0].ambient else Disposition.DOCUMENTED,
+            paths=tuple(path.id for path in paths),
+            breach=Breach.APPLICATION if wrong else None,
+            says=says,
+            orig_role=kept[0].orig_role,
+            resp_role=kept[0].resp_role,
+            orig_component=_only(path.orig_component for path in paths),
+            resp_component=_only(path.resp_component for path in paths),
+            required=_required(paths),
+            expected_applications=frozenset(expected - {"unknown"}),
+        )
+
+    @staticmethod
+    def _wrong(question: _Question, matches: Sequence[_Match]) -> bool:
+        application = question.application
+        if question.outcome is Outcome.ATTEMPT or application == "none":
+            return False
+        if application == "unknown":
+            # Bytes from the middle of a stream show nothing; the first ones are not the documented protocol's.
+            return question.first_bytes
+        # HTTP in the clear where HTTPS is documented is that protocol without its protection: rule plaintext's business.
+        return not (application == "http" and any(match.path.application == "HTTPS" for match in matches))
+
+    def _silent(self, question: _Question, match: _Match) -> Classification:
+        """Ports vary, and no content tells whether it is the documented protocol."""
+        path = match.path
+        known = f" ({ports_text(path.ports)} is known)" if path.ports else ""
+        what = "no connection came about" if question.outcome is Outcome.ATTEMPT else "no content shows it"
+        says = f"ports vary on {path.id}{known}; port {question.resp_p} may be {path.application_text}, and {what}"
+        near = NearMiss(path.id, "port", says), match.orig_role, match.resp_role
+        return self._told(Disposition.UNDECLARED, question, says, breach=Breach.PORT, near=near)
+
+    def _undeclared(self, question: _Question) -> Classification:
+        pair = self._pair(question.orig, question.resp)
+        near = self._near(question, pair)
+        sibling = self._sibling(question)
+        roles = f"{_names(question.orig)} to {_names(question.resp)}"
+        port = _port_text(question)
+        if not pair:
+            says = f"no documented path leads from {roles}; seen on {port}"
+            breach = Breach.CONNECTION
+        elif self._ssh_elsewhere(question):
+            says = f"SSH from a brain to a cell on {port}, outside the documented host ports"
+            breach = Breach.SSH_PORT
+        else:
+            says = f"{roles} is documented, but not on {port}"
+            breach = Breach.PORT
+        return self._told(Disposition.UNDECLARED, question, says, breach=breach, near=near, sibling=sibling)
+
+    def _ssh_elsewhere(self, question: _Question) -> bool:
+        if question.application != "ssh" or question.transport != "tcp":
+            return False
+        return self._plays(question.orig, (BRAIN,), "ssh_proxy") is not None and self._is_cell(question.resp)
+
+    def _egress(self, question: _Question) -> Classification:
+        says = "a cell to an address outside every platform network: an application or the platform, the cell's address does not tell"
+        return self._told(Disposition.AMBIENT, question, says, breach=Breach.CELL_EGRESS)
+
+    def _unknown(self, question: _Question) -> Classification:
+        orig, resp = question.orig, question.resp
+        if not orig.known and not resp.known:
+            disposition = Disposition.UNDECLARED if self.scope == "all" else Disposition.OUT_OF_SCOPE
+            return self._told(disposition, question, "both ends are in no inventory")
+        known, stranger = (resp, orig) if resp.known else (orig, resp)
+        originates = stranger is orig
+        listener = originates and self._listens(resp, question.resp_p, question.transport, question.application)
+        diego = self._is_diego(known)
+        if not diego and not listener and self.scope == "diego":
+            return self._told(
+                Disposition.OUT_OF_SCOPE, question, "one end is in no inventory, the other is no Diego VM"
+            )
+        if not originates and not stranger.platform and self._is_cell(known):
+            return self._egress(question)
+        near = self._near(question, [])
+        where = "in a platform network" if stranger.platform else "outside every platform network"
+        which = "originator" if originates else "responder"
+        says = f"the {which} is in no inventory, {where}; seen on {_port_text(question)}"
+        fires = stranger.platform or (originates and (diego or listener))
+        if not fires:
+            says += "; if it belongs to the platform or fronts a role, say so in the inventory"
+        breach = Breach.UNKNOWN_HOST if fires else None
+        return self._told(Disposition.UNDECLARED, question, says, breach=breach, near=near)
+
+    # The closest path
+
+    def _near(self, question: _Question, pair: Sequence[PolicyPath]) -> tuple[NearMiss, str | None, str | None] | None:
+        """The path from which one thing differs: transport, then direction, then port, then role."""
+        orig, resp, port, transport = question.orig, question.resp, question.resp_p, question.transport
+        same_port = self._other_transport(question, pair)
+        if same_port is not None:
+            path = same_port
+            says = f"{path.id} is documented on {path.transport}, not on {transport}"
+            return NearMiss(path.id, "transport", says), self._originates(orig, path), self._any_responder(resp, path)
+        if port is None:
+            return None
+        for path in self._paths:
+            if path.wild or path.fit(port, transport) not in (Fit.SINGLE, Fit.RANGE):
+                continue
+            orig_role, resp_role = self._any_responder(orig, path), self._originates(resp, path)
+            if orig_role is not None and resp_role is not None:
+                says = f"{path.id} leads the other way, from {path.source} to {path.destination}"
+                return NearMiss(path.id, "direction", says), orig_role, resp_role
+        on_transport = [path for path in pair if transport in path.transports]
+        if on_transport:
+            ssh = question.application == "ssh"
+            path = min(
+                on_transport,
+                key=lambda each: (
+                    ssh and each.application != "SSH",
+                    not _satisfies(each, question.application),
+                    each.distance(port),
+                ),
+            )
+            wanted = ports_text(path.ports) or path.ports_text
+            says = f"{path.id} is documented on {wanted}, not on {port}"
+            return NearMiss(path.id, "port", says), self._originates(orig, path), self._any_responder(resp, path)
+        return self._other_role(question)
+
+    def _any_responder(self, end: End, path: PolicyPath) -> str | None:
+        role = self._plays(end, path.resp_roles, path.resp_slug)
+        return role or next((front.role for front in end.fronts if front.role in path.resp_roles), None)
+
+    @staticmethod
+    def _other_transport(question: _Question, pair: Sequence[PolicyPath]) -> PolicyPath | None:
+        others = [path for path in pair if question.transport not in path.transports]
+        if not others:
+            return None
+        if question.resp_p is None:
+            return others[0]
+        return next((path for path in others if path.fit(question.resp_p, path.transports[0]) == Fit.SINGLE), None)
+
+    def _other_role(self, question: _Question) -> tuple[NearMiss, str | None, str | None] | None:
+        orig, resp, port, transport = question.orig, question.resp, question.resp_p, question.transport
+        fitting = [path for path in self._paths if not path.wild and path.fit(port, transport) is Fit.SINGLE]
+        for path in fitting:
+            resp_role = self._responds(resp, path, port)
+            if resp_role is not None:
+                says = f"{path.id} leads to {path.destination} from {path.source}, not from {_names(orig)}"
+                return NearMiss(path.id, "role", says), orig.role, resp_role
+        for path in fitting:
+            orig_role = self._originates(orig, path)
+            if orig_role is not None:
+                says = f"{path.id} leads from {path.source} to {path.destination}, not to {_names(resp)}"
+                return NearMiss(path.id, "role", says), orig_role, resp.role
+        return None
+
+    def _sibling(self, question: _Question) -> str | None:
+        """The first shipped overlay, by name, that would explain it."""
+        if self._siblings is None:
+            self._siblings = overlays_beside(self.policy)
+        for name, paths in self._siblings:
+            matches = self._matches(paths, question.orig, question.resp, question.resp_p, question.transport)
+            if any(
+                _satisfies(match.path, question.application)
+                or (question.application in _UNTOLD and match.fit is not Fit.VARIES)
+                for match in matches
+            ):
+                return name
+        return None
+
+
+_FIRST_FOUR = (Breach.CONNECTION, Breach.PORT, Breach.SSH_PORT, Breach.UNKNOWN_HOST)
+
+
+def _satisfies(path: PolicyPath, application: str) -> bool:
+    allowed = path.applications
+    return allowed is None or application in allowed
+
+
+def _only(words: Iterable[str | None]) -> str | None:
+    found = set(words)
+    return found.pop() if len(found) == 1 else None
+
+
+def _required(paths: Sequence[PolicyPath]) -> object:
+    """What the paths document; where candidates differ, any of it."""
+    found: list[object] = []
+    for path in paths:
+        if path.authentication not in found:
+            found.append(path.authentication)
+    return found[0] if len(found) == 1 else {"any": found}
+
+
+def _names(end: End) -> str:
+    if not end.known:
+        return "a host in no inventory"
+    return "+".join(one.role for one in end.held) or "a VM without a role"
+
+
+def _port_text(question: _Question) -> str:
+    if question.resp_p is None:
+        return question.transport
+    return f"{question.transport} port {question.resp_p}"

@@ -1,0 +1,433 @@
+"""Who is who: which address had which roles, when, and who says so.
+
+Rules that hold here:
+
+- An address is known by exact entry, else by the narrowest network entry that is open at the time (``from`` <= time < ``until``).
+- Several entries for one address at one time are one host with the union of their roles; under two names they are a conflict, which is
+  reported and decided by nothing else.
+- A group that no policy knows makes the VM known all the same: the group's name is its role, and no path leads there.
+- The order of entries and files decides nothing.
+- Platform networks are those that the inventory names; where it names none, the /24 (IPv6: /64) of any of its VMs.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+
+from auditor.policy.addresses import Network, around, span, to_text
+from auditor.policy.policy import Held, Policy, canonical, ports_text
+
+Span = tuple[int, int]
+
+_CACHE_LIMIT = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class Fronted:
+    """A role that an address takes traffic in for."""
+
+    role: str
+    ports: tuple[tuple[int, int], ...] | None = None
+    """None: those documented for the role."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a file, as read."""
+
+    file: str
+    place: str
+    """Line or row, for messages."""
+    instance: str | None
+    group: str | None
+    roles: tuple[str, ...]
+    """As written; empty: they follow from the group."""
+    spans: tuple[Span, ...]
+    """Addresses and networks, first and last."""
+    from_ns: int | None = None
+    until_ns: int | None = None
+    fronts: tuple[Fronted, ...] = ()
+    external: bool = False
+    origin: str = "given"
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Who an address is at a time."""
+
+    instance: str | None
+    roles: tuple[str, ...]
+    """Canonical names; empty: nobody said."""
+    group: str | None
+    held: tuple[Held, ...]
+    """The same roles, with the components where only some run there."""
+    fronts: tuple[Fronted, ...] = ()
+    external: bool = False
+    origin: str = "given"
+
+
+@dataclass
+class Inventory:
+    """Answers who had an address at a time. Made by ``load_inventory`` and ``infer_inventory``."""
+
+    entries: tuple[Entry, ...]
+    policy: Policy
+    networks: tuple[Span, ...] = ()
+    sources: tuple[dict[str, str], ...] = ()
+    """{path, format, sha256} of each file."""
+    warnings: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    boundaries_ns: tuple[int, ...] = ()
+    """Edges of all leases, sorted: between two of them every answer stays the same."""
+    _exact: dict[int, Host] = field(default_factory=dict, repr=False)
+    _timed: dict[int, tuple[list[int], list[Host | None]]] = field(default_factory=dict, repr=False)
+    _spans: list[tuple[int, int, int | None, int | None, Host]] = field(default_factory=list, repr=False)
+    _around: set[Span] = field(default_factory=set, repr=False)
+    _seen: dict[int, Host | None] = field(default_factory=dict, repr=False)
+    _inside: dict[int, bool] = field(default_factory=dict, repr=False)
+    _addresses: dict[int, list[tuple[Entry, Host]]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        # A canonical order first: nothing below may depend on the order of entries.
+        self.entries = tuple(sorted(self.entries, key=_entry_key))
+        self.networks = tuple(sorted(set(self.networks)))
+        self._fill()
+
+    @property
+    def timed(self) -> bool:
+        """Some lease begins or ends."""
+        return bool(self.boundaries_ns)
+
+    @property
+    def origin(self) -> str:
+        """given, inferred or mixed."""
+        kinds = {entry.origin for entry in self.entries}
+        if not kinds:
+            return "given" if self.sources else "inferred"
+        return kinds.pop() if len(kinds) == 1 else "mixed"
+
+    def lookup(self, address: int, at_ns: int = 0) -> Host | None:
+        """Who had the address then, or None: nobody that the inventory knows."""
+        host = self._exact.get(address)
+        if host is not None:
+            return host
+        leases = self._timed.get(address)
+        if leases is not None:
+            edges, hosts = leases
+            host = hosts[bisect_right(edges, at_ns)]
+            if host is not None:
+                return host
+        if not self._spans:
+            return None
+        if self.boundaries_ns:
+            return self._in_spans(address, at_ns)
+        if address not in self._seen:
+            if len(self._seen) > _CACHE_LIMIT:
+                self._seen.clear()
+            self._seen[address] = self._in_spans(address, at_ns)
+        return self._seen[address]
+
+    def platform(self, address: int) -> bool:
+        """Whether it lies in a platform network."""
+        found = self._inside.get(address)
+        if found is None:
+            if len(self._inside) > _CACHE_LIMIT:
+                self._inside.clear()
+            if self.networks:
+                found = any(first <= address <= last for first, last in self.networks)
+            else:
+                found = around(address) in self._around or any(first <= address <= last for first, last in self._around)
+            self._inside[address] = found
+        return found
+
+    def broadcast(self, address: int) -> bool:
+        """Whether it is the last address of a platform network: everybody there, and no single host."""
+        if address >> 32 != 0xFFFF or not self.platform(address):
+            return False
+        if self.networks:
+            return any(address == last and last > first for first, last in self.networks)
+        return address & 0xFF == 0xFF
+
+    def hosts(self) -> tuple[tuple[str, Host], ...]:
+        """Each address or network as text, with its host; for people."""
+        return tuple((_span_text(one), self._host([entry])) for entry in self.entries for one in entry.spans)
+
+    def to_yaml(self) -> str:
+        """This inventory as our own YAML, whatever it was read from."""
+        return write_yaml(self)
+
+    # Building
+
+    def _fill(self) -> None:
+        exact: dict[int, list[Entry]] = {}
+        networks: dict[Span, list[Entry]] = {}
+        edges: set[int] = set()
+        for entry in self.entries:
+            edges.update(edge for edge in (entry.from_ns, entry.until_ns) if edge is not None)
+            for one in entry.spans:
+                if one[0] == one[1]:
+                    exact.setdefault(one[0], []).append(entry)
+                else:
+                    networks.setdefault(one, []).append(entry)
+                if not entry.external:
+                    self._around.add(around(one[0]) if one[0] == one[1] else one)
+        self.boundaries_ns = tuple(sorted(edges))
+        conflicts: list[str] = []
+        for address in sorted(exact):
+            found = exact[address]
+            conflicts += _conflicts(to_text(address), found)
+            if all(entry.from_ns is None and entry.until_ns is None for entry in found):
+                self._exact[address] = self._host(found)
+            else:
+                own = sorted({edge for entry in found for edge in (entry.from_ns, entry.until_ns) if edge is not None})
+                hosts = []
+                # The moment that stands for each stretch between two edges; -1 before the first is as good as any.
+                for moment in [own[0] - 1, *own]:
+                    then = [entry for entry in found if _open(entry, moment)]
+                    hosts.append(self._host(then) if then else None)
+                self._timed[address] = own, hosts
+        for one in sorted(networks, key=lambda each: (each[1] - each[0], each)):
+            conflicts += _conflicts(_span_text(one), networks[one])
+            for group in _by_lease(networks[one]):
+                self._spans.append((*one, group[0].from_ns, group[0].until_ns, self._host(group)))
+        self.conflicts = tuple(conflicts)
+
+    def _in_spans(self, address: int, at_ns: int) -> Host | None:
+        for first, last, from_ns, until_ns, host in self._spans:
+            inside = first <= address <= last
+            if inside and (from_ns is None or from_ns <= at_ns) and (until_ns is None or at_ns < until_ns):
+                return host
+        return None
+
+    def _host(self, entries: Sequence[Entry]) -> Host:
+        names = sorted({entry.instance for entry in entries if entry.instance}, key=lambda name: (name == "?", name))
+        # Of diego-cell/1 (BOSH DNS) and diego_cell/1 (the Director) the Director's is the name.
+        real = [name for name in names if canonical(name) == canonical(names[0])] if names else []
+        held: list[Held] = []
+        for entry in entries:
+            held += self._held(entry)
+        merged = _merge_held(held)
+        groups = sorted({entry.group for entry in entries if entry.group})
+        return Host(
+            real[-1] if real else None,
+            tuple(dict.fromkeys(one.role for one in merged)),
+            groups[-1] if groups else None,
+            merged,
+            tuple(dict.fromkeys(front for entry in entries for front in entry.fronts)),
+            all(entry.external for entry in entries),
+            "inferred" if any(entry.origin == "inferred" for entry in entries) else "given",
+        )
+
+    def _held(self, entry: Entry) -> Iterable[Held]:
+        for name in entry.roles or ([entry.group] if entry.group else []):
+            held = self.policy.held_by(name)
+            yield from held if held is not None else (Held(canonical(name)),)
+
+
+def load_inventory(files: Sequence[str], policy: Policy) -> Inventory:
+    """The inventory that these files make together, each of a form of its own. Raises ConfigError."""
+    from auditor.policy import inventory_files
+
+    entries: list[Entry] = []
+    networks: list[Span] = []
+    sources: list[dict[str, str]] = []
+    for file in files:
+        read = inventory_files.read(file, policy)
+        entries += read.entries
+        networks += read.networks
+        sources.append({"path": file, "format": read.form, "sha256": read.sha256})
+    return Inventory(tuple(entries), policy, tuple(networks), tuple(sources), tuple(_warnings(entries, policy)))
+
+
+def _warnings(entries: Iterable[Entry], policy: Policy) -> Iterable[str]:
+    seen: set[str] = set()
+    for entry in entries:
+        for name in entry.roles:
+            if policy.held_by(name) is None and canonical(name) not in seen:
+                seen.add(canonical(name))
+                close = get_close_matches(canonical(name), list(policy.roles), 1)
+                mend = f"; did you mean {close[0]}?" if close else ""
+                yield f"{entry.file}:{entry.place}: no policy knows the role '{name}'{mend}"
+
+
+def _entry_key(entry: Entry) -> tuple[Any, ...]:
+    return (
+        entry.instance or "",
+        entry.group or "",
+        entry.roles,
+        entry.spans,
+        -1 if entry.from_ns is None else entry.from_ns,
+        -1 if entry.until_ns is None else entry.until_ns,
+        entry.external,
+        entry.origin,
+        tuple((front.role, front.ports or ()) for front in entry.fronts),
+        entry.file,
+        entry.place,
+    )
+
+
+def _open(entry: Entry, moment: int) -> bool:
+    return (entry.from_ns is None or entry.from_ns <= moment) and (entry.until_ns is None or moment < entry.until_ns)
+
+
+def _by_lease(entries: Iterable[Entry]) -> list[list[Entry]]:
+    groups: dict[tuple[int | None, int | None], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault((entry.from_ns, entry.until_ns), []).append(entry)
+    return [groups[lease] for lease in sorted(groups, key=lambda lease: (lease[0] or 0, lease[1] or 0))]
+
+
+def _merge_held(held: Iterable[Held]) -> tuple[Held, ...]:
+    found: dict[str, frozenset[str] | None] = {}
+    for one in held:
+        if one.role in found:
+            before = found[one.role]
+            found[one.role] = None if before is None or one.components is None else before | one.components
+        else:
+            found[one.role] = one.components
+    return tuple(Held(role, components) for role, components in found.items())
+
+
+def _conflicts(where: str, entries: Sequence[Entry]) -> Iterable[str]:
+    named = [entry for entry in entries if entry.instance and entry.instance != "?"]
+    said: set[tuple[str, str]] = set()
+    for at, one in enumerate(named):
+        for other in named[at + 1 :]:
+            pair = (canonical(str(one.instance)), canonical(str(other.instance)))
+            if pair[0] == pair[1] or pair in said or not _overlap(one, other):
+                continue
+            said.add(pair)
+            yield (
+                f"{where} is both {one.instance} ({one.file}:{one.place}) and {other.instance} "
+                f"({other.file}:{other.place}) at one time; it passes for both"
+            )
+
+
+def _overlap(one: Entry, other: Entry) -> bool:
+    begins_late = max((each.from_ns for each in (one, other) if each.from_ns is not None), default=None)
+    ends_early = min((each.until_ns for each in (one, other) if each.until_ns is not None), default=None)
+    return begins_late is None or ends_early is None or begins_late < ends_early
+
+
+# Times ---------------------------------------------------------------------------------------------------------------
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FRACTION = re.compile(r"\.(\d+)")
+_NS = 1_000_000_000
+
+
+def parse_time(value: Any) -> int:
+    """Nanoseconds since 1970 of RFC 3339, a date, or seconds since 1970. Raises ValueError."""
+    if isinstance(value, bool):
+        raise ValueError("no time")
+    if isinstance(value, int):
+        return value * _NS
+    if isinstance(value, datetime | date):
+        value = value.isoformat()
+    text = str(value).strip()
+    if text.isdigit() and len(text) > 8:
+        return int(text) * _NS
+    match = _FRACTION.search(text)
+    fraction = match[1] if match else ""
+    if match:
+        text = text[: match.start()] + text[match.end() :]
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * _NS + int((fraction + "0" * 9)[:9])
+
+
+def time_text(at_ns: int) -> str:
+    """RFC 3339 in UTC."""
+    seconds, rest = divmod(at_ns, _NS)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{rest:09d}".rstrip("0").rstrip(".") + "Z" if rest else f"{text}Z"
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def _span_text(one: Span) -> str:
+    first, last = one
+    if first == last:
+        return to_text(first)
+    v4 = last >> 32 == 0xFFFF
+    length = (32 if v4 else 128) - (last - first).bit_length()
+    return f"{to_text(first)}/{length}"
+
+
+def parse_span(text: str) -> Span:
+    """An address or a network. Raises ValueError."""
+    bare = text.strip().strip("[]").partition("%")[0]
+    network: Network = ipaddress.ip_network(bare, strict=False)
+    return span(network)
+
+
+def write_yaml(inventory: Inventory) -> str:
+    """Our own YAML; notes become comments."""
+    out = ["# yaml-language-server: $schema=inventory.schema.json", "schema: auditor.inventory/1"]
+    if inventory.networks:
+        out.append("networks:")
+        out += [f"  - {_quoted(_span_text(one))}" for one in inventory.networks]
+    for key, external in (("vms", False), ("externals", True)):
+        entries = [entry for entry in inventory.entries if entry.external is external]
+        if entries:
+            out.append(f"{key}:")
+            for entry in entries:
+                out += _entry_lines(entry)
+    return "\n".join(out) + "\n"
+
+
+def _entry_lines(entry: Entry) -> Iterable[str]:
+    if entry.note:
+        for line in entry.note.splitlines():
+            yield f"  # {line}"
+    exact = [_span_text(one) for one in entry.spans if one[0] == one[1]]
+    networks = [_span_text(one) for one in entry.spans if one[0] != one[1]]
+    pairs: list[tuple[str, str]] = []
+    if entry.instance:
+        pairs.append(("name", _quoted(entry.instance)))
+    if exact:
+        pairs.append(("ips", _flow(exact)))
+    if networks:
+        pairs.append(("cidrs", _flow(networks)))
+    if entry.roles:
+        pairs.append(("roles", _flow(entry.roles)))
+    if entry.group:
+        pairs.append(("group", _quoted(entry.group)))
+    if entry.from_ns is not None:
+        pairs.append(("from", _quoted(time_text(entry.from_ns))))
+    if entry.until_ns is not None:
+        pairs.append(("until", _quoted(time_text(entry.until_ns))))
+    if entry.fronts:
+        pairs.append(("fronts", "[" + ", ".join(_front_text(front) for front in entry.fronts) + "]"))
+    if entry.origin != "given":
+        pairs.append(("origin", entry.origin))
+    for at, (key, value) in enumerate(pairs):
+        yield f"  {'-' if at == 0 else ' '} {key}: {value}"
+
+
+def _front_text(front: Fronted) -> str:
+    if front.ports is None:
+        return _quoted(front.role)
+    return f"{{role: {_quoted(front.role)}, ports: {_flow(ports_text(front.ports).split(', '))}}}"
+
+
+def _flow(texts: Iterable[str]) -> str:
+    return "[" + ", ".join(_quoted(text) for text in texts) + "]"
+
+
+def _quoted(text: str) -> str:
+    dumped: str = yaml.safe_dump([text], default_flow_style=True, width=1_000_000, allow_unicode=False)
+    return dumped.strip()[1:-1].strip()

@@ -1,0 +1,401 @@
+"""The forms an inventory comes in, told apart by content and never by name.
+
+===================  ==================================================================================================
+``auditor``          our own YAML or JSON, or a bare list of ``{ip, name, role}``
+``bosh``             ``bosh vms --json``, ``bosh instances [--details|--ps] --json``: ``Tables`` of rows of texts, addresses joined by
+                     line breaks; ``Lines`` and ``Blocks`` may be null; ``instance`` is ``group/guid``, ``group`` or ``?``
+``bosh-dns``         ``records.json`` of BOSH DNS: ``record_infos`` in the order of ``record_keys``; names hyphenated
+``csv``              a header row and commas, semicolons or tabs
+===================  ==================================================================================================
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+
+from auditor.errors import ConfigError
+from auditor.policy.inventory import Entry, Fronted, Span, parse_span, parse_time
+from auditor.policy.inventory_schema import EntryModel, FrontModel, InventoryModel
+from auditor.policy.marked import Marked, Place, parse_json, parse_yaml, read_text
+from auditor.policy.mistakes import mistakes
+from auditor.policy.policy import Policy
+
+MAX_BYTES = 128 * 1024 * 1024
+MAX_YAML_BYTES = 16 * 1024 * 1024
+
+
+@dataclass
+class Read:
+    """What one file says."""
+
+    form: str
+    sha256: str
+    entries: list[Entry] = field(default_factory=list)
+    networks: list[Span] = field(default_factory=list)
+
+
+def read(file: str, policy: Policy) -> Read:
+    """The entries of one file. Raises ConfigError with file, line or row, and mend."""
+    text = read_text(file, MAX_BYTES)
+    return read_text_as(file, text, policy)
+
+
+def read_text_as(file: str, text: str, policy: Policy) -> Read:
+    """As ``read``, of a text that is already here; ``file`` is for messages."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    start = text.lstrip()[:1]
+    if not start:
+        raise ConfigError(file, "is empty", mend="list at least one VM")
+    if start in "{[" and not _is_flow_yaml(text):
+        marked = parse_json(file, text)
+        if isinstance(marked.data, dict) and "Tables" in marked.data:
+            found = _bosh(marked, text)
+        elif isinstance(marked.data, dict) and ({"record_infos", "record_keys"} & marked.data.keys()):
+            found = _records(marked, text)
+        else:
+            found = _own(marked, text, policy)
+    elif (header := _csv_header(text)) is not None:
+        found = _csv(file, text, header, policy)
+    else:
+        if len(text) > MAX_YAML_BYTES:
+            raise ConfigError(file, "is a larger YAML file than any inventory", mend="hand it over as CSV or JSON")
+        found = _own(parse_yaml(file, text), text, policy)
+    if not found.entries:
+        raise ConfigError(file, "names no address", mend="list at least one VM with its address")
+    found.sha256 = digest
+    return found
+
+
+def _is_flow_yaml(text: str) -> bool:
+    """A bare list may be written as YAML in brackets: [{ip: 10.0.0.1}] is no JSON."""
+    return re.match(r"\s*[\[{][\s\[{]*[A-Za-z_]", text) is not None
+
+
+def _line_of(text: str, literal: str) -> int | None:
+    at = text.find(literal)
+    return text.count("\n", 0, at) + 1 if at >= 0 and literal else None
+
+
+def _span(file: str, literal: str, line: int | None, where: str = "") -> Span:
+    try:
+        return parse_span(literal)
+    except ValueError:
+        mend = "write 10.0.4.20, fd00::1 or 10.0.4.0/24"
+        close = re.sub(r"[^0-9a-fA-F.:/]", "", literal)
+        if close != literal:
+            try:
+                parse_span(close)
+                mend = f"did you mean {close}?"
+            except ValueError:
+                pass
+        raise ConfigError(file, f"{where}{literal!r} is no address or network", line, mend) from None
+
+
+# Our own -------------------------------------------------------------------------------------------------------------
+
+
+def _own(marked: Marked, text: str, policy: Policy) -> Read:
+    data = marked.data
+    bare = isinstance(data, list)
+    if bare:
+        data = {"vms": data}
+        marked = Marked(marked.file, data, {("vms", *place): line for place, line in marked.lines.items()})
+    if not isinstance(data, dict):
+        raise ConfigError(marked.file, "is no inventory", 1, "list VMs: - {ip: 10.0.4.20, name: ..., role: diego_cell}")
+    try:
+        model = InventoryModel.model_validate(data)
+    except ValidationError as error:
+        raise mistakes(marked, error, InventoryModel)[0] from None
+    found = Read("auditor", "")
+    for at, network in enumerate(model.networks):
+        line = marked.line(("networks", at)) or _line_of(text, network)
+        found.networks.append(_span(marked.file, network, line))
+    for key, entries in (("vms", model.vms), ("externals", model.externals)):
+        for at, entry in enumerate(entries):
+            found.entries.append(_own_entry(marked, text, (key, at), entry, model, policy))
+    return found
+
+
+def _own_entry(
+    marked: Marked, text: str, place: Place, entry: EntryModel, model: InventoryModel, policy: Policy
+) -> Entry:
+    line = marked.line(place) if marked.lines else None
+    row = str(line) if line is not None else f"{place[0]}[{place[1]}]"
+    spans: list[Span] = []
+    for key in ("ip", "ips", "cidr", "cidrs"):
+        for literal in getattr(entry, key):
+            where = "" if line is not None else f"{row}: "
+            at = marked.line((*place, key)) if marked.lines else _line_of(text, literal)
+            spans.append(_span(marked.file, literal, at, where))
+    instance = entry.name or entry.instance
+    roles = tuple(dict.fromkeys([*entry.role, *entry.roles]))
+    moments = []
+    for key, value in (("from", entry.from_), ("until", entry.until)):
+        moments.append(_moment(marked.file, key, value, marked.line((*place, key)) if marked.lines else None))
+    return _made(
+        marked.file,
+        row,
+        line,
+        policy,
+        instance=instance,
+        group=entry.group or _group_of(instance, bool(roles), policy),
+        roles=roles,
+        spans=tuple(dict.fromkeys(spans)),
+        moments=(moments[0], moments[1]),
+        fronts=_fronts(marked.file, line, entry.fronts, policy),
+        external=place[0] == "externals",
+        origin=entry.origin or model.origin,
+        deployment=entry.deployment,
+        note=entry.note,
+    )
+
+
+def _fronts(file: str, line: int | None, fronts: Iterable[FrontModel], policy: Policy) -> tuple[Fronted, ...]:
+    made: list[Fronted] = []
+    for front in fronts:
+        held = policy.held_by(front.role)
+        if held is None:
+            close = get_close_matches(front.role, list(policy.roles), 1)
+            mend = f"did you mean {close[0]}?" if close else "name a role of the policy, uaa say"
+            raise ConfigError(file, f"fronts: no policy knows the role '{front.role}'", line, mend)
+        if front.ports == "varies":
+            raise ConfigError(file, "fronts: name the ports", line, "ports: 443")
+        made += [Fronted(one.role, front.ports) for one in held]
+    return tuple(made)
+
+
+def _moment(file: str, key: str, value: Any, line: int | None) -> int | None:
+    if value is None or value == "":
+        return None
+    try:
+        return parse_time(value)
+    except (ValueError, OverflowError):
+        raise ConfigError(file, f"{key}: {value!r} is no time", line, "write 2026-01-31T12:00:00Z") from None
+
+
+def _made(
+    file: str,
+    row: str,
+    line: int | None,
+    policy: Policy,
+    *,
+    instance: str | None,
+    group: str | None,
+    spans: tuple[Span, ...],
+    roles: tuple[str, ...] = (),
+    moments: tuple[int | None, int | None] = (None, None),
+    fronts: tuple[Fronted, ...] = (),
+    external: bool = False,
+    origin: str = "given",
+    deployment: str | None = None,
+    note: str | None = None,
+) -> Entry:
+    first, last = moments
+    if first is not None and last is not None and first >= last:
+        raise ConfigError(file, f"{row}: until is not after from", line, "exchange them, or remove one")
+    if not roles and deployment and deployment.startswith(("service-instance", "service_instance")):
+        # An on-demand instance has groups like mysql or router, and is none of the platform's.
+        roles = ("service_instance",)
+    return Entry(file, row, instance, group, roles, spans, first, last, fronts, external, origin, note)
+
+
+_NUMBERED = re.compile(r"[-_/. ]?(?:\d+|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$", re.IGNORECASE)
+
+
+def _group_of(instance: str | None, has_roles: bool, policy: Policy) -> str | None:
+    """The group in diego_cell/2b0c...; of a name without a slash only where a policy knows it (diego-cell-0, control)."""
+    if not instance or instance == "?":
+        return None
+    group, slash, _ = instance.partition("/")
+    if slash:
+        return group.strip() or None
+    if has_roles:
+        return None
+    for name in (instance, _NUMBERED.sub("", instance)):
+        if name and policy.held_by(name) is not None:
+            return name
+    return None
+
+
+# BOSH ----------------------------------------------------------------------------------------------------------------
+
+
+def _bosh(marked: Marked, text: str) -> Read:
+    found = Read("bosh", "")
+    tables = marked.data.get("Tables")
+    mend = "write it with: bosh vms --json, or bosh instances --details --json"
+    if not isinstance(tables, list):
+        raise ConfigError(marked.file, "'Tables' is no list", mend=mend)
+    seen: set[tuple[str, str]] = set()
+    with_addresses = False
+    for number, table in enumerate(tables):
+        rows = table.get("Rows") if isinstance(table, dict) else None
+        if rows is None:
+            continue
+        if not isinstance(rows, list):
+            raise ConfigError(marked.file, f"Tables[{number}]: 'Rows' is no list", mend=mend)
+        for at, row in enumerate(rows):
+            place = f"Tables[{number}].Rows[{at}]"
+            if not isinstance(row, dict) or not all(isinstance(value, str | None) for value in row.values()):
+                raise ConfigError(marked.file, f"{place} is no row of texts", mend=mend)
+            if "instance" not in row or "ips" not in row:
+                continue
+            with_addresses = True
+            instance, addresses = (row["instance"] or "").strip(), row["ips"] or ""
+            key = (instance, addresses)
+            if not addresses.strip() or key in seen:  # without an address yet, or --ps: a row for each process
+                continue
+            seen.add(key)
+            spans = tuple(
+                _span(marked.file, one, _line_of(text, one), f"{place}: ")
+                for one in dict.fromkeys(re.split(r"[\s,]+", addresses.strip()))
+            )
+            found.entries.append(_bosh_entry(marked.file, place, instance, spans, row.get("deployment")))
+    if not with_addresses:
+        raise ConfigError(marked.file, "no table has the columns instance and ips", mend=mend)
+    return found
+
+
+def _bosh_entry(file: str, place: str, instance: str, spans: tuple[Span, ...], deployment: str | None) -> Entry:
+    group = instance.partition("/")[0]
+    known = bool(instance) and not instance.startswith("?")
+    roles = ("service_instance",) if (deployment or "").startswith("service-instance") else ()
+    return Entry(file, place, instance if known else "?", group if known else None, roles, spans)
+
+
+# BOSH DNS ------------------------------------------------------------------------------------------------------------
+
+
+def _records(marked: Marked, text: str) -> Read:
+    found = Read("bosh-dns", "")
+    keys, rows = marked.data.get("record_keys"), marked.data.get("record_infos")
+    mend = "copy /var/vcap/instance/dns/records.json whole"
+    if not isinstance(keys, list) or not isinstance(rows, list):
+        raise ConfigError(marked.file, "record_keys and record_infos are not both lists", mend=mend)
+    if "ip" not in keys or "instance_group" not in keys:
+        raise ConfigError(marked.file, "record_keys lack ip or instance_group", mend=mend)
+    merged: dict[tuple[str, str, str], list[Span]] = {}
+    places: dict[tuple[str, str, str], str] = {}
+    for at, row in enumerate(rows):
+        place = f"record_infos[{at}]"
+        if not isinstance(row, list) or len(row) < len(keys):
+            raise ConfigError(marked.file, f"{place} does not fit record_keys", mend=mend)
+        record = dict(zip(keys, row, strict=False))
+        address, group = record["ip"], record["instance_group"]
+        if not isinstance(address, str) or not isinstance(group, str):
+            raise ConfigError(marked.file, f"{place}: ip or instance_group is no text", mend=mend)
+        literal = _span(marked.file, address, _line_of(text, address), f"{place}: ")
+        key = (group, str(record.get("id") or record.get("instance_index") or ""), str(record.get("deployment") or ""))
+        merged.setdefault(key, []).append(literal)
+        places.setdefault(key, place)
+    for key, spans in merged.items():
+        group, guid, deployment = key
+        instance = f"{group}/{guid}" if guid else group
+        found.entries.append(
+            _bosh_entry(marked.file, places[key], instance, tuple(dict.fromkeys(spans)), deployment or None)
+        )
+    return found
+
+
+# CSV -----------------------------------------------------------------------------------------------------------------
+
+_COLUMNS = {
+    "ip": "ips", "ips": "ips", "address": "ips", "addresses": "ips", "ip_address": "ips", "ip_addresses": "ips",
+    "cidr": "ips", "cidrs": "ips", "name": "name", "instance": "name", "vm": "name", "vm_name": "name", "hostname": "name",
+    "role": "roles", "roles": "roles", "group": "group", "instance_group": "group", "job": "group",
+    "deployment": "deployment", "from": "from", "until": "until", "fronts": "fronts", "external": "external",
+}  # fmt: skip
+_IGNORED = {"az", "network", "process_state", "vm_cid", "vm_type", "active", "stemcell", "note", "comment", "index", ""}
+
+
+def _column(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", text.strip().strip('"').lower()).strip("_")
+
+
+def _csv_header(text: str) -> tuple[str, int] | None:
+    """The delimiter and the lines before the header; None: it is no CSV."""
+    for number, line in enumerate(text.splitlines()):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        for delimiter in (",", ";", "\t"):
+            names = [_column(part) for part in line.split(delimiter)]
+            exact = [part.strip().strip('"').lower() for part in line.split(delimiter)]
+            if len(names) > 1 and any(_COLUMNS.get(name) == "ips" for name in names) and _plain(exact):
+                return delimiter, number
+        return None
+    return None
+
+
+def _plain(names: Iterable[str]) -> bool:
+    return all(re.fullmatch(r"[a-z0-9_ -]*", name) and not name.startswith("- ") for name in names)
+
+
+def _csv(file: str, text: str, header: tuple[str, int], policy: Policy) -> Read:
+    delimiter, skip = header
+    found = Read("csv", "")
+    reader = csv.reader(text.splitlines(keepends=True)[skip:], delimiter=delimiter, skipinitialspace=True)
+    try:
+        names = [_column(name) for name in next(reader)]
+        for at, name in enumerate(names):
+            if name not in _COLUMNS and name not in _IGNORED:
+                close = get_close_matches(name, _COLUMNS, 1)
+                mend = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(set(_COLUMNS)))}"
+                raise ConfigError(file, f"unknown column '{name}'", skip + 1, mend)
+            if name in _COLUMNS and _COLUMNS[name] in {_COLUMNS.get(other) for other in names[:at]} - {"ips"}:
+                raise ConfigError(file, f"column '{name}' stands twice", skip + 1, "keep one")
+        begins = skip + reader.line_num + 1
+        for row in reader:
+            line, begins = begins, skip + reader.line_num + 1
+            if not any(cell.strip() for cell in row) or row[0].lstrip().startswith("#"):
+                continue
+            if len(row) > len(names) and any(cell.strip() for cell in row[len(names) :]):
+                raise ConfigError(
+                    file, "a row has more cells than the header", line, "quote cells that hold the delimiter"
+                )
+            found.entries += _csv_entry(file, line, names, row, policy)
+    except csv.Error as error:
+        raise ConfigError(file, f"is not valid CSV: {error}", skip + reader.line_num) from None
+    return found
+
+
+def _csv_entry(file: str, line: int, names: list[str], row: list[str], policy: Policy) -> Iterable[Entry]:
+    cells: dict[str, str] = {}
+    for name, cell in zip(names, row, strict=False):
+        key = _COLUMNS.get(name)
+        if key and cell.strip():
+            cells[key] = f"{cells[key]} {cell.strip()}" if key == "ips" and key in cells else cell.strip()
+    literals = _cell_list(cells.get("ips", ""))
+    if not literals:
+        raise ConfigError(file, "a row has no address", line, "fill in its ip, or remove the row")
+    roles = tuple(dict.fromkeys(_cell_list(cells.get("roles", ""))))
+    instance = cells.get("name")
+    fronts = [FrontModel(role=one, ports=None) for one in _cell_list(cells.get("fronts", ""))]
+    yield _made(
+        file,
+        str(line),
+        line,
+        policy,
+        instance=instance,
+        group=cells.get("group") or _group_of(instance, bool(roles), policy),
+        roles=roles,
+        spans=tuple(dict.fromkeys(_span(file, literal, line) for literal in literals)),
+        moments=(
+            _moment(file, "from", cells.get("from"), line),
+            _moment(file, "until", cells.get("until"), line),
+        ),
+        fronts=_fronts(file, line, fronts, policy),
+        external=cells.get("external", "").lower() in ("1", "true", "yes", "y"),
+        deployment=cells.get("deployment"),
+    )
+
+
+def _cell_list(cell: str) -> list[str]:
+    return [part for part in re.split(r"[\s,;|+]+", cell) if part]

@@ -1,0 +1,361 @@
+"""From policy files to a ``Policy``; every mistake is a ConfigError with file, line and mend.
+
+Files are merged in the order given. Later ones add paths, roles and aliases; their settings replace earlier ones. One id for two paths
+is an error, whichever files they are in. Where all that is named only adds to another policy (``overlay: true``), ``tas-diego`` comes
+first by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from auditor.errors import ConfigError
+from auditor.policy import shipped
+from auditor.policy.marked import Marked, Place, parse_yaml, read_text
+from auditor.policy.mistakes import mistakes
+from auditor.policy.policy import (
+    ANY,
+    Alias,
+    Condition,
+    Held,
+    Identity,
+    PathOrigin,
+    Policy,
+    PolicyPath,
+    Role,
+    Settings,
+    authentication_text,
+    canonical,
+    ports_text,
+    slug,
+)
+from auditor.policy.schema import EndModel, HeldRole, PathModel, PolicyModel
+
+MAX_POLICY_BYTES = 4 * 1024 * 1024
+MAX_POLICY_VALUES = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFile:
+    """One file, validated by itself."""
+
+    file: str
+    """As it is shown: the shipped name with .yml, or the path as given."""
+    marked: Marked
+    model: PolicyModel
+    sha256: str
+
+
+def load_policy(names_or_files: Sequence[str] = (), *, release: str | None = None) -> Policy:
+    """The policy that these shipped names and files make together; none: ``tas-diego``.
+
+    ``release`` (``TAS 4.0``, ``4.0``, ``TPCF 10``) keeps the paths documented for it. Raises ConfigError.
+    """
+    wanted = list(names_or_files) or [shipped.DEFAULT]
+    files = [_read(name) for name in dict.fromkeys(wanted)]
+    if all(each.model.overlay for each in files):
+        files.insert(0, _read(shipped.DEFAULT))
+    return _merge(files, release)
+
+
+def check_policy(name_or_file: str) -> list[ConfigError]:
+    """All mistakes of one file, not only the first; empty: it is fine."""
+    try:
+        found = _read_any(name_or_file)
+    except ConfigError as error:
+        return [error]
+    if isinstance(found, list):
+        return found
+    try:
+        base = [_read(shipped.DEFAULT)] if found.model.overlay and found.model.name != shipped.DEFAULT else []
+        _merge([*base, found], None)
+    except ConfigError as error:
+        return [error]
+    return []
+
+
+def overlays_beside(policy: Policy) -> tuple[tuple[str, tuple[PolicyPath, ...]], ...]:
+    """The shipped overlays that are not loaded, by name, with their paths: what could explain undeclared traffic."""
+    loaded = {source["name"] for source in policy.sources}
+    return tuple(
+        (name, _overlay_paths(name, policy.release)) for name in shipped.names() if _is_overlay(name, frozenset(loaded))
+    )
+
+
+def _is_overlay(name: str, loaded: frozenset[str]) -> bool:
+    return name not in loaded and name != shipped.DEFAULT and _read(name).model.overlay
+
+
+@lru_cache(maxsize=256)
+def _overlay_paths(name: str, release: str | None) -> tuple[PolicyPath, ...]:
+    merged = _merge([_read(shipped.DEFAULT), _read(name)], None)
+    return tuple(
+        path
+        for path in merged.all_paths
+        if path.policy == name and (release is None or covers(path.origin.releases, release))
+    )
+
+
+def _read(name: str) -> PolicyFile:
+    found = _read_any(name)
+    if isinstance(found, list):
+        raise found[0]
+    return found
+
+
+def _read_any(name: str) -> PolicyFile | list[ConfigError]:
+    shipped_file = shipped.find(name)
+    if shipped_file is not None:
+        return _read_shipped(str(shipped_file), shipped_file.name)
+    if not Path(name).exists() and not name.endswith((".yml", ".yaml", ".json")) and "/" not in name:
+        close = get_close_matches(name, shipped.names(), 1)
+        known = ", ".join(shipped.names())
+        mend = f"did you mean {close[0]}?" if close else f"shipped: {known}; or the path of a file"
+        raise ConfigError(name, "no such policy", mend=mend)
+    return _read_file(name, name)
+
+
+@lru_cache(maxsize=64)
+def _read_shipped(path: str, shown: str) -> PolicyFile | list[ConfigError]:
+    return _read_file(path, shown)
+
+
+def _read_file(path: str, shown: str) -> PolicyFile | list[ConfigError]:
+    text = read_text(path, MAX_POLICY_BYTES)
+    marked = parse_yaml(shown, text, MAX_POLICY_VALUES)
+    if not isinstance(marked.data, dict):
+        raise ConfigError(shown, "is no policy", 1, "begin with schema: auditor.policy/1")
+    try:
+        model = PolicyModel.model_validate(marked.data)
+    except ValidationError as error:
+        return mistakes(marked, error, PolicyModel)
+    except RecursionError:
+        raise ConfigError(shown, "is nested too deeply", 1) from None
+    return PolicyFile(shown, marked, model, hashlib.sha256(text.encode()).hexdigest())
+
+
+# Merging -------------------------------------------------------------------------------------------------------------
+
+
+def _merge(files: Sequence[PolicyFile], release: str | None) -> Policy:
+    vocabulary = list(files)
+    borrowed = {each.model.vocabulary for each in files} - {each.model.name for each in files} - {None}
+    vocabulary[:0] = [_read(str(name)) for name in sorted(map(str, borrowed))]
+    roles: dict[str, Role] = {}
+    for each in vocabulary:
+        for at, role in enumerate(each.model.roles):
+            if role.name == ANY:
+                raise each.marked.error(("roles", at, "name"), "'any' is every VM and no role", "use another name")
+            before = roles.get(role.name)
+            components = tuple(dict.fromkeys([*(before.components if before else ()), *role.components]))
+            roles[role.name] = Role(
+                role.name,
+                role.diego or (before is not None and before.diego),
+                components,
+                role.says or (before.says if before else None),
+            )
+    aliases = tuple(
+        alias for each in reversed(vocabulary) for alias in sorted(_aliases(each, roles), key=_narrow_first)
+    )
+    draft = Policy((), roles, aliases, Settings(), (), ())
+    paths: dict[str, PolicyPath] = {}
+    places: dict[str, tuple[str, int | None]] = {}
+    for each in files:
+        for at, model in enumerate(each.model.paths):
+            path = _path(each, at, model, draft)
+            if path.id in paths:
+                first_file, first_line = places[path.id]
+                raise each.marked.error(
+                    ("paths", at, "id"),
+                    f"the id '{path.id}' is taken, by {first_file}:{first_line}",
+                    "ids are unique over all policies loaded: choose another",
+                )
+            paths[path.id] = path
+            places[path.id] = (each.file, path.origin.line)
+    settings = Settings()
+    for each in vocabulary:
+        if each.model.settings is not None:
+            own = each.model.settings
+            settings = Settings(own.tls.minimum, tuple(own.tls.forbidden_suites), own.names, own.origin.title)
+    identities = tuple(identity for each in vocabulary for identity in _identities(each, roles))
+    kept = tuple(paths.values())
+    if release is not None:
+        kept = _of_release(kept, release)
+    return Policy(
+        kept,
+        roles,
+        aliases,
+        settings,
+        identities,
+        tuple({"name": each.model.name, "version": each.model.version, "sha256": each.sha256} for each in vocabulary),
+        release,
+        frozenset(each.model.name for each in files if each.model.ambient),
+    )
+
+
+def _narrow_first(alias: Alias) -> tuple[bool, int]:
+    return "*" in alias.pattern, -len(alias.pattern)
+
+
+def _aliases(each: PolicyFile, roles: dict[str, Role]) -> Iterable[Alias]:
+    if each.model.aliases is None:
+        return
+    for at, entry in enumerate(each.model.aliases.entries):
+        held = []
+        for which, one in enumerate(entry.roles):
+            place: Place = ("aliases", "entries", at, "roles", which)
+            name = one.role if isinstance(one, HeldRole) else one
+            if name not in roles:
+                raise each.marked.error(place, f"unknown role '{name}'", _did_you_mean(name, roles))
+            components = None
+            if isinstance(one, HeldRole):
+                components = frozenset(
+                    _component(each, (*place, "components"), component, [roles[name]]) for component in one.components
+                )
+            held.append(Held(name, components))
+        for group in entry.group:
+            yield Alias(canonical(group), tuple(held), entry.says, group)
+
+
+def _identities(each: PolicyFile, roles: dict[str, Role]) -> Iterable[Identity]:
+    if each.model.identities is None:
+        return
+    for at, entry in enumerate(each.model.identities.entries):
+        place: Place = ("identities", "entries", at, "components")
+        slugs = frozenset(
+            _component(each, (*place, which), component, roles.values())
+            for which, component in enumerate(entry.components)
+        )
+        for name in entry.name:
+            yield Identity(canonical(name), tuple(entry.components), slugs, frozenset(entry.use), entry.says)
+
+
+def _component(each: PolicyFile, place: Place, component: str, roles: Iterable[Role]) -> str:
+    known = {slug(name): name for role in roles for name in role.components}
+    key = slug(component)
+    if key not in known:
+        raise each.marked.error(
+            place, f"unknown component '{component}'", _did_you_mean(component, known.values(), "components")
+        )
+    return key
+
+
+def _did_you_mean(name: str, known: Iterable[str], what: str = "roles") -> str:
+    names = list(known)
+    close = get_close_matches(name, names, 1)
+    return f"did you mean {close[0]}?" if close else f"add it to {what}:, or use one of {', '.join(names)}"
+
+
+def _path(each: PolicyFile, at: int, model: PathModel, draft: Policy) -> PolicyPath:
+    place: Place = ("paths", at)
+    orig_roles = _end_roles(each, (*place, "source"), model.source, draft)
+    resp_roles = _end_roles(each, (*place, "destination"), model.destination, draft)
+    given = model.ports
+    varies, ports = given == "varies", () if given in ("varies", None) else given
+    for condition in model.conditions:
+        if condition.kind == "host_ports":
+            varies, ports = False, condition.ports
+        elif condition.kind == "internal_port":
+            ports = (*ports, *condition.ports)  # type: ignore[misc]  # the schema gives this kind ports
+    words = model.documented
+    origin = model.origin or each.model.origin
+    return PolicyPath(
+        id=model.id,
+        row=model.row,
+        orig_roles=orig_roles,
+        orig_component=model.source.component,
+        resp_roles=resp_roles,
+        resp_component=model.destination.component,
+        ports=tuple(ports),
+        varies=varies,
+        transports=tuple(dict.fromkeys(model.transport)),
+        application=model.application,
+        authentication=model.authentication,
+        conditions=tuple(Condition(one.kind, one.says, tuple(one.ports or ())) for one in model.conditions),
+        footnote=model.footnote or "; ".join(one.says for one in model.conditions) or None,
+        origin=PathOrigin(
+            each.file,
+            each.marked.line((*place, "id")),
+            origin.title,
+            origin.page,
+            model.section,
+            model.releases or each.model.releases,
+            origin.url,
+        ),
+        ambient=each.model.ambient,
+        policy=each.model.name,
+        source=(words and words.source) or _end_text(model.source),
+        destination=(words and words.destination) or _end_text(model.destination),
+        ports_text=(words and words.ports) or ("Varies" if given == "varies" else ports_text(ports)),
+        application_text=(words and words.application) or model.application,
+        authentication_text=(words and words.authentication) or authentication_text(model.authentication),
+        orig_slug=slug(model.source.component) if model.source.component else None,
+        resp_slug=slug(model.destination.component) if model.destination.component else None,
+    )
+
+
+def _end_roles(each: PolicyFile, place: Place, end: EndModel, draft: Policy) -> tuple[str, ...]:
+    found: list[str] = []
+    for at, name in enumerate(end.vm):
+        if name == ANY:
+            found.append(ANY)
+            continue
+        held = draft.held_by(name)
+        if held is None or any(one.components is not None for one in held):
+            raise each.marked.error((*place, "vm", at), f"unknown role '{name}'", _did_you_mean(name, draft.roles))
+        found += [one.role for one in held]
+    if end.component is not None:
+        held_roles = [draft.roles[name] for name in found if name in draft.roles]
+        if held_roles:
+            _component(each, (*place, "component"), end.component, held_roles)
+    return tuple(dict.fromkeys(found))
+
+
+def _end_text(end: EndModel) -> str:
+    vm = " or ".join("any VM" if name == ANY else name for name in end.vm)
+    return f"{vm} ({end.component})" if end.component else vm
+
+
+# Releases ------------------------------------------------------------------------------------------------------------
+
+_RELEASE = re.compile(r"^\s*(?:(TAS|TPCF|PAS|PCF|EAR)\s*)?(\d{1,3})(?:\.(\d{1,3}))?(?:\.\d+)?\s*$", re.IGNORECASE)
+_LAST_MINOR = 999
+
+
+def _version(text: str, *, last: bool) -> tuple[int, int] | None:
+    match = _RELEASE.match(text)
+    if not match:
+        return None
+    minor = match[3]
+    return int(match[2]), int(minor) if minor is not None else (_LAST_MINOR if last else 0)
+
+
+def covers(releases: str | None, release: str) -> bool:
+    """Whether ``TAS 2.7, TAS 2.10..TPCF 10`` includes ``TAS 4.0``; no text includes all."""
+    wanted = _version(release, last=False)
+    if releases is None or wanted is None:
+        return releases is None
+    for part in releases.split(","):
+        first, dots, end = part.partition("..")
+        low, high = _version(first, last=False), _version(end if dots else first, last=True)
+        if low is not None and high is not None and low <= wanted <= high:
+            return True
+    return False
+
+
+def _of_release(paths: tuple[PolicyPath, ...], release: str) -> tuple[PolicyPath, ...]:
+    if _version(release, last=False) is None:
+        raise ConfigError("--release", f"{release!r} is no release", mend="write TAS 4.0 or TPCF 10")
+    kept = tuple(path for path in paths if covers(path.origin.releases, release))
+    if not kept:
+        known = sorted({path.origin.releases for path in paths if path.origin.releases})
+        raise ConfigError("--release", f"no path is documented for {release}", mend=f"documented: {'; '.join(known)}")
+    return kept

@@ -1,0 +1,186 @@
+"""YAML and JSON with the line of every value, so that an error can say where.
+
+Rules that hold here:
+
+- PyYAML composes the node graph (libyaml where it is built in), we make the values: no tag can call anything.
+- A key twice in one mapping is an error: YAML would silently keep the last.
+- Aliases are followed within a budget of values and depth, so a small file cannot grow without bound.
+- What looks like a number to YAML 1.1 alone (``22:22``, a time stamp, an IPv6 address of digits) stays text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from auditor.errors import ConfigError
+
+MAX_VALUES = 2_000_000
+"""A records.json of a large foundation has some hundred thousand; ``budget`` lowers it for policies."""
+MAX_DEPTH = 40
+
+Place = tuple[str | int, ...]
+
+_Composer: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SCALARS = yaml.constructor.SafeConstructor()
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A document and where its values stand."""
+
+    file: str
+    data: Any
+    lines: dict[Place, int]
+    """Line, from 1, of each value (of the key, where the value is in a mapping)."""
+
+    def line(self, place: Place) -> int | None:
+        """The line of the value at ``place``, or of the nearest thing around it."""
+        for end in range(len(place), -1, -1):
+            found = self.lines.get(place[:end])
+            if found is not None:
+                return found
+        return None
+
+    def error(self, place: Place, says: str, mend: str | None = None) -> ConfigError:
+        """An error at this place, to be raised."""
+        return ConfigError(self.file, says, self.line(place), mend)
+
+
+def read_text(file: str, max_bytes: int) -> str:
+    """The file as text. Raises ConfigError where it is missing, a folder, too large or not UTF-8."""
+    path = Path(file)
+    try:
+        with path.open("rb") as source:
+            raw = source.read(max_bytes + 1)
+    except FileNotFoundError:
+        raise ConfigError(file, "no such file", mend="check the path") from None
+    except IsADirectoryError:
+        raise ConfigError(file, "is a folder", mend="name a file in it") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(file, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if len(raw) > max_bytes:
+        raise ConfigError(file, f"is larger than {max_bytes // 1024} KiB", mend="is this the right file?")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(file, "is not UTF-8 text", line, "save it as UTF-8") from None
+
+
+def parse_yaml(file: str, text: str, budget: int = MAX_VALUES) -> Marked:
+    """The one document of ``text``. Raises ConfigError with file, line and mend."""
+    try:
+        node = yaml.compose(text, Loader=_Composer)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(file, "holds a character that YAML forbids", line, "remove control characters") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise ConfigError(
+            file,
+            f"is not valid YAML: {error.problem or error.context}",
+            mark.line + 1 if mark else None,
+            _yaml_mend(str(error.problem)),
+        ) from None
+    except RecursionError:
+        raise ConfigError(file, "is nested too deeply", mend=f"at most {MAX_DEPTH} levels") from None
+    lines: dict[Place, int] = {}
+    if node is None:
+        return Marked(file, None, {(): 1})
+    return Marked(file, _Builder(file, lines, budget).build(node, (), 0), lines)
+
+
+def parse_json(file: str, text: str) -> Marked:
+    """JSON; only its own syntax errors carry a line. Raises ConfigError."""
+    try:
+        return Marked(file, json.loads(text, object_pairs_hook=_no_twins(file)), {})
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            file, f"is not valid JSON: {error.msg}", error.lineno, "is the file complete, and JSON alone?"
+        ) from None
+    except RecursionError:
+        raise ConfigError(file, "is nested too deeply") from None
+
+
+def _no_twins(file: str) -> Any:
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            seen: set[str] = set()
+            for key, _ in pairs:
+                if key in seen:
+                    raise ConfigError(file, f"key '{key}' stands twice in one object", mend="keep one")
+                seen.add(key)
+        return made
+
+    return build
+
+
+def _yaml_mend(problem: str) -> str | None:
+    if "tab" in problem or "\\t" in problem:
+        return "indent with spaces, not tabs"
+    if "mapping values are not allowed" in problem:
+        return "quote text that holds ': ', and check the indentation"
+    if "expected <block end>" in problem or "did not find expected" in problem:
+        return "check the indentation and unclosed quotes or brackets"
+    return None
+
+
+class _Builder:
+    def __init__(self, file: str, lines: dict[Place, int], budget: int) -> None:
+        self.file, self.lines, self.budget = file, lines, budget
+
+    def build(self, node: Any, place: Place, depth: int) -> Any:
+        line = node.start_mark.line + 1
+        self.lines.setdefault(place, line)
+        self.budget -= 1
+        if self.budget < 0:
+            raise ConfigError(self.file, "holds too many values, or aliases that multiply", line, "write it out")
+        if depth > MAX_DEPTH:
+            raise ConfigError(self.file, "is nested too deeply", line, f"at most {MAX_DEPTH} levels")
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, line)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(child, (*place, at), depth + 1) for at, child in enumerate(node.value)]
+        return dict(self._pairs(node, place, depth))
+
+    def _pairs(self, node: Any, place: Place, depth: int) -> Iterator[tuple[Any, Any]]:
+        seen: dict[Any, int] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ConfigError(self.file, "a key must be a word", line, "quote it")
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise ConfigError(self.file, "merge keys (<<) are not supported", line, "write the keys out")
+            key = key_node.value
+            if key in seen:
+                raise ConfigError(
+                    self.file, f"key '{key}' stands twice in one mapping, first in line {seen[key]}", line, "keep one"
+                )
+            seen[key] = line
+            self.lines[(*place, key)] = line
+            yield key, self.build(value_node, (*place, key), depth + 1)
+
+    def _scalar(self, node: Any, line: int) -> Any:
+        kind = node.tag.rpartition(":")[2]
+        if kind in ("str", "timestamp", "value"):
+            return node.value
+        if kind in ("int", "float") and not _plain_number(node.value):
+            return node.value
+        if kind in ("null", "bool", "int", "float"):
+            return _SCALARS.construct_object(node)
+        raise ConfigError(self.file, f"tag {node.tag} is not supported", line, "remove it")
+
+
+def _plain_number(text: str) -> bool:
+    # 0123 (octal), 1_000 and 12:30 (sexagesimal) are numbers to YAML 1.1 and to nobody else.
+    bare = text.lstrip("+-")
+    if not bare or not bare.isascii():
+        return False
+    return bare.replace(".", "", 1).isdigit() and not (len(bare) > 1 and bare[0] == "0" and bare[1] != ".")

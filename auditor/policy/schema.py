@@ -1,0 +1,340 @@
+"""What a policy file may hold (schema ``auditor.policy/1``), as pydantic models; editors get the same as JSON Schema.
+
+A policy file declares paths: rows of a page that says which VM may talk to which, on which port, with which authentication. Everything
+else in it (roles, aliases, judgement settings, identities) serves to recognise those rows on the wire and names its own source.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+SCHEMA = "auditor.policy/1"
+
+AuthenticationWord = Literal[
+    "mutual_tls", "tls", "oauth2", "basic", "ssh", "signed_url", "mysql_native_password", "none"
+]
+AUTHENTICATIONS: tuple[str, ...] = get_args(AuthenticationWord)
+
+Application = Literal[
+    "HTTPS",
+    "HTTP",
+    "HTTP/HTTPS",
+    "HTTP/WebSocket",
+    "HTTP/Server Sent Events",
+    "gRPC over HTTP/2",
+    "SSH",
+    "NATS",
+    "MySQL",
+    "DNS",
+    "Syslog",
+    "NTP",
+    "VXLAN",
+    "ICMP",
+    "TCP",
+    "Varies",
+]
+
+Transport = Literal["tcp", "udp", "icmp", "icmp6", "sctp"]
+
+MAX_PORT = 65535
+MAX_AUTHENTICATION_DEPTH = 4
+
+
+def _bad(kind: str, says: str, mend: str) -> PydanticCustomError:
+    # Braces would be taken for a template.
+    clean = says.replace("{", "(").replace("}", ")")
+    return PydanticCustomError("policy_" + kind, clean, {"mend": mend})
+
+
+_RANGE = re.compile(r"^\s*(\d{1,9})\s*(?:-|–|\.\.)\s*(\d{1,9})\s*$")
+
+
+def parse_ports(value: Any) -> tuple[tuple[int, int], ...] | Literal["varies"]:
+    """``varies``, a port, ``low-high``, or a list of ports and ranges, as ranges in the order given."""
+    if isinstance(value, str) and value.strip().lower() == "varies":
+        return "varies"
+    items = value if isinstance(value, list) else [value]
+    if not items:
+        raise _bad("port", "no port is given", "write a port, a range 61001-65534, or varies")
+    found: list[tuple[int, int]] = []
+    for item in items:
+        low, high = _port_range(item)
+        for port in (low, high):
+            if not 1 <= port <= MAX_PORT:
+                raise _bad("port", f"port {port} is outside 1-{MAX_PORT}", f"write a port between 1 and {MAX_PORT}")
+        if low > high:
+            raise _bad("port", f"the range {low}-{high} is reversed", f"write {high}-{low}")
+        if any(low <= other_high and other_low <= high for other_low, other_high in found):
+            raise _bad("port", f"port {item} is given twice", "keep one")
+        found.append((low, high))
+    return tuple(found)
+
+
+def _port_range(item: Any) -> tuple[int, int]:
+    if isinstance(item, int) and not isinstance(item, bool):
+        return item, item
+    if isinstance(item, str):
+        if item.strip().isascii() and item.strip().isdigit() and len(item) < 12:
+            return int(item), int(item)
+        match = _RANGE.match(item)
+        if match:
+            return int(match[1]), int(match[2])
+    raise _bad("port", f"{item!r} is no port", "write a port (8889), a range (61001-65534), or varies")
+
+
+def parse_authentication(value: Any, depth: int = 0) -> Any:
+    """A word, ``{all: [...]}`` or ``{any: [...]}``; the tree of ``authentication.required`` in reports."""
+    from difflib import get_close_matches
+
+    words = ", ".join(AUTHENTICATIONS)
+    if isinstance(value, str):
+        if value in AUTHENTICATIONS:
+            return value
+        close = get_close_matches(value.lower().replace("-", "_").replace(" ", "_"), AUTHENTICATIONS, 1)
+        mend = f"did you mean {close[0]}?" if close else f"write one of {words}"
+        raise _bad("authentication", f"{value!r} is no authentication", mend)
+    if isinstance(value, dict) and len(value) == 1 and depth < MAX_AUTHENTICATION_DEPTH:
+        ((word, parts),) = value.items()
+        if word in ("all", "any") and isinstance(parts, list) and len(parts) > 1:
+            return {word: [parse_authentication(part, depth + 1) for part in parts]}
+    raise _bad(
+        "authentication", "the authentication is neither a word nor a choice", f"write one of {words}, or any: [a, b]"
+    )
+
+
+_PORT_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": MAX_PORT},
+        {"type": "string", "pattern": r"^\d{1,5}\s*-\s*\d{1,5}$"},
+    ]
+}
+_PORTS_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"const": "varies"}, *_PORT_SCHEMA["anyOf"], {"type": "array", "items": _PORT_SCHEMA, "minItems": 1}],
+    "description": "A port, a range (61001-65534), a list of both, or varies: any TCP port of that role.",
+}
+
+
+def _tree_schema(depth: int) -> dict[str, Any]:
+    word: dict[str, Any] = {"enum": list(AUTHENTICATIONS)}
+    if depth == 0:
+        return word
+    part = {"type": "array", "minItems": 2, "items": _tree_schema(depth - 1)}
+    choices = [
+        {"type": "object", "properties": {key: part}, "required": [key], "additionalProperties": False}
+        for key in ("all", "any")
+    ]
+    return {"anyOf": [word, *choices]}
+
+
+Ports = Annotated[Any, BeforeValidator(parse_ports), WithJsonSchema(_PORTS_SCHEMA)]
+Authentication = Annotated[
+    Any,
+    BeforeValidator(parse_authentication),
+    WithJsonSchema(_tree_schema(2) | {"description": "What the page documents; all: and any: combine."}),
+]
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _word_or_list(pattern: str | None = None) -> dict[str, Any]:
+    word: dict[str, Any] = {"type": "string", "minLength": 1}
+    if pattern:
+        word["pattern"] = pattern
+    return {"anyOf": [word, {"type": "array", "items": word, "minItems": 1}]}
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=100)]
+RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
+OneOrMore = Annotated[
+    list[Text], BeforeValidator(_as_list), Field(min_length=1, max_length=200), WithJsonSchema(_word_or_list())
+]
+Transports = Annotated[
+    list[Transport],
+    BeforeValidator(_as_list),
+    Field(min_length=1),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": list(get_args(Transport))},
+                {"type": "array", "items": {"enum": list(get_args(Transport))}, "minItems": 1},
+            ]
+        }
+    ),
+]
+
+
+class Model(BaseModel):
+    """Strict, and nothing unknown: a key that is spelt wrong must not be silently without effect."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class OriginModel(Model):
+    """Where it is written."""
+
+    title: Text
+    url: Text | None = None
+    page: Text | None = Field(None, description="Name of the page, e.g. diego.")
+    retrieved: Text | None = None
+    note: Text | None = None
+
+
+class RoleModel(Model):
+    """A kind of VM, by the name that the paths use."""
+
+    name: RoleName
+    diego: bool = Field(False, description="A connection with such a VM at one end is in scope.")
+    components: list[Text] = Field(default_factory=list, description="What may run on it, as the paths spell it.")
+    says: Text | None = None
+
+
+class HeldRole(Model):
+    """A role of which a group runs some components only."""
+
+    role: RoleName
+    components: Annotated[list[Text], Field(min_length=1)]
+
+
+class AliasModel(Model):
+    """Another name of a group of VMs, and the roles it stands for. ``*`` matches any text; case, ``-`` and ``_`` do not matter."""
+
+    group: OneOrMore
+    roles: Annotated[list[RoleName | HeldRole], Field(min_length=1)]
+    says: Text | None = None
+
+
+class AliasesModel(Model):
+    """Names of other deployments."""
+
+    origin: OriginModel
+    entries: list[AliasModel]
+
+
+class TlsModel(Model):
+    """Rule ``weak-tls``."""
+
+    minimum: Literal["1.0", "1.1", "1.2", "1.3"] = "1.2"
+    forbidden_suites: list[Literal["NULL", "anonymous", "EXPORT", "RC4", "DES", "3DES"]] = Field(default_factory=list)
+
+
+class SettingsModel(Model):
+    """How to judge what the paths leave open; never called documented."""
+
+    origin: OriginModel
+    tls: TlsModel = TlsModel()
+    names: Literal["lenient", "strict"] = Field(
+        "lenient", description="strict: a certificate name in no identity table is a finding too."
+    )
+
+
+class IdentityModel(Model):
+    """A name in a certificate, and the components that hold such a certificate. ``*.`` stands for one label or none."""
+
+    name: OneOrMore
+    components: list[Text] = Field(min_length=1)
+    use: list[Literal["client", "server"]] = Field(min_length=1)
+    says: Text | None = None
+
+
+class IdentitiesModel(Model):
+    """Which component a certificate's names belong to."""
+
+    origin: OriginModel
+    entries: list[IdentityModel]
+
+
+class EndModel(Model):
+    """One end of a path."""
+
+    vm: OneOrMore = Field(description="Role, or several of which one suffices; any: every VM of the inventory.")
+    component: Text | None = None
+
+
+class ConditionModel(Model):
+    """A footnote of the row. ``host_ports`` narrows ports that vary; ``internal_port`` names one of them."""
+
+    kind: Literal["host_ports", "internal_port", "method", "only_with", "note"]
+    says: Text
+    ports: Ports | None = None
+
+    @model_validator(mode="after")
+    def _ports_where_they_count(self) -> ConditionModel:
+        wanted = self.kind in ("host_ports", "internal_port")
+        if wanted != (self.ports is not None) or self.ports == "varies":
+            mend = "give ports" if wanted else "remove ports"
+            raise _bad("condition", f"a condition of kind {self.kind} and its ports do not agree", mend)
+        return self
+
+
+class DocumentedModel(Model):
+    """The words of the page, where they are not what the typed keys would read as."""
+
+    source: Text | None = None
+    destination: Text | None = None
+    ports: Text | None = None
+    application: Text | None = None
+    authentication: Text | None = None
+
+
+class PathModel(Model):
+    """One declared way to talk: a row of the page."""
+
+    id: Id
+    row: Annotated[int, Field(ge=1, le=10_000)] | None = Field(None, description="Its number in the page.")
+    section: Text | None = None
+    source: EndModel
+    destination: EndModel
+    ports: Ports = None
+    transport: Transports = Field(["tcp"])
+    application: Application
+    authentication: Authentication
+    conditions: list[ConditionModel] = Field(default_factory=list)
+    footnote: Text | None = None
+    releases: Text | None = Field(None, description="As in 'TAS 2.7, TAS 2.10..TPCF 10'; without it: all.")
+    origin: OriginModel | None = Field(None, description="Where another page than the file's says so.")
+    documented: DocumentedModel | None = None
+
+    @model_validator(mode="after")
+    def _ports_where_transports_have_them(self) -> PathModel:
+        with_ports = {"tcp", "udp", "sctp"} & set(self.transport)
+        if with_ports and self.ports is None:
+            raise _bad("port", "the path has no ports", "add ports: a port, a range, or varies")
+        if not with_ports and self.ports is not None:
+            raise _bad("port", f"{self.transport[0]} has no ports", "remove ports")
+        if any(condition.kind == "host_ports" for condition in self.conditions) and self.ports != "varies":
+            raise _bad("condition", "host_ports narrow ports that vary, and these do not", "write ports: varies")
+        return self
+
+
+class PolicyModel(Model):
+    """A policy file."""
+
+    schema_: Literal["auditor.policy/1"] = Field(alias="schema")
+    name: Id
+    version: Text
+    title: Text
+    overlay: bool = Field(False, description="Adds to tas-diego, which is loaded first where no other base is named.")
+    ambient: bool = Field(False, description="Its paths are ambient, not documented: judged alike, counted apart.")
+    vocabulary: Literal["tas-diego"] | None = Field(
+        None, description="Take roles, aliases, settings and identities (not the paths) from this shipped policy."
+    )
+    origin: OriginModel
+    releases: Text | None = Field(None, description="Releases of all paths that name none.")
+    roles: list[RoleModel] = Field(default_factory=list)
+    aliases: AliasesModel | None = None
+    settings: SettingsModel | None = None
+    identities: IdentitiesModel | None = None
+    paths: list[PathModel] = Field(max_length=10_000)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema that editors use; shipped as ``policies/schema.json``."""
+    schema = PolicyModel.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA, **schema}

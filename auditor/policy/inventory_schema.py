@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from auditor.policy.schema import Ports
+from auditor.policy.schema import PORTS_SCHEMA, Ports
 
 SCHEMA = "auditor.inventory/1"
 
@@ -49,16 +49,23 @@ def _fronts(value: Any) -> Any:
     return [{"role": item} if isinstance(item, str) else item for item in items]
 
 
+_FRONT: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {
+            "type": "object",
+            "properties": {"role": {"type": "string", "minLength": 1}, "ports": PORTS_SCHEMA},
+            "required": ["role"],
+            "additionalProperties": False,
+        },
+    ]
+}
 Fronts = Annotated[
     list[FrontModel],
     BeforeValidator(_fronts),
     WithJsonSchema(
         {
-            "anyOf": [
-                {"type": "string"},
-                {"$ref": "#/$defs/FrontModel"},
-                {"type": "array", "items": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/FrontModel"}]}},
-            ],
+            "anyOf": [*_FRONT["anyOf"], {"type": "array", "items": _FRONT}],
             "description": "uaa, or {role: uaa, ports: 443}: the address passes for that role on those ports.",
         }
     ),

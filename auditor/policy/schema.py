@@ -112,7 +112,7 @@ _PORT_SCHEMA: dict[str, Any] = {
         {"type": "string", "pattern": r"^\d{1,5}\s*-\s*\d{1,5}$"},
     ]
 }
-_PORTS_SCHEMA: dict[str, Any] = {
+PORTS_SCHEMA: dict[str, Any] = {
     "anyOf": [{"const": "varies"}, *_PORT_SCHEMA["anyOf"], {"type": "array", "items": _PORT_SCHEMA, "minItems": 1}],
     "description": "A port, a range (61001-65534), a list of both, or varies: any TCP port of that role.",
 }
@@ -130,7 +130,7 @@ def _tree_schema(depth: int) -> dict[str, Any]:
     return {"anyOf": [word, *choices]}
 
 
-Ports = Annotated[Any, BeforeValidator(parse_ports), WithJsonSchema(_PORTS_SCHEMA)]
+Ports = Annotated[Any, BeforeValidator(parse_ports), WithJsonSchema(PORTS_SCHEMA)]
 Authentication = Annotated[
     Any,
     BeforeValidator(parse_authentication),

@@ -138,6 +138,7 @@ def test_the_policy_judges_every_scenario_as_it_was_played(name):
         assert ",".join(str(policy.path(one).row) for one in found.paths) == row["rows"], row["scenario"]
         assert rule == row["rule"].replace("port-sweep", "undeclared-attempt"), row["scenario"]
         assert near == row["differs"] or not row["differs"], row["scenario"]
+        assert (found.sibling or "") == row["overlay"], row["scenario"]
 
 
 # The whole audit

@@ -72,7 +72,8 @@ def near_miss(view: View, group: Group) -> str:
     if not isinstance(miss, dict) or not miss.get("path"):
         return " No documented path comes close."
     says = str(miss["says"]).rstrip(".")
-    return f" Closest documented path: {miss['path']}, which differs in its {miss['differs']} ({says})."
+    named = "" if str(miss["path"]) in says else f"{miss['path']}: "
+    return f" The closest documented path differs in its {miss['differs']}: {named}{says}."
 
 
 def overlay(sibling: str | None) -> str:

@@ -20,8 +20,13 @@ from auditor.model.audit import Judged
 from auditor.model.finding import Finding
 from auditor.model.judgement import Breach
 from auditor.model.roles import Rule, Severity
-from auditor.rules._subject import View, holds, split_path
+from auditor.rules._subject import Group, View, holds, split_path
 from auditor.rules._words import common, confidence, first_frames, near_miss, overlay, who
+
+
+def _what(view: View, group: Group) -> str:
+    miss = view.column("near_miss")[group.inside[0]]
+    return "transport" if isinstance(miss, dict) and miss.get("differs") == "transport" else "port"
 
 
 def check(judged: Judged) -> Iterator[Finding]:
@@ -32,7 +37,7 @@ def check(judged: Judged) -> Iterator[Finding]:
         yield Finding(
             rule=RULE.name,
             severity=RULE.severity,
-            title=f"{group.originator} reaches {group.responder} on {group.service}, which is not the documented port",
+            title=f"{group.originator} reaches {group.responder} on {group.service}, which is not the documented {_what(view, group)}",
             detail=who(view, group) + near_miss(view, group) + overlay(sibling),
             rows=tuple(group.rows.tolist()),
             subject=group.subject,

@@ -799,9 +799,10 @@ class _Tcp:
 # --- the truth ------------------------------------------------------------------------------------------------------------------------------------
 
 TRUTH = ("scenario", "transport", "originator", "originator_port", "responder", "responder_port", "application", "outcome",
-         "disposition", "rows", "rule", "differs", "later", "says")  # fmt: skip
+         "disposition", "rows", "rule", "differs", "overlay", "later", "says")  # fmt: skip
 """Columns of a truth table. ``rows``: numbers in the vendor's table (1 to 25) of the documented paths; ``rule``: the finding it must be part of under the
-default policy; ``differs``: in what the closest documented path differs; ``later``: findings on authentication that an auditor who
+default policy; ``differs``: in what the closest documented path differs; ``overlay``: the vendor's
+other page that declares it, by the name of the shipped policy; ``later``: findings on authentication that an auditor who
 reads handshakes must add."""
 
 
@@ -827,6 +828,7 @@ class Story:
             "rows": "",
             "rule": "",
             "differs": "",
+            "overlay": "",
             "later": "",
             "says": says,
         }

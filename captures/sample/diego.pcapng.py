@@ -123,23 +123,23 @@ def explained_by_overlays(story: Story) -> None:
         over_tls(
             story, f"bosh-dns-{a.name}-{b.name}", at, a, b, 8853, http("GET", "/health", "health.bosh-dns"),
             {"server": "bosh_dns", "client": "bosh_dns", "sni": "health.bosh-dns", "ca": "dns_healthcheck_tls_ca"},
-            {"disposition": "undeclared", "rule": "undeclared-port", "differs": "port"}, "BOSH DNS asks another VM's health",
+            {"disposition": "undeclared", "rule": "undeclared-port", "differs": "port", "overlay": "bosh-dns"}, "BOSH DNS asks another VM's health",
         )  # fmt: skip
     sport = wire.udp(48.0, BRAIN0, RESOLVER, 53, dns_query(wire.rng, "blobstore.example.com", "198.51.100.7"))
-    story.note("dns", BRAIN0, RESOLVER, sport, 53, "BOSH DNS asks its upstream resolver", transport="udp", application="dns", disposition="undeclared", rule="undeclared-connection")  # fmt: skip
+    story.note("dns", BRAIN0, RESOLVER, sport, 53, "BOSH DNS asks its upstream resolver", transport="udp", application="dns", disposition="undeclared", rule="undeclared-connection", overlay="bosh-dns")  # fmt: skip
     agent = Tls("director_nats", "agent", version="1.2", sni="default.nats.bosh-internal", ca="bosh_natsCA").say(
         *nats_session(password=False, name="agent")
     )
     sport = wire.tcp(
         49.0, BRAIN0, DIRECTOR, 4222, [nats_info(DIRECTOR, 4222, tls=True, auth=False), *agent.chunks], ends="open"
     )
-    story.note("bosh-agent", BRAIN0, DIRECTOR, sport, 4222, "BOSH agent sends its heartbeat to the Director", application="nats", disposition="undeclared", rule="undeclared-connection")  # fmt: skip
+    story.note("bosh-agent", BRAIN0, DIRECTOR, sport, 4222, "BOSH agent sends its heartbeat to the Director", application="nats", disposition="undeclared", rule="undeclared-connection", overlay="bosh")  # fmt: skip
     over_tls(story, "loggregator", 50.0, CELL0, DOPPLER, 8082, h2(), {"server": "doppler", "client": "metron", "sni": "doppler", "ca": "loggregatorCA", "alpn": "h2"},
-             {"disposition": "undeclared", "rule": "undeclared-connection"}, "Loggregator agent sends logs to Doppler")  # fmt: skip
+             {"disposition": "undeclared", "rule": "undeclared-connection", "overlay": "loggregator"}, "Loggregator agent sends logs to Doppler")  # fmt: skip
     for at, router, cell, sport in ((51.0, ROUTER0, CELL0, 8889), (51.5, ROUTER1, CELL1, 61_044)):
         over_tls(story, f"app-traffic-{sport}", at, router, cell, 61_014, http("GET", "/", "shop.apps.example.com", answer=b"<html>" * 50),
                  {"server": "app", "client": "gorouter_backend_tls", "ca": "instanceIdentityCA", "client_ca": "internalCA"},
-                 {"disposition": "undeclared", "rule": "undeclared-connection"}, "Gorouter calls an application; its own port looks like a documented one", sport=sport)  # fmt: skip
+                 {"disposition": "undeclared", "rule": "undeclared-connection", "overlay": "routing"}, "Gorouter calls an application; its own port looks like a documented one", sport=sport)  # fmt: skip
 
 
 def ambient_and_elsewhere(story: Story) -> None:
@@ -173,7 +173,9 @@ def undeclared(story: Story) -> None:
     bad = {"disposition": "undeclared"}
     for at, cell in ((60.0, CELL0), (63.0, CELL1)):
         over_tls(story, f"cell-uaa-{cell.name}", at, cell, UAA, 8443, http("GET", "/info", UAA_NAME), {"server": "uaa_ssl", "ask": "no", "sni": UAA_NAME, "ca": "uaaCA"},
-                 bad | {"rule": "undeclared-connection"}, "a cell calls UAA")  # fmt: skip
+                 bad | {"rule": "undeclared-connection", "overlay": "routing"}, "a cell calls UAA, as route emitters do on the routing page and applications should not")  # fmt: skip
+    over_tls(story, "brain-blobstore", 63.5, BRAIN0, BLOBS, 4443, http("GET", "/admin/cc-droplets/", "blobstore"), {"server": "blobstore_tls", "ask": "no", "sni": "blobstore.service.cf.internal"},
+             bad | {"rule": "undeclared-connection", "differs": "role"}, "a brain calls the blobstore, which is for cells")  # fmt: skip
     sport = wire.tcp(
         64.0, BRAIN0, CELL1, 2222, Ssh(wire.rng).session(server=b"SSH-2.0-OpenSSH_8.9p1 Ubuntu-3ubuntu0.10")
     )

@@ -19,7 +19,7 @@ def test_a_cell_at_the_uaa_is_one_finding_however_often(fired):
     assert finding.confidence == "high"
     assert finding.title == "diego_cell talks to uaa on 8443/tcp; no documented path leads there"
     assert "7 connections from 10.0.4.20 (diego_cell/0) to 10.0.3.8 (uaa/0) on 8443/tcp (tls)." in finding.detail
-    assert "brain-uaa, which differs in its role" in finding.detail
+    assert "The closest documented path differs in its role: brain-uaa: the path is documented for" in finding.detail
 
 
 def test_evidence_is_bounded_and_names_capture_and_frame(fired):

@@ -111,21 +111,21 @@ class PcapngReader(CaptureReader):
         return int(struct.unpack_from(f"{self._order}I", block, at)[0])
 
     def _read_on(self) -> None:
-        """More of the source, at least one whole block."""
-        if self._window.left == 0 and not self._window.more(1):
-            self._at_end("")
-            raise _Stop
-        self._need(pcapng.BLOCK_MIN_BYTES)
-        head = self._window.peek(pcapng.BLOCK_MIN_BYTES)
-        if head.startswith(pcapng.SHB_BYTES):
-            return  # its length has the byte order of the section it opens
+        """More of the source: the head of a block, then its fields, then all of it, each judged by the kernel before the next."""
+        window = self._window
+        if window.left < pcapng.BLOCK_MIN_BYTES:
+            self._need(pcapng.BLOCK_MIN_BYTES)
+            return
+        # The kernel stops short in packet blocks only.
+        head = window.peek(pcapng.BLOCK_MIN_BYTES)
         size = self._word(pcapng.BLOCK_LENGTH, head)
-        if self._word(pcapng.BLOCK_TYPE, head) in (pcapng.EPB, pcapng.PB, pcapng.SPB):
-            # The fields first: they may say that the block is nonsense before much is read for its sake.
-            whole = self._window.left >= min(size, pcapng.EPB_DATA)
-            if whole and size > self._limits.frame_bytes + MAX_OPTIONS_BYTES:
-                self._corrupt(f"a packet block claims {size} bytes")
-            self._need(size if whole else min(size, pcapng.EPB_DATA), "a packet block")
+        fields = pcapng.SPB_DATA if self._word(pcapng.BLOCK_TYPE, head) == pcapng.SPB else pcapng.EPB_DATA
+        if window.left < fields:
+            self._need(fields, "a packet block")
+            return
+        if size > self._limits.frame_bytes + MAX_OPTIONS_BYTES:
+            self._corrupt(f"a packet block claims {size} bytes")
+        self._need(size, "a packet block")
 
     def _handle(self) -> None:
         """The block at the front of the window."""

@@ -95,7 +95,7 @@ class Blocks:
 class Trickle:
     """A pipe: cannot seek, and gives between 1 and ``most`` bytes a read."""
 
-    def __init__(self, data: bytes, most: int = 1_000, seed: int = 0) -> None:
+    def __init__(self, data: bytes, most: int = 1_000, seed: float = 0) -> None:
         self._data = io.BytesIO(data)
         self._random = random.Random(seed)
         self._most = most

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import random
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from auditor.capture import expand
-from auditor.errors import AuditorError
+from auditor.capture import CaptureLimits, expand
+from auditor.errors import AuditorError, NotACaptureError
 from auditor.kernels.load import MAX_NS
-from tests.capture.make import read
+from tests.capture.make import Trickle, read
+from tests.naive_load import parse_pcap, parse_pcapng
 
 DIFFER = {
     # tshark refuses the three and reads none of the fourth's packets; libpcap reads one packet of the fourth, as we do.
@@ -69,6 +71,57 @@ def test_every_public_capture_has_the_frames_that_others_count(public_captures: 
             odd[row["file"]] = (len(frames), *(problem.kind for problem in summary.problems))
     assert len(rows) > 1_000
     assert odd == DIFFER
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """Up to four times: a byte changed, bytes lost or put in, the end cut off, a length made to lie, a part said twice."""
+    out = bytearray(data)
+    for _ in range(rng.randint(0, 4)):
+        at = rng.randrange(len(out))
+        match rng.randrange(6):
+            case 0:
+                out[at] = rng.randrange(256)
+            case 1:
+                del out[at : at + rng.randint(1, 40)]
+            case 2:
+                out[at:at] = rng.randbytes(rng.randint(1, 8))
+            case 3:
+                del out[at + 1 :]
+            case 4:
+                word = rng.choice([b"\xff" * 4, bytes(4), b"\xff\xff\xff\x7f", b"\x10\0\0\0", b"\x06\0\0\0"])
+                out[at & ~3 : (at & ~3) + 4] = word
+            case _:
+                out += out[:at]
+        out = out or bytearray(1)
+    return bytes(out)
+
+
+def test_mutated_captures_are_read_as_a_plain_parser_reads_them(public_captures: Path) -> None:
+    rng = random.Random(20)
+    with (public_captures / "EXPECTED.tsv").open(encoding="utf-8") as table:
+        files = [public_captures / row["file"] for row in csv.DictReader(table, delimiter="\t")]
+    small = [path for path in files if path.stat().st_size < 20_000 and path.suffix != ".gz"]
+    blocks = [path for path in small if path.read_bytes()[:4] == b"\n\r\r\n"]
+    ends = set()
+    for _ in range(1_500):
+        path = rng.choice(rng.choice([small, blocks]))
+        data = mutated(path.read_bytes(), rng)
+        pieces = Trickle(data, rng.choice([50, 5_000]), rng.random())
+        try:
+            frames, summary = read(
+                pieces, name=path.name, limits=CaptureLimits(buffer_bytes=rng.choice([64, 1_000, 65_536]))
+            )
+        except NotACaptureError:
+            continue
+        is_pcapng = data[:4] == b"\n\r\r\n"
+        want = parse_pcapng(data) if is_pcapng else parse_pcap(data)
+        assert frames == want.frames
+        assert summary.dropped == want.dropped
+        # What a pcap's file header has against it does not end the reading.
+        told = [(p.kind, p.offset) for p in summary.problems if is_pcapng or (p.kind, p.offset) != ("unsupported", 0)]
+        assert told == ([(want.ended, want.offset)] if want.ended else [])
+        ends.add(want.ended)
+    assert ends >= {None, "truncated", "corrupt"}
 
 
 def test_a_folder_of_captures_is_found_whole(public_captures: Path) -> None:

@@ -104,7 +104,7 @@ def test_every_rule_that_is_not_about_authentication_has_a_scenario():
 
 def test_the_samples_are_small_and_hold_no_key():
     files = [each for each in SAMPLE.rglob("*") if each.is_file() and "__pycache__" not in each.parts]
-    assert sum(each.stat().st_size for each in files) < 1_500_000
+    assert sum(each.stat().st_size for each in files) < 1_500_000  # they are part of the package
     held = [each.name for each in files if each.suffix != ".py" and b"PRIVATE KEY" in each.read_bytes()]
     assert held == []
 
@@ -154,11 +154,12 @@ def test_every_connection_is_found_once_and_no_other(name):
 @pytest.mark.parametrize("column", ["disposition", "application"])
 @pytest.mark.parametrize("name", NAMES)
 def test_column_is_as_played(name, column):
-    wrong = {
-        told["scenario"]: (seen[column], told[column])
-        for told, seen in connections(name)
-        if seen[column] != told[column]
-    }
+    wrong = {}
+    for told, seen in connections(name):
+        # What goes on since before the capture may say nothing by which it could be recognised.
+        may = {told[column], "unknown"} if told["scenario"].startswith("midstream-") else {told[column]}
+        if seen[column] not in may:
+            wrong[told["scenario"]] = (seen[column], told[column])
     assert wrong == {}
 
 

@@ -121,6 +121,8 @@ def _opened(source: str | Path | BinaryIO) -> tuple[BinaryIO, str, Callable[[], 
         return source, str(getattr(source, "name", "stream")), None
     text = str(source)
     if text == STANDARD_INPUT:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise InputError(STANDARD_INPUT, "standard input is no pipe and no file; nothing to read")
         return sys.stdin.buffer, STANDARD_INPUT, None
     if isinstance(source, str) and _URL.match(text):
         remote = _opened_url(text)

@@ -96,6 +96,18 @@ def test_standard_input_is_a_pipe() -> None:
         assert process.stdout.read().split() == [b"2", b"-", b"pcapng+gzip", str(len(packed)).encode(), b"0"]
 
 
+def test_standard_input_that_is_a_terminal_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = os.openpty()
+    with os.fdopen(slave) as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdin", terminal)
+        with pytest.raises(InputError, match="no pipe"):
+            open_capture("-")
+        patch.setattr(sys, "stdin", None)
+        with pytest.raises(InputError, match="no pipe"):
+            open_capture("-")
+    os.close(master)
+
+
 def test_a_stream_is_closed_by_who_opened_it() -> None:
     stream = io.BytesIO(PCAP)
     with open_capture(stream, name="mine") as reader:

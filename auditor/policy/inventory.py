@@ -158,9 +158,9 @@ class Inventory:
             return any(address == last and last > first for first, last in self.networks)
         return address & 0xFF == 0xFF
 
-    def hosts(self) -> tuple[tuple[str, Host], ...]:
-        """Each address or network as text, with its host; for people."""
-        return tuple((_span_text(one), self._host([entry])) for entry in self.entries for one in entry.spans)
+    def listing(self) -> tuple[tuple[Entry, str, Host], ...]:
+        """Each entry's addresses and networks as text, with its host by itself; for people."""
+        return tuple((entry, _span_text(one), self._host([entry])) for entry in self.entries for one in entry.spans)
 
     def to_yaml(self) -> str:
         """This inventory as our own YAML, whatever it was read from."""

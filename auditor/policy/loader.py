@@ -82,6 +82,11 @@ def check_policy(name_or_file: str) -> list[ConfigError]:
     return []
 
 
+def title_of(name: str) -> str:
+    """The title of one policy. Raises ConfigError."""
+    return _read(name).model.title
+
+
 def overlays_beside(policy: Policy) -> tuple[tuple[str, tuple[PolicyPath, ...]], ...]:
     """The shipped overlays that are not loaded, by name, with their paths: what could explain undeclared traffic."""
     loaded = {source["name"] for source in policy.sources}

@@ -326,7 +326,8 @@ class Policy:
     def identify(self, name: str) -> tuple[Identity, ...]:
         """The identities that a certificate's name belongs to; none: it attributes nothing."""
         key = canonical(name).rstrip(".")
-        return tuple(each for each in self.identities if _same_name(each.pattern, key))
+        found = {(each.slugs, each.use): each for each in self.identities if _same_name(each.pattern, key)}
+        return tuple(found.values())
 
 
 def _same_name(pattern: str, name: str) -> bool:

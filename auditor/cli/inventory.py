@@ -1,0 +1,81 @@
+"""`auditor inventory`: who is who."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from auditor.policy.inventory import Inventory
+
+app = typer.Typer(help="Who is who: show, check, import, infer.", no_args_is_help=True)
+
+Files = Annotated[
+    list[str],
+    typer.Argument(metavar="FILE...", help="Inventories: YAML, bosh vms --json, BOSH DNS records.json, CSV."),
+]
+Policies = Annotated[
+    list[str] | None, typer.Option("--policy", help="Whose roles and aliases count; without: tas-diego.")
+]
+Output = Annotated[Path | None, typer.Option("--output", help="Write there, not to standard output.")]
+
+
+def _load(files: list[str], policy: list[str] | None) -> Inventory:
+    from auditor.policy.inventory import load_inventory
+    from auditor.policy.loader import load_policy
+
+    return load_inventory(files, load_policy(policy or ()))
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    from auditor.policy.present import write_whole
+
+    write_whole(output, text)
+
+
+@app.command()
+def show(files: Files, policy: Policies = None) -> None:
+    """Show each address with its name, its roles and when it had them."""
+    from auditor.policy import present
+
+    typer.echo(present.inventory_table(_load(files, policy)), nl=False)
+
+
+@app.command()
+def check(files: Files, policy: Policies = None) -> None:
+    """Say whether inventories are valid and agree. Exit status 1 for conflicts and unknown roles, 2 for what cannot be read."""
+    inventory = _load(files, policy)
+    for line in (*inventory.conflicts, *inventory.warnings):
+        typer.echo(line)
+    known = sum(1 for _, _, host in inventory.listing() if host.roles)
+    typer.echo(f"{len(inventory.listing())} addresses, {known} with a role, {len(inventory.conflicts)} conflicts")
+    if inventory.conflicts or inventory.warnings:
+        raise typer.Exit(1)
+
+
+@app.command("import")
+def import_(files: Files, policy: Policies = None, output: Output = None) -> None:
+    """Write inventories of any form as one YAML file to keep and to correct."""
+    _write(_load(files, policy).to_yaml(), output)
+
+
+@app.command()
+def infer(
+    captures: Annotated[list[str], typer.Argument(metavar="CAPTURE...", help="Captures, as for auditor audit.")],
+    policy: Policies = None,
+    output: Output = None,
+) -> None:
+    """Draft an inventory from captures: what each address serves and whom it calls, with the reasons as comments."""
+    from importlib import import_module
+
+    from auditor.policy.infer import draft
+    from auditor.policy.loader import load_policy
+
+    # Compiled kernels come with it: not before they are needed.
+    services = import_module("auditor.api").services
+    _write(draft(services(captures), load_policy(policy or ())), output)

@@ -33,6 +33,8 @@ from auditor.model.streams import HEAD, HEAD_BYTES
 QUEUE_ROWS = 4_096
 LINGER_ROWS = 16_384
 FIRST_ROWS = 4_096
+OUT_OF_ORDER_NS = 100_000_000
+"""Consecutive parts may overlap by so much: packets are out of order by less."""
 BY_SYN, BY_HANDSHAKE, BY_LISTENER, BY_POLICY, BY_GUESS = range(5)
 assert DIRECTION_BY[BY_GUESS] == "guess"  # noqa: S101
 
@@ -55,6 +57,7 @@ class TrackLimits:
     """Directions whose first bytes are held at once: 192 MiB at the most, touched only as far as used."""
 
     def vector(self) -> NDArray[np.int64]:
+        """As the kernels take them: see L_ in ``kernels/tcpstate.py``."""
         ns = 1_000_000_000
         return np.array(
             [int(self.tcp_silence_s * ns), int(self.other_silence_s * ns), int(self.linger_s * ns), self.beyond_bytes],
@@ -82,7 +85,8 @@ class Examiner(Protocol):
     """Recognises applications and collects evidence (``auditor.inspectors``)."""
 
     @property
-    def applications(self) -> tuple[str, ...]: ...
+    def applications(self) -> tuple[str, ...]:
+        """Names, ``none`` (no payload) and ``unknown`` (payload, not recognised) among them."""
 
     def examine(
         self,
@@ -92,7 +96,10 @@ class Examiner(Protocol):
         known: Array,
         transport: Array,
         ports: Array,
-    ) -> Examined: ...
+    ) -> Examined:
+        """Settled heads: ``arena`` uint8[slots, HEAD_BYTES], ``heads`` HEAD[slots], ``pairs`` int32[n, 2] slots of side 0 and 1 (-1: silent),
+        ``known`` int8[n] the side whose SYN opened it or -1, ``transport`` uint8[n], ``ports`` int32[n, 2].
+        """
 
 
 @dataclass(slots=True)
@@ -228,8 +235,10 @@ class Tracker:
         queued = self._queue[:n]
         wanted = np.arange(n)
         if not self._alone:
-            state = rows["state"][queued]
-            back = ((state & ROW_FIRST) != 0) & (self._known[:n] < 0)
+            seen = rows["side"]["seen"][queued]
+            opening = (seen & SEEN_SYN).any(axis=1)
+            anchored = ((seen & (SEEN_SYN | SEEN_SYNACK)) != 0) | (self._pairs[:n] < 0)
+            back = ((rows["state"][queued] & ROW_FIRST) != 0) & ~(opening & anchored.all(axis=1))
             for k in np.flatnonzero(back):
                 self._hold(int(queued[k]), self._pairs[k])
             wanted = np.flatnonzero(~back)
@@ -306,12 +315,11 @@ def _put_facts(facts: list[Any], rows: Array, found: Any) -> None:
 def merge(parts: list[Part], examiner: Examiner, limits: TrackLimits | None = None) -> Part:
     """The connections of all parts together, their held heads examined.
 
-    Parts are taken in the order of their first packets. Where the times of two parts overlap for more than a tenth of the shorter one, they
+    Parts are taken in the order given: that of their packets. Where the times of two parts overlap for more than a tenth of the shorter one, they
     were taken at two places: a connection in both is one, seen twice, and its packets are counted once. Else the later part
     goes on where the earlier one ended, and counts add up.
     """
     limits = limits or TrackLimits()
-    parts = sorted(parts, key=lambda part: (part.first_ns is None, part.first_ns or 0))
     if not parts:
         return Part(np.zeros(0, CONN), [])
     whole = parts[0]
@@ -325,7 +333,7 @@ def _same_time(a: Part, b: Part) -> bool:
     if a.first_ns is None or a.last_ns is None or b.first_ns is None or b.last_ns is None:
         return False
     shared = min(a.last_ns, b.last_ns) - max(a.first_ns, b.first_ns)
-    return shared * 10 > min(a.last_ns - a.first_ns, b.last_ns - b.first_ns)
+    return shared > OUT_OF_ORDER_NS and shared * 10 > min(a.last_ns - a.first_ns, b.last_ns - b.first_ns)
 
 
 def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
@@ -349,11 +357,12 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
     held = dict(a.held)
     fresh = target >= n
     moved = b.rows[fresh]
+    b_facts = b.facts + [None] * (m - len(b.facts))
+    b.facts = b_facts
     for row in np.flatnonzero(~fresh).tolist():
         _join_heads(a, held, facts, int(target[row]), b, row)
     outer = moved["outer"]
     moved["outer"] = np.where(outer >= 0, target[np.maximum(outer, 0)], -1)
-    b_facts = b.facts + [None] * (m - len(b.facts))
     facts.extend(b_facts[row] for row in np.flatnonzero(fresh).tolist())
     held.update({int(target[row]): kept for row, kept in b.held.items() if fresh[row]})
     assert joined == m - int(fresh.sum())  # noqa: S101
@@ -380,43 +389,45 @@ def _join_heads(
     theirs = b.held.get(later)
     mine = held.get(row)
     a_row, b_row = a.rows[row], b.rows[later]
-    if mine is None:
-        if a_row["application"] < 0 and facts[row] is None and b_row["application"] >= 0:
+    if mine is None and (a_row["application"] >= 0 or theirs is None):
+        if a_row["application"] < 0 and b_row["application"] >= 0:
             # Nothing of the earlier part had payload; the later one saw the opening again.
             a_row["application"], a_row["client_side"] = b_row["application"], b_row["client_side"]
-            facts[row] = b.facts[later] if later < len(b.facts) else None
-        elif theirs is not None and a_row["application"] < 0:
-            held[row] = theirs
-            for side in range(2):
-                moved = joinrows.moved(a_row["side"][side], b_row["side"][side])
-                a_row["side"][side]["head_base"] = b_row["side"][side]["head_base"] + moved
+            facts[row] = b.facts[later]
         return
     if theirs is None:
         return
-    heads, data = mine
+    heads, data = mine or (np.zeros(2, HEAD), [None, None])
+    held[row] = heads, data
+    stream = a_row["proto"] == tcpstate.TCP
     scratch = np.zeros(HEAD_BYTES, np.uint8)
     for side in range(2):
         more = theirs[1][side]
-        if more is None:
+        if more is None or (data[side] is not None and not stream):
+            # A datagram's head is the first one alone.
             continue
-        moved = joinrows.moved(a_row["side"][side], b_row["side"][side]) if a_row["proto"] == tcpstate.TCP else None
-        position = int(b_row["side"][side]["head_base"]) + (moved or 0)
+        end, later_end = a_row["side"][side], b_row["side"][side]
+        anchored = bool(end["seen"] & (SEEN_SYN | SEEN_SYNACK)) and stream
+        position = int(later_end["head_base"]) + (joinrows.moved(end, later_end) if stream else 0)
         if data[side] is None:
-            heads[side], data[side] = theirs[0][side], more
-            a_row["side"][side]["head_base"] = position
-            continue
-        if moved is None:
-            # A datagram's head is the first one; the later part's comes after it.
-            continue
+            # Before this the side was silent: its head starts behind the SYN, or with these bytes.
+            end["head_base"] = end["start"] if anchored else position
         have = data[side] or b""
         scratch[: len(have)] = np.frombuffer(have, np.uint8)
+        if anchored and end["head_base"] > end["start"]:
+            # The later part brought the SYN: the stream begins right behind it.
+            joinrows.shift(heads[side : side + 1], scratch, int(end["head_base"] - end["start"]))
+            end["head_base"] = end["start"]
         joinrows.lay(
             heads[side : side + 1],
             scratch,
             theirs[0][side : side + 1],
             np.frombuffer(more, np.uint8),
-            position - int(a_row["side"][side]["head_base"]),
+            position - int(end["head_base"]),
+            anchored,
         )
+        if not anchored:
+            end["head_base"] = min(int(end["head_base"]), position)
         ranges = heads[side]["range_to"][: heads[side]["n_ranges"]]
         data[side] = scratch[: max([int(heads[side]["filled_bytes"]), *map(int, ranges)])].tobytes()
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from auditor.kernels.accelerate import kernel
+from auditor.kernels.accelerate import inner, kernel
 
 EMPTY = -1
 """A free place of the hash table."""
 
 
-@kernel
+@inner
 def lower_is_source(src_hi, src_lo, src_port, dst_hi, dst_lo, dst_port):
     """Whether the sender of a packet is side 0."""
     if src_hi != dst_hi:
@@ -24,7 +24,7 @@ def lower_is_source(src_hi, src_lo, src_port, dst_hi, dst_lo, dst_port):
     return src_port <= dst_port
 
 
-@kernel
+@inner
 def key_hash(a_hi, a_lo, b_hi, b_lo, ports, context):
     """64 bits of a key; multiply and shift as in the finalizer of MurmurHash3, which spreads every bit.
 
@@ -62,7 +62,7 @@ def rehash(rows, n_rows, table):
         table[at] = i
 
 
-@kernel
+@inner
 def _rotated(x, n):
     return ((x << n) | (x >> (32 - n))) & 0xFFFFFFFF
 

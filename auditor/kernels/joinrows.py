@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from auditor.kernels.accelerate import kernel
+from auditor.kernels.accelerate import inner, kernel
 from auditor.kernels.flowkey import EMPTY, key_hash
 from auditor.kernels.streams import place, shift_head
 from auditor.kernels.tcpstate import (
@@ -18,6 +18,7 @@ from auditor.kernels.tcpstate import (
     add_hole,
     begins_anew,
     extend,
+    is_foreign,
     opener,
 )
 from auditor.model.connections import (
@@ -26,6 +27,7 @@ from auditor.model.connections import (
     H_RETRANSMISSION,
     HAS_BASE,
     HEAD_CUT,
+    NOWHERE,
     RETRANSMITTED,
     ROW_FIRST,
     RST_FIRST,
@@ -70,7 +72,7 @@ def match(rows, table, later, n_later, found):
             at = (at + 1) & mask
 
 
-@kernel
+@inner
 def goes_on(a, b, tcp_ns, other_ns):
     """Whether row ``b`` of a later part is the same connection as row ``a``: the rules by which ``track`` starts anew."""
     if b.first_ns - a.last_ns > (tcp_ns if a.proto == TCP else other_ns):
@@ -83,14 +85,20 @@ def goes_on(a, b, tcp_ns, other_ns):
             flags = SYN if seen & SEEN_SYN else SYN | ACK
             if begins_anew(a, which, flags, np.int64(b.side[which].isn)):
                 return False
+        elif seen & HAS_BASE and not seen & BASE_GUESSED:
+            side = b.side[which]
+            if is_foreign(a, which, (np.int64(side.base) + side.start) & 0xFFFFFFFF):
+                return False
     return True
 
 
-@kernel
+@inner
 def _join_stream(a, b, together):
     """Sequence space of one direction: ``b``'s covered bytes into ``a``'s."""
     if not b.seen & HAS_BASE:
         return
+    if b.seen & (SEEN_SYN | SEEN_SYNACK) and not a.seen & (SEEN_SYN | SEEN_SYNACK):
+        a.isn = b.isn
     if not a.seen & HAS_BASE:
         a.base, a.start, a.end, a.acked, a.lost_bytes = b.base, b.start, b.end, b.acked, b.lost_bytes
         a.fin_at = b.fin_at
@@ -98,6 +106,7 @@ def _join_stream(a, b, together):
         for k in range(b.n_holes):
             a.hole_from[k] = b.hole_from[k]
             a.hole_to[k] = b.hole_to[k]
+        a.seen |= b.seen & (HAS_BASE | BASE_GUESSED)
         return
     a_base, b_base = np.int64(a.base), np.int64(b.base)
     if a.seen & BASE_GUESSED and not b.seen & BASE_GUESSED:
@@ -115,14 +124,13 @@ def _join_stream(a, b, together):
             a.acked = acked
         a.seen &= ~BASE_GUESSED
         return
-    near = a.acked if b.seen & BASE_GUESSED else a.end
+    near = a.acked if b.seen & BASE_GUESSED and a.acked > NOWHERE else a.end
     moved = _relative(b_base, a_base, near)
     if b.seen & (SEEN_SYN | SEEN_SYNACK) and not a.seen & (SEEN_SYN | SEEN_SYNACK):
         start = moved
         if start < a.start:
             add_hole(a, start, a.start)
         a.start = start
-        a.isn = b.isn
     anchored = (a.seen & (SEEN_SYN | SEEN_SYNACK)) != 0
     before = a.seen
     if not b.seen & BASE_GUESSED:
@@ -140,16 +148,16 @@ def _join_stream(a, b, together):
                 break
             at = b.hole_to[hole]
         a.lost_bytes += 0 if together else b.lost_bytes
-        if b.fin_at >= 0:
+        if b.fin_at > NOWHERE:
             a.fin_at = max(a.fin_at, b.fin_at + moved)
     if together:
         a.seen = before
     reached = b.acked + moved
-    if reached > a.acked and reached - a.end < MAX_WINDOW:
+    if b.acked > NOWHERE and reached > a.acked and reached - a.end < MAX_WINDOW:
         a.acked = reached
 
 
-@kernel
+@inner
 def join(a, b, together):
     """Add a later part of the same connection to its row; ``together``: both saw it at the same time, from two vantage points."""
     a.first_frame = a.first_frame if a.first_ns <= b.first_ns or not together else b.first_frame
@@ -192,13 +200,13 @@ def join(a, b, together):
         x.seen |= kept
 
 
-@kernel
+@inner
 def missed(side):
     """Payload bytes that the sequence space shows and the capture lacks."""
     total = side.lost_bytes
     for k in range(side.n_holes):
         total += side.hole_to[k] - side.hole_from[k]
-    behind = side.acked - (1 if side.fin_at >= 0 and side.acked > side.fin_at else 0)
+    behind = side.acked - (1 if side.fin_at > NOWHERE and side.acked > side.fin_at else 0)
     if side.seen & BASE_GUESSED:
         return total + max(behind - side.start, 0)
     return total + max(behind - side.end, 0)
@@ -223,10 +231,10 @@ def join_all(rows, later, n_later, found, together, tcp_ns, other_ns, next_row, 
 
 
 @kernel
-def lay(mine, data, theirs, more, offset):
+def lay(mine, data, theirs, more, offset, anchored):
     """Put the head of a later part (``theirs[0]``, bytes ``more``) at ``offset`` of a head (``mine[0]``, ``data``)."""
     head, later = mine[0], theirs[0]
-    if offset < 0 and head.midstream != 0 and -offset < data.size:
+    if offset < 0 and not anchored and -offset < data.size:
         shift_head(head, data, -offset)
         offset = 0
     for k in range(later.n_ranges + 1):
@@ -244,6 +252,12 @@ def lay(mine, data, theirs, more, offset):
             place(head, data, offset + at, more, at, stop - at, later.segment_frame[j])
         if later.n_segments == later.segment_at.size:
             place(head, data, offset + start, more, start, end - start, later.segment_frame[later.n_segments - 1])
+
+
+@kernel
+def shift(mine, data, by):
+    """Make room for ``by`` bytes in front of a head (``mine[0]``, ``data``)."""
+    shift_head(mine[0], data, by)
 
 
 def moved(a: Any, b: Any) -> int:
@@ -294,7 +308,7 @@ def distinct_addresses(rows, n, table, hi, lo, version, ends):
     return count
 
 
-@kernel
+@inner
 def _put(message, at, value, size):
     """Big-endian ``value`` in ``size`` bytes."""
     v = np.uint64(value)
@@ -303,7 +317,7 @@ def _put(message, at, value, size):
     return at + size
 
 
-@kernel
+@inner
 def _icmp_answer(proto, kind):
     """The type that answers an ICMP type, or -1 (Community ID specification, ICMP section)."""
     pairs = ((8, 0), (13, 14), (15, 16), (10, 9), (17, 18))
@@ -396,7 +410,7 @@ def id_messages(rows, n, orig_side, messages, lengths):
         lengths[i] = at
 
 
-@kernel
+@inner
 def _base64(six):
     """ASCII of six bits (RFC 4648 section 4)."""
     if six < 26:
@@ -478,14 +492,14 @@ def conclude(rows, n, orig_side, guessed, conn_state, history, missed_bytes, inc
                 at += 1
 
 
-@kernel
+@inner
 def _letter(letter, by_originator):
     """ASCII of a history letter: capital for the originator. In the order of HISTORY_LETTERS: S H A D F R T G."""
     codes = (83, 72, 65, 68, 70, 82, 84, 71)
     return codes[letter] if by_originator else codes[letter] + 32
 
 
-@kernel
+@inner
 def _tcp_state(o, r):
     """conn_state of a TCP connection (Zeek, base/protocols/conn/main.zeek: the meaning of each is in its documentation)."""
     o_open = (o.seen & (SEEN_SYN | SEEN_SYNACK)) != 0
@@ -509,14 +523,14 @@ def _tcp_state(o, r):
     return OTH
 
 
-@kernel
+@inner
 def _datagram_state(o, r):
     if o.pkts > 0:
         return SF if r.pkts > 0 else S0
     return SHR if r.pkts > 0 else OTH
 
 
-@kernel
+@inner
 def _came_about(proto, o, r, state):
     """Whether a connection came about: answered, or seen talking."""
     if proto != TCP:

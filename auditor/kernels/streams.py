@@ -8,10 +8,10 @@ What holds here:
 
 from __future__ import annotations
 
-from auditor.kernels.accelerate import kernel
+from auditor.kernels.accelerate import inner
 
 
-@kernel
+@inner
 def clear_head(head):
     """Make a slot ready for a new direction."""
     head.filled_bytes = 0
@@ -23,7 +23,7 @@ def clear_head(head):
     head.n_ranges = 0
 
 
-@kernel
+@inner
 def _remember(head, start, end):
     """Note the stretch [start, end), which touches no byte of another one. False: no room."""
     n = head.n_ranges
@@ -56,7 +56,7 @@ def _remember(head, start, end):
     return True
 
 
-@kernel
+@inner
 def place(head, data, offset, buf, at, size, frame):
     """Put ``buf[at : at + size]`` at ``offset`` of the head ``data`` (uint8[HEAD_BYTES]); bytes outside the head are left out."""
     if offset < 0:
@@ -111,7 +111,7 @@ def place(head, data, offset, buf, at, size, frame):
         head.n_segments += 1
 
 
-@kernel
+@inner
 def shift_head(head, data, by):
     """Make room for ``by`` bytes in front: a stream without SYN began earlier than its first seen segment. What falls off is lost."""
     size = data.size

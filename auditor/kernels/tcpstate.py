@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from auditor.kernels.accelerate import kernel
+from auditor.kernels.accelerate import inner, kernel
 from auditor.kernels.flowkey import EMPTY, key_hash, lower_is_source
 from auditor.kernels.streams import clear_head, place, shift_head
 from auditor.model.connections import (
@@ -29,6 +29,7 @@ from auditor.model.connections import (
     H_SYNACK,
     HAS_BASE,
     HEAD_CUT,
+    NOWHERE,
     RETRANSMITTED,
     ROW_FIRST,
     ROW_LINGERS,
@@ -75,17 +76,19 @@ L_SIZE = 4
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
+FIRST_WINDOW = 1 << 16  # a SYN that comes late, behind packets that it opened, is not further behind than this
+LATE_WINDOW = 1 << 24  # late packets of a closed connection are not further back than this
 MAX_WINDOW = 1 << 30  # RFC 7323 section 2.3: no acknowledgement is further ahead
 
 
-@kernel
+@inner
 def _relative(seq, base, near):
     """Stream position of a sequence number: the one nearest to position ``near`` (RFC 9293 section 3.4, modulo 2**32)."""
     expected = (base + near) & 0xFFFFFFFF
     return near + (((seq - expected + 0x80000000) & 0xFFFFFFFF) - 0x80000000)
 
 
-@kernel
+@inner
 def _note(row, side, which, letter):
     """First occurrence of a history letter of a side."""
     bit = 1 << letter
@@ -97,7 +100,7 @@ def _note(row, side, which, letter):
         row.n_history += 1
 
 
-@kernel
+@inner
 def cut_holes(side, start, end):
     """Bytes [start, end), inside the known stream, were seen. True: some of them for the second time."""
     fresh = 0
@@ -129,7 +132,7 @@ def cut_holes(side, start, end):
     return fresh < end - start
 
 
-@kernel
+@inner
 def add_hole(side, start, end):
     """Bytes [start, end) were jumped over. Where there is no room, the smallest hole is given up as lost."""
     if side.n_holes < side.hole_from.size:
@@ -149,7 +152,7 @@ def add_hole(side, start, end):
         side.lost_bytes += end - start
 
 
-@kernel
+@inner
 def extend(side, start, end, anchored):
     """The direction carried the bytes of positions [start, end); ``anchored``: position ``side.start`` is its first byte."""
     if anchored and start < side.start:
@@ -166,14 +169,13 @@ def extend(side, start, end, anchored):
         return
     lo = max(start, side.start)
     hi = min(end, side.end)
-    # A keep-alive (RFC 9293 section 3.8.4) repeats one byte on purpose.
-    if lo < hi and cut_holes(side, lo, hi) and not (end - start == 1 and end == side.end):
+    if lo < hi and cut_holes(side, lo, hi):
         side.seen |= RETRANSMITTED
     side.start = min(side.start, start)
     side.end = max(side.end, end)
 
 
-@kernel
+@inner
 def _enqueue(rows, at, queue, state):
     """Hand the heads of a row on, once. BOUNDS: the caller proved room in the queue."""
     row = rows[at]
@@ -186,7 +188,7 @@ def _enqueue(rows, at, queue, state):
     state[S_QUEUE] += 1
 
 
-@kernel
+@inner
 def _leave(rows, queue, linger_row, linger_ns, state, now_ns, wait_ns):
     """Hand on what closed long enough ago. False: the queue is full."""
     while state[S_LINGER_SIZE] > 0:
@@ -283,6 +285,8 @@ def track(
                 fresh = True
             elif proto == TCP and flags & SYN and not flags & RST:
                 fresh = begins_anew(r, me, flags, seq)
+            elif proto == TCP and not flags & RST:
+                fresh = is_foreign(r, me, seq)
         if fresh:
             if state[S_ROWS] == rows.size:
                 return NEED_ROWS, i
@@ -314,8 +318,8 @@ def track(
             for k in range(2):
                 s = r.side[k]
                 s.pkts, s.ip_bytes, s.payload_bytes = 0, 0, 0
-                s.start, s.end, s.acked, s.lost_bytes, s.n_holes = 0, 0, 0, 0, 0
-                s.fin_at, s.head_base, s.payload_frame = -1, 0, -1
+                s.start, s.end, s.acked, s.lost_bytes, s.n_holes = 0, 0, NOWHERE, 0, 0
+                s.fin_at, s.head_base, s.payload_frame = NOWHERE, 0, -1
                 s.base, s.isn, s.seen, s.history_seen = 0, 0, 0, 0
                 s.slot = SLOT_NONE
         r = rows[found]
@@ -323,7 +327,8 @@ def track(
         other = r.side[1 - me]
         wire = np.int64(p.payload_wire_bytes)
         size = np.int64(p.payload_bytes)
-        if size > 0 and side.slot == SLOT_NONE and state[S_FREE] == 0:
+        settled = (r.state & (ROW_SETTLED | ROW_QUEUED)) != 0
+        if size > 0 and side.slot == SLOT_NONE and not settled and state[S_FREE] == 0:
             # Come back to this very packet; nothing of it is counted yet, and a new row stays as it is.
             return NEED_SLOTS, i
         conn_of[i] = found
@@ -340,21 +345,32 @@ def track(
             side.payload_frame = frame_base | p.frame
         if proto == TCP:
             position = _tcp(r, side, other, me, p, flags, seq, wire)
+            if flags & SYN and side.slot >= 0 and side.head_base > side.start:
+                # The SYN came behind the data it opened: the stream begins right behind the SYN.
+                shift_head(heads[side.slot], arena[side.slot], side.head_base - side.start)
+                side.head_base = side.start
         else:
             if wire > 0:
                 _note(r, side, me, H_DATA)
-            # A datagram's head is the first one alone and what its later fragments add; fragments say their offset in seq.
-            position = seq if p.fragment == 2 else side.end
-            side.end = max(side.end, position + wire)
-        if wire > 0:
-            if side.slot == SLOT_NONE and size > 0 and not r.state & (ROW_SETTLED | ROW_QUEUED):
+            # The head is the first datagram alone; its later fragments say their offset in seq.
+            position = np.int64(0)
+            if p.fragment == 2:
+                position = seq
+            elif side.payload_frame != frame_base | p.frame:
+                position = np.int64(arena.shape[1])
+            side.end += wire
+        if wire > 0 and settled:
+            # What a handed-on head had no room for is no loss; what it lacks is.
+            if position - side.head_base < arena.shape[1]:
+                side.seen |= HEAD_CUT
+        elif wire > 0:
+            if side.slot == SLOT_NONE and size > 0:
                 state[S_FREE] -= 1
                 slot = free[state[S_FREE]]
                 side.slot = slot
                 clear_head(heads[slot])
                 anchored = proto != TCP or side.seen & (SEEN_SYN | SEEN_SYNACK)
                 side.head_base = side.start if anchored and proto == TCP else position
-                heads[slot].midstream = 0 if anchored else 1
             if side.slot >= 0 and size > 0:
                 slot = side.slot
                 offset = position - side.head_base
@@ -363,9 +379,7 @@ def track(
                     side.head_base = position
                     offset = 0
                 place(heads[slot], arena[slot], offset, buf, p.payload_at, size, frame_base | p.frame)
-            elif side.slot < 0 and position - side.head_base < arena.shape[1]:
-                side.seen |= HEAD_CUT
-        if r.state & (ROW_SETTLED | ROW_QUEUED):
+        if settled:
             continue
         # Settled? Positions decide, not packets, so that a doubled packet changes nothing.
         if proto == TCP:
@@ -393,7 +407,20 @@ def track(
     return DONE, packets.size
 
 
-@kernel
+@inner
+def is_foreign(row, me, seq):
+    """Whether a packet without SYN is too far from a closed connection to be a late one of it: its ports are in use again."""
+    a, b = row.side[0].seen, row.side[1].seen
+    if not ((a | b) & SEEN_RST or (a & SEEN_FIN and b & SEEN_FIN)):
+        return False
+    side = row.side[me]
+    if not side.seen & HAS_BASE or side.seen & BASE_GUESSED:
+        return False
+    ahead = _relative(seq, np.int64(side.base), side.end) - side.end
+    return ahead > FIRST_WINDOW or ahead < -LATE_WINDOW
+
+
+@inner
 def begins_anew(row, me, flags, seq):
     """Whether a SYN or SYN+ACK cannot belong to this connection."""
     side = row.side[me]
@@ -404,16 +431,17 @@ def begins_anew(row, me, flags, seq):
         # Both ends sent a SYN: simultaneous opening (RFC 9293 section 3.5), unless the first was answered and talk has begun.
         return side.pkts > 0 or other.payload_bytes > 0
     if side.seen & HAS_BASE and not side.seen & BASE_GUESSED:
-        # Traffic of this side came before its SYN. Out of order it is the same connection; then the stream starts right behind.
-        return _relative((seq + 1) & 0xFFFFFFFF, np.int64(side.base), side.start) != side.start
+        # Traffic of this side came before its SYN. Out of order it is the same connection; then the stream starts not far behind.
+        behind = side.start - _relative((seq + 1) & 0xFFFFFFFF, np.int64(side.base), side.start)
+        return behind < 0 or behind > FIRST_WINDOW
     if side.seen & HAS_BASE:
         # Only acknowledgements of the other side are known of it.
         ahead = side.acked - _relative((seq + 1) & 0xFFFFFFFF, np.int64(side.base), side.acked)
-        return ahead < 0 or ahead > MAX_WINDOW or (row.side[1 - me].seen & (SEEN_FIN | SEEN_RST)) != 0
-    return (other.seen & (SEEN_FIN | SEEN_RST)) != 0
+        return ahead < 0 or ahead > FIRST_WINDOW
+    return not other.seen & SEEN_SYN and (other.seen & (SEEN_FIN | SEEN_RST)) != 0
 
 
-@kernel
+@inner
 def _tcp(row, side, other, me, p, flags, seq, wire):
     """TCP's part of a packet: flags, sequence space, history; returns the stream position of its first payload byte."""
     first = seq
@@ -426,14 +454,13 @@ def _tcp(row, side, other, me, p, flags, seq, wire):
                 if start < side.start:
                     add_hole(side, start, side.start)
                 side.start = start
-                side.head_base = start
             else:
                 kept = side.acked
                 guessed = side.seen & BASE_GUESSED
                 old_base = np.int64(side.base)
                 side.base = first
                 side.start, side.end = 0, 0
-                side.acked = _relative((old_base + kept) & 0xFFFFFFFF, first, 0) if guessed else 0
+                side.acked = _relative((old_base + kept) & 0xFFFFFFFF, first, 0) if guessed else NOWHERE
                 side.seen = (side.seen | HAS_BASE) & ~BASE_GUESSED
         if flags & ACK:
             side.seen |= SEEN_SYNACK
@@ -444,7 +471,7 @@ def _tcp(row, side, other, me, p, flags, seq, wire):
     if not side.seen & HAS_BASE:
         if not flags & RST or wire > 0:
             side.base = first
-            side.start, side.end, side.acked = 0, 0, 0
+            side.start, side.end = 0, 0
             side.seen |= HAS_BASE
             position = np.int64(0)
         else:
@@ -515,16 +542,17 @@ def seal(rows, queue, n, heads, pairs, known, ports, transport, arena_bytes):
             if side.slot < 0:
                 continue
             head = heads[side.slot]
-            head.stream_bytes = max(side.end, side.acked - (1 if side.fin_at >= 0 else 0)) - side.head_base
+            head.midstream = 1 if row.proto == TCP and not side.seen & (SEEN_SYN | SEEN_SYNACK) else 0
+            head.stream_bytes = max(side.end, side.acked - (1 if side.fin_at > NOWHERE and side.acked > side.fin_at else 0)) - side.head_base
             whole = min(head.stream_bytes, arena_bytes)
-            if side.fin_at >= 0:
+            if side.fin_at > NOWHERE:
                 whole = min(whole, side.fin_at - side.head_base)
             head.gap = 1 if head.n_ranges > 0 or head.filled_bytes < whole else 0
             closed = side.seen & (SEEN_FIN | SEEN_RST) or row.side[1 - which].seen & SEEN_RST
             head.ended = 1 if closed and head.gap == 0 and head.filled_bytes < arena_bytes else 0
 
 
-@kernel
+@inner
 def opener(row):
     """The side that opened a TCP connection, by SYN; -1 where none was seen."""
     a, b = row.side[0].seen, row.side[1].seen

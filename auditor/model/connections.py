@@ -72,6 +72,9 @@ CONN = np.dtype(
     align=True,
 )
 
+NOWHERE = -(1 << 62)
+"""A position that is not known: ``fin_at`` and ``acked`` while none was seen."""
+
 SLOT_NONE = -1
 SLOT_GONE = -2
 

@@ -81,6 +81,18 @@ def overlay(sibling: str | None) -> str:
     return f" The shipped policy {sibling} would explain it: --policy {sibling}." if sibling else ""
 
 
+def cure(sibling: str | None, otherwise: str) -> str:
+    """What to do; where a shipped policy would explain it, that comes first."""
+    if sibling is None:
+        return otherwise
+    return f"If the platform has what the policy {sibling} declares, audit with --policy {sibling}. Else: {otherwise[:1].lower()}{otherwise[1:]}"
+
+
+def sentence(text: str | None) -> str:
+    """With a capital, a full stop and a space before it; empty for nothing."""
+    return f" {text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+
+
 def who(view: View, group: Group, noun: str = "connection") -> str:
     """``3 connections from A to B on 8443/tcp (tls).``"""
     spoken = applications(view, group.inside)

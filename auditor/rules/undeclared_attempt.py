@@ -23,7 +23,7 @@ from auditor.model.judgement import Breach
 from auditor.model.roles import Rule, Severity
 from auditor.rules._subject import Group, View, split_path
 from auditor.rules._sweep import attempts, sweeping
-from auditor.rules._words import common, confidence, first_frames, near_miss, overlay, plural, who
+from auditor.rules._words import common, confidence, cure, first_frames, near_miss, overlay, plural, who
 
 WOULD_BE = {
     Breach.CONNECTION: "undeclared-connection",
@@ -65,8 +65,9 @@ def check(judged: Judged) -> Iterator[Finding]:
             path=split_path(group.path),
             confidence=confidence(view, group.inside),
             evidence=first_frames(view, group.inside, "connection.attempted", plural(len(group.rows), "attempt")),
-            remediation=(
-                f"Find the process on {group.originator} that dials {group.service}; mend its configuration, or find out who looks around."
+            remediation=cure(
+                sibling,
+                f"Find the process on {group.originator} that dials {group.service}; mend its configuration, or find out who looks around.",
             ),
             count=len(group.rows),
             sibling=sibling,

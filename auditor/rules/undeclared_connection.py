@@ -21,7 +21,7 @@ from auditor.model.finding import Finding
 from auditor.model.judgement import Breach
 from auditor.model.roles import Rule, Severity
 from auditor.rules._subject import View, holds, split_path
-from auditor.rules._words import common, confidence, first_frames, near_miss, overlay, who
+from auditor.rules._words import common, confidence, cure, first_frames, near_miss, overlay, who
 
 
 def check(judged: Judged) -> Iterator[Finding]:
@@ -39,9 +39,10 @@ def check(judged: Judged) -> Iterator[Finding]:
             path=split_path(group.path),
             confidence=confidence(view, group.inside),
             evidence=first_frames(view, group.inside, "connection.opened", f"{group.responder} {group.service}"),
-            remediation=(
+            remediation=cure(
+                sibling,
                 f"Find the process on {group.originator} that dials {group.service} and the release that configures it; "
-                "close the path, or declare it in a policy of your own (--policy FILE)."
+                "close the path, or declare it in a policy of your own (--policy FILE).",
             ),
             count=len(group.rows),
             sibling=sibling,

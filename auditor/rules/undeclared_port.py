@@ -21,7 +21,7 @@ from auditor.model.finding import Finding
 from auditor.model.judgement import Breach
 from auditor.model.roles import Rule, Severity
 from auditor.rules._subject import Group, View, holds, split_path
-from auditor.rules._words import common, confidence, first_frames, near_miss, overlay, who
+from auditor.rules._words import common, confidence, cure, first_frames, near_miss, overlay, who
 
 
 def _what(view: View, group: Group) -> str:
@@ -44,9 +44,10 @@ def check(judged: Judged) -> Iterator[Finding]:
             path=split_path(group.path),
             confidence=confidence(view, group.inside),
             evidence=first_frames(view, group.inside, "connection.port", group.service),
-            remediation=(
-                f"Point {group.originator} at the documented port, and close {group.service} on {group.responder} "
-                "or declare it in a policy of your own (--policy FILE)."
+            remediation=cure(
+                sibling,
+                f"Point {group.originator} at the documented {_what(view, group)}, and close {group.service} on {group.responder} "
+                "or declare it in a policy of your own (--policy FILE).",
             ),
             count=len(group.rows),
             sibling=sibling,

@@ -23,7 +23,7 @@ from auditor.model.finding import Finding
 from auditor.model.judgement import Breach
 from auditor.model.roles import Rule, Severity
 from auditor.rules._subject import Group, View, holds, split_path
-from auditor.rules._words import common, confidence, first_frames, near_miss, overlay, who
+from auditor.rules._words import common, confidence, cure, first_frames, near_miss, overlay, sentence, who
 
 
 def _title(view: View, group: Group) -> str:
@@ -47,18 +47,16 @@ def check(judged: Judged) -> Iterator[Finding]:
             rule=RULE.name,
             severity=RULE.severity,
             title=_title(view, group),
-            detail=who(view, group)
-            + (f" {says.rstrip('.')}." if says else "")
-            + near_miss(view, group)
-            + overlay(sibling),
+            detail=who(view, group) + sentence(says) + near_miss(view, group) + overlay(sibling),
             rows=tuple(group.rows.tolist()),
             subject=group.subject,
             path=split_path(group.path),
             confidence=confidence(view, group.inside),
             evidence=first_frames(view, group.inside, "host.unknown", f"{group.originator} to {group.responder}"),
-            remediation=(
+            remediation=cure(
+                sibling,
                 "Ask who had the address at that time. A VM of the platform or an external: add it to the inventory. "
-                "Nobody's: treat it as an intrusion."
+                "Nobody's: treat it as an intrusion.",
             ),
             count=len(group.rows),
             sibling=sibling,

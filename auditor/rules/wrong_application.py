@@ -40,8 +40,8 @@ def check(judged: Judged) -> Iterator[Finding]:
             title=f"{group.originator} speaks {spoken} to {group.responder} on {service}",
             detail=(
                 f"{plural(len(group.rows), 'connection')} from {ends(view, group.inside, 'originator')} to "
-                f"{ends(view, group.inside, 'responder')} on {service} with {spoken} on path "
-                f"{group.path.replace('+', ' or ')}.{f' {says.rstrip(chr(46))}.' if says else ''}"
+                f"{ends(view, group.inside, 'responder')} on {service}, path {group.path.replace('+', ' or ')}: "
+                f"{(says or f'{spoken} is not the documented protocol').rstrip('.')}."
             ),
             rows=tuple(group.rows.tolist()),
             subject=group.subject,

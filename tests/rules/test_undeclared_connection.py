@@ -55,6 +55,9 @@ def test_an_overlay_that_would_explain_it_is_named(fired):
     [finding] = fired(RULE, judged(undeclared("connection", CELL, TO_UAA, sibling="bosh-dns")))
     assert finding.sibling == "bosh-dns"
     assert "--policy bosh-dns" in finding.detail
+    assert finding.remediation.startswith(
+        "If the platform has what the policy bosh-dns declares, audit with --policy bosh-dns. Else: find"
+    )
 
 
 def test_a_guessed_direction_lowers_the_confidence(fired):

@@ -12,7 +12,7 @@ def test_plain_http_on_the_bbs_port(fired):
     [finding] = fired(RULE, judged(row(), wrong))
     assert finding.subject == ("cell-bbs", "diego_cell", "diego_database", "8889", "http")
     assert finding.title == "diego_cell speaks http to diego_database on 8889/tcp"
-    assert "on path cell-bbs. http was spoken where https is documented." in finding.detail
+    assert "on 8889/tcp, path cell-bbs: http was spoken where https is documented." in finding.detail
     assert finding.path == "cell-bbs"
 
 

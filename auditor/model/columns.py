@@ -105,6 +105,9 @@ INTERNAL: tuple[Column, ...] = (
     Column(
         "incomplete", "text", "what is missing of it, comma separated: midstream, one_way, gap, snaplen; empty: nothing"
     ),
+    Column("faults", "list", "judgement.Fault of its protection"),
+    Column("authentication_missing", "text", "why it is unverifiable, one word", nullable=True),
+    Column("authentication_counted", "bool", "it counts where it is asked how much stayed undecided"),
     Column("facts", "object", "{kind: value} of its evidence", nullable=True),
 )
 

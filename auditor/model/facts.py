@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auditor.model.evidence import Certainty, Evidence
 
@@ -14,6 +15,21 @@ LINK = "_"
 """Kinds that start so tie connections together inside an audit (a ticket to the session it resumes) and never leave it."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def pack_marks(marks: NDArray[np.int64]) -> list[bytes | None]:
+    """Pairs of first and last frame (n, places, 2), 0: none, as a few bytes each; None where they are too far apart for that."""
+    n = len(marks)
+    seen = marks > 0
+    low = np.where(seen, marks, np.iinfo(np.int64).max).min(axis=(1, 2), initial=np.iinfo(np.int64).max)
+    high = marks.max(axis=(1, 2), initial=0)
+    base = np.where(high > 0, low - 1, 0)
+    packed = np.zeros(n, dtype=[("base", "<i8"), ("deltas", "<u4", marks.shape[1:])])
+    packed["base"] = base
+    packed["deltas"] = np.where(seen, marks - base[:, None, None], 0).astype(np.uint32)
+    raw, size = packed.tobytes(), packed.itemsize
+    fits = (high - base < 1 << 32).tolist()
+    return [raw[i * size : (i + 1) * size] if fits[i] else None for i in range(n)]
 
 
 class Facts(Mapping[str, Any]):
@@ -36,7 +52,7 @@ class Facts(Mapping[str, Any]):
         self.shared = shared
         self.own = own
         self.marks = marks
-        """Where frames are found: (kind -> frame numbers, None), or (kind -> place, packed uint32 pairs of first and last frame)."""
+        """Where frames are found: (kind -> frame numbers, None), or (kind -> place, what ``pack_marks`` made)."""
         self.certainties = certainties
         """Only kinds that are not proven."""
 
@@ -78,8 +94,9 @@ class Facts(Mapping[str, Any]):
                 continue
             if packed is None:
                 return tuple(places[kind])
-            pair = np.frombuffer(packed, dtype=np.uint32, count=2, offset=8 * places[kind])
-            return tuple(sorted({int(frame) for frame in pair if frame}))
+            base = int.from_bytes(packed[:8], "little")
+            pair = np.frombuffer(packed, dtype="<u4", count=2, offset=8 + 8 * places[kind])
+            return tuple(sorted({base + int(delta) for delta in pair if delta}))
         return ()
 
     def evidence(self) -> Iterator[Evidence]:

@@ -122,3 +122,50 @@ class Classification:
     """The policy says that the other end opened it (``direction_by`` becomes policy). All other fields speak of the mended direction."""
     decided_by_policy: bool = False
     """The policy confirms the guessed or mended direction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """One thing that a path asks for, with its own verdict."""
+
+    name: str
+    """mutual_tls, tls, oauth2, basic, ssh, signed_url, mysql_native_password."""
+    verdict: Verdict
+    says: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"name": self.name, "verdict": str(self.verdict), "says": self.says}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something wrong with how a connection is protected: what a finding rule of the same name looks for."""
+
+    rule: str
+    """Name of the rule, ``missing-client-certificate`` say."""
+    says: str
+    """One sentence; nothing from the wire but names that are safe after escaping."""
+    confidence: str = "high"
+    kinds: tuple[str, ...] = ()
+    """Evidence that shows it."""
+    about: str = ""
+    """What tells two faults of one rule apart on one path (a certificate's fingerprint or name, a version), for the finding's subject."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authentication:
+    """Whether the documented authentication happened. Many connections share one."""
+
+    required: object = None
+    observed: str | None = None
+    """What the wire shows: mutual_tls, tls, none, basic, ssh, ...; None: it cannot tell."""
+    verdict: Verdict = Verdict.NOT_APPLICABLE
+    confidence: str | None = None
+    factors: tuple[Factor, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    kinds: tuple[str, ...] = ()
+    """Kinds of evidence that the verdict stands on, the telling ones first."""
+    counted: bool = True
+    """It counts where it is asked how much of the audit stayed undecided (contract, rule 10)."""
+    missing: str | None = None
+    """For ``unverifiable``: what the capture lacks, one word: midstream, gap, one_way, encrypted, no_payload, no_handshake, ..."""

@@ -137,6 +137,17 @@ def _roles_by_slug(policy_roles: tuple[tuple[str, tuple[str, ...]], ...]) -> dic
     return {key: tuple(roles) for key, roles in found.items()}
 
 
+def _total(why: Mapping[str, int]) -> int:
+    """Ports that several serve count beside other evidence, and not beside each other."""
+    shared = [points for points in why.values() if points <= _SHARED_PORT]
+    rest = sum(why.values()) - sum(shared)
+    return rest + max(shared, default=0) if not rest or _has_caller(why) else rest
+
+
+def _has_caller(why: Mapping[str, int]) -> bool:
+    return any(not reason.startswith("serves ") for reason in why)
+
+
 def _weightiest(why: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(sorted(why, key=lambda reason: (-why[reason], reason)))
 
@@ -164,7 +175,7 @@ class _Scores:
             if self._decided() == before:
                 break
         guesses = [
-            Guess(address, role, sum(why.values()), _weightiest(why), frozenset(self.slugs.get((address, role), ())))
+            Guess(address, role, _total(why), _weightiest(why), frozenset(self.slugs.get((address, role), ())))
             for (address, role), why in self.points.items()
         ]
         return tuple(sorted(guesses, key=lambda each: (each.address, -each.points, each.role)))
@@ -172,7 +183,7 @@ class _Scores:
     def _decided(self) -> dict[int, frozenset[str]]:
         found: dict[int, set[str]] = {}
         for (address, role), why in self.points.items():
-            if sum(why.values()) >= MEDIUM:
+            if _total(why) >= MEDIUM:
                 found.setdefault(address, set()).add(role)
         return {address: frozenset(roles) for address, roles in found.items()}
 
@@ -240,7 +251,8 @@ class _Scores:
             if kind_of(client) is not None:
                 continue
             for (role, port), candidates in sorted(made.items()):
-                if len(candidates) == 1:
+                # Whatever answers on 443 may be asked for by anybody.
+                if len(candidates) == 1 and port != 443:
                     self._add(client, next(iter(candidates)), f"calls {port} of a {role}", _CALLS)
             common = frozenset.intersection(*made.values())
             if len(made) > 1 and len(common) == 1:

@@ -80,8 +80,9 @@ def _is_flow_yaml(text: str) -> bool:
 
 
 def _line_of(text: str, literal: str) -> int | None:
-    at = text.find(literal)
-    return text.count("\n", 0, at) + 1 if at >= 0 and literal else None
+    """Where it stands by itself: 10.0.0.1 is not in 10.0.0.12."""
+    found = re.search(rf"(?<![0-9a-fA-F.:]){re.escape(literal)}(?![0-9a-fA-F.:])", text) if literal else None
+    return text.count("\n", 0, found.start()) + 1 if found else None
 
 
 def _span(file: str, literal: str, line: int | None, where: str = "") -> Span:

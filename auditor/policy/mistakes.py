@@ -18,8 +18,9 @@ def mistakes(marked: Marked, error: ValidationError, root: type[BaseModel]) -> l
     for each in error.errors(include_url=False, include_input=True):
         place = _place(marked.data, each["loc"])
         says, mend = _words(each, place, root)
-        found.append(marked.error(place, says, mend))
-    return sorted(found, key=lambda one: one.line or 0)
+        # A misspelt key comes before the one that is missing for it.
+        found.append((marked.line(place) or 0, each["type"] != "extra_forbidden", marked.error(place, says, mend)))
+    return [one for _, _, one in sorted(found, key=lambda each: each[:2])]
 
 
 def _place(data: Any, loc: Iterable[str | int]) -> Place:

@@ -1,0 +1,47 @@
+"""The examples of the documentation load, and its lists are complete."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from auditor.policy import shipped
+from auditor.policy.addresses import to_int
+from auditor.policy.inventory import load_inventory
+from auditor.policy.loader import load_policy
+from auditor.policy.policy import Policy
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
+def test_the_policy_example(tmp_path: Path) -> None:
+    (text,) = blocks("policy.md", "yaml")
+    file = tmp_path / "ours.yml"
+    file.write_text(text)
+    policy = load_policy([str(file)])
+    assert [path.id for path in policy.ambient_paths] == ["cell-to-redis", "scraper-to-cells"]
+    assert [held.role for held in policy.held_by("redis-big-server") or ()] == ["redis"]
+
+
+@pytest.mark.parametrize("at", range(3))
+def test_the_inventory_examples(tmp_path: Path, tas_diego: Policy, at: int) -> None:
+    text = [*blocks("inventory.md", "yaml"), *blocks("inventory.md", "csv")][at]
+    file = tmp_path / "vms"
+    file.write_text(text)
+    who = load_inventory([str(file)], tas_diego)
+    assert who.conflicts == ()
+    assert who.warnings == ()
+    host = who.lookup(to_int("10.0.4.20"))
+    assert host is not None
+    assert host.roles == ("diego_cell",)
+
+
+def test_every_shipped_policy_has_a_line() -> None:
+    page = (DOCS / "policy.md").read_text()
+    assert all(f"`{name}`" in page for name in shipped.names())

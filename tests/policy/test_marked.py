@@ -1,0 +1,67 @@
+"""YAML and JSON with lines."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditor.errors import ConfigError
+from auditor.policy.marked import parse_json, parse_yaml
+
+
+def test_lines_of_keys_and_items() -> None:
+    marked = parse_yaml("f", "a:\n  - b: 1\n    c: [x, y]\n\n  - d\n")
+    assert marked.data == {"a": [{"b": 1, "c": ["x", "y"]}, "d"]}
+    assert [marked.line(place) for place in ((), ("a",), ("a", 0, "c"), ("a", 0, "c", 1), ("a", 1))] == [1, 1, 3, 3, 5]
+    assert marked.line(("a", 0, "absent")) == 2, "the nearest thing around it"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("12", 12), ("-3", -3), ("1.5", 1.5), ("true", True), ("null", None), ("~", None), ("22:22", "22:22"),
+        ("2001:10:20:30:40:50:51:52", "2001:10:20:30:40:50:51:52"), ("0123", "0123"), ("1_000", "1_000"),
+        ("2026-01-31", "2026-01-31"), ("2026-01-31T00:00:00Z", "2026-01-31T00:00:00Z"), ("10.0.4.20", "10.0.4.20"),
+        ("'12'", "12"), ("=", "="), (".inf", ".inf"), ("0x1f", "0x1f"), ("61001-65534", "61001-65534"),
+    ],
+)  # fmt: skip
+def test_scalars_are_what_they_look_like(text: str, value: object) -> None:
+    found = parse_yaml("f", f"- {text}\n").data[0]
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_nothing_is_nothing() -> None:
+    assert parse_yaml("f", "# a comment\n").data is None
+
+
+@given(text=st.text(max_size=200))
+def test_any_text_is_a_document_or_one_clear_error(text: str) -> None:
+    for parse in (parse_yaml, parse_json):
+        try:
+            parse("f", text)
+        except ConfigError as error:
+            assert str(error).startswith("f")
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(min_size=1, max_size=8), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(value=values)
+def test_what_yaml_writes_is_read_back(value: object) -> None:
+    assert parse_yaml("f", yaml.safe_dump(value, allow_unicode=True)).data == value
+
+
+def test_json_says_where() -> None:
+    with pytest.raises(ConfigError, match=r"f:3: is not valid JSON"):
+        parse_json("f", '{\n"a": 1,\n}')
+    with pytest.raises(ConfigError, match="'a' stands twice"):
+        parse_json("f", '{"a": 1, "a": 2}')
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        parse_json("f", "[" * 200_000)

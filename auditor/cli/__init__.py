@@ -1,1 +1,173 @@
-"""One file a command: arguments in, exit status out."""
+"""One file a command: arguments in, exit status out.
+
+``main`` is where everything ends: each error becomes one line on standard error and an exit status, never a traceback. A command's module
+is imported when it is called, and nothing heavy (numba, pandas) at the top of any, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from auditor import __version__
+from auditor.errors import AuditorError
+from auditor.report._text import escape
+
+COMMANDS = {
+    "audit": "Audit captures: what is documented, undeclared or wrongly authenticated.",
+    "connections": "The connection table alone.",
+    "explain": "What a rule or a documented path means, and what to do.",
+    "policy": "List, show and check policies.",
+    "inventory": "Show, check, import or infer who is who.",
+    "doctor": "What this machine has, and what is missing costs.",
+}
+"""Every command with its line in the help; each is ``app``, or the function of its name, of the module of its name."""
+
+USAGE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
+
+ClickError: Any = typer.BadParameter.__mro__[2]
+"""Base of every mistake in the arguments; where it lives differs between versions of typer."""
+
+
+class _Commands(TyperGroup):
+    """Imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"auditor.cli.{cmd_name}")
+        offered = getattr(module, "app", None)
+        if offered is None:
+            offered = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+            offered.command()(getattr(module, cmd_name))
+        command = typer.main.get_command(offered)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise typer.Exit(CLOSED_PIPE) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"auditor {__version__}")
+        raise typer.Exit(0)
+
+
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="The version, and nothing else."
+    ),
+) -> None:
+    """Audits captures of Cloud Foundry / TAS Diego VMs against the documented network paths."""
+
+
+app = typer.Typer(
+    name="auditor",
+    cls=_Commands,
+    callback=_root,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+
+
+def complain(says: object) -> None:
+    """One line on standard error."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # where nobody listens, the exit status still tells
+        print(f"auditor: {escape(' '.join(str(says).split()))}", file=sys.stderr, flush=True)
+
+
+def _usage(error: Any) -> str:
+    where = error.ctx.command_path if getattr(error, "ctx", None) else "auditor"
+    says = error.format_message().rstrip(".") if not hasattr(error, "no_args") else ""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        says = "something to do is missing"
+    return f"{says} ({where} --help)"
+
+
+def _internal(error: BaseException) -> str:
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if f"{os.sep}auditor{os.sep}" in code.co_filename:
+            place = f" in {Path(code.co_filename).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"internal error: {type(error).__name__}{place}: {error}; please report it with the command and the version {__version__}"
+
+
+def _call(argv: Sequence[str]) -> int:
+    if not argv:
+        complain("a command is missing (auditor --help lists them)")
+        return USAGE
+    try:
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")
+            status = typer.main.get_command(app).main(args=list(argv), prog_name="auditor", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except AuditorError as error:
+        complain(error)
+    except ClickError as error:
+        complain(_usage(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        return CLOSED_PIPE
+    except MemoryError:
+        complain("out of memory")
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        complain(f"{name}{error.strerror or error}")
+    except Exception as error:  # the last resort: a line that can be reported instead of a traceback
+        complain(_internal(error))
+    return USAGE
+
+
+def _finish(status: int) -> int:
+    """Flush what was printed; a reader who has gone is no error of ours."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError) as error:
+            if isinstance(error, BrokenPipeError):
+                status = CLOSED_PIPE
+            elif stream is sys.stdout and isinstance(error, OSError):
+                complain(f"standard output: {error.strerror or error}")
+                status = USAGE
+            # Python flushes again at its own end and would complain there: give it somewhere to flush to.
+            with contextlib.suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+    return status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    try:
+        return _finish(_call(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        return INTERRUPTED

@@ -1,0 +1,311 @@
+"""What ``import auditor`` hands on: ``audit`` and the ``Report`` it gives. The command line is a thin layer on this.
+
+report = auditor.audit("cell.pcap", inventory="vms.json")
+report.findings.query("severity == 'critical'")
+report.exit_status()
+"""
+
+from __future__ import annotations
+
+import io
+import pkgutil
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+from auditor import report as formats_package
+from auditor.errors import ConfigError, InputError
+from auditor.model.audit import Audit
+from auditor.model.columns import TABLES
+from auditor.model.roles import Format, Severity
+from auditor.report._target import file_target, folder_target
+
+if TYPE_CHECKING:
+    from auditor.pipeline import Progress
+
+Source = str | Path | IO[bytes]
+Place = str | Path
+
+SAMPLE = "sample:"
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def format_names() -> tuple[str, ...]:
+    """The output formats there are; each is a module of ``auditor.report`` of that name."""
+    found = (each.name for each in pkgutil.iter_modules(formats_package.__path__))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
+
+
+def find_format(name: str) -> Format:
+    """The format of that name. Raises ConfigError."""
+    names = format_names()
+    if name not in names:
+        raise ConfigError("--format", f"there is no format {name!r}", mend=f"one of {', '.join(names)}")
+    found: Format = import_module(f"auditor.report.{name}").FORMAT
+    return found
+
+
+def _samples() -> Path | None:
+    for place in (_PACKAGE / "_data" / "captures" / "sample", _PACKAGE.parent / "captures" / "sample"):
+        if place.is_dir():
+            return place
+    return None
+
+
+def _shown(path: Path) -> str:
+    """The path as short as it can be told from here, so that reports do not tell where somebody's checkout lies."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def sample(name: str) -> tuple[list[Path], list[Path]]:
+    """The captures of a shipped sample, and its inventory where it has one. Raises InputError."""
+    from auditor.capture.opening import looks_like_capture
+
+    place = _samples()
+    here = sorted(place.iterdir()) if place else []
+    captures = [each for each in here if each.is_file() and looks_like_capture(each)]
+    exact = [each for each in captures if name and (each.name == name or each.name.startswith(f"{name}."))]
+    found = exact or [each for each in captures if name and each.name.startswith(name)]
+    if not found:
+        names = sorted({each.name.split(".")[0] for each in captures if not each.name.startswith((".", "_"))})
+        raise InputError(
+            f"{SAMPLE}{name}",
+            f"there is no such sample; there {'are' if names else 'is none'} {', '.join(names)}".rstrip(),
+        )
+    stems = dict.fromkeys([name, *(each.name.split(".")[0] for each in found)])
+    inventories = [each for stem in stems for each in here if each.name == f"{stem}.inventory.yml"]
+    return found, inventories
+
+
+def _many(given: Any) -> list[Any]:
+    if given is None:
+        return []
+    return [given] if isinstance(given, str | Path) or hasattr(given, "read") else list(given)
+
+
+def _sources(captures: Iterable[Source]) -> tuple[list[Source], list[str]]:
+    """The captures with samples resolved, and the inventories that the samples bring."""
+    sources: list[Source] = []
+    brought: dict[str, None] = {}
+    for each in captures:
+        if isinstance(each, str) and each.startswith(SAMPLE):
+            found, inventories = sample(each[len(SAMPLE) :])
+            sources += map(_shown, found)
+            brought |= dict.fromkeys(map(_shown, inventories))
+        else:
+            sources.append(str(each) if isinstance(each, Path) else each)
+    return sources, list(brought)
+
+
+class Report:
+    """The result of an audit: tables to work with, and every form it is written in."""
+
+    def __init__(self, audit: Audit, warnings: Sequence[str] = ()) -> None:
+        self.audit = audit
+        """All of it, with the internal columns and times as nanoseconds."""
+        self.warnings = tuple(warnings)
+        """What is odd about the inventory: an address with two names at one time, ..."""
+
+    def __repr__(self) -> str:
+        return f"<Report: {len(self.audit.connections)} connections, {len(self.audit.findings)} findings>"
+
+    def _public(self, table: str) -> pd.DataFrame:
+        frame: pd.DataFrame = getattr(self.audit, table)
+        columns = [column for column in TABLES[table] if column.name in frame.columns]
+        public = frame[[column.name for column in columns]].copy()
+        for column in columns:
+            if column.kind == "time":
+                public[column.name] = pd.to_datetime(public[column.name], unit="ns", utc=True)
+        return public
+
+    @cached_property
+    def connections(self) -> pd.DataFrame:
+        """A row a connection; columns as in docs/reports.md."""
+        return self._public("connections")
+
+    @cached_property
+    def findings(self) -> pd.DataFrame:
+        """A row a finding."""
+        return self._public("findings")
+
+    @cached_property
+    def coverage(self) -> pd.DataFrame:
+        """A row a documented path, seen or not."""
+        return self._public("coverage")
+
+    @cached_property
+    def captures(self) -> pd.DataFrame:
+        """A row a capture."""
+        return self._public("captures")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The ``summary`` object of the JSON report."""
+        return self.audit.summary
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The ``audit`` object of the JSON report: id, times, policies, inventories, options."""
+        return self.audit.info
+
+    def to_json(self, table: str | None = None) -> str:
+        """The JSON report (schema ``auditor.report/1``), or one table as an array."""
+        return self._text("json", table=table)
+
+    def to_ndjson(self, table: str | None = None) -> str:
+        """The records of the JSON report, one a line."""
+        return self._text("ndjson", table=table)
+
+    def to_csv(self, table: str = "connections") -> str:
+        """One table as CSV."""
+        return self._text("csv", table=table)
+
+    def to_markdown(self, table: str | None = None) -> str:
+        """The report for people, as Markdown."""
+        return self._text("markdown", table=table)
+
+    def to_table(self, *, color: bool = False, width: int = 80) -> str:
+        """The report for people, as a terminal shows it."""
+        return self._text("table", color=color, width=width)
+
+    def _text(self, name: str, **options: Any) -> str:
+        out = io.BytesIO()
+        self.write(name, out, **options)
+        return out.getvalue().decode()
+
+    def write(self, format: str, out: Place | IO[bytes], **options: Any) -> None:  # noqa: A002  # it is the option's name
+        """Into a binary stream, or under a name where it appears once it is whole.
+
+        ``options``: ``table`` (connections, findings, coverage, captures), ``color``, ``width``. Raises ConfigError for an unknown
+        format or table, and where the place cannot be written.
+        """
+        found = find_format(format)
+        if options.get("table") not in (None, *TABLES):
+            raise ConfigError("--table", f"there is no table {options['table']!r}", mend=f"one of {', '.join(TABLES)}")
+        if isinstance(out, str | Path):
+            with (folder_target if found.folder else file_target)(Path(out)) as target:
+                found.write(self.audit, target, **options)
+        elif found.folder:
+            raise ConfigError("--output", f"{format} is a folder of files", mend="name a folder")
+        else:
+            found.write(self.audit, out, **options)
+
+    def incomplete(self, max_undecided: float = 5.0) -> list[str]:
+        """Why the job was not done whole: damaged inputs, dropped packets, too much undecided. Empty: it was."""
+        reasons = []
+        captures = self.audit.captures
+        damaged = sum(bool(problems) for problems in captures["problems"].tolist()) if len(captures) else 0
+        if damaged:
+            reasons.append(f"{damaged} of {len(captures)} captures damaged")
+        dropped = int(captures["dropped"].fillna(0).sum()) if len(captures) else 0
+        if dropped > 0:
+            reasons.append(f"{dropped} packets dropped while capturing")
+        percent = (self.summary.get("sufficiency") or {}).get("undecided_percent") or 0.0
+        if percent > max_undecided:
+            reasons.append(f"{percent:.1f} % of the judged connections undecided, more than {max_undecided:g} %")
+        return reasons
+
+    def failing(self, fail_on: str = "medium") -> int:
+        """How many findings that nobody waived are at or above this severity. Raises ConfigError for an unknown word."""
+        words = [severity.word for severity in sorted(Severity, reverse=True)]
+        if fail_on not in (*words, "never"):
+            raise ConfigError(
+                "--fail-on", f"there is no severity {fail_on!r}", mend=f"one of {', '.join(words)}, never"
+            )
+        findings = self.audit.findings
+        if fail_on == "never" or not len(findings):
+            return 0
+        counted = words[: words.index(fail_on) + 1]
+        return int((findings["severity"].isin(counted) & findings["waived"].isna()).sum())
+
+    def exit_status(self, fail_on: str = "medium", max_undecided: float = 5.0, allow_incomplete: bool = False) -> int:
+        """0: clean and whole. 1: findings at or above ``fail_on``. 3: none of these, but not done whole."""
+        if self.failing(fail_on):
+            return 1
+        return 3 if self.incomplete(max_undecided) and not allow_incomplete else 0
+
+
+def audit(
+    captures: Source | Sequence[Source],
+    *,
+    policy: Place | Sequence[Place] = "tas-diego",
+    inventory: Place | Sequence[Place] = (),
+    release: str | None = None,
+    scope: Literal["diego", "all"] = "diego",
+    strict: bool = False,
+    linktype: int | None = None,
+    workers: int = 1,
+    fail_on: str = "medium",
+    max_undecided: float = 5.0,
+    progress: Callable[[Progress], None] | None = None,
+) -> Report:
+    """One pass over captures.
+
+    Parameters
+    ----------
+    captures : files, folders, globs, ``sample:NAME``, ``-`` for standard input, or binary streams
+    policy : names of shipped policies or files; later ones add
+    inventory : files that say who is who; none: a sample brings its own, else roles are inferred
+    release : of the platform, ``2.10`` say; paths that it does not have are left out
+    scope : ``all`` judges connections that no Diego VM takes part in, too
+    strict : what the capture cannot tell counts as a finding of medium severity
+    linktype : LINKTYPE_ number to take for every input instead of what it says
+    workers : processes
+    fail_on, max_undecided : what the report calls clean and complete
+    progress : called now and then while reading
+
+    Raises
+    ------
+    InputError : nothing could be audited, or an argument does not exist
+    ConfigError : a policy, an inventory or an option is wrong
+    """
+    from auditor import pipeline
+
+    return _run(pipeline.run, captures, policy, inventory, release, progress, {
+        "scope": scope, "strict": strict, "linktype": linktype, "workers": workers, "release": release, "fail_on": fail_on,
+        "max_undecided": max_undecided,
+    })  # fmt: skip
+
+
+def connections(
+    captures: Source | Sequence[Source],
+    *,
+    linktype: int | None = None,
+    workers: int = 1,
+    progress: Callable[[Progress], None] | None = None,
+) -> Report:
+    """The connection table alone: who talked to whom, how much, and in which protocol; nothing is judged.
+
+    The columns that say what a policy makes of a connection are missing from its table. Parameters and errors as in ``audit``.
+    """
+    from auditor import pipeline
+
+    options = {"linktype": linktype, "workers": workers}
+    return _run(pipeline.connections, captures, "tas-diego", (), None, progress, options)
+
+
+def _run(
+    run: Callable[..., Audit],
+    captures: Any,
+    policy: Any,
+    inventory: Any,
+    release: str | None,
+    progress: Callable[[Progress], None] | None,
+    options: dict[str, Any],
+) -> Report:
+    from auditor.policy.inventory import load_inventory
+    from auditor.policy.loader import load_policy
+
+    sources, brought = _sources(_many(captures))
+    rules = load_policy([str(each) for each in _many(policy)], release=release)
+    files = [str(each) for each in _many(inventory) or brought]
+    who = load_inventory(files, rules) if files else None
+    result = run(sources, policy=rules, inventory=who, options=options, progress=progress)
+    return Report(result, who.warnings + who.conflicts if who else ())

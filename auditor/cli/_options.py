@@ -1,0 +1,148 @@
+"""Options that several commands have, and what they have in common afterwards: where a report goes and how it looks."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import typer
+
+from auditor.errors import ConfigError
+
+FORMATS = ("table", "json", "ndjson", "csv", "parquet", "markdown")
+TABLES = ("connections", "findings", "coverage", "captures")
+FAIL_ON = ("critical", "high", "medium", "low", "info", "never")
+
+Captures = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="CAPTURE", help="Files, folders, globs, - for standard input, sample:NAME.", show_default=False
+    ),
+]
+Policies = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--policy", metavar="NAME|FILE", help="Policy; repeat to add more. Default: tas-diego.", show_default=False
+    ),
+]
+Release = Annotated[
+    str | None,
+    typer.Option("--release", metavar="VERSION", help="Release of the platform, 2.10 say.", show_default=False),
+]
+Inventories = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--inventory",
+        metavar="FILE",
+        help="Who is who; repeat to add more. Without: roles are inferred.",
+        show_default=False,
+    ),
+]
+Format = Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="How to write the result.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        metavar="FILE|DIR",
+        help="Write there, whole or not at all, instead of standard output.",
+        show_default=False,
+    ),
+]
+Linktype = Annotated[
+    str | None,
+    typer.Option("--linktype", metavar="NUMBER", help="Take every input for this LINKTYPE_.", show_default=False),
+]
+MaxUndecided = Annotated[
+    float, typer.Option("--max-undecided", metavar="PERCENT", help="More undecided connections than this: incomplete.")
+]
+AllowIncomplete = Annotated[bool, typer.Option("--allow-incomplete", help="Exit 0 instead of 3.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Nothing on standard error but errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Say on standard error how it went.")]
+NoColor = Annotated[bool, typer.Option("--no-color", help="No colour; NO_COLOR in the environment does the same.")]
+Progress = Annotated[
+    str, typer.Option("--progress", metavar="auto|never", help="Progress on a terminal's standard error.")
+]
+
+
+def choice(option: str, given: str, allowed: tuple[str, ...]) -> str:
+    """``given``, where it is allowed. Raises ConfigError."""
+    if given not in allowed:
+        raise ConfigError(option, f"there is no {given!r}", mend=f"one of {', '.join(allowed)}")
+    return given
+
+
+def percent(option: str, given: float) -> float:
+    """``given``, where it is a percentage. Raises ConfigError."""
+    if not (math.isfinite(given) and 0 <= given <= 100):
+        raise ConfigError(option, f"{given:g} is no percentage", mend="a number from 0 to 100")
+    return given
+
+
+def number(option: str, given: str | None, most: int) -> int | None:
+    """``given`` as a whole number up to ``most``. Raises ConfigError."""
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdigit() and int(given) <= most):
+        raise ConfigError(option, f"{given!r} is no number of that kind", mend=f"a whole number from 0 to {most}")
+    return int(given)
+
+
+def written_as(name: str, output: Path | None, table: str | None) -> tuple[str, str | None]:
+    """Format and table to write. Raises ConfigError where they do not go together."""
+    choice("--format", name, FORMATS)
+    if table is not None:
+        choice("--table", table, TABLES)
+    if name == "parquet" and output is None:
+        raise ConfigError("--format", "parquet is a folder of files", mend="add --output DIR")
+    if table is None and (name == "csv" or (name == "ndjson" and output is None)):
+        table = "connections"
+    return name, table
+
+
+def colors(no_color: bool) -> bool:
+    """Whether standard output is a terminal that wants colour."""
+    if no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+@contextmanager
+def destination(name: str, output: Path | None) -> Iterator[IO[bytes] | Path]:
+    """Where the report goes; tried before the audit begins. Raises ConfigError."""
+    if output is not None:
+        from auditor.report._target import file_target, folder_target
+
+        with (folder_target if name == "parquet" else file_target)(output) as target:
+            yield target
+        return
+    if sys.stdout is None:
+        raise ConfigError("standard output", "is closed", mend="name a file with --output")
+    sys.stdout.flush()
+    yield sys.stdout.buffer
+    sys.stdout.buffer.flush()
+
+
+def write(
+    report: Any, name: str, target: IO[bytes] | Path, table: str | None, *, no_color: bool, output: Path | None
+) -> None:
+    """The report into its place, as wide and as colourful as the place is. Raises ConfigError where the place takes no more."""
+    from auditor.api import find_format
+
+    shown = output is None and sys.stdout.isatty()
+    width = min(shutil.get_terminal_size((80, 24)).columns, 140) if shown else 80
+    color = output is None and colors(no_color)
+    try:
+        find_format(name).write(report.audit, target, table=table, color=color, width=width)
+        if not isinstance(target, Path):
+            target.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        place = "standard output" if output is None else str(output)
+        raise ConfigError(place, f"cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,100 @@
+"""Progress on standard error, one line that is written over; nothing at all where standard error is no terminal."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from auditor.cli._machine import kernel_cache
+from auditor.cli._options import choice
+from auditor.report._text import clip, escape
+
+EVERY_SECONDS = 0.1
+
+
+def size(count: float) -> str:
+    """Bytes in the largest fitting unit."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+class Meter:
+    """Called by the pipeline with how far it is; remembers the last word for ``summary``."""
+
+    def __init__(self, shown: bool) -> None:
+        self.shown = shown
+        self.began = time.monotonic()
+        self.last = 0.0
+        self.packets = 0
+        self.bytes = 0
+        self.drawn = False
+
+    def say(self, text: str) -> None:
+        """Write over the line."""
+        if self.shown:
+            room = shutil.get_terminal_size((80, 24)).columns - 1
+            self._draw(f"\r\x1b[K{clip(escape(text), room)}")
+            self.drawn = True
+
+    def _draw(self, text: str) -> None:
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            self.shown = False
+
+    def __call__(self, progress: Any) -> None:
+        """Draw, at most every ``EVERY_SECONDS``."""
+        self.packets, self.bytes = progress.packets, progress.bytes
+        now = time.monotonic()
+        if not self.shown or now - self.last < EVERY_SECONDS:
+            return
+        self.last = now
+        spent = max(now - self.began, 1e-6)
+        words = [f"{self.packets:,} packets", f"{self.packets / spent:,.0f} packets/s"]
+        total = progress.total_bytes
+        if total:
+            share = min(self.bytes / total, 1.0)
+            words.insert(0, f"{share:4.0%} {size(self.bytes)} of {size(total)}")
+            if 0.01 < share < 1 and spent > 1:
+                words.append(f"{spent / share - spent:.0f} s left")
+        else:
+            words.insert(0, size(self.bytes))
+        self.say(", ".join(words))
+
+    def done(self) -> None:
+        """Take the line away."""
+        if self.drawn:
+            self._draw("\r\x1b[K")
+            self.drawn = False
+
+    def summary(self) -> str:
+        """How it went, in one line."""
+        spent = max(time.monotonic() - self.began, 1e-6)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return (
+            f"{self.packets:,} packets, {size(self.bytes)} in {spent:.1f} s "
+            f"({self.packets / spent:,.0f} packets/s), at most {size(memory)} of memory"
+        )
+
+
+@contextmanager
+def meter(when: str, *, quiet: bool) -> Iterator[Meter]:
+    """The meter for one run. Raises ConfigError for an unknown word."""
+    choice("--progress", when, ("auto", "never"))
+    shown = when == "auto" and not quiet and sys.stderr is not None and sys.stderr.isatty()
+    made = Meter(shown)
+    if shown:
+        made.say("starting" if kernel_cache().warm else "compiling for the first run (once, up to a minute)")
+    try:
+        yield made
+    finally:
+        made.done()

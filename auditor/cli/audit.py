@@ -1,0 +1,82 @@
+"""``auditor audit``: one pass over captures, a report, an exit status."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, cast
+
+import typer
+
+from auditor.cli import _options as options
+from auditor.cli import complain
+from auditor.cli._progress import meter
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.command()
+def audit(
+    captures: options.Captures,
+    policy: options.Policies = None,
+    release: options.Release = None,
+    inventory: options.Inventories = None,
+    scope: Annotated[
+        str, typer.Option("--scope", metavar="diego|all", help="Judge connections that no Diego VM takes part in, too.")
+    ] = "diego",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="What the capture cannot tell is a finding of medium severity.")
+    ] = False,
+    linktype: options.Linktype = None,
+    format: options.Format = "table",  # noqa: A002  # it is the option's name
+    output: options.Output = None,
+    table: Annotated[
+        str | None,
+        typer.Option("--table", metavar="|".join(options.TABLES), help="This table alone.", show_default=False),
+    ] = None,
+    fail_on: Annotated[
+        str, typer.Option("--fail-on", metavar="|".join(options.FAIL_ON), help="Exit 1 from this severity on.")
+    ] = "medium",
+    max_undecided: options.MaxUndecided = 5.0,
+    allow_incomplete: options.AllowIncomplete = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_color: options.NoColor = False,
+    progress: options.Progress = "auto",
+) -> None:
+    """One pass over captures: every connection against the documented paths.
+
+    Exit status: 0 nothing found and the job done whole; 1 findings at or above --fail-on; 2 nothing could be audited, or the
+    arguments are wrong; 3 nothing found, but not done whole.
+    """
+    name, which = options.written_as(format, output, table)
+    options.choice("--fail-on", fail_on, options.FAIL_ON)
+    options.choice("--scope", scope, ("diego", "all"))
+    options.percent("--max-undecided", max_undecided)
+    link = options.number("--linktype", linktype, 65_535)
+    with options.destination(name, output) as target, meter(progress, quiet=quiet) as tell:
+        from auditor import api
+
+        report = api.audit(
+            captures,
+            policy=policy or "tas-diego",
+            inventory=inventory or (),
+            release=release,
+            scope=cast(Literal["diego", "all"], scope),
+            strict=strict,
+            linktype=link,
+            fail_on=fail_on,
+            max_undecided=max_undecided,
+            progress=tell,
+        )
+        tell.done()
+        options.write(report, name, target, which, no_color=no_color, output=output)
+    status = report.exit_status(fail_on, max_undecided, allow_incomplete)
+    if not quiet:
+        for warning in report.warnings:
+            complain(warning)
+        if name != "table" or verbose:
+            for reason in report.incomplete(max_undecided):
+                complain(f"incomplete: {reason}")
+    if verbose:
+        complain(tell.summary())
+        complain(f"exit status {status}: {report.failing(fail_on)} findings at or above {fail_on}")
+    raise typer.Exit(status)

@@ -1,0 +1,83 @@
+"""``auditor connections``: the connection table alone.
+
+Nothing is judged, which is what makes it quick, unless something that only a policy or an inventory can say is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from auditor.cli import _filters, complain
+from auditor.cli import _options as options
+from auditor.cli._progress import meter
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+Words = list[str] | None
+
+
+def _option(name: str, metavar: str, says: str) -> Any:
+    return typer.Option(name, metavar=metavar, help=says, show_default=False)
+
+
+@app.command()
+def connections(
+    captures: options.Captures,
+    fields: Annotated[str | None, _option("--fields", "A,B,...", "These columns, in this order.")] = None,
+    from_role: Annotated[Words, _option("--from-role", "ROLE", "Opened by a VM with this role; repeatable.")] = None,
+    to_role: Annotated[Words, _option("--to-role", "ROLE", "Answered by a VM with this role; repeatable.")] = None,
+    to_port: Annotated[Words, _option("--to-port", "PORT[-PORT]", "Answered on this port; repeatable.")] = None,
+    ip: Annotated[Words, _option("--ip", "ADDRESS[/BITS]", "Either end lies there; repeatable.")] = None,
+    application: Annotated[Words, _option("--application", "NAME", "tls, ssh, http, ...; repeatable.")] = None,
+    disposition: Annotated[Words, _option("--disposition", "WORD", "documented, undeclared, ...; repeatable.")] = None,
+    negate: Annotated[bool, typer.Option("--not", help="Those that the filter does not match.")] = False,
+    policy: options.Policies = None,
+    release: options.Release = None,
+    inventory: options.Inventories = None,
+    linktype: options.Linktype = None,
+    format: options.Format = "table",  # noqa: A002  # it is the option's name
+    output: options.Output = None,
+    allow_incomplete: options.AllowIncomplete = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_color: options.NoColor = False,
+    progress: options.Progress = "auto",
+) -> None:
+    """The connection table alone: who talked to whom, how much, in which protocol.
+
+    Roles, paths and dispositions are in it where --policy, --inventory, a filter or --fields asks for them. Exit status: 0, 2 for
+    nothing to read or wrong arguments, 3 where an input was damaged.
+    """
+    name, _ = options.written_as(format, output, "connections")
+    columns = _filters.fields(fields)
+    link = options.number("--linktype", linktype, 65_535)
+    wanted = _filters.make_filter(
+        from_role or (), to_role or (), to_port or (), ip or (), application or (), disposition or (), negate
+    )
+    judged = bool(policy or release or inventory or wanted.needs_policy or set(columns) - _filters.UNJUDGED)
+    with options.destination(name, output) as target, meter(progress, quiet=quiet) as tell:
+        from auditor import api
+
+        if judged:
+            report = api.audit(
+                captures,
+                policy=policy or "tas-diego",
+                inventory=inventory or (),
+                release=release,
+                linktype=link,
+                progress=tell,
+            )
+        else:
+            report = api.connections(captures, linktype=link, progress=tell)
+        tell.done()
+        shown = api.Report(_filters.apply(report.audit, wanted, columns))
+        options.write(shown, name, target, "connections", no_color=no_color, output=output)
+    reasons = report.incomplete(100.0)
+    if not quiet:
+        for reason in [*report.warnings, *(f"incomplete: {reason}" for reason in reasons)]:
+            complain(reason)
+    if verbose:
+        complain(tell.summary())
+    raise typer.Exit(3 if reasons and not allow_incomplete else 0)

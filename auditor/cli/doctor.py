@@ -1,0 +1,74 @@
+"""``auditor doctor``: what this machine has, and what is missing costs."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+
+import typer
+
+from auditor import __version__
+from auditor.cli import _machine as machine
+from auditor.report._text import escape
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+NEEDED = ("numpy", "pandas", "pyarrow", "numba", "cryptography", "pydantic", "yaml", "msgspec", "rich", "scapy")
+CODECS = {"gzip": "isal", "zstd": "zstandard", "xz": "lzma", "lz4": "lz4"}
+
+
+def _lines() -> Iterator[tuple[bool | None, str, str]]:
+    """Whether it is there (None: no matter), what, and what it says or costs."""
+    yield True, "auditor", __version__
+    yield True, "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield True, "processors", str(cpus)
+    missing = [name for name in NEEDED if not machine.has_module(name)]
+    yield (
+        not missing,
+        "libraries",
+        f"missing: {', '.join(missing)}; install the package again" if missing else "all there",
+    )
+    cache = machine.kernel_cache()
+    says = "warm" if cache.warm else "cold: the next run compiles first, up to a minute, once"
+    yield cache.warm, "compiled kernels", f"{says} ({cache.folder})"
+    absent = [name for name, module in CODECS.items() if not machine.has_module(module)]
+    yield (
+        not absent,
+        "compressions",
+        f"missing: {', '.join(absent)}; such captures cannot be read" if absent else ", ".join(CODECS),
+    )
+    remote = machine.has_module("fsspec")
+    yield (
+        remote or None,
+        "remote captures",
+        "fsspec" if remote else "no fsspec: captures by URL cannot be read (pip install 'diego-flow-auditor[remote]')",
+    )
+    tshark = machine.tool("tshark")
+    yield (
+        bool(tshark) or None,
+        "tshark",
+        f"{tshark[1]} ({tshark[0]})" if tshark else "missing: no second opinion on a connection; audits do without it",
+    )
+    for name in ("dumpcap", "tcpdump"):
+        found = machine.tool(name)
+        yield (
+            bool(found) or None,
+            name,
+            f"{found[1]} ({found[0]})" if found else "missing: take captures elsewhere; audits do without it",
+        )
+    rights = machine.may_capture()
+    yield (
+        bool(rights) or None,
+        "capture rights",
+        rights or "none: capture as root, or give dumpcap the capability; audits of files do without it",
+    )
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine has, and what is missing costs."""
+    for there, what, says in _lines():
+        mark = {True: "ok", False: "!!", None: "--"}[there]
+        print(escape(f"{mark}  {what:17} {says}"))

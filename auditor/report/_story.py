@@ -1,0 +1,326 @@
+"""What the reports for people say, in order, before any of it is laid out.
+
+The first sentence answers two questions that must not be mixed: is it clean (nothing at or above the level that counts), and is it complete
+(everything given was seen and decided)? A clean result that is not complete must not look clean. Where roles were inferred, that
+comes before anything else, because every other statement stands on it.
+
+Texts here are raw; whoever lays them out escapes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from auditor.model.audit import Audit
+from auditor.model.judgement import Disposition, Verdict
+from auditor.model.roles import Severity
+from auditor.report._columns import int_parts, rfc3339, row_digits
+
+SHOWN_OF_A_RULE = 5
+"""So many findings of a rule are told; the machine-readable formats have all."""
+
+LINE = (
+    "start",
+    "duration",
+    "transport",
+    "originator_ip",
+    "originator_port",
+    "responder_ip",
+    "responder_port",
+    "application",
+    "conn_state",
+    "originator_bytes",
+    "responder_bytes",
+)
+"""Columns of a connection that people see where they choose none."""
+
+_REASONS = {
+    "damaged_input": "damaged inputs",
+    "dropped_packets": "packets dropped while capturing",
+    "undecided": "connections undecided",
+}
+
+
+def many(count: int, one: str, more: str | None = None) -> str:
+    """``1 finding``, ``2 findings``."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
+def size(count: float) -> str:
+    """Bytes in the largest fitting unit."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:,.0f} B" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1024
+    raise AssertionError
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)  # noqa: PLR0124
+
+
+def rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Rows as dicts with None for what is missing; for the few rows that people read."""
+    names = [str(name) for name in frame.columns]
+    for values in zip(*(frame[name].tolist() for name in names), strict=True):
+        yield {name: None if _missing(value) else value for name, value in zip(names, values, strict=True)}
+
+
+def severity_counts(audit: Audit) -> dict[str, int]:
+    """How many findings that nobody waived there are of each severity, worst first."""
+    counts = dict.fromkeys((severity.word for severity in sorted(Severity, reverse=True)), 0)
+    if len(audit.findings):
+        open_ = audit.findings[audit.findings["waived"].isna()] if "waived" in audit.findings else audit.findings
+        for word, count in open_["severity"].astype(str).value_counts(sort=False).items():
+            counts[str(word)] = int(count)
+    return counts
+
+
+def level(audit: Audit) -> Severity:
+    """From which severity on a finding makes the result unclean."""
+    word = str((audit.info.get("options") or {}).get("fail_on") or "medium")
+    return Severity[word.upper()] if word.upper() in Severity.__members__ else Severity.MEDIUM
+
+
+def clean(audit: Audit) -> bool:
+    """No finding at or above ``level``."""
+    counts = severity_counts(audit)
+    return not any(counts[severity.word] for severity in Severity if severity >= level(audit))
+
+
+def complete(audit: Audit) -> bool:
+    """Everything given was seen and decided, as far as the audit itself says."""
+    return bool((audit.summary.get("sufficiency") or {}).get("complete", True))
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """The first line."""
+
+    inferred: str
+    """Empty where every role came from an inventory."""
+    verdict: str
+    """``CLEAN and COMPLETE``, ``NOT CLEAN, complete``, ..."""
+    good: bool
+    says: str
+
+
+def heading(audit: Audit) -> Heading:
+    """The summary line."""
+    source = audit.summary.get("inventory")
+    inferred = {
+        "inferred": "ROLES INFERRED, no inventory was given: who is who below is a guess from the traffic.",
+        "mixed": "ROLES PARTLY INFERRED: some of the inventory came from a guess.",
+    }.get(str(source), "")
+    is_clean, is_complete = clean(audit), complete(audit)
+    verdict = {
+        (True, True): "CLEAN and COMPLETE",
+        (True, False): "CLEAN SO FAR, but INCOMPLETE",
+        (False, True): "NOT CLEAN (complete)",
+        (False, False): "NOT CLEAN and INCOMPLETE",
+    }[is_clean, is_complete]
+    counts = [f"{count:,} {word}" for word, count in severity_counts(audit).items() if count]
+    total = sum(severity_counts(audit).values())
+    waived = len(audit.findings) - total
+    found = f"{', '.join(counts)} {'finding' if total == 1 else 'findings'}" if total else "no findings"
+    if waived:
+        found += f" and {waived:,} waived"
+    says = f"{found} in {many(int(audit.summary.get('connections', len(audit.connections))), 'connection')}."
+    return Heading(inferred, verdict, is_clean and is_complete, says)
+
+
+def reasons(audit: Audit) -> list[str]:
+    """Why the audit is incomplete, a line each."""
+    sufficiency = audit.summary.get("sufficiency") or {}
+    found = []
+    for word, value in (sufficiency.get("reasons") or {}).items():
+        name = _REASONS.get(str(word), str(word).replace("_", " "))
+        found.append(f"{name}: {value}")
+    percent = sufficiency.get("undecided_percent")
+    if percent:
+        found.append(f"{percent:.1f} % of the judged connections are undecided")
+    return found
+
+
+def dispositions(audit: Audit) -> str:
+    """How many connections there are of each disposition."""
+    return ", ".join(
+        f"{int(audit.summary.get(word.value, 0)):,} {word.value.replace('_', ' ')}" for word in Disposition
+    )
+
+
+def verdict_words(counts: dict[str, int] | None) -> str:
+    """``3 verified, 1 violated``: worst first, only those that occur."""
+    counts = counts or {}
+    order = [*(verdict.value for verdict in Verdict), *sorted(set(counts) - {v.value for v in Verdict})]
+    return ", ".join(f"{counts[word]:,} {word.replace('_', ' ')}" for word in order if counts.get(word))
+
+
+def capture_lines(audit: Audit) -> tuple[str, list[tuple[str, list[str]]]]:
+    """One line over all captures, and for each that has problems its name and what they are."""
+    frame = audit.captures
+    if not len(frame):
+        return "no captures", []
+    packets, total = int(int_parts(frame["packets"])[0].sum()), int(int_parts(frame["bytes"])[0].sum())
+    ends = []
+    for name, pick in (("first_packet", min), ("last_packet", max)):
+        values, missing = int_parts(frame[name])
+        seen = values[~missing]
+        if seen.size:
+            best = pd.Series([pick(seen.tolist())], dtype="int64")
+            ends.append(rfc3339(*int_parts(best), int(row_digits(audit, "captures").max()))[0].as_py())
+    span = f", {ends[0]} to {ends[1]}" if len(ends) == 2 else ""
+    line = f"{many(len(frame), 'capture')}, {many(packets, 'packet')}, {size(total)}{span}"
+    troubled = []
+    for row in rows(frame):
+        says = [_problem(problem) for problem in row["problems"] or ()]
+        if row["dropped"]:
+            says.append(f"{many(int(row['dropped']), 'packet')} dropped while capturing")
+        if says:
+            troubled.append((str(row["path"]), says))
+    return line, troubled
+
+
+def _problem(problem: dict[str, Any]) -> str:
+    place = "".join(
+        f", {where} {problem[key]}"
+        for key, where in (("frame", "after frame"), ("offset", "at byte"))
+        if problem.get(key) is not None
+    )
+    return f"{problem.get('kind', 'problem')}: {problem.get('says', '')}{place}"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One finding, as it is told."""
+
+    title: str
+    detail: str
+    path: str | None
+    count: int
+    confidence: str | None
+    near_miss: str
+    example: str
+    """One connection that shows it, with its frames."""
+    waived: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All findings of a rule and severity."""
+
+    rule: str
+    severity: str
+    findings: int
+    connections: int
+    told: tuple[Told, ...]
+    remediation: str
+
+
+def _end(row: dict[str, Any], which: str) -> str:
+    address = str(row.get(f"{which}_ip"))
+    port = row.get(f"{which}_port")
+    if port is not None:
+        address = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    who = row.get(f"{which}_role") or row.get(f"{which}_instance")
+    return f"{address} ({who})" if who else address
+
+
+def _frames(audit: Audit, evidence: Any, row: dict[str, Any]) -> str:
+    """``cell.pcap frames 12, 13``: from the finding's evidence, else the connection's first frame."""
+    pairs = [tuple(pair) for each in evidence or () for pair in each.get("frames") or ()]
+    if not pairs and row.get("first_frame") is not None and row.get("capture") is not None:
+        pairs = [(int(row["capture"]), int(row["first_frame"]))]
+    if not pairs:
+        return ""
+    capture = pairs[0][0]
+    numbers = sorted({int(frame) for index, frame in pairs if index == capture})
+    name = str(audit.captures["path"].iloc[capture]) if 0 <= capture < len(audit.captures) else f"capture {capture}"
+    shown = ", ".join(str(number) for number in numbers[:4]) + (", …" if len(numbers) > 4 else "")
+    return f"{name}, {'frame' if len(numbers) == 1 else 'frames'} {shown}"
+
+
+def _tell(audit: Audit, finding: dict[str, Any], example: dict[str, Any] | None) -> Told:
+    row = example or {}
+    near = row.get("near_miss") or {}
+    shown = ""
+    if example:
+        words = [
+            f"{_end(row, 'originator')} to {_end(row, 'responder')}",
+            f"{row.get('transport')} {row.get('application')}",
+        ]
+        frames = _frames(audit, finding.get("evidence"), row)
+        shown = ", ".join([" ".join(words), *([frames] if frames else [])])
+    waived = finding.get("waived") or {}
+    return Told(
+        title=str(finding.get("title") or ""),
+        detail=str(finding.get("detail") or ""),
+        path=finding.get("path"),
+        count=int(finding.get("count") or 0),
+        confidence=finding.get("confidence"),
+        near_miss=f"{near.get('path')}, differs in {near.get('differs')}: {near.get('says')}" if near else "",
+        example=shown,
+        waived=f"waived until {waived.get('until')} by {waived.get('owner')}: {waived.get('reason')}" if waived else "",
+    )
+
+
+def groups(audit: Audit) -> list[Group]:
+    """The findings by severity, worst first, then by rule."""
+    by: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for finding in rows(audit.findings):
+        word = str(finding["severity"])
+        by.setdefault((-int(Severity[word.upper()]), str(finding["rule"])), []).append(finding)
+    told = {key: found[:SHOWN_OF_A_RULE] for key, found in by.items()}
+    wanted = {finding["connections"][0] for found in told.values() for finding in found if finding["connections"]}
+    examples: dict[str, dict[str, Any]] = {}
+    if wanted and "id" in audit.connections:
+        examples = {row["id"]: row for row in rows(audit.connections[audit.connections["id"].isin(wanted)])}
+    result = []
+    for key in sorted(by):
+        found = by[key]
+        result.append(
+            Group(
+                rule=key[1],
+                severity=Severity(-key[0]).word,
+                findings=len(found),
+                connections=sum(int(finding.get("count") or 0) for finding in found),
+                told=tuple(
+                    _tell(audit, finding, examples.get(finding["connections"][0]) if finding["connections"] else None)
+                    for finding in told[key]
+                ),
+                remediation=str(found[0].get("remediation") or ""),
+            )
+        )
+    return result
+
+
+def explained(audit: Audit) -> list[str]:
+    """One line for each shipped policy that would explain undeclared connections."""
+    frame = audit.connections
+    if "sibling" not in frame or "disposition" not in frame:
+        return []
+    names = frame.loc[
+        (frame["disposition"] == Disposition.UNDECLARED.value) & frame["sibling"].notna(), "sibling"
+    ].astype(str)
+    counts = names.value_counts()
+    return [
+        f"{many(int(counts[name]), 'undeclared connection')} would be explained by {name}: add --policy {name}"
+        for name in sorted(counts.index)
+        if counts[name]
+    ]
+
+
+def provenance(audit: Audit) -> str:
+    """Which policies, inventories and version it was."""
+    policies = ", ".join(
+        f"{each.get('name')} {each.get('version') or ''}".strip() for each in audit.info.get("policies") or ()
+    )
+    inventories = ", ".join(
+        str(each.get("path") or each.get("name")) if isinstance(each, dict) else str(each)
+        for each in audit.info.get("inventories") or ()
+    )
+    return f"policy {policies or 'none'}; inventory {inventories or 'none'}; auditor {audit.info.get('version')}"

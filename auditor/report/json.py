@@ -1,0 +1,40 @@
+"""The JSON report: one object, schema ``auditor.report/1`` (``report.schema.json`` beside this file), a record a line.
+
+With ``table`` only that table's records, as an array. Written a few thousand records at a time.
+"""
+
+from __future__ import annotations
+
+from auditor.model.audit import Audit
+from auditor.model.roles import Format, Out
+from auditor.report._columns import SCHEMA, encode, encode_lines
+from auditor.report._records import records
+
+
+def _array(audit: Audit, table: str, out: Out) -> None:
+    out.write(b"[")
+    before = b"\n"
+    for chunk in records(audit, table):
+        out.write(before + encode_lines(chunk)[:-1].replace(b"\n", b",\n"))
+        before = b",\n"
+    out.write(b"]" if before == b"\n" else b"\n]")
+
+
+def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = False, width: int = 80) -> None:
+    """The whole report, or one table of it."""
+    if table:
+        _array(audit, table, out)
+        out.write(b"\n")
+        return
+    out.write(b'{"schema":' + encode(SCHEMA))
+    out.write(b',\n"audit":' + encode(audit.info))
+    out.write(b',\n"captures":')
+    _array(audit, "captures", out)
+    out.write(b',\n"summary":' + encode(audit.summary))
+    for name in ("coverage", "connections", "findings"):
+        out.write(b',\n"' + name.encode() + b'":')
+        _array(audit, name, out)
+    out.write(b"}\n")
+
+
+FORMAT = Format("json", ".json", write, tables=True)

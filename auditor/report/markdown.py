@@ -1,0 +1,128 @@
+"""The report as Markdown (GitHub's flavour), for a ticket or a wiki. What came from the wire is plain words or a code span there, never markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from auditor.model.audit import Audit
+from auditor.model.roles import Format, Out
+from auditor.report import _story as story
+from auditor.report._columns import chosen
+from auditor.report._records import text_rows
+from auditor.report._text import clip, markdown, markdown_code
+
+CELL = 400
+TABLE_ROWS = 1_000
+"""A table of rows for people stops here; the machine-readable formats have all."""
+
+
+def _words(text: object) -> str:
+    return markdown(clip(str(text), CELL))
+
+
+def _code(text: object) -> str:
+    return markdown_code(clip(str(text), CELL))
+
+
+def _grid(head: list[str], right: set[int], lines: Iterator[list[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "| " + " | ".join("---:" if i in right else "---" for i in range(len(head))) + " |"
+    for line in lines:
+        yield "| " + " | ".join(line) + " |"
+
+
+def _findings(audit: Audit) -> Iterator[str]:
+    yield "## Findings"
+    yield ""
+    groups = story.groups(audit)
+    if not groups:
+        yield "None."
+        yield ""
+    for group in groups:
+        counts = f"{story.many(group.findings, 'finding')}, {story.many(group.connections, 'connection')}"
+        yield f"### {group.severity.capitalize()}: {_code(group.rule)} ({counts})"
+        yield ""
+        for told in group.told:
+            place = f" ({_code(told.path)})" if told.path else ""
+            sure = "" if told.confidence in (None, "high") else f" (confidence {_words(told.confidence)})"
+            yield f"- {_words(told.title)}{place}{sure}"
+            if told.waived:
+                yield f"  - {_words(told.waived)}"
+            if told.near_miss:
+                yield f"  - near miss: {_words(told.near_miss)}"
+            if told.example:
+                yield f"  - e.g. {_code(told.example)}"
+        if group.findings > len(group.told):
+            yield f"- and {group.findings - len(group.told):,} more"
+        yield ""
+        if group.remediation:
+            yield f"To mend: {_words(group.remediation)}"
+            yield ""
+
+
+def _coverage(audit: Audit) -> Iterator[str]:
+    yield "## Documented paths"
+    yield ""
+
+    def lines() -> Iterator[list[str]]:
+        for row in story.rows(audit.coverage):
+            seen = int(row["connections"] or 0)
+            number = "" if row["row"] is None else str(row["row"])
+            words = [_words(row[name]) for name in ("source", "destination", "ports", "application", "authentication")]
+            yield [number, *words, f"{seen:,}", story.verdict_words(row["verdicts"]) if seen else "*silent*"]
+
+    head = ["Row", "Source", "Destination", "Ports", "Application", "Authentication", "Seen", "Verdicts"]
+    yield from _grid(head, {0, 6}, lines())
+    yield ""
+
+
+def _report(audit: Audit) -> Iterator[str]:
+    head = story.heading(audit)
+    yield "# Diego flow audit"
+    yield ""
+    if head.inferred:
+        yield f"**{_words(head.inferred)}**"
+        yield ""
+    yield f"**{head.verdict}**: {_words(head.says)}"
+    yield ""
+    for line in () if story.complete(audit) else story.reasons(audit):
+        yield f"- incomplete: {_words(line)}"
+    yield f"- Connections: {story.dispositions(audit)}"
+    verdicts = story.verdict_words(audit.summary.get("verdicts"))
+    if verdicts:
+        yield f"- Authentication: {verdicts}"
+    line, troubled = story.capture_lines(audit)
+    yield f"- Read: {_words(line)}"
+    for path, says in troubled:
+        for each in says:
+            yield f"  - {_code(path)}: {_words(each)}"
+    yield f"- By: {_words(story.provenance(audit))}"
+    for line in story.explained(audit):
+        yield f"- {_words(line)}"
+    yield ""
+    yield from _findings(audit)
+    if len(audit.coverage):
+        yield from _coverage(audit)
+
+
+def _table(audit: Audit, name: str) -> Iterator[str]:
+    frame = getattr(audit, name)
+    columns = [column.name for column in chosen(frame, name)]
+    if name == "connections" and set(story.LINE) <= set(columns):
+        columns = list(story.LINE)
+    found = ([_words(cell) for cell in row] for row in text_rows(audit, name, columns, TABLE_ROWS))
+    yield from _grid([_words(column) for column in columns], set(), found)
+    if len(frame) > TABLE_ROWS:
+        yield ""
+        yield f"And {len(frame) - TABLE_ROWS:,} more."
+
+
+def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = False, width: int = 80) -> None:
+    """The report, or one table of it."""
+    lines = list(_table(audit, table) if table else _report(audit))
+    while lines and not lines[-1]:
+        lines.pop()
+    out.write("\n".join(lines).encode() + b"\n")
+
+
+FORMAT = Format("markdown", ".md", write, tables=True)

@@ -1,0 +1,33 @@
+"""The records of the JSON report one a line, each with its ``kind`` first: audit, capture, summary, coverage, connection, finding.
+
+With ``table`` only that table's records.
+"""
+
+from __future__ import annotations
+
+from auditor.model.audit import Audit
+from auditor.model.roles import Format, Out
+from auditor.report._columns import SCHEMA, encode, encode_lines
+from auditor.report._records import records
+
+KINDS = {"captures": "capture", "coverage": "coverage", "connections": "connection", "findings": "finding"}
+
+
+def _lines(audit: Audit, table: str, out: Out) -> None:
+    for chunk in records(audit, table, KINDS[table]):
+        out.write(encode_lines(chunk))
+
+
+def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = False, width: int = 80) -> None:
+    """Every record, or those of one table."""
+    if table:
+        _lines(audit, table, out)
+        return
+    out.write(encode({"kind": "audit", "schema": SCHEMA, **audit.info}) + b"\n")
+    _lines(audit, "captures", out)
+    out.write(encode({"kind": "summary", **audit.summary}) + b"\n")
+    for name in ("coverage", "connections", "findings"):
+        _lines(audit, name, out)
+
+
+FORMAT = Format("ndjson", ".ndjson", write, tables=True)

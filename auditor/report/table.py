@@ -1,0 +1,162 @@
+"""The report for a terminal: the summary line, what is wrong with the inputs, the findings, then every documented path, seen or not.
+
+Readable at 80 columns; colour only where asked for, and never the only sign of anything.
+"""
+
+from __future__ import annotations
+
+import io
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from auditor.model.audit import Audit
+from auditor.model.roles import Format, Out
+from auditor.report import _story as story
+from auditor.report._columns import chosen
+from auditor.report._records import text_rows
+from auditor.report._text import clip, escape
+
+_STYLE = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan", "info": "dim"}
+_MARK = {"critical": "!!", "high": "! ", "medium": "* ", "low": "- ", "info": "  "}
+
+CELL = 400
+"""No text is told longer than this; JSON has all of it."""
+
+PLAIN_ROWS = 1_000
+"""A table of rows for people stops here."""
+
+
+def _safe(text: object) -> str:
+    return clip(escape(str(text)), CELL)
+
+
+def _say(console: Console, text: str, *, style: str = "", indent: int = 0, hang: int = 0) -> None:
+    """A paragraph whose further lines start ``hang`` columns deeper."""
+    room = max(console.width - indent - hang, 20)
+    for number, line in enumerate(Text(_safe(text)).wrap(console, room)):
+        shift = " " * (indent + (hang if number else 0))
+        console.print(Text(shift).append(line.plain.rstrip(), style=style or None), soft_wrap=True)
+
+
+def _findings(console: Console, audit: Audit) -> None:
+    console.print()
+    _say(console, "Findings", style="bold")
+    groups = story.groups(audit)
+    if not groups:
+        _say(console, "none", indent=2)
+    for group in groups:
+        counts = f"{story.many(group.findings, 'finding')}, {story.many(group.connections, 'connection')}"
+        _say(
+            console,
+            f"{_MARK[group.severity]} {group.severity.upper()} {group.rule}: {counts}",
+            style=_STYLE[group.severity],
+        )
+        for told in group.told:
+            place = f" [{told.path}]" if told.path else ""
+            sure = "" if told.confidence in (None, "high") else f" (confidence {told.confidence})"
+            _say(console, f"- {told.title}{place}{sure}", indent=3, hang=2)
+            if told.waived:
+                _say(console, told.waived, indent=5, hang=2)
+            if told.near_miss:
+                _say(console, f"near miss: {told.near_miss}", indent=5, hang=2)
+            if told.example:
+                _say(console, f"e.g. {told.example}", indent=5, hang=2)
+        if group.findings > len(group.told):
+            _say(console, f"- and {group.findings - len(group.told):,} more (--format json has all)", indent=3)
+        if group.remediation:
+            _say(console, f"mend: {group.remediation}", indent=3, hang=2)
+
+
+def _coverage(console: Console, audit: Audit) -> None:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
+    table.add_column("row", justify="right")
+    table.add_column("source", min_width=17, overflow="fold")
+    table.add_column("destination", min_width=17, overflow="fold")
+    table.add_column("ports", min_width=10, overflow="fold")
+    table.add_column("seen", justify="right")
+    table.add_column("verdicts", overflow="fold")
+    silent = 0
+    for row in story.rows(audit.coverage):
+        seen = int(row["connections"] or 0)
+        silent += not seen
+        number = "-" if row["row"] is None else str(row["row"])
+        cells = [number, row["source"], row["destination"], row["ports"], f"{seen:,}" if seen else "-"]
+        cells.append(story.verdict_words(row["verdicts"]) if seen else "silent")
+        table.add_row(*(Text(_safe(cell)) for cell in cells), style="" if seen else "dim")
+    console.print()
+    total = len(audit.coverage)
+    _say(
+        console,
+        f"Documented paths: {total - silent} of {total} seen, {silent} silent (not seen is not the same as not used)",
+        style="bold",
+    )
+    console.print(table)
+
+
+def _report(console: Console, audit: Audit) -> None:
+    head = story.heading(audit)
+    if head.inferred:
+        _say(console, head.inferred, style="bold yellow")
+    _say(console, f"{head.verdict}: {head.says}", style="bold green" if head.good else "bold red")
+    for line in () if story.complete(audit) else story.reasons(audit):
+        _say(console, f"incomplete: {line}", indent=2, hang=2)
+    _say(console, f"Connections: {story.dispositions(audit)}", hang=2)
+    verdicts = story.verdict_words(audit.summary.get("verdicts"))
+    if verdicts:
+        _say(console, f"Authentication: {verdicts}", hang=2)
+    line, troubled = story.capture_lines(audit)
+    _say(console, f"Read: {line}", hang=2)
+    for path, says in troubled:
+        for each in says:
+            _say(console, f"{clip(escape(path), 120)}: {each}", style="yellow", indent=2, hang=2)
+    _say(console, f"By: {story.provenance(audit)}", hang=2)
+    for line in story.explained(audit):
+        _say(console, line, hang=2)
+    _findings(console, audit)
+    if len(audit.coverage):
+        _coverage(console, audit)
+
+
+def _plain(console: Console, audit: Audit, name: str) -> None:
+    """One table, a line a row, columns under each other."""
+    frame = getattr(audit, name)
+    columns = [column.name for column in chosen(frame, name)]
+    if name == "connections" and set(story.LINE) <= set(columns):
+        columns = list(story.LINE)
+    found = list(text_rows(audit, name, columns, PLAIN_ROWS))
+    lines = [[column.upper() for column in columns], *([_safe(cell) for cell in row] for row in found)]
+    widths = [max((len(line[i]) for line in lines), default=0) for i in range(len(columns))]
+    for line in lines:
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        console.print(Text(text), soft_wrap=True)
+    if len(frame) > PLAIN_ROWS:
+        console.print(Text(f"and {len(frame) - PLAIN_ROWS:,} more (--format csv has all)"), soft_wrap=True)
+
+
+def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = False, width: int = 80) -> None:
+    """The report, or one table of it."""
+    text = io.StringIO()
+    console = Console(
+        file=text,
+        width=max(width, 40),
+        force_terminal=color,
+        color_system="standard" if color else None,
+        no_color=not color,
+        legacy_windows=False,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        _environ={},
+    )
+    if table:
+        _plain(console, audit, table)
+    else:
+        _report(console, audit)
+    lines = (line.rstrip() for line in text.getvalue().split("\n"))
+    out.write("\n".join(lines).rstrip("\n").encode() + b"\n")
+
+
+FORMAT = Format("table", ".txt", write, tables=True)

@@ -1,0 +1,145 @@
+"""``auditor audit``: its options reach the audit, its result reaches its place."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from auditor import Report, audit
+from auditor.cli import main
+from tests.report import make
+
+
+def test_options_are_handed_on(given, capsys, tmp_path):
+    who = tmp_path / "who.yml"
+    who.write_text("- {ip: 10.0.4.10, name: cell-0, role: diego_cell}\n")
+    calls = given(make.audit())
+    main(["audit", "a.pcap", "b.pcap", "--inventory", str(who), "--scope", "all", "--strict", "--linktype", "1", "--release", "2.10",
+          "--max-undecided", "7", "--fail-on", "low", "--quiet"])  # fmt: skip
+    [call] = calls
+    assert call["sources"] == ["a.pcap", "b.pcap"]
+    assert call["inventory"] is not None
+    given_options = {
+        key: call["options"][key] for key in ("scope", "strict", "linktype", "release", "max_undecided", "fail_on")
+    }
+    assert given_options == {
+        "scope": "all",
+        "strict": True,
+        "linktype": 1,
+        "release": "2.10",
+        "max_undecided": 7.0,
+        "fail_on": "low",
+    }
+    capsys.readouterr()
+
+
+def test_a_sample_brings_its_inventory(given, capsys, monkeypatch, tmp_path):
+    calls = given(make.audit())
+    main(["audit", "sample:healthy", "--quiet"])
+    monkeypatch.chdir(tmp_path)
+    main(["audit", "sample:diego", "--quiet"])
+    capsys.readouterr()
+    assert [str(source).rsplit("/", 1)[-1] for call in calls for source in call["sources"]] == [
+        "healthy.pcap",
+        "diego.pcapng",
+    ]
+    assert all(call["inventory"] is not None for call in calls)
+
+
+def test_standard_input_is_handed_on(given, capsys):
+    calls = given(make.audit())
+    main(["audit", "-", "--quiet"])
+    assert calls[0]["sources"] == ["-"]
+    assert calls[0]["inventory"] is None
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", ["table", "json", "ndjson", "csv", "markdown"])
+def test_output_is_what_standard_output_would_be(name, given, capfdbinary, tmp_path):
+    given(make.audit())
+    extra = ["--table", "connections"] if name == "ndjson" else []
+    assert main(["audit", "x.pcap", "--format", name, "--quiet", *extra]) == 1
+    shown = capfdbinary.readouterr()
+    assert main(["audit", "x.pcap", "--format", name, "--quiet", *extra, "--output", str(tmp_path / "out")]) == 1
+    assert (tmp_path / "out").read_bytes() == shown.out != b""
+    assert capfdbinary.readouterr() == (b"", b"")
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
+
+
+def test_ndjson_on_standard_output_is_connections_and_in_a_file_everything(given, capsys, tmp_path):
+    given(make.audit())
+    main(["audit", "x.pcap", "--format", "ndjson", "--quiet"])
+    assert {json.loads(line)["kind"] for line in capsys.readouterr().out.splitlines()} == {"connection"}
+    main(["audit", "x.pcap", "--format", "ndjson", "--quiet", "--output", str(tmp_path / "all")])
+    kinds = {json.loads(line)["kind"] for line in (tmp_path / "all").read_text().splitlines()}
+    assert kinds == {"audit", "summary", "capture", "coverage", "connection", "finding"}
+
+
+def test_parquet_goes_to_a_folder(given, tmp_path):
+    given(make.audit())
+    assert main(["audit", "x.pcap", "--format", "parquet", "--output", str(tmp_path / "out"), "--quiet"]) == 1
+    assert len(list((tmp_path / "out").iterdir())) == 5
+
+
+def test_a_run_that_fails_leaves_no_file(given, tmp_path, capsys):
+    given(ValueError("boom"))
+    assert main(["audit", "x.pcap", "--output", str(tmp_path / "out")]) == 2
+    assert list(tmp_path.iterdir()) == []
+    capsys.readouterr()
+
+
+def test_what_is_incomplete_is_told_beside_a_machine_readable_report(given, capsys):
+    given(make.audit(clean=True))
+    assert main(["audit", "x.pcap", "--format", "json"]) == 3
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [
+        "auditor: incomplete: 1 of 3 captures damaged",
+        "auditor: incomplete: 17 packets dropped while capturing",
+    ]
+    json.loads(said.out)
+
+
+def test_verbose_says_how_it_went(given, capsys):
+    given(make.audit())
+    main(["audit", "x.pcap", "--verbose"])
+    said = capsys.readouterr().err
+    assert "1,000 packets" in said
+    assert "exit status 1: 8 findings at or above medium" in said  # the waived one does not count
+
+
+@pytest.mark.parametrize(("environment", "options", "coloured"), [({}, [], True), ({"NO_COLOR": "1"}, [], False), ({}, ["--no-color"], False),
+                                                                 ({"TERM": "dumb"}, [], False)])  # fmt: skip
+def test_colour_is_for_terminals_that_want_it(environment, options, coloured, given, capsys, monkeypatch):
+    given(make.audit())
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    main(["audit", "x.pcap", *options])
+    assert "\x1b[" not in capsys.readouterr().out
+    import sys
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    main(["audit", "x.pcap", *options])
+    assert ("\x1b[" in capsys.readouterr().out) is coloured
+
+
+def test_the_same_from_python(given):
+    given(make.audit())
+    report = audit("x.pcap", policy=["tas-diego"], progress=lambda progress: None)
+    assert isinstance(report, Report)
+    assert report.exit_status() == 1
+    assert report.exit_status(fail_on="never") == 3
+    assert report.exit_status("never", 5.0, True) == 0
+    assert str(report.connections["start"].dtype) == "datetime64[ns, UTC]"
+    assert "sibling" not in report.connections
+    assert len(report.coverage) == 25
+    assert report.summary["connections"] == len(report.connections) == 30
+    assert report.info["version"]
+    assert report.to_json().startswith('{"schema":"auditor.report/1"')
+    assert report.to_markdown().startswith("# Diego flow audit")
+    assert report.to_table().startswith("NOT CLEAN")
+    assert report.to_csv("coverage").count("\n") == 26
+    assert report.to_ndjson("findings").count("\n") == 12
+    assert report.captures["first_packet"].iloc[2].nanosecond == 7

@@ -1,0 +1,60 @@
+"""``auditor doctor`` tells what is there and what is not, and never fails."""
+
+from __future__ import annotations
+
+import os
+
+from auditor.cli import _machine, main
+
+
+def test_doctor_on_this_machine(capsys):
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    for what in (
+        "python",
+        "processors",
+        "compiled kernels",
+        "compressions",
+        "tshark",
+        "dumpcap",
+        "tcpdump",
+        "capture rights",
+    ):
+        assert what in said
+
+
+def test_doctor_where_nothing_is_there(capsys, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr(_machine, "has_module", lambda name: False)
+    monkeypatch.setattr(_machine, "may_capture", lambda: None)
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "!!  libraries" in said
+    assert "--  tshark            missing" in said
+    assert "such captures cannot be read" in said
+
+
+def test_a_cache_is_warm_when_its_code_is_newer_than_the_source(monkeypatch, tmp_path):
+    kernels, cache = tmp_path / "kernels", tmp_path / "cache"
+    kernels.mkdir()
+    cache.mkdir()
+    monkeypatch.setattr(_machine, "KERNELS", kernels)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(cache))
+    source = kernels / "streams.py"
+    source.write_text("@kernel\n")
+    assert _machine.kernel_cache() == _machine.KernelCache(cache, False)
+    index = cache / f"streams.walk-3.py{os.sys.version_info.major}{os.sys.version_info.minor}.nbi"
+    index.write_text("")
+    os.utime(source, (1, 1))
+    assert _machine.kernel_cache().warm
+    os.utime(source, (4_000_000_000, 4_000_000_000))
+    assert not _machine.kernel_cache().warm
+
+
+def test_a_tool_that_does_not_start(monkeypatch, tmp_path):
+    broken = tmp_path / "tshark"
+    broken.write_text("#!/nonexistent/interpreter\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _machine.tool("tshark")[1].startswith("does not start")
+    assert _machine.tool("dumpcap") is None

@@ -34,7 +34,7 @@ Moment = Annotated[
 class Model(BaseModel):
     """Strict, and nothing unknown."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
 
 
 class FrontModel(Model):

@@ -91,21 +91,20 @@ def overlays_beside(policy: Policy) -> tuple[tuple[str, tuple[PolicyPath, ...]],
     """The shipped overlays that are not loaded, by name, with their paths: what could explain undeclared traffic."""
     loaded = {source["name"] for source in policy.sources}
     return tuple(
-        (name, _overlay_paths(name, policy.release)) for name in shipped.names() if _is_overlay(name, frozenset(loaded))
+        (name, tuple(path for path in paths if policy.release is None or covers(path.origin.releases, policy.release)))
+        for name, paths in _overlays()
+        if name not in loaded
     )
 
 
-def _is_overlay(name: str, loaded: frozenset[str]) -> bool:
-    return name not in loaded and name != shipped.DEFAULT and _read(name).model.overlay
-
-
-@lru_cache(maxsize=256)
-def _overlay_paths(name: str, release: str | None) -> tuple[PolicyPath, ...]:
-    merged = _merge([_read(shipped.DEFAULT), _read(name)], None)
+@lru_cache(maxsize=1)
+def _overlays() -> tuple[tuple[str, tuple[PolicyPath, ...]], ...]:
+    files = [_read(name) for name in shipped.names()]
+    merged = _merge(files, None)
     return tuple(
-        path
-        for path in merged.all_paths
-        if path.policy == name and (release is None or covers(path.origin.releases, release))
+        (each.model.name, tuple(path for path in merged.all_paths if path.policy == each.model.name))
+        for each in files
+        if each.model.overlay
     )
 
 

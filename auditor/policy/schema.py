@@ -173,7 +173,8 @@ Transports = Annotated[
 class Model(BaseModel):
     """Strict, and nothing unknown: a key that is spelt wrong must not be silently without effect."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    # Each model is built once, as part of the whole: building them singly as well takes as long as all the rest.
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
 
 
 class OriginModel(Model):

@@ -1,0 +1,394 @@
+"""From columns of codes to the tables that rules and reports read.
+
+What repeats is kept once: texts are Categoricals over their distinct values, tuples and dicts are shared objects. A row costs a few hundred
+bytes, and no loop here runs over rows in Python but where a column's values are objects of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from auditor.model.columns import CAPTURES, COVERAGE, FINDINGS
+from auditor.model.connections import CONN_STATES, DIRECTION_BY, FRAME_BITS, INCOMPLETE, ConnectionTable, transport_name
+from auditor.model.facts import Facts
+from auditor.model.finding import Finding
+from auditor.model.frames import Capture
+from auditor.model.judgement import Authentication, Classification
+from auditor.model.packets import TUNNEL_NAMES
+
+FRAME_MASK = (1 << FRAME_BITS) - 1
+PROTOCOLS = ("tls", "ssh", "mysql", "nats", "http")
+"""Protocols that have an object of their own in a connection's record."""
+
+
+def coded(codes: NDArray[Any], names: Sequence[Any]) -> pd.Categorical:
+    """A Categorical; code -1 is None. Names that occur twice are folded into one."""
+    distinct = list(dict.fromkeys(names))
+    if len(distinct) != len(names):
+        place = {name: k for k, name in enumerate(distinct)}
+        codes = np.array([*(place[name] for name in names), -1], np.int32)[codes]
+    return pd.Categorical.from_codes(codes, categories=pd.Index(distinct, dtype=object))
+
+
+def spread(codes: NDArray[Any], values: Sequence[Any]) -> NDArray[np.object_]:
+    """``values[codes]`` as objects, each shared by all its rows; code -1 is None."""
+    taken = np.empty(len(values) + 1, dtype=object)
+    for k, value in enumerate(values):
+        taken[k] = value
+    taken[len(values)] = None
+    return taken[codes]
+
+
+def place_of(frame: int) -> list[int]:
+    """[capture index, frame number] of a frame number that carries its capture."""
+    return [frame >> FRAME_BITS, frame & FRAME_MASK]
+
+
+class EvidenceList(Sequence[dict[str, Any]]):
+    """The evidence of one connection, as a report shows it; made when it is read, because most never is."""
+
+    __slots__ = ("_facts", "_kinds")
+
+    def __init__(self, facts: Facts, kinds: tuple[str, ...]) -> None:
+        self._facts, self._kinds = facts, kinds
+
+    def _one(self, kind: str) -> dict[str, Any]:
+        return {
+            "kind": kind,
+            "value": self._facts.get(kind),
+            "certainty": str(self._facts.certainty(kind)),
+            "frames": [place_of(frame) for frame in self._facts.frames(kind)],
+        }
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._one(kind) for kind in self._kinds[index]]
+        return self._one(self._kinds[index])
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return map(self._one, self._kinds)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # a view over values that may be lists
+
+
+def _protocol_objects(facts: Sequence[Facts | None]) -> dict[str, NDArray[np.object_]]:
+    """The object of each protocol, a column each: {kind without its protocol: value}; equal facts share it."""
+    columns = {name: np.full(len(facts), None, dtype=object) for name in PROTOCOLS}
+    made: dict[int, tuple[Any, dict[str, dict[str, Any]]]] = {}
+    for row, fact in enumerate(facts):
+        if fact is None:
+            continue
+        known = made.get(id(fact.shared))
+        if known is None:
+            found: dict[str, dict[str, Any]] = {}
+            for kind, value in fact.shared.items():
+                protocol, _, name = kind.partition(".")
+                if protocol in columns and name:
+                    found.setdefault(protocol, {})[name] = value
+            # The mapping itself is kept so that its identity stays its own.
+            known = made[id(fact.shared)] = (fact.shared, found)
+        for protocol, value in known[1].items():
+            columns[protocol][row] = value
+    return columns
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Who the ends of each connection are: indices into ``hosts`` (-1: in no inventory), shape (n,)."""
+
+    originator: NDArray[np.int32]
+    responder: NDArray[np.int32]
+    hosts: Sequence[Any]
+    """Inventory entries with ``instance`` and ``roles``."""
+
+
+def connections_table(
+    table: ConnectionTable, texts: Sequence[str], vantages: Sequence[str], ends: Ends
+) -> pd.DataFrame:
+    """The columns that packets, first bytes and inventory tell; what the policy makes of them is added by ``judged_columns``.
+
+    texts: ``table.addresses`` as text; vantages: a name for each capture.
+    """
+    protos, proto_of = np.unique(table.proto, return_inverse=True)
+    histories, history_of = np.unique(table.history, return_inverse=True)
+    masks, mask_of = np.unique(table.captures, return_inverse=True)
+    columns: dict[str, Any] = {
+        "id": ascii_texts(table.id),
+        "community_id": ascii_texts(table.community_id),
+        "start": table.first_ns,
+        "duration": (table.last_ns - table.first_ns) / 1e9,
+        "transport": coded(proto_of, [transport_name(int(proto)) for proto in protos]),
+        "conn_state": coded(table.conn_state, CONN_STATES),
+        "history": coded(history_of, [history.decode("ascii") for history in histories.tolist()]),
+    }
+    columns |= _end(
+        "originator",
+        table.orig_h,
+        table.orig_p,
+        table.orig_pkts,
+        table.orig_ip_bytes,
+        ends.originator,
+        texts,
+        ends.hosts,
+    )
+    columns |= _end(
+        "responder", table.resp_h, table.resp_p, table.resp_pkts, table.resp_ip_bytes, ends.responder, texts, ends.hosts
+    )
+    columns |= {
+        "missed_bytes": table.missed_bytes,
+        "direction_by": coded(table.direction_by, DIRECTION_BY),
+        "vantages": spread(mask_of, [_names_of(int(mask), vantages) for mask in masks]),
+        "tunnel": _tunnels(table),
+        "application": coded(table.application, table.applications),
+        **_protocol_objects(table.facts),
+        "capture": table.first_frame >> FRAME_BITS,
+        "first_frame": table.first_frame & FRAME_MASK,
+        "payload_bytes": table.payload_bytes,
+        "incomplete": _incomplete(table.incomplete),
+        "outcome": coded(np.where(table.established, 0, 1), ("established", "attempt")),
+        "facts": spread(np.arange(len(table)), table.facts),
+    }
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(table)))
+
+
+def _end(
+    which: str,
+    address: NDArray[np.int32],
+    port: NDArray[np.int32],
+    packets: NDArray[np.int64],
+    volume: NDArray[np.int64],
+    host: NDArray[np.int32],
+    texts: Sequence[str],
+    hosts: Sequence[Any],
+) -> dict[str, Any]:
+    return {
+        f"{which}_ip": coded(address, texts),
+        f"{which}_port": pd.arrays.IntegerArray(np.maximum(port, 0).astype(np.int64), port < 0),
+        f"{which}_instance": coded(host, [each.instance for each in hosts]),
+        f"{which}_roles": spread(np.where(host < 0, len(hosts), host), [*(each.roles for each in hosts), ()]),
+        f"{which}_packets": packets,
+        f"{which}_bytes": volume,
+    }
+
+
+def ascii_texts(values: NDArray[np.bytes_]) -> pd.api.extensions.ExtensionArray:
+    """Fixed-size ASCII as a column of texts, without a Python object a row."""
+    size = values.dtype.itemsize
+    offsets = np.arange(len(values) + 1, dtype=np.int64) * size
+    array = pa.LargeStringArray.from_buffers(
+        len(values), pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(values))
+    )
+    return pd.arrays.ArrowStringArray(pa.chunked_array([array]))
+
+
+def _names_of(mask: int, vantages: Sequence[str]) -> tuple[str, ...]:
+    """Names of the captures in the mask; the last bit stands for all beyond."""
+    return tuple(name for k, name in enumerate(vantages) if mask >> min(k, 63) & 1)
+
+
+def _tunnels(table: ConnectionTable) -> NDArray[np.object_]:
+    tunnels = np.full(len(table), None, dtype=object)
+    for row in np.flatnonzero(table.tunnel).tolist():
+        outer = int(table.outer[row])
+        tunnels[row] = {
+            "kind": TUNNEL_NAMES[int(table.tunnel[row])],
+            "id": int(table.tunnel_id[row]) or None,
+            "outer": table.id[outer].decode("ascii") if outer >= 0 else None,
+        }
+    return tunnels
+
+
+def _incomplete(bits: NDArray[np.uint8]) -> pd.Categorical:
+    names = [
+        ",".join(name for k, name in enumerate(INCOMPLETE) if code >> k & 1) for code in range(1 << len(INCOMPLETE))
+    ]
+    return coded(bits, names)
+
+
+def judged_columns(
+    classes: Sequence[Classification],
+    class_of: NDArray[np.int32],
+    authentications: Sequence[Authentication],
+    facts: Sequence[Facts | None],
+) -> dict[str, Any]:
+    """What the policy says of each connection: columns by name."""
+
+    def by_class(value: Callable[[Classification], Any]) -> pd.Categorical:
+        return coded_values(class_of, [value(each) for each in classes])
+
+    distinct: dict[int, int] = {}
+    auth_of = np.array([distinct.setdefault(id(each), len(distinct)) for each in authentications], np.int32)
+    auths: list[Authentication] = []
+    for each in authentications:
+        if distinct[id(each)] == len(auths):
+            auths.append(each)
+
+    def by_auth(value: Callable[[Authentication], Any]) -> pd.Categorical:
+        return coded_values(auth_of, [value(each) for each in auths])
+
+    evidence = np.empty(len(auth_of), dtype=object)
+    for row, (auth, fact) in enumerate(zip(authentications, facts, strict=True)):
+        evidence[row] = EvidenceList(fact, auth.kinds) if fact is not None and auth.kinds else ()
+    return {
+        "originator_role": by_class(lambda each: each.orig_role),
+        "responder_role": by_class(lambda each: each.resp_role),
+        "originator_component": by_class(lambda each: each.orig_component),
+        "responder_component": by_class(lambda each: each.resp_component),
+        "disposition": by_class(lambda each: str(each.disposition)),
+        "paths": spread(class_of, [each.paths for each in classes]),
+        "near_miss": spread(class_of, [each.near_miss.as_dict() if each.near_miss else None for each in classes]),
+        "breach": by_class(lambda each: str(each.breach) if each.breach else None),
+        "would_be": by_class(lambda each: str(each.would_be) if each.would_be else None),
+        "says": by_class(lambda each: each.says),
+        "sibling": by_class(lambda each: each.sibling),
+        "authentication_required": spread(auth_of, [each.required for each in auths]),
+        "authentication_observed": by_auth(lambda each: each.observed),
+        "authentication_verdict": by_auth(lambda each: str(each.verdict)),
+        "authentication_confidence": by_auth(lambda each: each.confidence),
+        "authentication_factors": spread(
+            auth_of, [tuple(factor.as_dict() for factor in each.factors) for each in auths]
+        ),
+        "authentication_evidence": evidence,
+        "authentication_missing": by_auth(lambda each: each.missing),
+        "authentication_counted": np.array([each.counted for each in auths], np.bool_)[auth_of],
+        "faults": spread(auth_of, [each.faults for each in auths]),
+    }
+
+
+def coded_values(codes: NDArray[Any], values: Sequence[Any]) -> pd.Categorical:
+    """``values[codes]`` as a Categorical; None stays None."""
+    names = [value for value in dict.fromkeys(values) if value is not None]
+    place = {name: k for k, name in enumerate(names)}
+    return coded(np.array([*(place.get(value, -1) for value in values), -1], np.int32)[codes], names)
+
+
+def findings_table(
+    findings: Sequence[Finding], names: Sequence[tuple[str, str]], connections: pd.DataFrame
+) -> tuple[pd.DataFrame, NDArray[np.object_]]:
+    """The findings DataFrame, the gravest first, and for each connection the ids of its findings.
+
+    names: (id, fingerprint) of each finding.
+    """
+    ids = connections["id"].to_numpy(dtype=object)
+    starts = connections["start"].to_numpy()
+    ends = starts + (connections["duration"].to_numpy() * 1e9).round().astype(np.int64)
+    order = sorted(range(len(findings)), key=lambda k: (-findings[k].severity, findings[k].rule, findings[k].subject))
+    part_of: dict[int, list[str]] = {}
+    records = []
+    for k in order:
+        finding, (name, mark) = findings[k], names[k]
+        rows = list(finding.rows)
+        for row in rows:
+            part_of.setdefault(row, []).append(name)
+        records.append(
+            {
+                "id": name,
+                "fingerprint": mark,
+                "status": None,
+                "rule": finding.rule,
+                "severity": finding.severity.word,
+                "confidence": finding.confidence,
+                "title": finding.title,
+                "detail": finding.detail,
+                "connections": tuple(ids[rows]),
+                "evidence": finding.evidence,
+                "count": finding.count or len(rows),
+                "first_seen": int(starts[rows].min()) if rows else 0,
+                "last_seen": int(ends[rows].max()) if rows else 0,
+                "path": finding.path,
+                "remediation": finding.remediation,
+                "waived": None,
+            }
+        )
+    table = pd.DataFrame(records, columns=[*(column.name for column in FINDINGS)])
+    table["sibling"] = [findings[k].sibling for k in order]
+    for name in ("count", "first_seen", "last_seen"):
+        table[name] = table[name].astype(np.int64)
+    part = np.empty(len(connections), dtype=object)
+    part[:] = [()] * len(connections)
+    for row, found in part_of.items():
+        part[row] = tuple(found)
+    return table, part
+
+
+def captures_table(captures: Sequence[Capture]) -> pd.DataFrame:
+    """The captures DataFrame."""
+    records = [
+        {
+            "path": each.path,
+            "sha256": each.sha256,
+            "format": each.format,
+            "packets": each.packets,
+            "bytes": each.bytes,
+            "first_packet": each.first_ns,
+            "last_packet": each.last_ns,
+            "link_types": tuple(dict.fromkeys(point.link_type for point in each.vantage_points)),
+            "vantage": vantage_name(each),
+            "dropped": each.dropped,
+            "problems": tuple(problem.as_dict() for problem in each.problems),
+            "time_digits": each.time_digits,
+        }
+        for each in captures
+    ]
+    table = pd.DataFrame(records, columns=[*(column.name for column in CAPTURES), "time_digits"])
+    for column in CAPTURES:
+        if column.kind in ("int", "time"):
+            table[column.name] = table[column.name].astype("Int64" if column.nullable else np.int64)
+    return table
+
+
+def vantage_name(capture: Capture) -> str | None:
+    """What the capture says of where it was taken."""
+    told = dict.fromkeys(point.interface or point.name for point in capture.vantage_points)
+    return ", ".join(name for name in told if name) or None
+
+
+def coverage_table(paths: Sequence[Any], connections: pd.DataFrame) -> pd.DataFrame:
+    """A row for every documented path, seen or not, with its verdicts."""
+    seen: dict[str, dict[str, int]] = {path.id: {} for path in paths}
+    if len(connections):
+        verdicts = connections["authentication_verdict"]
+        by_paths: dict[int, tuple[tuple[str, ...], list[int]]] = {}
+        for row, ids in enumerate(connections["paths"]):
+            if ids:
+                by_paths.setdefault(id(ids), (ids, []))[1].append(row)
+        for ids, rows in by_paths.values():
+            counts = verdicts.take(rows).value_counts()
+            for name in ids:
+                if name in seen:
+                    for verdict, count in counts.items():
+                        if count:
+                            seen[name][str(verdict)] = seen[name].get(str(verdict), 0) + int(count)
+    records = []
+    for path in paths:
+        told = path.describe()
+        records.append(
+            {
+                "path": path.id,
+                "row": path.row,
+                "source": told["source"],
+                "destination": told["destination"],
+                "ports": told["ports"],
+                "application": told["application"],
+                "authentication": told["authentication"],
+                "connections": sum(seen[path.id].values()),
+                "verdicts": dict(sorted(seen[path.id].items())),
+            }
+        )
+    table = pd.DataFrame(records, columns=[column.name for column in COVERAGE])
+    table["row"] = table["row"].astype("Int64")
+    table["connections"] = table["connections"].astype(np.int64)
+    return table

@@ -1,0 +1,492 @@
+"""The whole audit, as one function that reads like the way of the data.
+
+frames -> packets -> connections and their first bytes -> evidence -> policy -> rules -> audit. Each capture is followed by itself into
+a ``Part``; parts are joined, and only then is anything judged: so it is the same whether one process follows all captures or many do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from auditor import __version__
+from auditor.capture import expand, open_capture
+from auditor.catalogue import discover
+from auditor.conntrack import BY_GUESS, BY_POLICY, Part, Tracker, conclude, merge, opened_by
+from auditor.decode import Decoder, guess_link_type
+from auditor.errors import InputError
+from auditor.inspectors._examine import Examiner
+from auditor.model.audit import Audit, Judged
+from auditor.model.connections import ConnectionTable, transport_name
+from auditor.model.frames import Capture, FrameBatch, Problem
+from auditor.model.judgement import Authentication, Classification, Disposition, Flow, Outcome, Verdict
+from auditor.model.tables import (
+    Ends,
+    captures_table,
+    connections_table,
+    coverage_table,
+    findings_table,
+    judged_columns,
+    vantage_name,
+)
+from auditor.policy.addresses import to_text
+from auditor.policy.authenticate import authenticate
+from auditor.policy.classify import Classifier
+from auditor.policy.infer import Service, infer_inventory
+from auditor.policy.inventory import Inventory
+from auditor.policy.policy import Policy
+from auditor.rules._subject import identify
+from auditor.wire.pcap import LINKTYPE_NAMES
+
+Source = str | IO[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far reading is."""
+
+    path: str
+    packets: int
+    bytes: int
+    total_bytes: int | None
+    """None: some input does not tell its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """One capture, followed to its end."""
+
+    capture: Capture
+    part: Part
+    certificates: Mapping[str, bytes]
+    """DER by fingerprint."""
+
+
+Follow = Callable[[Sequence[Source], Mapping[str, Any], Callable[[Progress], None] | None], Iterable[Followed]]
+"""Follows captures, one after the other or in many processes; gives them in the order of the sources."""
+
+
+def run(
+    sources: Sequence[Source],
+    *,
+    policy: Policy,
+    inventory: Inventory | None,
+    options: Mapping[str, Any],
+    progress: Callable[[Progress], None] | None = None,
+    follow: Follow | None = None,
+) -> Audit:
+    """Audit captures.
+
+    ``options``: scope, strict, linktype, ... (``auditor.api.audit``). Raises InputError where nothing could be audited.
+    """
+    started = datetime.now(UTC)
+    whole, captures, certificates, examiner = _gather(sources, options, progress, follow)
+    side, by = opened_by(whole)
+    table = conclude(whole, side, by, examiner.applications)
+    who = inventory if inventory is not None else infer_inventory(services_of(table, certificates), policy)
+    classes, class_of = _classify(table, Classifier(policy, who, options.get("scope") or "diego"), who)
+    turned = np.array([each.flipped for each in classes], np.bool_)[class_of]
+    confirmed = np.array([each.decided_by_policy for each in classes], np.bool_)[class_of]
+    if turned.any() or confirmed.any():
+        # The policy had the last word on who opened these; the table is made again with it.
+        order = _order_of(whole, table)
+        side[order[turned]] = 1 - side[order[turned]]
+        by[order[turned | confirmed]] = BY_POLICY
+        table = conclude(whole, side, by, examiner.applications)
+    authentications = authenticate(
+        table, classes, class_of, certificates=certificates, policy=policy, options={**options, "inventory": who}
+    )
+    connections = connections_table(table, _texts(table), _vantages(captures), _ends(table, who))
+    for name, column in judged_columns(classes, class_of, authentications, table.facts).items():
+        connections[name] = column
+    _fall_back_on_inventory(connections)
+    judged = Judged(connections, who, policy, dict(options))
+    findings = [finding for rule in discover("auditor.rules", "RULE") for finding in rule.check(judged)]
+    found, part_of = findings_table(findings, identify(findings), connections)
+    connections["findings"] = part_of
+    sufficiency = _sufficiency(connections, captures, whole, options)
+    summary = _summary(connections, found, sufficiency, who if inventory is not None else None)
+    info = {
+        "started": started,
+        "finished": datetime.now(UTC),
+        "version": __version__,
+        "policies": list(policy.sources),
+        "inventories": list(who.sources) if inventory is not None else [],
+        "options": {key: value for key, value in sorted(options.items()) if key not in ("workers", "progress")},
+    }
+    info = {"id": _audit_id(info, captures), **info}
+    return Audit(info, summary, captures_table(captures), connections, found, coverage_table(policy.paths, connections))
+
+
+def connections(
+    sources: Sequence[Source],
+    *,
+    policy: Policy,
+    inventory: Inventory | None,
+    options: Mapping[str, Any],
+    progress: Callable[[Progress], None] | None = None,
+    follow: Follow | None = None,
+) -> Audit:
+    """The connection table alone: no policy has judged it, and its other tables are empty."""
+    del policy
+    started = datetime.now(UTC)
+    whole, captures, _, examiner = _gather(sources, options, progress, follow)
+    side, by = opened_by(whole)
+    table = conclude(whole, side, by, examiner.applications)
+    ends = _ends(table, inventory)
+    shown = connections_table(table, _texts(table), _vantages(captures), ends)
+    info = {"started": started, "finished": datetime.now(UTC), "version": __version__, "options": dict(options)}
+    info = {"id": _audit_id(info, captures), **info, "policies": [], "inventories": []}
+    summary = {"connections": len(shown)}
+    return Audit(info, summary, captures_table(captures), shown, pd.DataFrame(), pd.DataFrame())
+
+
+def services(
+    sources: Sequence[Source], *, options: Mapping[str, Any], progress: Callable[[Progress], None] | None = None
+) -> list[Service]:
+    """What each address serves, and to whom: what roles are inferred from."""
+    whole, _, certificates, examiner = _gather(sources, options, progress, None)
+    side, by = opened_by(whole)
+    return services_of(conclude(whole, side, by, examiner.applications), certificates)
+
+
+# Reading
+
+
+def _gather(
+    sources: Sequence[Source],
+    options: Mapping[str, Any],
+    progress: Callable[[Progress], None] | None,
+    follow: Follow | None,
+) -> tuple[Part, list[Capture], dict[str, bytes], Examiner]:
+    """All captures followed and joined. Raises InputError where none could be read."""
+    found: list[Source] = []
+    for source in sources:
+        found.extend(expand([source]) if isinstance(source, str) else [source])
+    found = list(dict.fromkeys(found))
+    followed = list((follow or follow_here)(found, options, progress))
+    captures = [each.capture for each in followed]
+    usable = [each for each in captures if not any(problem.kind == "unreadable" for problem in each.problems)]
+    if not usable:
+        first = captures[0]
+        raise InputError(first.path, first.problems[0].says)
+    certificates: dict[str, bytes] = {}
+    for each in followed:
+        certificates.update(each.certificates)
+    examiner = Examiner()
+    # In the order of their packets: a connection that spans two files is one.
+    parts = sorted((each.part for each in followed), key=lambda part: (part.first_ns is None, part.first_ns or 0))
+    whole = merge(parts, examiner)
+    certificates.update(examiner.certificates.der)
+    return whole, captures, certificates, examiner
+
+
+def follow_here(
+    sources: Sequence[Source], options: Mapping[str, Any], progress: Callable[[Progress], None] | None
+) -> Iterator[Followed]:
+    """Follow captures one after the other, in this process."""
+    before = _Before()
+    for index, source in enumerate(sources):
+        yield follow_one(source, index, options, len(sources) == 1, progress, before)
+
+
+@dataclass(slots=True)
+class _Before:
+    """What earlier captures amounted to, for progress."""
+
+    packets: int = 0
+    bytes: int = 0
+
+
+def follow_one(
+    source: Source,
+    index: int,
+    options: Mapping[str, Any],
+    alone: bool,
+    progress: Callable[[Progress], None] | None = None,
+    before: _Before | None = None,
+) -> Followed:
+    """Follow one capture to its end; what is wrong with it is told in its ``Capture``, not raised (unless it is ``alone``)."""
+    before = before or _Before()
+    examiner = Examiner()
+    tracker = Tracker(examiner, capture=index, alone=alone)
+    wanted = options.get("linktype")
+    try:
+        reader = open_capture(source, link_type=wanted)
+    except InputError as error:
+        if alone:
+            raise
+        problem = Problem("unreadable", error.says, offset=error.offset)
+        nothing = Capture(error.path, "unknown", 0, 0, None, None, 6, (), None, (problem,))
+        return Followed(nothing, tracker.finish(), {})
+    decoder = Decoder()
+    corrected: int | None = None
+    with reader:
+        for batch in reader.batches():
+            if batch.first_frame_no == 1 and wanted is None:
+                corrected = guess_link_type(batch)
+            taken = batch if corrected is None else _as(batch, corrected)
+            for packets in decoder.decode(taken):
+                tracker.feed(packets, batch.buf)
+            if progress is not None:
+                progress(
+                    Progress(
+                        reader.name,
+                        before.packets + decoder.frames,
+                        before.bytes + reader.read_bytes,
+                        None if reader.total_bytes is None else before.bytes + reader.total_bytes,
+                    )
+                )
+        left = decoder.finish()
+        if len(left):
+            tracker.feed(left, np.zeros(1, np.uint8))
+        capture = reader.summary()
+    before.packets += decoder.frames
+    before.bytes += capture.bytes
+    if corrected is not None:
+        capture = _told_corrected(capture, corrected)
+    return Followed(capture, tracker.finish(), dict(examiner.certificates.der))
+
+
+def _as(batch: FrameBatch, link_type: int) -> FrameBatch:
+    return replace(batch, link_type=np.full(len(batch), link_type, np.int32))
+
+
+def _told_corrected(capture: Capture, link_type: int) -> Capture:
+    """The capture with a remark that its header names another link type than its frames have."""
+    claimed = LINKTYPE_NAMES.get(capture.vantage_points[0].link_type, "another")
+    says = f"its header says {claimed}, its frames are {LINKTYPE_NAMES.get(link_type, str(link_type))}: read as such"
+    points = tuple(replace(point, link_type=link_type) for point in capture.vantage_points)
+    return replace(capture, vantage_points=points, problems=(*capture.problems, Problem("corrected", says)))
+
+
+# Who is who, and what the policy says
+
+
+def _texts(table: ConnectionTable) -> list[str]:
+    return [to_text(address) for address in table.addresses]
+
+
+def _vantages(captures: Sequence[Capture]) -> list[str]:
+    return [vantage_name(each) or each.path for each in captures]
+
+
+def _ends(table: ConnectionTable, inventory: Inventory | None) -> Ends:
+    """Inventory entries of both ends, at the time of each connection."""
+    n = len(table)
+    if inventory is None:
+        nobody = np.full(n, -1, np.int32)
+        return Ends(nobody, nobody, ())
+    period = _periods(table, inventory)
+    hosts: list[Any] = []
+    known: dict[int, int] = {}
+    sides = []
+    for address in (table.orig_h, table.resp_h):
+        pairs, which = np.unique(np.stack([address, period]), axis=1, return_inverse=True)
+        found = np.full(pairs.shape[1], -1, np.int32)
+        for k, (at, when) in enumerate(pairs.T.tolist()):
+            host = inventory.lookup(table.addresses[at], _moment(inventory, when))
+            if host is not None:
+                place = known.setdefault(id(host), len(hosts))
+                if place == len(hosts):
+                    hosts.append(host)
+                found[k] = place
+        sides.append(found[which.reshape(-1)] if n else found[:0])
+    return Ends(sides[0], sides[1], hosts)
+
+
+def _periods(table: ConnectionTable, inventory: Inventory) -> NDArray[np.int32]:
+    """Between which edges of leases each connection began."""
+    edges = np.array(inventory.boundaries_ns, np.int64)
+    return np.searchsorted(edges, table.first_ns, side="right").astype(np.int32)
+
+
+def _moment(inventory: Inventory, period: int) -> int:
+    """A time in that period."""
+    edges = inventory.boundaries_ns
+    if not edges:
+        return 0
+    return edges[period - 1] if period > 0 else edges[0] - 1
+
+
+def _classify(
+    table: ConnectionTable, classifier: Classifier, inventory: Inventory
+) -> tuple[list[Classification], NDArray[np.int32]]:
+    """The classification of each connection, made once for all that share their facts."""
+    n = len(table)
+    guessed = table.direction_by == BY_GUESS
+    facts = pd.DataFrame(
+        {
+            "orig_h": table.orig_h,
+            "resp_h": table.resp_h,
+            "resp_p": table.resp_p,
+            "proto": table.proto,
+            "application": table.application,
+            "established": table.established,
+            "guessed": guessed,
+            "period": _periods(table, inventory),
+            "first_bytes": table.first_bytes,
+            "orig_p": np.where(guessed, table.orig_p, -1),
+        }
+    )
+    if n == 0:
+        return [], np.zeros(0, np.int32)
+    number = facts.groupby(list(facts.columns), sort=False).ngroup().to_numpy()
+    first = np.zeros(int(number.max()) + 1, np.int64)
+    first[number[::-1]] = np.arange(n - 1, -1, -1)
+    distinct: dict[int, int] = {}
+    classes: list[Classification] = []
+    of_flow = np.zeros(first.size, np.int32)
+    for k, row in enumerate(facts.iloc[first].itertuples(index=False)):
+        flow = Flow(
+            orig_h=table.addresses[row.orig_h],
+            resp_h=table.addresses[row.resp_h],
+            resp_p=None if row.resp_p < 0 else int(row.resp_p),
+            transport=transport_name(int(row.proto)),
+            application=table.applications[row.application],
+            outcome=Outcome.ESTABLISHED if row.established else Outcome.ATTEMPT,
+            directed=not row.guessed,
+            start_ns=_moment(inventory, int(row.period)),
+            first_bytes=bool(row.first_bytes),
+            orig_p=None if not row.guessed or row.orig_p < 0 else int(row.orig_p),
+        )
+        found = classifier.classify(flow)
+        place = distinct.setdefault(id(found), len(classes))
+        if place == len(classes):
+            classes.append(found)
+        of_flow[k] = place
+    return classes, of_flow[number]
+
+
+def _order_of(whole: Part, table: ConnectionTable) -> NDArray[np.int64]:
+    """For each row of the table, its record in the part: the order that ``conclude`` sorts by."""
+    rows = whole.rows
+    order: NDArray[np.int64] = np.lexsort(
+        (rows["b_port"], rows["a_port"], rows["b_lo"], rows["a_lo"], rows["first_ns"])
+    )
+    return order[: len(table)]
+
+
+def services_of(table: ConnectionTable, certificates: Mapping[str, bytes]) -> list[Service]:
+    """Every end that answered, with who asked and the names in SNI and certificates."""
+    del certificates
+    answered = table.established & (table.resp_p >= 0)
+    found: dict[tuple[int, int, int], dict[str, Any]] = {}
+    keys = zip(
+        np.flatnonzero(answered).tolist(),
+        table.resp_h[answered].tolist(),
+        table.resp_p[answered].tolist(),
+        table.proto[answered].tolist(),
+        table.application[answered].tolist(),
+        table.orig_h[answered].tolist(),
+        strict=True,
+    )
+    for row, address, port, proto, application, client in keys:
+        one = found.setdefault((address, port, proto), {"clients": {}, "applications": {}, "names": {}, "count": 0})
+        one["clients"][client] = None
+        one["applications"][application] = one["applications"].get(application, 0) + 1
+        one["count"] += 1
+        facts = table.facts[row]
+        name = facts.get("tls.sni") if facts is not None else None
+        if isinstance(name, str):
+            one["names"][name] = None
+    return [
+        Service(
+            address=table.addresses[address],
+            port=port,
+            transport=transport_name(proto),
+            application=table.applications[
+                max(one["applications"], key=lambda code: (one["applications"][code], -code))
+            ],
+            clients=tuple(sorted(table.addresses[client] for client in one["clients"])),
+            connections=one["count"],
+            names=tuple(sorted(one["names"])),
+        )
+        for (address, port, proto), one in sorted(found.items())
+    ]
+
+
+def _fall_back_on_inventory(connections: pd.DataFrame) -> None:
+    """An end whose role no path named has the first of its roles: null only where it has none."""
+    for which in ("originator", "responder"):
+        role = connections[f"{which}_role"]
+        open_rows = np.flatnonzero(role.isna().to_numpy())
+        if not open_rows.size:
+            continue
+        firsts = [each[0] if each else None for each in connections[f"{which}_roles"].take(open_rows)]
+        names = sorted({*role.cat.categories, *(name for name in firsts if name)})
+        values = role.cat.set_categories(names)
+        codes = values.cat.codes.to_numpy().copy()
+        place = {name: k for k, name in enumerate(names)}
+        codes = codes.astype(np.int32)
+        codes[open_rows] = [place[name] if name else -1 for name in firsts]
+        connections[f"{which}_role"] = pd.Categorical.from_codes(codes, categories=pd.Index(names, dtype=object))
+
+
+# Summing up
+
+
+def _sufficiency(
+    connections: pd.DataFrame, captures: Sequence[Capture], whole: Part, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What share of the judged connections could be decided, and why the rest could not."""
+    judged = connections["disposition"].isin([str(Disposition.DOCUMENTED), str(Disposition.AMBIENT)])
+    judged &= connections["authentication_verdict"] != str(Verdict.NOT_APPLICABLE)
+    judged &= connections["authentication_counted"]
+    undecided = judged & (connections["authentication_verdict"] == str(Verdict.UNVERIFIABLE))
+    total = int(judged.sum())
+    percent = 100.0 * int(undecided.sum()) / total if total else 0.0
+    reasons: dict[str, int] = {}
+    for word, count in connections.loc[undecided, "authentication_missing"].value_counts().items():
+        if count:
+            reasons[str(word)] = int(count)
+    damaged = sum(any(problem.kind != "corrected" for problem in each.problems) for each in captures)
+    dropped = sum(each.dropped or 0 for each in captures)
+    if damaged:
+        reasons["damaged_captures"] = damaged
+    if dropped:
+        reasons["dropped_packets"] = dropped
+    if whole.released:
+        reasons["first_bytes_given_up"] = whole.released
+    limit = options.get("max_undecided")
+    complete = not damaged and not dropped and percent <= (5.0 if limit is None else float(limit))
+    return {"complete": complete, "undecided_percent": round(percent, 3), "reasons": dict(sorted(reasons.items()))}
+
+
+def _summary(
+    connections: pd.DataFrame, findings: pd.DataFrame, sufficiency: dict[str, Any], inventory: Inventory | None
+) -> dict[str, Any]:
+    dispositions = connections["disposition"].value_counts()
+    verdicts = connections["authentication_verdict"].value_counts()
+    severities = findings["severity"].value_counts()
+    return {
+        "connections": len(connections),
+        **{str(each): int(dispositions.get(str(each), 0)) for each in Disposition},
+        "verdicts": {str(each): int(verdicts.get(str(each), 0)) for each in Verdict},
+        "findings": {
+            "by_severity": {
+                word: int(severities.get(word, 0)) for word in ("critical", "high", "medium", "low", "info")
+            },
+            "by_rule": {str(rule): int(count) for rule, count in sorted(findings["rule"].value_counts().items())},
+        },
+        "sufficiency": sufficiency,
+        "inventory": "inferred" if inventory is None else inventory.origin,
+    }
+
+
+def _audit_id(info: Mapping[str, Any], captures: Sequence[Capture]) -> str:
+    """Of this very run: when it began, and over what."""
+    digest = hashlib.sha256(repr((info["started"], info["version"])).encode())
+    for capture in captures:
+        digest.update(repr((capture.path, capture.packets, capture.first_ns, capture.last_ns)).encode())
+    return digest.hexdigest()[:16]
+
+
+__all__ = ["Authentication", "Followed", "Progress", "connections", "follow_here", "follow_one", "run", "services"]

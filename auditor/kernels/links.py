@@ -27,7 +27,7 @@ from auditor.wire import link
 LAYER_NONE = -1
 LAYER_WLAN = LINK + link.LINKTYPE_IEEE802_11
 LAYER_NFLOG = LINK + link.LINKTYPE_NFLOG
-LAYER_NLPID = LINK + 0x8000
+LAYER_NLPID = LINK * 2
 """A network layer protocol identifier of ISO/IEC TR 9577 comes next."""
 
 

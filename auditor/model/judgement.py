@@ -122,6 +122,10 @@ class Classification:
     """The policy says that the other end opened it (``direction_by`` becomes policy). All other fields speak of the mended direction."""
     decided_by_policy: bool = False
     """The policy confirms the guessed or mended direction."""
+    orig_holds: frozenset[str] | None = None
+    """Slugs of all components that the originator's VM can run; None: nobody knows what runs there."""
+    resp_holds: frozenset[str] | None = None
+    """The same of the responder, with those of the roles that it takes traffic in for."""
 
 
 @dataclass(frozen=True, slots=True)

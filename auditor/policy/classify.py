@@ -31,6 +31,8 @@ from auditor.policy.policy import ANY, Fit, Held, Policy, PolicyPath, ports_text
 
 CELL = "diego_cell"
 BRAIN = "diego_brain"
+RELAYS = frozenset({"load_balancer", "ha_proxy"})
+"""They pass on what others say: any certificate may show through them."""
 
 _MEMO_LIMIT = 1 << 16
 _UNTOLD = ("unknown", "none")
@@ -110,8 +112,22 @@ class Classifier:
         if found is None:
             if len(self._memo) >= _MEMO_LIMIT:
                 self._memo.clear()
-            found = self._memo[question] = self._answer(question)
+            found = self._memo[question] = self._with_holds(question, self._answer(question))
         return found
+
+    def _with_holds(self, question: _Question, told: Classification) -> Classification:
+        """The answer with what can run at both ends: what a certificate's name is compared with."""
+        orig, resp = (question.resp, question.orig) if told.flipped else (question.orig, question.resp)
+        return replace(told, orig_holds=self._holds(orig), resp_holds=self._holds(resp, fronts=True))
+
+    def _holds(self, end: End, *, fronts: bool = False) -> frozenset[str] | None:
+        """Slugs of what an end can run; None where a role is in no policy, or only passes on what others say."""
+        fronted = tuple(Held(front.role) for front in end.fronts) if fronts else ()
+        own = tuple(one for one in end.held if not (fronted and one.role in RELAYS))
+        roles = (*own, *fronted)
+        if not end.known or not roles or any(one.role in RELAYS or one.role not in self.policy.roles for one in roles):
+            return None
+        return self.policy.components_of(roles)
 
     # Ends
 

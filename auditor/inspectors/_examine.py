@@ -1,0 +1,474 @@
+"""From settled heads to applications and facts: recognition, inspection, and following a protocol into the one it turns into.
+
+Three sieves, from cheap to dear: a compiled first look at all connections; probes, only where a signature holds; inspectors, only where
+a probe says yes. TLS passes through compiled code alone, and what many connections have in common is one object. Which side is the client
+is told by content where it can be; a SYN is known beforehand and is believed first.
+"""
+
+import gc
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditor.catalogue import discover
+from auditor.errors import WireError
+from auditor.inspectors import _tls_facts
+from auditor.inspectors._table import PROTOCOL_NUMBERS, SignatureTable, build
+from auditor.kernels import recognise
+from auditor.kernels import tls as tls_kernel
+from auditor.model.evidence import Attachment, Certainty, Evidence, Handover
+from auditor.model.facts import Facts
+from auditor.model.roles import Inspector, Match
+from auditor.model.streams import HEAD_BYTES, StreamHead, Streams
+from auditor.wire import tls as tls_wire
+
+NONE, UNKNOWN, TLS, HTTPS = 0, 1, 2, 3
+MAX_HANDOVERS = 3
+_MAX_CACHED = 50_000
+_ROLES = "_roles"
+"""Kind of an evidence that says whether client and server are as given: told, swapped."""
+
+_EMPTY = StreamHead()
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What was found of a batch of connections; all have an entry a connection."""
+
+    application: NDArray[np.int16]
+    """Index into ``Examiner.applications``."""
+    client_side: NDArray[np.int8]
+    """The side (0, 1) whose content is the client's, and as whom it was read; -1: content does not tell."""
+    sure: NDArray[np.bool_]
+    """False: more bytes might change ``application`` (only where heads are not settled)."""
+    facts: list[Facts | None]
+    """None: nothing was found, or heads are not settled."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """What inspectors told of one connection."""
+
+    values: dict[str, Any]
+    frames: dict[str, tuple[int, ...]]
+    certainties: dict[str, Certainty]
+    handover: Handover | None = None
+    roles: str | None = None
+
+
+class Examiner:
+    """Recognises what is spoken and collects the evidence. One a process: its caches grow with what is distinct, within bounds."""
+
+    def __init__(self, inspectors: Iterable[Inspector] | None = None) -> None:
+        """``inspectors``: all of the catalogue, unless a test gives others."""
+        found = tuple(discover("auditor.inspectors", "INSPECTOR") if inspectors is None else inspectors)
+        self.inspectors: tuple[Inspector, ...] = found
+        self._by_name = {each.name: each for each in reversed(found)}
+        names = ["none", "unknown", "tls", "https"]
+        names += [each.name for each in found if each.name not in names]
+        self.applications: tuple[str, ...] = tuple(dict.fromkeys(names))
+        self._code = {name: code for code, name in enumerate(self.applications)}
+        self._numbers = [frozenset(PROTOCOL_NUMBERS[each] for each in one.transports) for one in found]
+        self._table: SignatureTable = build(found)
+        self._tls_bit = sum(1 << place for place, each in enumerate(found) if each.name == "tls")
+        self.certificates = _tls_facts.Certificates()
+        """Certificates seen, by the fingerprints that facts name."""
+        self._tls = _tls_facts.TlsFacts(self.certificates)
+        self._interned: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+    def examine(
+        self,
+        arena: NDArray[np.uint8],
+        heads: NDArray[Any],
+        pairs: NDArray[np.int32],
+        known: NDArray[np.int8],
+        transport: NDArray[np.uint8],
+        ports: NDArray[np.int32],
+        settled: bool = True,
+    ) -> Examined:
+        """Examine many connections.
+
+        ``arena`` uint8[slots, HEAD_BYTES] and ``heads`` HEAD[slots]; ``pairs`` int32[n, 2]: slots of side 0 and 1, -1: that side sent
+        nothing; ``known`` int8[n]: the side that opened the connection, or -1; ``transport`` uint8[n]: IP protocol numbers; ``ports``
+        int32[n, 2]. ``settled`` False: more bytes may come; then facts are left for later.
+        """
+        # What is made here has no cycles and stays; collecting in between would walk all earlier facts again and again.
+        resting = gc.isenabled()
+        gc.disable()
+        try:
+            return self._examine(arena, heads, pairs, known, transport, ports, settled)
+        finally:
+            if resting:
+                gc.enable()
+
+    def _examine(
+        self,
+        arena: NDArray[np.uint8],
+        heads: NDArray[Any],
+        pairs: NDArray[np.int32],
+        known: NDArray[np.int8],
+        transport: NDArray[np.uint8],
+        ports: NDArray[np.int32],
+        settled: bool,
+    ) -> Examined:
+        """With the garbage collector at rest."""
+        n = len(pairs)
+        candidates = np.zeros((n, 2), dtype=np.int64)
+        tls = np.zeros(n, dtype=np.uint8)
+        tls_client = np.zeros(n, dtype=np.int8)
+        alerted = np.zeros(n, dtype=np.int8)
+        table = self._table
+        recognise.first_look(
+            arena,
+            heads,
+            pairs,
+            transport,
+            settled,
+            table.value,
+            table.mask,
+            table.at,
+            table.size,
+            table.server,
+            table.protocol,
+            table.transport,
+            candidates,
+            tls,
+            tls_client,
+            alerted,
+        )
+        silent = self._silent(heads, pairs)
+        out = Examined(
+            np.where(silent, NONE, UNKNOWN).astype(np.int16),
+            np.full(n, -1, dtype=np.int8),
+            np.ones(n, dtype=np.bool_),
+            [None] * n,
+        )
+        if not settled:
+            out.sure[silent | (tls == recognise.TLS_MORE)] = False
+        hello = tls == recognise.TLS_HELLO
+        asked = ((candidates & ~self._tls_bit) != 0).any(axis=1)
+        handed: list[tuple[int, _Found, Inspector, int]] = []
+        for i in np.flatnonzero(asked).tolist():
+            # A hello on one side only: TLS, unless the other side began in a protocol that turns into it.
+            turns = bool(hello[i])
+            self._ask(out, handed, i, arena, heads, pairs, known, transport, ports, candidates, settled, turns)
+        tls_rows: list[int] = np.flatnonzero(hello & (out.application == UNKNOWN)).tolist()
+        out.client_side[tls_rows] = tls_client[tls_rows]
+        out.sure[tls_rows] = True
+        weak = (tls == recognise.TLS_CHAIN) & (out.application == UNKNOWN)
+        chains: list[int] = np.flatnonzero(weak).tolist()
+        out.client_side[chains] = tls_client[chains]
+        out.sure[weak] = True
+        self._examine_tls(out, tls_rows + chains, arena, heads, pairs, known, settled)
+        self._hand_over(out, handed, arena, heads, pairs)
+        if settled:
+            self._note_alerts(out, alerted, arena, heads, pairs)
+        return out
+
+    @staticmethod
+    def _silent(heads: NDArray[Any], pairs: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Which connections sent no payload."""
+        said = np.zeros(len(pairs), dtype=np.bool_)
+        for side in (0, 1):
+            slots = pairs[:, side]
+            there = slots >= 0
+            said[there] |= (heads["filled_bytes"][slots[there]] > 0) | (heads["gap"][slots[there]] > 0)
+        return ~said
+
+    @staticmethod
+    def _head(arena: NDArray[np.uint8], heads: NDArray[Any], slot: int) -> StreamHead:
+        """A row of the arena as inspectors see it."""
+        if slot < 0:
+            return _EMPTY
+        head = heads[slot]
+        filled, count = min(int(head["filled_bytes"]), HEAD_BYTES), int(head["n_segments"])
+        if count == 1:
+            segments: tuple[tuple[int, int], ...] = ((int(head["segment_at"][0]), int(head["segment_frame"][0])),)
+        else:
+            places = zip(head["segment_at"][:count].tolist(), head["segment_frame"][:count].tolist(), strict=True)
+            segments = tuple(sorted(places))
+        return StreamHead(
+            arena[slot, :filled].tobytes(),
+            bool(head["gap"]),
+            bool(head["ended"]),
+            bool(head["midstream"]),
+            int(head["stream_bytes"]),
+            segments,
+        )
+
+    def _streams(
+        self, arena: NDArray[np.uint8], heads: NDArray[Any], pair: NDArray[np.int32], client: int, settled: bool
+    ) -> Streams:
+        return Streams(
+            self._head(arena, heads, int(pair[client])), self._head(arena, heads, int(pair[1 - client])), settled
+        )
+
+    def _ask(
+        self,
+        out: Examined,
+        handed: list[tuple[int, _Found, Inspector, int]],
+        i: int,
+        arena: NDArray[np.uint8],
+        heads: NDArray[Any],
+        pairs: NDArray[np.int32],
+        known: NDArray[np.int8],
+        transport: NDArray[np.uint8],
+        ports: NDArray[np.int32],
+        candidates: NDArray[np.int64],
+        settled: bool,
+        turns: bool,
+    ) -> None:
+        """Ask the probes of one connection, the opener as client first, protocols at home on its ports first.
+
+        ``turns``: only a protocol that turns into another is wanted.
+        """
+        opener = int(known[i])
+        here = {int(ports[i, 0]), int(ports[i, 1])}
+        number = int(transport[i])
+        for client in (opener, 1 - opener) if opener >= 0 else (0, 1):
+            bits = int(candidates[i, client]) & ~self._tls_bit
+            places = [place for place in range(len(self.inspectors)) if bits >> place & 1]
+            if not places:
+                continue
+            if len(places) > 1:
+                places.sort(key=lambda place: not self.inspectors[place].ports & here)
+            streams = self._streams(arena, heads, pairs[i], client, settled)
+            for place in places:
+                inspector = self.inspectors[place]
+                if number not in self._numbers[place]:
+                    continue
+                match = inspector.probe(streams)
+                if match is Match.MORE and not settled and not turns:
+                    out.sure[i] = False
+                if match is not Match.YES or (turns and self._inspect(inspector, streams).handover is None):
+                    continue
+                out.application[i] = self._code[inspector.name]
+                out.sure[i] = True
+                either = (
+                    opener < 0
+                    and int(candidates[i, 1 - client]) >> place & 1
+                    and inspector.probe(Streams(streams.resp, streams.orig, settled)) is Match.YES
+                )
+                if settled:
+                    self._tell(out, handed, i, inspector, streams, client, bool(either))
+                elif not either:
+                    out.client_side[i] = client
+                return
+
+    def _tell(
+        self,
+        out: Examined,
+        handed: list[tuple[int, _Found, Inspector, int]],
+        i: int,
+        inspector: Inspector,
+        streams: Streams,
+        client: int,
+        either: bool,
+    ) -> None:
+        """Inspect a recognised connection; ``either``: it would be recognised with the sides swapped, too."""
+        found = self._inspect(inspector, streams)
+        if found.roles == "swapped":
+            client = 1 - client
+            found = self._inspect(inspector, Streams(streams.resp, streams.orig, streams.settled))
+            either = False
+        elif found.roles is not None:
+            either = False
+        out.client_side[i] = -1 if either else client
+        if either:
+            found.values[_ROLES] = "unknown"
+        if found.handover is not None:
+            handed.append((i, found, inspector, client))
+        else:
+            out.facts[i] = self._facts(found)
+
+    def _inspect(self, inspector: Inspector, streams: Streams) -> _Found:
+        """Run an inspector; bytes that contradict the protocol are evidence too."""
+        found = _Found({}, {}, {})
+        try:
+            for told in inspector.inspect(streams):
+                if isinstance(told, Handover):
+                    found.handover = told
+                elif isinstance(told, Attachment):
+                    self.certificates.keep(told.fingerprint, told.der)
+                elif told.kind == _ROLES:
+                    found.roles = told.value
+                else:
+                    _take(found, told)
+        except WireError as error:
+            kind = "malformed" if error.kind == "malformed" else "cut"
+            _take(found, Evidence(f"{inspector.name}.{kind}", error.says, Certainty.PROVEN))
+        return found
+
+    def _facts(self, found: _Found) -> Facts:
+        return Facts(
+            self._intern(found.values),
+            marks=((found.frames, None),) if found.frames else (),
+            certainties=found.certainties,
+        )
+
+    def _intern(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The one dictionary with this content."""
+        key = tuple(values.items())
+        if len(self._interned) >= _MAX_CACHED:
+            self._interned.clear()
+        return self._interned.setdefault(key, values)
+
+    def _examine_tls(
+        self,
+        out: Examined,
+        which: list[int],
+        arena: NDArray[np.uint8],
+        heads: NDArray[Any],
+        pairs: NDArray[np.int32],
+        known: NDArray[np.int8],
+        settled: bool,
+    ) -> None:
+        """All connections that begin with TLS."""
+        if not which:
+            return
+        at = np.array(which)
+        if not settled:
+            out.application[at] = TLS
+            return
+        opener = np.where(known[at] >= 0, known[at], 0)
+        client = np.where(out.client_side[at] >= 0, out.client_side[at], opener)
+        order = np.arange(len(at))
+        slots = np.stack([pairs[at][order, client], pairs[at][order, 1 - client]], axis=1).astype(np.int32)
+        starts = np.zeros((len(at), 2), dtype=np.int32)
+        for i, side, told in zip(which, client.tolist(), self._walk(arena, heads, slots, starts), strict=True):
+            facts, https = told
+            if out.client_side[i] < 0:
+                if known[i] >= 0:
+                    out.client_side[i] = side
+                else:
+                    facts = Facts(
+                        self._intern({**facts.shared, _ROLES: "unknown"}), facts.own, facts.marks, facts.certainties
+                    )
+            out.application[i] = HTTPS if https else TLS
+            out.facts[i] = facts
+
+    def _walk(
+        self, arena: NDArray[np.uint8], heads: NDArray[Any], slots: NDArray[np.int32], starts: NDArray[np.int32]
+    ) -> list[tuple[Facts, bool]]:
+        """Facts of TLS that begins at ``starts`` of the heads in ``slots`` (client, server), and whether they show HTTPS."""
+        rows = np.zeros(len(slots), dtype=tls_kernel.TLS_ROW)
+        tls_kernel.walk_tls(arena, heads, slots, starts, rows)
+        told: list[tuple[Facts, bool]] = []
+        strange = ((rows["stop"][:, 1] == tls_kernel.STOP_RECORD) & (rows["stop_at"][:, 1] == starts[:, 1])).tolist()
+        for i, found in enumerate(self._tls.of_rows(rows, arena, slots)):
+            if found is None:
+                streams = Streams(
+                    _cut(self._head(arena, heads, int(slots[i, 0])), int(starts[i, 0])),
+                    _cut(self._head(arena, heads, int(slots[i, 1])), int(starts[i, 1])),
+                )
+                read = self._facts(self._inspect(self._by_name["tls"], streams))
+                told.append((read, _tls_facts.is_https(read)))
+                continue
+            if strange[i] and arena[slots[i, 1], starts[i, 1] : starts[i, 1] + 7].tobytes() == b"HTTP/1.":
+                facts, https = found
+                shared = self._intern({**facts.shared, "tls.answered_with": "http"})
+                told.append((Facts(shared, facts.own, facts.marks, facts.certainties), https))
+            else:
+                told.append(found)
+        return told
+
+    def _hand_over(
+        self,
+        out: Examined,
+        handed: list[tuple[int, _Found, Inspector, int]],
+        arena: NDArray[np.uint8],
+        heads: NDArray[Any],
+        pairs: NDArray[np.int32],
+    ) -> None:
+        """Follow protocols that turn into others: those that turn into TLS together, the rest one by one."""
+        to_tls: list[tuple[int, _Found, int]] = []
+        for i, found, _, client in handed:
+            streams = self._streams(arena, heads, pairs[i], client, settled=True)
+            upgrade = found.handover
+            if upgrade is not None and upgrade.protocol == "tls" and self._is_tls(streams, upgrade):
+                to_tls.append((i, found, client))
+            else:
+                self._follow(found, streams, 1)
+                out.facts[i] = self._facts(found)
+        if not to_tls:
+            return
+        slots = np.array([[pairs[i, client], pairs[i, 1 - client]] for i, _, client in to_tls], dtype=np.int32)
+        starts = np.array(
+            [[found.handover.orig_at, found.handover.resp_at] for _, found, _ in to_tls if found.handover],
+            dtype=np.int32,
+        )
+        for (i, found, _), (facts, _) in zip(to_tls, self._walk(arena, heads, slots, starts), strict=True):
+            marks = ((found.frames, None), *facts.marks)
+            out.facts[i] = Facts(
+                self._intern(found.values | dict(facts.shared)),
+                facts.own,
+                marks,
+                {**found.certainties, **facts.certainties},
+            )
+
+    def _is_tls(self, streams: Streams, upgrade: Handover) -> bool:
+        inspector = self._by_name.get("tls")
+        if inspector is None:
+            return False
+        rest = Streams(_cut(streams.orig, upgrade.orig_at), _cut(streams.resp, upgrade.resp_at))
+        return inspector.probe(rest) is Match.YES
+
+    def _follow(self, found: _Found, streams: Streams, depth: int) -> None:
+        """Inspect what a protocol turned into, at most ``MAX_HANDOVERS`` deep."""
+        upgrade = found.handover
+        if upgrade is None or depth > MAX_HANDOVERS:
+            return
+        inspector = self._by_name.get(upgrade.protocol)
+        rest = Streams(_cut(streams.orig, upgrade.orig_at), _cut(streams.resp, upgrade.resp_at))
+        if inspector is None or inspector.probe(rest) is not Match.YES:
+            return
+        inner = self._inspect(inspector, rest)
+        self._follow(inner, rest, depth + 1)
+        for kind, value in inner.values.items():
+            found.values.setdefault(kind, value)
+            found.frames.setdefault(kind, inner.frames.get(kind, ()))
+
+    def _note_alerts(
+        self,
+        out: Examined,
+        alerted: NDArray[np.int8],
+        arena: NDArray[np.uint8],
+        heads: NDArray[Any],
+        pairs: NDArray[np.int32],
+    ) -> None:
+        """A TLS alert as the only answer to something that is no TLS: its server wants TLS."""
+        spoken = (out.application != TLS) & (out.application != HTTPS) & (alerted >= 0)
+        for i in np.flatnonzero(spoken).tolist():
+            side = int(alerted[i])
+            if pairs[i, 1 - side] < 0:
+                continue
+            head = self._head(arena, heads, int(pairs[i, side]))
+            told = (
+                tls_wire.ALERT_LEVELS.get(head.data[5], str(head.data[5])),
+                tls_wire.ALERTS.get(head.data[6], str(head.data[6])),
+            )
+            facts = out.facts[i]
+            values = {} if facts is None else dict(facts.shared)
+            frames: tuple[tuple[Any, bytes | None], ...] = (({"tls.alert_to_plaintext": head.frames(0, 7)}, None),)
+            shared = self._intern({**values, "tls.alert_to_plaintext": told})
+            if facts is None:
+                out.facts[i] = Facts(shared, marks=frames)
+                out.client_side[i] = 1 - side
+            else:
+                out.facts[i] = Facts(shared, facts.own, facts.marks + frames, facts.certainties)
+
+
+def _take(found: _Found, told: Evidence) -> None:
+    found.values[told.kind] = told.value
+    if told.frames:
+        found.frames[told.kind] = told.frames
+    if told.certainty is not Certainty.PROVEN:
+        found.certainties[told.kind] = told.certainty
+
+
+def _cut(head: StreamHead, at: int) -> StreamHead:
+    """What follows ``at`` bytes, whose beginning is then known."""
+    return replace(head.after(at), midstream=False) if at else head

@@ -1,0 +1,501 @@
+"""From what was seen of a TLS connection to its facts.
+
+The kernel's rows and the inspector, its readable twin, both end here, so that one place says what follows from what was seen. What many
+connections have in common (versions, suite, flags of the handshake, names, certificates) becomes one dictionary that they share; what
+differs (lengths of encrypted records, links between sessions) stays with each.
+"""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditor.errors import WireError
+from auditor.kernels import tls as kernel
+from auditor.model.facts import Facts, pack_marks
+from auditor.wire import tls as wire
+from auditor.wire.reader import Reader, printable
+from auditor.wire.tls_ciphers import cipher_name
+
+MAX_CERTIFICATES = 16
+"""So many of a chain are looked at."""
+
+MAX_ALPN = 16
+_MAX_CACHED = 50_000
+
+
+def link(secret: bytes) -> str:
+    """A short hash that ties a ticket or session id to another sight of it, and tells nothing of it.
+
+    Not the plain SHA-256 of a ticket: OpenSSL's clients offer that as their session id.
+    """
+    return sha256(b"link:" + secret).hexdigest()[:16]
+
+
+def fingerprint(der: bytes) -> str:
+    """SHA-256 of a certificate in hex."""
+    return sha256(der).hexdigest()
+
+
+def split_certificates(body: bytes) -> list[bytes]:
+    """DER certificates of a Certificate message up to TLS 1.2, RFC 5246 section 7.4.2. Raises WireError."""
+    reader = Reader(body, whole=True)
+    entries = reader.vector(3, "certificate list")
+    found: list[bytes] = []
+    while entries.left and len(found) < MAX_CERTIFICATES:
+        found.append(entries.vector(3, "certificate").take_rest())
+    return found
+
+
+def split_alpn(body: bytes) -> tuple[str, ...]:
+    """Names of an ALPN extension's list, RFC 7301 section 3.1. Raises WireError."""
+    reader = Reader(body, whole=True)
+    names: list[str] = []
+    while reader.left and len(names) < MAX_ALPN:
+        names.append(printable(reader.vector(1, "ALPN name").take_rest(), 64))
+    return tuple(names)
+
+
+class Certificates:
+    """Distinct certificates by SHA-256 fingerprint, bounded in all; beyond the bound only fingerprints are told."""
+
+    def __init__(self, max_bytes: int = 64 * 1024 * 1024) -> None:
+        self.der: dict[str, bytes] = {}
+        self.left_bytes = max_bytes
+        self.left_out = 0
+        """Certificates that were not kept for want of room."""
+
+    def add(self, der: bytes) -> str:
+        """Keep a certificate; returns its fingerprint."""
+        name = fingerprint(der)
+        self.keep(name, der)
+        return name
+
+    def keep(self, name: str, der: bytes) -> None:
+        """Keep a certificate whose fingerprint is known."""
+        if name in self.der:
+            return
+        if len(der) > self.left_bytes:
+            self.left_out += 1
+            return
+        self.left_bytes -= len(der)
+        self.der[name] = der
+
+    def get(self, name: str) -> bytes | None:
+        """The certificate with this fingerprint as it crossed the wire, or None."""
+        return self.der.get(name)
+
+    def __len__(self) -> int:
+        return len(self.der)
+
+
+def _alert(number: int) -> tuple[str, str]:
+    level, description = number >> 8, number & 0xFF
+    return wire.ALERT_LEVELS.get(level, str(level)), wire.ALERTS.get(description, str(description))
+
+
+def _sides(flags: int, client: int) -> str:
+    """Which of two neighbouring bits are set."""
+    both = flags & client != 0, flags & (client << 1) != 0
+    return {(True, True): "both", (True, False): "client", (False, True): "server", (False, False): ""}[both]
+
+
+def describe(
+    flags: int,
+    shape: tuple[int, int],
+    hello_version: int,
+    version: int,
+    cipher: int,
+    alerts: tuple[int, int],
+    stops: tuple[int, int],
+    psk_identity_bytes: int,
+) -> dict[str, Any]:
+    """Facts that follow from the common part of a row. What was not seen is left out, not False."""
+    told: dict[str, Any] = {}
+    is13 = version == wire.TLS13 or version >> 8 == wire.DRAFT_MAJOR
+    server_hello = flags & kernel.SERVER_HELLO != 0
+    if flags & kernel.CLIENT_HELLO:
+        told["tls.client_hello"] = True
+        told["tls.hello_version"] = wire.version_name(hello_version)
+        told["tls.post_handshake_auth_offered"] = flags & kernel.POST_HANDSHAKE_AUTH != 0
+        told["tls.resumption_offered"] = flags & (kernel.PSK_OFFERED | kernel.TICKET_OFFERED) != 0 or (
+            flags & kernel.SID_OFFERED != 0 and hello_version < wire.TLS13
+        )
+        if flags & kernel.SSL2_HELLO:
+            told["tls.ssl2_hello"] = True
+        else:
+            told["tls.hello_shape"] = f"{shape[0]:08x}{shape[1]:08x}"
+        if flags & kernel.PSK_OFFERED:
+            told["tls.psk_offered"] = True
+            told["tls.psk_identity_bytes"] = psk_identity_bytes
+        if flags & kernel.TICKET_OFFERED:
+            told["tls.ticket_offered"] = True
+        if flags & kernel.EARLY_DATA_OFFERED:
+            told["tls.early_data_offered"] = True
+    if flags & kernel.HELLO_RETRY:
+        told["tls.hello_retry"] = True
+    if version:
+        told["tls.version"] = wire.version_name(version)
+        told["tls.cipher"] = cipher_name(cipher)
+    if server_hello:
+        told["tls.server_hello"] = True
+        _describe_answered(told, flags, is13)
+    if not is13:
+        for name, place in (("client", 0), ("server", 1)):
+            if flags & (kernel.CLIENT_FINISHED << place):
+                told[f"tls.{name}_finished"] = True
+            if flags & (kernel.CLIENT_DATA << place):
+                told[f"tls.{name}_application_data"] = True
+            if flags & (kernel.CLIENT_LATE << place):
+                told["tls.late_handshake"] = True
+            if flags & (kernel.CLIENT_HIDDEN_ALERT << place):
+                told[f"tls.{name}_encrypted_alert"] = True
+    for name, number in zip(("client", "server"), alerts, strict=True):
+        if number != kernel.NO_ALERT:
+            told[f"tls.{name}_alert"] = _alert(number)
+    for kind, bit in (
+        ("tls.gap", kernel.CLIENT_GAP),
+        ("tls.cut", kernel.CLIENT_CUT),
+        ("tls.midstream", kernel.CLIENT_MIDSTREAM),
+    ):
+        where = _sides(flags, bit)
+        if where:
+            told[kind] = where
+    one_way = _sides(~flags, kernel.CLIENT_BYTES)
+    if one_way:
+        told["tls.silent"] = one_way
+    for code in stops:
+        if code:
+            told["tls.malformed"] = kernel.STOP_SAYS[code]
+    return told
+
+
+def _describe_answered(told: dict[str, Any], flags: int, is13: bool) -> None:
+    """What a ServerHello and the messages behind it tell."""
+    if is13:
+        told["tls.resumed"] = flags & kernel.PSK_SELECTED != 0
+        told["tls.client_certificate"] = "unknown"  # encrypted; of a resumed session: not sent again
+        return
+    full = flags & (kernel.SERVER_CERTIFICATE | kernel.SERVER_KEY_EXCHANGE | kernel.SERVER_HELLO_DONE) != 0
+    if full:
+        told["tls.resumed"] = False
+    elif flags & kernel.SERVER_CCS:
+        told["tls.resumed"] = True
+    if flags & kernel.TICKET_ISSUED:
+        told["tls.ticket_issued"] = True
+    if flags & kernel.CERTIFICATE_REQUEST:
+        told["tls.certificate_requested"] = True
+    elif flags & kernel.SERVER_HELLO_DONE:
+        told["tls.certificate_requested"] = False
+    if flags & kernel.CLIENT_CERTIFICATE:
+        sent = "sent"
+    elif flags & kernel.CLIENT_CERTIFICATE_EMPTY:
+        sent = "empty"
+    elif flags & kernel.CERTIFICATE_REQUEST:
+        sent = "not_sent" if flags & (kernel.CLIENT_KEY_EXCHANGE | kernel.CLIENT_CCS) else "unknown"
+    elif flags & kernel.SERVER_HELLO_DONE:
+        sent = "not_asked"
+    else:
+        sent = "unknown"
+    told["tls.client_certificate"] = sent
+    if flags & kernel.CERTIFICATE_VERIFY:
+        told["tls.certificate_verify"] = True
+    elif flags & kernel.CLIENT_CERTIFICATE and flags & kernel.CLIENT_CCS:
+        told["tls.certificate_verify"] = False
+
+
+MARKS = {
+    "tls.client_hello": kernel.MARK_CLIENT_HELLO,
+    "tls.hello_version": kernel.MARK_CLIENT_HELLO,
+    "tls.post_handshake_auth_offered": kernel.MARK_CLIENT_HELLO,
+    "tls.resumption_offered": kernel.MARK_CLIENT_HELLO,
+    "tls.ssl2_hello": kernel.MARK_CLIENT_HELLO,
+    "tls.hello_shape": kernel.MARK_CLIENT_HELLO,
+    "tls.psk_offered": kernel.MARK_CLIENT_HELLO,
+    "tls.psk_identity_bytes": kernel.MARK_CLIENT_HELLO,
+    "tls.ticket_offered": kernel.MARK_CLIENT_HELLO,
+    "tls.early_data_offered": kernel.MARK_CLIENT_HELLO,
+    "tls.sni": kernel.MARK_CLIENT_HELLO,
+    "tls.alpn_offered": kernel.MARK_CLIENT_HELLO,
+    "tls.hello_retry": kernel.MARK_SERVER_HELLO,
+    "tls.version": kernel.MARK_SERVER_HELLO,
+    "tls.cipher": kernel.MARK_SERVER_HELLO,
+    "tls.server_hello": kernel.MARK_SERVER_HELLO,
+    "tls.resumed": kernel.MARK_SERVER_HELLO,
+    "tls.alpn": kernel.MARK_SERVER_HELLO,
+    "tls.server_certificates": kernel.MARK_SERVER_CERTIFICATE,
+    "tls.client_certificates": kernel.MARK_CLIENT_CERTIFICATE,
+    "tls.client_certificate": kernel.MARK_CLIENT_CERTIFICATE,
+    "tls.certificate_requested": kernel.MARK_CERTIFICATE_REQUEST,
+    "tls.certificate_verify": kernel.MARK_CERTIFICATE_VERIFY,
+    "tls.client_finished": kernel.MARK_CLIENT_FINISHED,
+    "tls.server_finished": kernel.MARK_SERVER_FINISHED,
+    "tls.client_alert": kernel.MARK_CLIENT_ALERT,
+    "tls.server_alert": kernel.MARK_SERVER_ALERT,
+    "tls.client_application_data": kernel.MARK_CLIENT_DATA,
+    "tls.server_application_data": kernel.MARK_SERVER_DATA,
+    "tls.client_records": kernel.MARK_CLIENT_RECORDS,
+    "tls.server_records": kernel.MARK_SERVER_RECORDS,
+    "tls.ticket_issued": kernel.MARK_SERVER_TICKET,
+}
+"""Place in a row's ``marks`` of the frames that show a kind."""
+
+_HIDDEN_LIST = ("tls.client_records", "tls.server_records")
+
+
+def own_facts(
+    flags: int,
+    version: int,
+    client_sid: bytes,
+    server_sid: bytes,
+    client_ticket: bytes,
+    server_ticket: bytes,
+    lengths: tuple[tuple[int, ...], tuple[int, ...]],
+    counts: tuple[int, int],
+    order: str,
+) -> dict[str, Any]:
+    """Facts that differ from connection to connection.
+
+    Links (kinds with ``_``) are only made up to TLS 1.2: later the session id is for show, and tickets are issued under encryption.
+    Lists of record lengths are only given where they may hold a handshake: in TLS 1.3, or where no ServerHello was seen.
+    """
+    own: dict[str, Any] = {}
+    is13 = version == wire.TLS13 or version >> 8 == wire.DRAFT_MAJOR
+    if version and not is13:
+        if server_sid:
+            own["_link.session_id"] = link(server_sid)
+            own["_link.session_id_echoed"] = client_sid == server_sid
+        if client_ticket:
+            own["_link.ticket_offered"] = link(client_ticket)
+        if server_ticket:
+            own["_link.ticket_issued"] = link(server_ticket)
+    elif flags & (kernel.CLIENT_HELLO | kernel.SERVER_HELLO):
+        own["tls.order"] = order
+        for kind, sizes, count in zip(_HIDDEN_LIST, lengths, counts, strict=True):
+            own[kind] = sizes
+            if count > len(sizes):
+                own[f"{kind}_more"] = True
+    return own
+
+
+def is_https(told: Mapping[str, Any]) -> bool:
+    """Whether ALPN shows that HTTP is inside: selected, or, where the answer is encrypted, nothing else was offered."""
+    if "tls.alpn" in told:
+        return told["tls.alpn"] in wire.HTTP_ALPN
+    offered = told.get("tls.alpn_offered")
+    return bool(offered) and told.get("tls.version") == "TLS 1.3" and wire.HTTP_ALPN.issuperset(offered or ())
+
+
+class TlsFacts:
+    """Makes facts of rows of ``TLS_ROW``, and remembers what it made."""
+
+    def __init__(self, certificates: Certificates) -> None:
+        self.certificates = certificates
+        self._described: dict[bytes, dict[str, Any]] = {}
+        self._shared: dict[tuple[Any, ...], tuple[dict[str, Any], bool]] = {}
+        self._chains: dict[bytes, tuple[str, ...] | None] = {}
+        self._chain_bytes = 0
+        self._names: dict[bytes, str] = {}
+        self._tuples: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self._lists: dict[bytes, tuple[str, ...] | None] = {}
+
+    def _chain(self, body: bytes) -> tuple[str, ...] | None:
+        """Fingerprints of a Certificate message; None where it contradicts itself."""
+        if body in self._chains:
+            return self._chains[body]
+        try:
+            chain: tuple[str, ...] | None = tuple(self.certificates.add(der) for der in split_certificates(body))
+        except WireError:
+            chain = None
+        self._chain_bytes += len(body)
+        if self._chain_bytes > 32 * 1024 * 1024:
+            self._chains.clear()
+            self._chain_bytes = len(body)
+        self._chains[body] = chain
+        return chain
+
+    def _common(self, key: bytes, row: Any, parts: tuple[Any, ...]) -> tuple[dict[str, Any], bool]:
+        """The shared dictionary of a row and its names and certificates, and whether it is HTTPS."""
+        described = self._described.get(key)
+        if described is None:
+            described = describe(
+                int(row["flags"]),
+                (int(row["shape"][0]), int(row["shape"][1])),
+                int(row["hello_version"]),
+                int(row["version"]),
+                int(row["cipher"]),
+                (int(row["alert"][0]), int(row["alert"][1])),
+                (int(row["stop"][0]), int(row["stop"][1])),
+                int(row["psk_identity_bytes"]),
+            )
+            if len(self._described) >= _MAX_CACHED:
+                self._described.clear()
+            self._described[key] = described
+        made = described | common_parts(*parts)
+        found = made, is_https(made)
+        if len(self._shared) >= _MAX_CACHED:
+            self._shared.clear()
+        self._shared[key, *parts] = found
+        return found
+
+    def of_rows(
+        self, rows: NDArray[Any], arena: NDArray[np.uint8], slots: NDArray[np.int32]
+    ) -> list[tuple[Facts, bool] | None]:
+        """Facts of each row and whether it is HTTPS; None where the row is ``ODD`` and the inspector has to read."""
+        n = len(rows)
+        key_size, size = kernel.KEY_BYTES, kernel.TLS_ROW.itemsize
+        raw = rows.tobytes()
+        flags_of = rows["flags"].tolist()
+        version_of = rows["version"].tolist()
+        spans_of = rows["spans"].reshape(n, 2 * kernel.N_SPANS).tolist()
+        slots_of = slots.tolist()
+        marks = pack_marks(rows["marks"])
+        encrypted = (
+            (rows["version"] == wire.TLS13) | (rows["version"] >> 8 == wire.DRAFT_MAJOR) | (rows["version"] == 0)
+        )
+        lists = {
+            int(i): (counts, lengths, order)
+            for i, counts, lengths, order in zip(
+                np.flatnonzero(encrypted),
+                rows["n_records"][encrypted].tolist(),
+                rows["lengths"][encrypted].reshape(-1, 2 * kernel.KEPT_RECORDS).tolist(),
+                [
+                    bytes(o[:k]).decode()
+                    for o, k in zip(rows["order"][encrypted], rows["n_order"][encrypted], strict=True)
+                ],
+                strict=True,
+            )
+        }
+        out: list[tuple[Facts, bool] | None] = []
+        for i in range(n):
+            flags = flags_of[i]
+            if flags & kernel.ODD:
+                out.append(None)
+                continue
+            spans = spans_of[i]
+            client, server = slots_of[i]
+            sni = alpn = selected = None
+            chains: list[tuple[str, ...] | None] = [None, None]
+            wrong = False
+            if flags & kernel.SNI:
+                at, length = spans[2 * kernel.SPAN_SNI], spans[2 * kernel.SPAN_SNI + 1]
+                name = arena[client, at : at + length].tobytes()
+                sni = self._names.get(name)
+                if sni is None:
+                    sni = self._name(name)
+            if flags & kernel.ALPN_OFFERED:
+                at, length = spans[2 * kernel.SPAN_CLIENT_ALPN], spans[2 * kernel.SPAN_CLIENT_ALPN + 1]
+                offer = arena[client, at : at + length].tobytes()
+                alpn = self._lists[offer] if offer in self._lists else self._list(offer)
+                wrong = alpn is None
+            if flags & kernel.ALPN_SELECTED:
+                at, length = spans[2 * kernel.SPAN_SERVER_ALPN], spans[2 * kernel.SPAN_SERVER_ALPN + 1]
+                selected = printable(arena[server, at : at + length].tobytes(), 64)
+            if flags & kernel.CLIENT_CERTIFICATE:
+                at, length = spans[2 * kernel.SPAN_CLIENT_CERTIFICATE], spans[2 * kernel.SPAN_CLIENT_CERTIFICATE + 1]
+                chains[0] = self._chain(arena[client, at : at + length].tobytes())
+                wrong = wrong or chains[0] is None
+            if flags & kernel.SERVER_CERTIFICATE:
+                at, length = spans[2 * kernel.SPAN_SERVER_CERTIFICATE], spans[2 * kernel.SPAN_SERVER_CERTIFICATE + 1]
+                chains[1] = self._chain(arena[server, at : at + length].tobytes())
+                wrong = wrong or chains[1] is None
+            key = raw[i * size : i * size + key_size]
+            parts = (sni, alpn, selected, chains[0], chains[1], wrong)
+            found = self._shared.get((key, *parts))
+            if found is None:
+                found = self._common(key, rows[i], parts)
+            version = version_of[i]
+            own: dict[str, Any] = {}
+            if i in lists:
+                counts, lengths, order = lists[i]
+                kept = kernel.KEPT_RECORDS
+                own = own_facts(
+                    flags,
+                    version,
+                    b"",
+                    b"",
+                    b"",
+                    b"",
+                    (
+                        self._tuple(tuple(lengths[: min(counts[0], kept)])),
+                        self._tuple(tuple(lengths[kept : kept + min(counts[1], kept)])),
+                    ),
+                    (counts[0], counts[1]),
+                    order,
+                )
+            elif flags & _LINKED:
+                own = own_facts(
+                    flags,
+                    version,
+                    _cut(arena, client, spans, kernel.SPAN_CLIENT_SID),
+                    _cut(arena, server, spans, kernel.SPAN_SERVER_SID),
+                    _cut(arena, client, spans, kernel.SPAN_CLIENT_TICKET),
+                    _cut(arena, server, spans, kernel.SPAN_SERVER_TICKET),
+                    ((), ()),
+                    (0, 0),
+                    "",
+                )
+            packed = marks[i]
+            where = ((MARKS, packed),) if packed is not None else ((_frames_by_kind(rows[i]), None),)
+            out.append((Facts(found[0], own, where), found[1]))
+        return out
+
+    def _tuple(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if len(self._tuples) >= _MAX_CACHED:
+            self._tuples.clear()
+        return self._tuples.setdefault(sizes, sizes)
+
+    def _name(self, name: bytes) -> str:
+        if len(self._names) >= _MAX_CACHED:
+            self._names.clear()
+        text = self._names[name] = printable(name)
+        return text
+
+    def _list(self, offer: bytes) -> tuple[str, ...] | None:
+        try:
+            names: tuple[str, ...] | None = split_alpn(offer)
+        except WireError:
+            names = None
+        if len(self._lists) >= _MAX_CACHED:
+            self._lists.clear()
+        self._lists[offer] = names
+        return names
+
+
+def _frames_by_kind(row: Any) -> dict[str, tuple[int, ...]]:
+    """Frames of a connection whose head comes from several captures."""
+    return {
+        kind: tuple(sorted({int(frame) for frame in row["marks"][place] if frame})) for kind, place in MARKS.items()
+    }
+
+
+_LINKED = kernel.SID_GIVEN | kernel.TICKET_OFFERED | kernel.TICKET_ISSUED
+
+
+def _cut(arena: NDArray[np.uint8], slot: int, spans: list[int], place: int) -> bytes:
+    at, size = spans[2 * place], spans[2 * place + 1]
+    return arena[slot, at : at + size].tobytes() if at >= 0 else b""
+
+
+def common_parts(
+    sni: str | None,
+    alpn_offered: tuple[str, ...] | None,
+    alpn: str | None,
+    client_chain: tuple[str, ...] | None,
+    server_chain: tuple[str, ...] | None,
+    wrong: bool,
+) -> dict[str, Any]:
+    """Facts of names and certificates, left out where they were not seen."""
+    parts: dict[str, Any] = {
+        "tls.sni": sni,
+        "tls.alpn_offered": alpn_offered,
+        "tls.alpn": alpn,
+        "tls.client_certificates": client_chain,
+        "tls.server_certificates": server_chain,
+    }
+    told = {kind: value for kind, value in parts.items() if value is not None}
+    if wrong:
+        told["tls.malformed"] = "a list contradicts its length"
+    return told

@@ -1,0 +1,277 @@
+"""HTTP/1 requests and responses, and the preface of HTTP/2.
+
+What is told of a request is how it authenticates, as a kind: the scheme of its Authorization header, and whether its URL is a signed
+one. Neither header values nor paths nor queries leave this file.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from auditor.errors import WireError
+from auditor.model.evidence import Certainty, Evidence, Handover
+from auditor.model.roles import Inspector, Match, Signature
+from auditor.model.streams import Streams
+from auditor.wire import http as wire
+from auditor.wire.reader import Reader
+
+_LONGEST_METHOD = max(len(method) for method in wire.METHODS)
+_MAX_KEPT = 64
+_CONTROL = re.compile(rb"[\x00-\x0c\x0e-\x1f]")
+
+
+def _request(data: bytes) -> Match:
+    """A whole request line of HTTP/1, RFC 9112 section 3, or the preface."""
+    if data.startswith(wire.PREFACE):
+        return Match.YES
+    if wire.PREFACE.startswith(data):
+        return Match.MORE
+    space = data.find(b" ", 0, _LONGEST_METHOD + 1)
+    if space < 0:
+        known = len(data) <= _LONGEST_METHOD and any(method.startswith(data) for method in wire.METHODS)
+        return Match.MORE if known else Match.NO
+    if data[:space] not in wire.METHODS:
+        return Match.NO
+    end = data.find(b"\n", space, wire.MAX_LINE_BYTES)
+    line = data[space + 1 : end if end >= 0 else wire.MAX_LINE_BYTES]
+    if _CONTROL.search(line):
+        return Match.NO
+    if end < 0:
+        return Match.MORE if len(data) < wire.MAX_LINE_BYTES else Match.NO
+    target, _, version = line.rstrip(b"\r").rpartition(b" ")
+    return Match.YES if target and version in {b"HTTP/1.0", b"HTTP/1.1"} else Match.NO
+
+
+def _response(data: bytes) -> Match:
+    """The start of a status line, RFC 9112 section 4: ``HTTP/1.1 200``."""
+    said = data[:12]
+    pattern = b"HTTP/1."
+    if said[: len(pattern)] != pattern[: len(said)]:
+        return Match.NO
+    for at, allowed in ((7, b"01"), (8, b" "), (9, b"12345"), (10, b"0123456789"), (11, b"0123456789")):
+        if len(said) > at and said[at] not in allowed:
+            return Match.NO
+    return Match.YES if len(said) == 12 else Match.MORE
+
+
+def probe(streams: Streams) -> Match:
+    """A request from the client, or a response from the server."""
+    said = (_request(streams.orig.data), _response(streams.resp.data))
+    if Match.YES in said:
+        return Match.YES
+    return Match.MORE if Match.MORE in said else Match.NO
+
+
+def signed_url_kind(target: bytes) -> str | None:
+    """Kind of the signed URL that a request target is, or None; only names of parameters are looked at."""
+    query = target.partition(b"?")[2].partition(b"#")[0]
+    if not query:
+        return None
+    names = {part.partition(b"=")[0].lower() for part in query.replace(b";", b"&").split(b"&")}
+    return next((kind for kind, wanted in wire.SIGNED_URLS if wanted <= names), None)
+
+
+@dataclass(slots=True)
+class _Message:
+    """One request or response."""
+
+    start: int
+    first: bytes
+    headers: dict[bytes, bytes]
+    """The first of each name, which is in lower case."""
+
+    @property
+    def scheme(self) -> str:
+        """How the request authenticates: none, basic, bearer, other."""
+        value = self.headers.get(b"authorization")
+        if value is None:
+            return "none"
+        word = value.split(b" ", 1)[0].lower()
+        return word.decode() if word in {b"basic", b"bearer"} else "other"
+
+
+def _head(reader: Reader) -> _Message:
+    """Start line and header fields up to the empty line."""
+    start = reader.at
+    end = reader.data.find(b"\r\n\r\n", start, min(reader.end, start + wire.MAX_LINE_BYTES))
+    if end >= 0:  # the common case at once
+        lines = reader.data[start:end].split(b"\r\n")
+        reader.at = end + 4
+    else:
+        lines = []
+        while line := reader.line(wire.MAX_LINE_BYTES, "header"):
+            lines.append(line)
+            if len(lines) > wire.MAX_HEADERS:
+                break
+    if len(lines) > wire.MAX_HEADERS:
+        raise WireError("too many headers", at=start)
+    if not lines:
+        raise WireError("no start line", at=start)
+    headers: dict[bytes, bytes] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(b":")
+        if not colon:
+            raise WireError("header without a colon", at=start)
+        headers.setdefault(name.strip().lower(), value.strip())
+    return _Message(start, lines[0], headers)
+
+
+def _number(text: bytes | None, base: int = 10) -> int | None:
+    """A length, None where it is none."""
+    digits = b"0123456789abcdefABCDEF" if base == 16 else b"0123456789"
+    if text is None or not 0 < len(text) <= 12 or any(c not in digits for c in text):
+        return None
+    return int(text, base)
+
+
+def _pass_body(reader: Reader, message: _Message, *, until_close: bool) -> bool:
+    """Move behind the body; False where the head ends before it does (RFC 9112 section 6.3)."""
+    if b"chunked" in (message.headers.get(b"transfer-encoding") or b"").lower():
+        while True:
+            at = reader.at
+            size = _number(reader.line(wire.MAX_LINE_BYTES, "chunk size").split(b";")[0].strip(), 16)
+            if size is None:
+                raise WireError("chunk size is no number", at=at)
+            if size == 0:
+                while reader.line(wire.MAX_LINE_BYTES, "trailer"):
+                    pass
+                return True
+            if size + 2 > reader.left:
+                return False
+            reader.skip(size + 2)
+    text = message.headers.get(b"content-length")
+    size = _number(text)
+    if text is not None and size is None:
+        raise WireError("Content-Length is no number", at=message.start)
+    if size is None:
+        return not until_close
+    if size > reader.left:
+        return False
+    reader.skip(size)
+    return True
+
+
+@dataclass(slots=True)
+class _Requests:
+    """What all requests of the head tell."""
+
+    methods: list[bytes] = field(default_factory=list)
+    schemes: list[str] = field(default_factory=list)
+    signed: list[str] = field(default_factory=list)
+    cookie: bool = False
+    version: str | None = None
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    upgrade_at: int | None = None
+    """Where what follows CONNECT or an upgrade begins."""
+
+
+def _read_requests(reader: Reader) -> tuple[_Requests, WireError | None]:
+    told = _Requests()
+    try:
+        while reader.left and len(told.methods) < _MAX_KEPT:
+            if _request(reader.data[reader.at :] if reader.at else reader.data) is not Match.YES:
+                if told.methods and reader.peek(1) not in b"\r\n":
+                    raise WireError("no request line", kind="malformed" if reader.left > 64 else "short", at=reader.at)
+                if reader.peek(1) in {
+                    b"\r",
+                    b"\n",
+                }:  # RFC 9112 section 2.2: an empty line before a request is passed over
+                    reader.skip(1)
+                    continue
+                break
+            message = _head(reader)
+            method, _, rest = message.first.partition(b" ")
+            target, _, version = rest.rpartition(b" ")
+            told.methods.append(method)
+            told.version = told.version or version[5:].decode("ascii", "replace")
+            told.schemes.append(message.scheme)
+            told.signed.append(signed_url_kind(target) or "none")
+            told.cookie = told.cookie or message.headers.get(b"cookie") is not None
+            told.spans.append((message.start, reader.at))
+            if method == b"CONNECT" or message.headers.get(b"upgrade") is not None:
+                told.upgrade_at = reader.at
+                break
+            if not _pass_body(reader, message, until_close=False):
+                break
+    except WireError as error:
+        return told, error
+    return told, None
+
+
+def _read_responses(
+    reader: Reader, methods: list[bytes]
+) -> tuple[list[int], str | None, int, int | None, WireError | None]:
+    """Status codes, version, end of the first response's head, where a tunnel or another protocol begins, what stopped the reading."""
+    statuses: list[int] = []
+    version: str | None = None
+    first_end = 0
+    pending = list(methods)
+    try:
+        while reader.left and len(statuses) < _MAX_KEPT:
+            if _response(reader.peek(12)) is not Match.YES:
+                if statuses:
+                    kind = "malformed" if reader.left > 64 else "short"
+                    raise WireError("no status line", kind=kind, at=reader.at)
+                break
+            message = _head(reader)
+            status = int(message.first[9:12])
+            version = version or message.first[5:8].decode("ascii", "replace")
+            statuses.append(status)
+            first_end = first_end or reader.at
+            if status == 101:
+                return statuses, version, first_end, reader.at, None
+            if 100 <= status < 200:
+                continue
+            method = pending.pop(0) if pending else b""
+            if method == b"CONNECT" and 200 <= status < 300:
+                return statuses, version, first_end, reader.at, None
+            if method == b"HEAD" or status in wire.BODYLESS:
+                continue
+            if not _pass_body(reader, message, until_close=True):
+                break
+    except WireError as error:
+        return statuses, version, first_end, None, error
+    return statuses, version, first_end, None, None
+
+
+def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
+    """Raises WireError where a message contradicts RFC 9112."""
+    orig, resp = streams.orig, streams.resp
+    if orig.data.startswith(wire.PREFACE):
+        frames = orig.frames(0, len(wire.PREFACE))
+        yield Evidence("http.version", "2", Certainty.PROVEN, frames)
+        return
+    told, stopped = _read_requests(Reader(orig.data))
+    statuses, version, first_end, tunnel_at, stopped_too = _read_responses(Reader(resp.data), told.methods)
+    if told.methods:
+        first = orig.frames(*told.spans[0])
+        every = orig.frames(told.spans[0][0], told.spans[-1][1])
+        yield Evidence("http.version", told.version, Certainty.PROVEN, first)
+        yield Evidence("http.method", told.methods[0].decode(), Certainty.PROVEN, first)
+        yield Evidence("http.requests", len(told.methods), Certainty.PROVEN, every)
+        yield Evidence("http.authorization", tuple(told.schemes), Certainty.PROVEN, every)
+        yield Evidence("http.signed_url", tuple(told.signed), Certainty.PROVEN, every)
+        yield Evidence("http.cookie", told.cookie, Certainty.PROVEN, every)
+    elif version is not None:
+        yield Evidence("http.version", version, Certainty.PROVEN, resp.frames(0, first_end))
+    if statuses:
+        yield Evidence("http.statuses", tuple(statuses), Certainty.PROVEN, resp.frames(0, first_end))
+    if tunnel_at is not None and told.upgrade_at is not None and told.methods[-1] == b"CONNECT":
+        yield Handover("tls", told.upgrade_at, tunnel_at)
+    for error in (stopped, stopped_too):
+        if error is not None:
+            raise error
+
+
+INSPECTOR = Inspector(
+    name="http",
+    transports=frozenset({"tcp"}),
+    ports=frozenset({80, 8080, 9022, 8889, 17001, 17010, 17020}),
+    signatures=(
+        *(Signature("client", method + b" ") for method in wire.METHODS),
+        Signature("client", wire.PREFACE[:16]),
+        Signature("server", wire.STATUS_LINE),
+    ),
+    probe=probe,
+    inspect=inspect,
+)

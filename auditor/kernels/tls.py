@@ -1,0 +1,703 @@
+"""TLS in the heads of many connections at once.
+
+One pass over the records of each direction, and over the handshake messages that are in the clear. The server goes first, because its
+ServerHello says how the client's records are to be read: up to TLS 1.2 everything behind ChangeCipherSpec is encrypted; in TLS 1.3
+ChangeCipherSpec means nothing (RFC 8446 appendix D.4), a second ClientHello may follow it, and encrypted records say they are
+application data (section 5.2).
+
+What a row says is only what the bytes before the first gap say. A handshake message that is spread over several records is not
+followed here: the row gets ``ODD`` and the inspector, which is this kernel's naive twin, reads that connection. Nothing raises; a stop code says
+where reading ended.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditor.kernels.accelerate import kernel
+from auditor.kernels.bytes import be16, u8
+from auditor.wire import tls as wire
+
+# Bits of ``flags``. Those of a side come in pairs, client first.
+CLIENT_HELLO = 1 << 0
+SERVER_HELLO = 1 << 1
+HELLO_RETRY = 1 << 2
+SECOND_HELLO = 1 << 3
+SSL2_HELLO = 1 << 4
+SID_OFFERED = 1 << 5
+SID_GIVEN = 1 << 6
+SID_ECHOED = 1 << 7  # the server's session id is the one that the client offered
+TICKET_OFFERED = 1 << 8
+TICKET_ISSUED = 1 << 9
+PSK_OFFERED = 1 << 10
+PSK_SELECTED = 1 << 11
+EARLY_DATA_OFFERED = 1 << 12
+POST_HANDSHAKE_AUTH = 1 << 13
+SERVER_CERTIFICATE = 1 << 14
+SERVER_KEY_EXCHANGE = 1 << 15
+CERTIFICATE_REQUEST = 1 << 16
+SERVER_HELLO_DONE = 1 << 17
+CLIENT_CERTIFICATE = 1 << 18
+CLIENT_CERTIFICATE_EMPTY = 1 << 19
+CLIENT_KEY_EXCHANGE = 1 << 20
+CERTIFICATE_VERIFY = 1 << 21
+SNI = 1 << 22
+ALPN_OFFERED = 1 << 23
+ALPN_SELECTED = 1 << 24
+CLIENT_CCS, SERVER_CCS = 1 << 26, 1 << 27
+CLIENT_FINISHED, SERVER_FINISHED = (
+    1 << 28,
+    1 << 29,
+)  # the first encrypted handshake record behind ChangeCipherSpec, up to TLS 1.2
+CLIENT_LATE, SERVER_LATE = 1 << 30, 1 << 31  # handshake records behind that
+CLIENT_DATA, SERVER_DATA = 1 << 32, 1 << 33  # records of type 23 where they mean application data: up to TLS 1.2
+CLIENT_HIDDEN_ALERT, SERVER_HIDDEN_ALERT = 1 << 34, 1 << 35
+CLIENT_GAP, SERVER_GAP = 1 << 36, 1 << 37
+CLIENT_CUT, SERVER_CUT = 1 << 38, 1 << 39  # the head ends inside a record
+CLIENT_MIDSTREAM, SERVER_MIDSTREAM = 1 << 40, 1 << 41
+CLIENT_BYTES, SERVER_BYTES = 1 << 42, 1 << 43  # that side sent something
+ODD = 1 << 44
+
+NO_ALERT = 0xFFFF
+
+STOP_NONE = 0
+STOP_RECORD = 1
+STOP_MESSAGE = 2
+STOP_CLIENT_HELLO = 3
+STOP_SERVER_HELLO = 4
+STOP_SAYS = (
+    "",
+    "no TLS record",
+    "no TLS handshake message",
+    "ClientHello contradicts itself",
+    "ServerHello contradicts itself",
+)
+
+# Places in ``spans``: (offset, bytes) in the head of the side that said it; offset -1: not there.
+(
+    SPAN_SNI,
+    SPAN_CLIENT_ALPN,
+    SPAN_SERVER_ALPN,
+    SPAN_CLIENT_SID,
+    SPAN_SERVER_SID,
+    SPAN_CLIENT_TICKET,
+    SPAN_SERVER_TICKET,
+    SPAN_CLIENT_CERTIFICATE,
+    SPAN_SERVER_CERTIFICATE,
+) = range(9)
+N_SPANS = 9
+
+# Places in ``marks``: frame of the first and of the last byte; 0: none. Pairs are client, server.
+(
+    MARK_CLIENT_HELLO,
+    MARK_SERVER_HELLO,
+    MARK_CLIENT_CERTIFICATE,
+    MARK_SERVER_CERTIFICATE,
+    MARK_CERTIFICATE_REQUEST,
+    MARK_CERTIFICATE_VERIFY,
+    MARK_CLIENT_FINISHED,
+    MARK_SERVER_FINISHED,
+    MARK_CLIENT_ALERT,
+    MARK_SERVER_ALERT,
+    MARK_CLIENT_DATA,
+    MARK_SERVER_DATA,
+    MARK_CLIENT_RECORDS,
+    MARK_SERVER_RECORDS,
+    MARK_SERVER_HELLO_DONE,
+    MARK_SERVER_TICKET,
+) = range(16)
+N_MARKS = 16
+
+KEPT_RECORDS = 16
+"""So many encrypted records of each side have their length kept: flights, and what follows them closely."""
+_EVENTS = KEPT_RECORDS + 4
+
+TLS_ROW = np.dtype(
+    [
+        # What connections have in common stands first and together: these bytes are the key under which conclusions are shared.
+        ("flags", np.int64),
+        ("shape", np.uint32, (2,)),  # of the ClientHello: versions, suites, extensions, groups, signature algorithms
+        ("hello_version", np.uint16),  # highest offered
+        ("version", np.uint16),  # negotiated; 0: no ServerHello
+        ("cipher", np.uint16),
+        ("alert", np.uint16, (2,)),  # level << 8 | description; the first fatal one, else the first
+        ("stop", np.uint8, (2,)),
+        ("psk_identity_bytes", np.int32),
+        # From here on: what differs.
+        ("stop_at", np.int32, (2,)),
+        ("spans", np.int32, (N_SPANS, 2)),
+        ("n_records", np.int32, (2,)),  # encrypted records seen; ``lengths`` holds the first KEPT_RECORDS
+        ("lengths", np.int32, (2, KEPT_RECORDS)),
+        ("n_order", np.int32),
+        (
+            "order",
+            np.uint8,
+            (2 * _EVENTS,),
+        ),  # who said what, in order of frames: C S H (retry) hellos, c s encrypted records, x y alerts
+        ("marks", np.int64, (N_MARKS, 2)),
+    ],
+    align=True,
+)
+KEY_BYTES = int(TLS_ROW.fields["stop_at"][1])  # type: ignore[index]  # a structured dtype has fields
+
+_RETRY = np.frombuffer(wire.HELLO_RETRY_RANDOM, dtype=np.uint8)
+_KNOWN = np.array([t in wire.KNOWN_MESSAGES for t in range(256)], dtype=np.bool_)
+
+_ORDER_CLIENT_HELLO, _ORDER_SERVER_HELLO, _ORDER_RETRY = ord("C"), ord("S"), ord("H")
+_ORDER_RECORD = (ord("c"), ord("s"))
+_ORDER_ALERT = (ord("x"), ord("y"))
+_RECORD_CLIENT, _RECORD_SERVER = _ORDER_RECORD
+_ALERT_CLIENT, _ALERT_SERVER = _ORDER_ALERT
+
+# numba freezes plain numbers of this module, not the attributes of another one.
+_HEADER, _MESSAGE_HEADER, _MAX_RECORD = wire.RECORD_HEADER_BYTES, wire.MESSAGE_HEADER_BYTES, wire.MAX_RECORD_BYTES
+_CCS, _ALERT, _HANDSHAKE, _DATA = wire.CHANGE_CIPHER_SPEC, wire.ALERT, wire.HANDSHAKE, wire.APPLICATION_DATA
+_CLIENT_HELLO, _SERVER_HELLO, _NEW_TICKET = wire.CLIENT_HELLO, wire.SERVER_HELLO, wire.NEW_SESSION_TICKET
+_CERTIFICATE, _SERVER_KEY_EXCHANGE, _CERTIFICATE_REQUEST = (
+    wire.CERTIFICATE,
+    wire.SERVER_KEY_EXCHANGE,
+    wire.CERTIFICATE_REQUEST,
+)
+_SERVER_HELLO_DONE, _CERTIFICATE_VERIFY, _CLIENT_KEY_EXCHANGE = (
+    wire.SERVER_HELLO_DONE,
+    wire.CERTIFICATE_VERIFY,
+    wire.CLIENT_KEY_EXCHANGE,
+)
+_EXT_SNI, _EXT_GROUPS, _EXT_SIGALGS, _EXT_ALPN = (
+    wire.EXT_SERVER_NAME,
+    wire.EXT_GROUPS,
+    wire.EXT_SIGNATURE_ALGORITHMS,
+    wire.EXT_ALPN,
+)
+_EXT_PADDING, _EXT_TICKET, _EXT_PSK, _EXT_EARLY = (
+    wire.EXT_PADDING,
+    wire.EXT_SESSION_TICKET,
+    wire.EXT_PRE_SHARED_KEY,
+    wire.EXT_EARLY_DATA,
+)
+_EXT_VERSIONS, _EXT_COOKIE, _EXT_PHA = (
+    wire.EXT_SUPPORTED_VERSIONS,
+    wire.EXT_COOKIE,
+    wire.EXT_POST_HANDSHAKE_AUTH,
+)
+_TLS13, _DRAFT, _RANDOM = wire.TLS13, wire.DRAFT_MAJOR, wire.RANDOM_BYTES
+_MAX_SID = wire.MAX_SESSION_ID_BYTES
+
+_SHAPE_MASK = 0xFFFFFFFF
+_SHAPE_A, _SHAPE_B = 16_777_619, 69_069
+_SHAPE_START_A, _SHAPE_START_B = 2_166_136_261, 362_437
+
+
+@kernel
+def _int(value: Any) -> int:
+    """A field, widened: numba would mix uint64 with int64 into float64."""
+    return np.int64(value)  # type: ignore[return-value]  # int64 in the machine, an int to its caller
+
+
+@kernel
+def _be24(buf: NDArray[np.uint8], at: int) -> int:
+    return u8(buf, at) << 16 | be16(buf, at + 1)
+
+
+@kernel
+def _grease(number: int) -> bool:
+    """RFC 8701 section 2."""
+    return number & 0x0F0F == 0x0A0A and number >> 8 == number & 0xFF
+
+
+@kernel
+def _span(row: Any, which: int, at: int, size: int) -> None:
+    if row["spans"][which, 0] < 0:
+        row["spans"][which, 0] = at
+        row["spans"][which, 1] = size
+
+
+@kernel
+def _frame_at(head: Any, at: int) -> int:
+    """Number of the frame that brought the byte at ``at``."""
+    best, frame = -1, 0
+    for k in range(_int(head["n_segments"])):
+        offset = _int(head["segment_at"][k])
+        if best < offset <= at:
+            best, frame = offset, _int(head["segment_frame"][k])
+    return frame
+
+
+@kernel
+def _frame_until(head: Any, end: int) -> int:
+    """Number of the frame with which all bytes before ``end`` had come."""
+    frame = 0
+    for k in range(_int(head["n_segments"])):
+        if _int(head["segment_at"][k]) < end:
+            frame = max(frame, _int(head["segment_frame"][k]))
+    return frame
+
+
+@kernel
+def _mark(row: Any, head: Any, which: int, at: int, end: int) -> None:
+    """First call: frames of both ends; later calls move the last."""
+    if row["marks"][which, 0] == 0:
+        row["marks"][which, 0] = _frame_at(head, at)
+    row["marks"][which, 1] = _frame_at(head, end - 1)
+
+
+@kernel
+def _stop(row: Any, side: int, code: int, at: int) -> None:
+    if row["stop"][side] == STOP_NONE:
+        row["stop"][side] = code
+        row["stop_at"][side] = at
+
+
+@kernel
+def _client_hello(row: Any, buf: NDArray[np.uint8], at: int, end: int) -> bool:
+    """Body of a ClientHello at ``buf[at:end]``, RFC 8446 section 4.1.2; False where it contradicts itself."""
+    if end - at < 2 + _RANDOM + 1:
+        return False
+    legacy = be16(buf, at)
+    row["hello_version"] = legacy
+    a = ((_SHAPE_START_A ^ legacy) * _SHAPE_A) & _SHAPE_MASK
+    b = ((_SHAPE_START_B ^ legacy) * _SHAPE_B + 1) & _SHAPE_MASK
+    at += 2 + _RANDOM
+    size = u8(buf, at)
+    at += 1
+    if size > _MAX_SID or end - at < size + 2:
+        return False
+    if size:
+        row["flags"] |= SID_OFFERED
+        _span(row, SPAN_CLIENT_SID, at, size)
+    at += size
+    size = be16(buf, at)
+    at += 2
+    if size < 2 or size % 2 or end - at < size + 1:
+        return False
+    for k in range(at, at + size, 2):
+        suite = be16(buf, k)
+        if not _grease(suite):
+            a = ((a ^ suite) * _SHAPE_A) & _SHAPE_MASK
+            b = ((b ^ suite) * _SHAPE_B + 1) & _SHAPE_MASK
+    at += size
+    size = u8(buf, at)
+    at += 1
+    if size < 1 or end - at < size:
+        return False
+    at += size
+    good = True
+    if at < end:
+        if end - at < 2 or be16(buf, at) != end - at - 2:
+            good = False
+        else:
+            at += 2
+            while good and at < end:
+                if end - at < 4:
+                    good = False
+                    break
+                kind, size = be16(buf, at), be16(buf, at + 2)
+                at += 4
+                if end - at < size:
+                    good = False
+                    break
+                # BOUNDS: at + size <= end, and every read below is inside size
+                if not _grease(kind) and kind not in (_EXT_SNI, _EXT_PADDING, _EXT_PSK, _EXT_EARLY, _EXT_COOKIE):
+                    a = ((a ^ kind) * _SHAPE_A) & _SHAPE_MASK
+                    b = ((b ^ kind) * _SHAPE_B + 1) & _SHAPE_MASK
+                if kind == _EXT_SNI:
+                    if size >= 5:
+                        name = be16(buf, at + 3)
+                        if be16(buf, at) != size - 2 or name > size - 5 or name == 0:
+                            good = False
+                        elif buf[at + 2] == 0:
+                            row["flags"] |= SNI
+                            _span(row, SPAN_SNI, at + 5, name)
+                    elif size:
+                        good = False
+                elif kind == _EXT_ALPN:
+                    if size < 2 or be16(buf, at) != size - 2:
+                        good = False
+                    else:
+                        row["flags"] |= ALPN_OFFERED
+                        _span(row, SPAN_CLIENT_ALPN, at + 2, size - 2)
+                elif kind == _EXT_TICKET:
+                    if size:
+                        row["flags"] |= TICKET_OFFERED
+                        _span(row, SPAN_CLIENT_TICKET, at, size)
+                elif kind == _EXT_PSK:
+                    if size < 4 or be16(buf, at + 2) > size - 4:
+                        good = False
+                    elif not row["flags"] & PSK_OFFERED:
+                        row["flags"] |= PSK_OFFERED
+                        row["psk_identity_bytes"] = be16(buf, at + 2)
+                elif kind == _EXT_EARLY:
+                    row["flags"] |= EARLY_DATA_OFFERED
+                elif kind == _EXT_PHA:
+                    row["flags"] |= POST_HANDSHAKE_AUTH
+                elif kind == _EXT_VERSIONS:
+                    if size < 3 or size % 2 == 0 or buf[at] != size - 1:
+                        good = False
+                    else:
+                        highest = 0
+                        for k in range(at + 1, at + size, 2):
+                            offered = be16(buf, k)
+                            if offered >> 8 == _DRAFT:
+                                offered = _TLS13
+                            if not _grease(offered) and offered <= _TLS13:
+                                highest = max(highest, offered)
+                        if highest:
+                            row["hello_version"] = highest
+                elif kind in (_EXT_GROUPS, _EXT_SIGALGS):
+                    if size < 2 or be16(buf, at) != size - 2 or size % 2:
+                        good = False
+                    else:
+                        for k in range(at + 2, at + size, 2):
+                            group = be16(buf, k)
+                            if not _grease(group):
+                                a = ((a ^ group) * _SHAPE_A) & _SHAPE_MASK
+                                b = ((b ^ group) * _SHAPE_B + 1) & _SHAPE_MASK
+                at += size
+    row["shape"][0] = a
+    row["shape"][1] = b
+    return good
+
+
+@kernel
+def _server_hello(row: Any, buf: NDArray[np.uint8], at: int, end: int) -> bool:
+    """Body of a ServerHello at ``buf[at:end]``, RFC 8446 section 4.1.3; False where it contradicts itself."""
+    if end - at < 2 + _RANDOM + 2:
+        return False
+    version = be16(buf, at)
+    at += 2
+    retry = True
+    for k in range(_RANDOM):
+        if buf[at + k] != _RETRY[k]:
+            retry = False
+            break
+    if retry:
+        row["flags"] |= HELLO_RETRY
+    else:
+        row["flags"] |= SERVER_HELLO
+    row["version"] = version
+    at += _RANDOM
+    if version >> 8 == _DRAFT:  # drafts of 1.3 up to 21 had neither session id nor compression here
+        row["cipher"] = be16(buf, at)
+        at += 2
+    else:
+        size = u8(buf, at)
+        at += 1
+        if size > _MAX_SID or end - at < size + 3:
+            return False
+        if size:
+            row["flags"] |= SID_GIVEN
+            _span(row, SPAN_SERVER_SID, at, size)
+        at += size
+        row["cipher"] = be16(buf, at)
+        at += 3
+    if at == end:
+        return True
+    if end - at < 2 or be16(buf, at) != end - at - 2:
+        return False
+    at += 2
+    while at < end:
+        if end - at < 4:
+            return False
+        kind, size = be16(buf, at), be16(buf, at + 2)
+        at += 4
+        if end - at < size:
+            return False
+        # BOUNDS: at + size <= end, and every read below is inside size
+        if kind == _EXT_VERSIONS:
+            if size != 2:
+                return False
+            row["version"] = be16(buf, at)
+        elif kind == _EXT_PSK:
+            row["flags"] |= PSK_SELECTED
+        elif kind == _EXT_ALPN:
+            if size < 4 or be16(buf, at) != size - 2 or u8(buf, at + 2) != size - 3:
+                return False
+            row["flags"] |= ALPN_SELECTED
+            _span(row, SPAN_SERVER_ALPN, at + 3, size - 3)
+        at += size
+    return True
+
+
+@kernel
+def _message(row: Any, head: Any, buf: NDArray[np.uint8], kind: int, at: int, end: int, side: int) -> int:
+    """One whole handshake message in the clear at ``buf[at:end]``, header included; returns its letter in ``order``, 0: none."""
+    body = at + _MESSAGE_HEADER
+    letter = 0
+    if side == 0:
+        if kind == _CLIENT_HELLO:
+            letter = _ORDER_CLIENT_HELLO
+            if row["flags"] & CLIENT_HELLO:
+                row["flags"] |= SECOND_HELLO
+                _mark(row, head, MARK_CLIENT_HELLO, at, end)
+            else:
+                row["flags"] |= CLIENT_HELLO
+                _mark(row, head, MARK_CLIENT_HELLO, at, end)
+                if not _client_hello(row, buf, body, end):
+                    _stop(row, side, STOP_CLIENT_HELLO, at)
+        elif kind == _CERTIFICATE:
+            if not row["flags"] & (CLIENT_CERTIFICATE | CLIENT_CERTIFICATE_EMPTY):
+                _mark(row, head, MARK_CLIENT_CERTIFICATE, at, end)
+                if end - body < 3 or _be24(buf, body) == 0:
+                    row["flags"] |= CLIENT_CERTIFICATE_EMPTY
+                else:
+                    row["flags"] |= CLIENT_CERTIFICATE
+                    _span(row, SPAN_CLIENT_CERTIFICATE, body, end - body)
+        elif kind == _CLIENT_KEY_EXCHANGE:
+            row["flags"] |= CLIENT_KEY_EXCHANGE
+        elif kind == _CERTIFICATE_VERIFY:
+            row["flags"] |= CERTIFICATE_VERIFY
+            _mark(row, head, MARK_CERTIFICATE_VERIFY, at, end)
+    elif kind == _SERVER_HELLO:
+        if not row["flags"] & SERVER_HELLO:
+            retried = row["flags"] & HELLO_RETRY
+            _mark(row, head, MARK_SERVER_HELLO, at, end)
+            if not _server_hello(row, buf, body, end):
+                _stop(row, side, STOP_SERVER_HELLO, at)
+            letter = _ORDER_SERVER_HELLO
+            if not retried and row["flags"] & HELLO_RETRY:
+                letter = _ORDER_RETRY
+    elif kind == _CERTIFICATE:
+        if not row["flags"] & SERVER_CERTIFICATE:
+            row["flags"] |= SERVER_CERTIFICATE
+            _mark(row, head, MARK_SERVER_CERTIFICATE, at, end)
+            _span(row, SPAN_SERVER_CERTIFICATE, body, end - body)
+    elif kind == _SERVER_KEY_EXCHANGE:
+        row["flags"] |= SERVER_KEY_EXCHANGE
+    elif kind == _CERTIFICATE_REQUEST:
+        row["flags"] |= CERTIFICATE_REQUEST
+        _mark(row, head, MARK_CERTIFICATE_REQUEST, at, end)
+    elif kind == _SERVER_HELLO_DONE:
+        row["flags"] |= SERVER_HELLO_DONE
+        _mark(row, head, MARK_SERVER_HELLO_DONE, at, end)
+    elif kind == _NEW_TICKET and end - body > 6:  # lifetime (4), length (2), ticket: RFC 5077 section 3.3
+        row["flags"] |= TICKET_ISSUED
+        _mark(row, head, MARK_SERVER_TICKET, at, end)
+        _span(row, SPAN_SERVER_TICKET, body + 6, end - body - 6)
+    return letter
+
+
+@kernel
+def _ssl2_hello(row: Any, head: Any, buf: NDArray[np.uint8], at: int, filled: int) -> int:
+    """A ClientHello in the form of SSL 2.0 (RFC 5246 appendix E.2) at ``at``; returns where it ends, ``at`` where there is none."""
+    if filled - at < 11 or buf[at] & 0x80 == 0 or buf[at + 2] != 1:
+        return at
+    end = at + 2 + ((u8(buf, at) & 0x7F) << 8 | u8(buf, at + 1))
+    if end > filled:
+        return at
+    row["flags"] |= CLIENT_HELLO | SSL2_HELLO
+    row["hello_version"] = be16(buf, at + 3)
+    _mark(row, head, MARK_CLIENT_HELLO, at, end)
+    return end
+
+
+@kernel
+def _walk_side(
+    row: Any,
+    head: Any,
+    buf: NDArray[np.uint8],
+    at: int,
+    side: int,
+    event_frame: NDArray[np.int64],
+    event: NDArray[np.uint8],
+) -> int:
+    """All records of one direction from ``at`` on; returns how many events it wrote."""
+    n_events = 0
+    filled = min(_int(head["filled_bytes"]), buf.size)
+    midstream = head["midstream"] != 0 and at == 0
+    if head["gap"]:
+        row["flags"] |= CLIENT_GAP << side
+    if midstream:
+        row["flags"] |= CLIENT_MIDSTREAM << side
+    if at < filled:
+        row["flags"] |= CLIENT_BYTES << side
+    if side == 0:
+        end = _ssl2_hello(row, head, buf, at, filled)
+        if end > at:
+            event_frame[0], event[0] = _frame_until(head, end), _ORDER_CLIENT_HELLO
+            n_events = 1
+            at = end
+    is13 = row["version"] == _TLS13 or row["version"] >> 8 == _DRAFT
+    no_hello = row["version"] == 0 and not row["flags"] & CLIENT_HELLO
+    encrypted = False
+    opaque = False
+    stopped = False
+    messages = 0
+    while at + _HEADER <= filled:
+        kind = u8(buf, at)
+        size = be16(buf, at + 3)
+        if (
+            kind < _CCS
+            or kind > _DATA
+            or buf[at + 1] != 3
+            or buf[at + 2] > 4
+            or size > _MAX_RECORD
+            or (size == 0 and kind != _DATA)
+        ):
+            _stop(row, side, STOP_RECORD, at)
+            stopped = True
+            break
+        body = at + _HEADER
+        end = body + size
+        whole = end <= filled
+        seen = min(end, filled)
+        # BOUNDS: every read below stays before seen <= filled <= buf.size
+        if kind == _CCS:
+            if whole:
+                row["flags"] |= CLIENT_CCS << side
+                encrypted = not is13
+        elif kind == _ALERT:
+            if whole and size == 2:
+                what = be16(buf, body)
+                old = _int(row["alert"][side])
+                if old == NO_ALERT or (old >> 8 != 2 and what >> 8 == 2):
+                    row["alert"][side] = what
+                    row["marks"][MARK_CLIENT_ALERT + side, 0] = 0
+                    _mark(row, head, MARK_CLIENT_ALERT + side, at, end)
+                if n_events < event.size:
+                    event_frame[n_events] = _frame_until(head, end)
+                    event[n_events] = _ALERT_CLIENT if side == 0 else _ALERT_SERVER
+                    n_events += 1
+            elif whole:
+                row["flags"] |= CLIENT_HIDDEN_ALERT << side
+        elif kind == _DATA:
+            if not is13 and seen > body and (row["version"] or no_hello):
+                row["flags"] |= CLIENT_DATA << side
+                if row["marks"][MARK_CLIENT_DATA + side, 0] == 0:
+                    _mark(row, head, MARK_CLIENT_DATA + side, at, seen)
+            if whole or (end > buf.size and filled == buf.size):
+                count = _int(row["n_records"][side])
+                row["n_records"][side] = count + 1
+                if count < KEPT_RECORDS:
+                    row["lengths"][side, count] = size
+                    _mark(row, head, MARK_CLIENT_RECORDS + side, at, seen)
+                    if n_events < event.size:
+                        event_frame[n_events] = _frame_until(head, seen)
+                        event[n_events] = _RECORD_CLIENT if side == 0 else _RECORD_SERVER
+                        n_events += 1
+        else:
+            clear = not encrypted and not opaque
+            if (
+                not clear
+                and not opaque
+                and side == 0
+                and row["version"] == 0
+                and seen - body >= _MESSAGE_HEADER
+                and buf[body] == _CLIENT_HELLO
+                and _be24(buf, body + 1) == size - _MESSAGE_HEADER
+            ):
+                clear = True  # no ServerHello was seen: a second ClientHello behind ChangeCipherSpec tells of TLS 1.3
+            if clear:
+                p = body
+                while p < seen:
+                    if seen - p < _MESSAGE_HEADER:
+                        if whole:
+                            if midstream and messages == 0:
+                                opaque = True
+                            else:
+                                row["flags"] |= ODD
+                        break
+                    message = u8(buf, p)
+                    stop = p + _MESSAGE_HEADER + _be24(buf, p + 1)
+                    if not _KNOWN[message] or (stop > end and midstream and messages == 0):
+                        if midstream and messages == 0:
+                            opaque = True
+                        else:
+                            _stop(row, side, STOP_MESSAGE, p)
+                            stopped = True
+                        break
+                    if stop > end and whole:
+                        row["flags"] |= ODD
+                        break
+                    if stop > seen:
+                        break
+                    letter = _message(row, head, buf, message, p, stop, side)
+                    messages += 1
+                    if letter and n_events < event.size:
+                        event_frame[n_events], event[n_events] = _frame_until(head, stop), letter
+                        n_events += 1
+                    if message == _SERVER_HELLO and side == 1:
+                        is13 = row["version"] == _TLS13 or row["version"] >> 8 == _DRAFT
+                    p = stop
+                if stopped or row["flags"] & ODD:
+                    break
+            elif whole and encrypted:
+                if row["flags"] & (CLIENT_FINISHED << side):
+                    row["flags"] |= CLIENT_LATE << side
+                else:
+                    row["flags"] |= CLIENT_FINISHED << side
+                    _mark(row, head, MARK_CLIENT_FINISHED + side, at, end)
+        if not whole:
+            break
+        at = end
+    if at < filled and not stopped:
+        row["flags"] |= CLIENT_CUT << side
+    return n_events
+
+
+@kernel
+def walk_tls(
+    arena: NDArray[np.uint8],
+    heads: NDArray[Any],
+    slots: NDArray[np.int32],
+    starts: NDArray[np.int32],
+    rows: NDArray[Any],
+) -> None:
+    """TLS of many connections.
+
+    ``arena`` (slots, head bytes) and ``heads`` hold the heads; ``slots`` (n, 2) says which are client's and server's of each connection
+    (-1: that side sent nothing), ``starts`` (n, 2) where TLS begins in them, ``rows`` (n,) of ``TLS_ROW`` takes the result and need not
+    be cleared.
+    """
+    client_frame = np.zeros(_EVENTS, dtype=np.int64)
+    server_frame = np.zeros(_EVENTS, dtype=np.int64)
+    client_event = np.zeros(_EVENTS, dtype=np.uint8)
+    server_event = np.zeros(_EVENTS, dtype=np.uint8)
+    for i in range(slots.shape[0]):
+        row = rows[i]
+        row["flags"] = 0
+        row["hello_version"] = 0
+        row["version"] = 0
+        row["cipher"] = 0
+        row["psk_identity_bytes"] = 0
+        for side in range(2):
+            row["shape"][side] = 0
+            row["alert"][side] = NO_ALERT
+            row["stop"][side] = STOP_NONE
+            row["stop_at"][side] = 0
+            row["n_records"][side] = 0
+        for k in range(N_SPANS):
+            row["spans"][k, 0] = -1
+            row["spans"][k, 1] = 0
+        for k in range(N_MARKS):
+            row["marks"][k, 0] = 0
+            row["marks"][k, 1] = 0
+        n_client, n_server = 0, 0
+        if slots[i, 1] >= 0:
+            n_server = _walk_side(
+                row, heads[slots[i, 1]], arena[slots[i, 1]], _int(starts[i, 1]), 1, server_frame, server_event
+            )
+        if slots[i, 0] >= 0:
+            n_client = _walk_side(
+                row, heads[slots[i, 0]], arena[slots[i, 0]], _int(starts[i, 0]), 0, client_frame, client_event
+            )
+        a, b = row["spans"][SPAN_CLIENT_SID, 0], row["spans"][SPAN_SERVER_SID, 0]
+        size = row["spans"][SPAN_CLIENT_SID, 1]
+        if a >= 0 and b >= 0 and size == row["spans"][SPAN_SERVER_SID, 1]:
+            same = True
+            for k in range(size):
+                if arena[slots[i, 0], a + k] != arena[slots[i, 1], b + k]:
+                    same = False
+                    break
+            if same:
+                row["flags"] |= SID_ECHOED
+        c, s, n = 0, 0, 0
+        while c < n_client or s < n_server:
+            if s >= n_server or (c < n_client and client_frame[c] <= server_frame[s]):
+                row["order"][n] = client_event[c]
+                c += 1
+            else:
+                row["order"][n] = server_event[s]
+                s += 1
+            n += 1
+        row["n_order"] = n

@@ -132,7 +132,7 @@ def test_fed_byte_by_byte_a_probe_takes_nothing_back(inspector: Inspector, data:
     seen, turn, decided = [0, 0], 0, Match.MORE
     while seen != whole:
         step = steps[turn % len(steps)] + turn
-        side = step % 2
+        side = step % 2 if seen[step % 2] < whole[step % 2] else 1 - step % 2
         seen[side] = min(seen[side] + 1 + step // 2 % 12, whole[side])
         turn += 1
         match = inspector.probe(streams(said[0][: seen[0]], said[1][: seen[1]], ended=False))

@@ -104,6 +104,11 @@ def _sources(captures: Iterable[Source]) -> tuple[list[Source], list[str]]:
     return sources, list(brought)
 
 
+def _damaging(problems: Any) -> bool:
+    """Whether something was lost: what the reader could put right is told, but takes nothing away."""
+    return any(problem.get("kind") != "corrected" for problem in problems or ())
+
+
 class Report:
     """The result of an audit: tables to work with, and every form it is written in."""
 
@@ -201,7 +206,7 @@ class Report:
         """Why the job was not done whole: damaged inputs, dropped packets, too much undecided. Empty: it was."""
         reasons = []
         captures = self.audit.captures
-        damaged = sum(bool(problems) for problems in captures["problems"].tolist()) if len(captures) else 0
+        damaged = sum(map(_damaging, captures["problems"].tolist())) if len(captures) else 0
         if damaged:
             reasons.append(f"{damaged} of {len(captures)} captures damaged")
         dropped = int(captures["dropped"].fillna(0).sum()) if len(captures) else 0
@@ -241,7 +246,6 @@ def audit(
     scope: Literal["diego", "all"] = "diego",
     strict: bool = False,
     linktype: int | None = None,
-    workers: int = 1,
     fail_on: str = "medium",
     max_undecided: float = 5.0,
     progress: Callable[[Progress], None] | None = None,
@@ -257,7 +261,6 @@ def audit(
     scope : ``all`` judges connections that no Diego VM takes part in, too
     strict : what the capture cannot tell counts as a finding of medium severity
     linktype : LINKTYPE_ number to take for every input instead of what it says
-    workers : processes
     fail_on, max_undecided : what the report calls clean and complete
     progress : called now and then while reading
 
@@ -269,7 +272,7 @@ def audit(
     from auditor import pipeline
 
     return _run(pipeline.run, captures, policy, inventory, release, progress, {
-        "scope": scope, "strict": strict, "linktype": linktype, "workers": workers, "release": release, "fail_on": fail_on,
+        "scope": scope, "strict": strict, "linktype": linktype, "release": release, "fail_on": fail_on,
         "max_undecided": max_undecided,
     })  # fmt: skip
 
@@ -278,7 +281,6 @@ def connections(
     captures: Source | Sequence[Source],
     *,
     linktype: int | None = None,
-    workers: int = 1,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """The connection table alone: who talked to whom, how much, and in which protocol; nothing is judged.
@@ -287,7 +289,7 @@ def connections(
     """
     from auditor import pipeline
 
-    options = {"linktype": linktype, "workers": workers}
+    options = {"linktype": linktype}
     return _run(pipeline.connections, captures, "tas-diego", (), None, progress, options)
 
 

@@ -39,10 +39,11 @@ LINE = (
 """Columns of a connection that people see where they choose none."""
 
 _REASONS = {
-    "damaged_input": "damaged inputs",
+    "damaged_captures": "damaged captures",
     "dropped_packets": "packets dropped while capturing",
-    "undecided": "connections undecided",
+    "first_bytes_given_up": "connections whose first bytes were given up, memory being short",
 }
+"""Reasons that are not about the connections that could not be decided."""
 
 
 def many(count: int, one: str, more: str | None = None) -> str:
@@ -138,8 +139,8 @@ def reasons(audit: Audit) -> list[str]:
     sufficiency = audit.summary.get("sufficiency") or {}
     found = []
     for word, value in (sufficiency.get("reasons") or {}).items():
-        name = _REASONS.get(str(word), str(word).replace("_", " "))
-        found.append(f"{name}: {value}")
+        name = _REASONS.get(str(word), f"undecided, {str(word).replace('_', ' ')}")
+        found.append(f"{name}: {value:,}")
     percent = sufficiency.get("undecided_percent")
     if percent:
         found.append(f"{percent:.1f} % of the judged connections are undecided")

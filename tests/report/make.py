@@ -511,7 +511,7 @@ def audit(*, clean: bool = False, complete: bool = False, inventory: str = "give
         table[name] = table[name].astype("int64")
     dispositions = [row["disposition"] for row in rows]
     verdicts = [row["authentication_verdict"] for row in rows]
-    reasons = {} if complete else {"damaged_input": 1, "dropped_packets": 17, "midstream": 1}
+    reasons = {} if complete else {"damaged_captures": 1, "dropped_packets": 17, "midstream": 1}
     summary = {
         "connections": len(rows),
         **{word: dispositions.count(word) for word in ("documented", "undeclared", "ambient", "out_of_scope")},

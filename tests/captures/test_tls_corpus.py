@@ -1,0 +1,128 @@
+"""The corpus of real TLS handshakes: whole, without secrets, and judged without a single wrong claim."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import zstandard
+
+from auditor.policy.tls13 import ClientCertificate, Confidence, Tls13Outcome, judge_tls13
+
+FOLDER = Path(__file__).resolve().parents[2] / "captures" / "tls"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"tls_corpus_{name}", FOLDER / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def confusion() -> ModuleType:
+    return load("confusion")
+
+
+@pytest.fixture(scope="module")
+def cells(confusion: ModuleType) -> list[Any]:
+    return confusion.read.corpus()  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def judged(confusion: ModuleType, cells: list[Any]) -> list[Any]:
+    return confusion.judged(cells)  # type: ignore[no-any-return]
+
+
+def test_every_cell_of_the_matrix_is_there(cells: list[Any]) -> None:
+    wanted = {cell.id for cell in load("generate").cells()}
+    listed = Counter(cell.truth["cell"] for cell in cells if cell.truth["made"] != "first")
+    assert set(listed) == wanted
+    assert set(listed.values()) == {1}
+    for cell in cells:
+        if cell.truth["made"] == "no":
+            assert cell.truth["client_says"], cell.truth["cell"]
+        else:
+            assert cell.connection is not None, cell.truth["cell"]
+
+
+def test_nothing_is_claimed_wrongly(confusion: ModuleType, judged: list[Any]) -> None:
+    assert len(judged) > 2_000
+    assert [each.truth["cell"] for each in confusion.false_claims(judged)] == []
+    sent = [each for each in judged if each.judgement.client_certificate is ClientCertificate.SENT]
+    assert {each.truth["truth"] for each in sent} <= {"sent", "unsure"}
+    assert len(sent) > 1_000
+
+
+def test_little_is_left_unknown(judged: list[Any]) -> None:
+    """All that is unknown comes of records padded to blocks."""
+    known = [each for each in judged if each.truth["truth"] != "unsure" and "openssl-pad" not in each.truth["client"]]
+    assert [each.truth["cell"] for each in known if each.said == "unknown"] == []
+
+
+def test_refusals_are_never_taken_for_acceptance(judged: list[Any]) -> None:
+    """An empty certificate that the server turned away, in the handshake or inside TLS, is refused, hidden or unknown."""
+    for each in judged:
+        if each.truth["truth"] == "empty" and each.truth["server_result"] != "ok":
+            assert each.judgement.outcome is not Tls13Outcome.ACCEPTED, each.truth["cell"]
+        if each.truth["client_result"] == each.truth["server_result"] == "ok":
+            assert each.judgement.outcome is not Tls13Outcome.REFUSED, each.truth["cell"]
+
+
+def test_tls12_shows_in_the_clear_what_the_ends_report(confusion: ModuleType, cells: list[Any]) -> None:
+    shown = {"sent": {"sent"}, "empty": {"empty"}, "absent": {"absent"}, "resumed": {"hello"}}
+    for cell in cells:
+        if cell.connection and cell.truth["version"] == "1.2" and cell.truth["truth"] in shown:
+            assert confusion.clear_certificate(cell.connection) in shown[cell.truth["truth"]], cell.truth["cell"]
+
+
+def test_a_gap_moves_nothing_but_toward_unknown(judged: list[Any]) -> None:
+    """Each judged connection, cut at each record of each side with a gap that can be seen."""
+    seen = {(each.flights, each.judgement) for each in judged}
+    for flights, before in seen:
+        cuts = [
+            replace(flights, client=flights.client[:i], client_gap=True, client_ended=False)
+            for i in range(len(flights.client))
+        ]
+        cuts += [
+            replace(flights, server=flights.server[:i], server_gap=True, server_ended=False)
+            for i in range(len(flights.server))
+        ]
+        for cut in cuts:
+            after = judge_tls13(cut)
+            if after.client_certificate is ClientCertificate.UNKNOWN or after.confidence is Confidence.LOW:
+                continue
+            assert after.client_certificate is before.client_certificate
+            assert after.outcome in (before.outcome, Tls13Outcome.UNKNOWN, Tls13Outcome.HIDDEN)
+
+
+def test_a_lost_tail_never_makes_a_certificate(judged: list[Any]) -> None:
+    """Shorter connections, of which nobody knows that they are: no certificate appears where none was."""
+    for each in judged:
+        if each.truth["truth"] in ("empty", "absent", "late"):
+            for i in range(len(each.flights.client)):
+                for j in range(len(each.flights.server)):
+                    cut = replace(each.flights, client=each.flights.client[:i], server=each.flights.server[:j])
+                    assert judge_tls13(cut).client_certificate is not ClientCertificate.SENT
+
+
+def test_the_page_is_what_the_corpus_gives(confusion: ModuleType, cells: list[Any]) -> None:
+    assert confusion.PAGE.read_text() == confusion.page(cells)
+
+
+def test_no_secret_and_no_great_size() -> None:
+    raw = zstandard.ZstdDecompressor().decompress((FOLDER / "corpus.pcap.zst").read_bytes(), max_output_size=1 << 28)
+    truth = (FOLDER / "corpus.truth.tsv").read_bytes()
+    for text in (raw, truth):
+        assert b"PRIVATE KEY" not in text
+    assert not list(FOLDER.rglob("*.key"))
+    assert sum(each.stat().st_size for each in FOLDER.glob("corpus.*")) < 4_500_000

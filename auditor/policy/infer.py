@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from auditor.policy.addresses import kind_of, to_text
+from auditor.policy.addresses import around, kind_of, to_text
 from auditor.policy.inventory import Entry, Inventory, write_yaml
 from auditor.policy.loader import overlays_beside
 from auditor.policy.policy import Fit, Policy, PolicyPath, slug
@@ -24,6 +24,8 @@ from auditor.policy.policy import Fit, Policy, PolicyPath, slug
 HIGH, MEDIUM = 6, 3
 _NAMED, _OWN_PORT, _CALLS, _CALLED, _SHARED_PORT = 6, 4, 3, 2, 1
 _ROUNDS = 4
+_HOST_PORTS = (61001, 65534)
+_ROUTED = frozenset({"tls", "http", "https"})
 _FEW = 3
 """Of reasons and candidates no more than this are told."""
 
@@ -158,11 +160,16 @@ class _Scores:
         own = [each for each in services if kind_of(each.address) is None]
         self.services = sorted(own, key=lambda each: (each.address, each.port, each.transport, each.application))
         beside = [path for _, paths in overlays_beside(policy) for path in paths]
-        self.paths: list[PolicyPath] = [*policy.all_paths, *beside]
+        # cfdot is an operator's tool: it may be run anywhere, so its calls tell nothing.
+        self.paths = [path for path in (*policy.all_paths, *beside) if path.orig_slug != "cfdot"]
         self.roles_by_slug = _roles_by_slug(tuple((role.name, role.components) for role in policy.roles.values()))
         # (address, role) -> reason -> points; a reason counts once.
         self.points: dict[tuple[int, str], dict[str, int]] = {}
         self.slugs: dict[tuple[int, str], set[str]] = {}
+        self.ports: dict[tuple[int, str], set[int]] = {}
+        self.servers: set[int] = set()
+        self.firm: set[tuple[int, str]] = set()
+        """What more than shared ports speaks for."""
 
     def settle(self) -> tuple[Guess, ...]:
         for service in self.services:
@@ -174,16 +181,51 @@ class _Scores:
             self._called(before)
             if self._decided() == before:
                 break
+        self._routers(self._decided())
+        kept = self._without_shadows()
         guesses = [
-            Guess(address, role, _total(why), _weightiest(why), frozenset(self.slugs.get((address, role), ())))
-            for (address, role), why in self.points.items()
+            Guess(
+                address,
+                role,
+                points,
+                _weightiest(self.points[address, role]),
+                frozenset(self.slugs.get((address, role), ())),
+            )
+            for (address, role), points in kept.items()
         ]
         return tuple(sorted(guesses, key=lambda each: (each.address, -each.points, each.role)))
 
+    def _without_shadows(self) -> dict[tuple[int, str], int]:
+        """Points, where a role that only shared ports speak for does not stand beside a stronger one that explains them."""
+        points = {key: _total(why) for key, why in self.points.items()}
+        by_address: dict[int, list[str]] = {}
+        for address, role in sorted(points, key=lambda key: (key[0], -points[key], key[1])):
+            stronger = by_address.setdefault(address, [])
+            ports = self.ports.get((address, role), set())
+            explained = {port for other in stronger for port in self.ports.get((address, other), ())}
+            if stronger and (address, role) not in self.firm and ports <= explained:
+                points[address, role] = min(points[address, role], MEDIUM - 1)
+            elif points[address, role] >= MEDIUM:
+                stronger.append(role)
+        return points
+
+    def _routers(self, decided: dict[int, frozenset[str]]) -> None:
+        """Who calls applications on cells, and is nobody else, is a router."""
+        for service in self.services:
+            if "diego_cell" not in decided.get(service.address, ()) or service.application not in _ROUTED:
+                continue
+            if service.transport == "tcp" and _HOST_PORTS[0] <= service.port <= _HOST_PORTS[1]:
+                for client in service.clients:
+                    if client not in decided and kind_of(client) is None:
+                        self._add(
+                            client, "router", f"calls applications on a diego_cell ({service.application})", _CALLS
+                        )
+                        self.firm.add((client, "router"))
+
     def _decided(self) -> dict[int, frozenset[str]]:
         found: dict[int, set[str]] = {}
-        for (address, role), why in self.points.items():
-            if _total(why) >= MEDIUM:
+        for (address, role), points in self._without_shadows().items():
+            if points >= MEDIUM:
                 found.setdefault(address, set()).add(role)
         return {address: frozenset(roles) for address, roles in found.items()}
 
@@ -209,7 +251,9 @@ class _Scores:
             owners = {role for key in identity.slugs for role in self.roles_by_slug.get(key, ())}
             if len(owners) == 1:
                 only = next(iter(identity.slugs)) if len(identity.slugs) == 1 else None
-                self._add(address, owners.pop(), f"its {use} certificate or SNI is {name}", _NAMED, only)
+                role = owners.pop()
+                self._add(address, role, f"its {use} certificate or SNI is {name}", _NAMED, only)
+                self.firm.add((address, role))
 
     def _serving(self, service: Service) -> list[PolicyPath]:
         """Paths that end at this port, spoken like this."""
@@ -231,11 +275,16 @@ class _Scores:
         for role in sorted(roles):
             components = {path.resp_slug for path in paths if role in path.resp_roles}
             component = next(iter(components)) if len(components) == 1 else None
-            reason = f"serves {service.port} ({service.application})"
+            known = "; so does the Director" if service.port == 4222 else ""
+            reason = f"serves {service.port} ({service.application}{known})"
+            self.ports.setdefault((service.address, role), set()).add(service.port)
             if len(roles) == 1 and service.port not in COLLIDING:
                 # TLS on 4443 may be anybody's; NATS, or TLS on 1801, hardly.
                 own = spoken and (role in self.policy.diego_roles or service.application == "nats")
                 self._add(service.address, role, reason, _OWN_PORT if own else _CALLED, component)
+                self.firm.add((service.address, role))
+                if own or role in {path_role for path in self.policy.paths for path_role in path.resp_roles}:
+                    self.servers.add(service.address)
             else:
                 self._add(service.address, role, reason, _SHARED_PORT, component)
 
@@ -248,23 +297,26 @@ class _Scores:
                     for client in service.clients:
                         calls.setdefault(client, {})[(role, service.port)] = candidates
         for client, made in sorted(calls.items()):
-            if kind_of(client) is not None:
+            # Who serves a role's own port is told by that: a call that is not its own may be the very thing to find.
+            if kind_of(client) is not None or client in self.servers:
                 continue
             for (role, port), candidates in sorted(made.items()):
                 # Whatever answers on 443 may be asked for by anybody.
                 if len(candidates) == 1 and port != 443:
                     self._add(client, next(iter(candidates)), f"calls {port} of a {role}", _CALLS)
+                    self.firm.add((client, next(iter(candidates))))
             common = frozenset.intersection(*made.values())
             if len(made) > 1 and len(common) == 1:
                 ports = ", ".join(str(port) for _, port in sorted(made, key=lambda each: each[1]))
+                self.firm.add((client, next(iter(common))))
                 self._add(client, next(iter(common)), f"makes all the calls of that role (to {ports})", _CALLS)
 
     def _origins(self, service: Service, role: str) -> frozenset[str]:
         """The roles that documented paths let call this service: ports of a range only where it speaks what they document."""
         found: set[str] = set()
-        for path in self.policy.paths:
+        for path in self.paths:
             fit = path.fit(service.port, service.transport)
-            if role not in path.resp_roles or fit is None or fit is Fit.VARIES:
+            if path.wild or role not in path.resp_roles or fit is None or fit is Fit.VARIES:
                 continue
             if fit is Fit.SINGLE or service.application == path.application.lower():
                 found.update(path.orig_roles)
@@ -276,10 +328,15 @@ class _Scores:
             explained = {role for path in paths for role in path.resp_roles} & decided.get(service.address, frozenset())
             callers = {role for client in service.clients for role in decided.get(client, ())}
             for path in paths:
-                if path.wild or (service.port == 443 and "uaa" in path.resp_roles):
-                    continue  # a load balancer in front of uaa looks the same
+                if path.wild or (service.port == 443 and not self._near_brains(service, callers, decided)):
+                    continue
                 matching = sorted(callers & set(path.orig_roles))
                 for role in sorted(set(path.resp_roles) - _ELSEWHERE):
                     if matching and (not explained or role in explained):
                         reason = f"is called on {service.port} by a {matching[0]}"
                         self._add(service.address, role, reason, _CALLED, path.resp_slug)
+
+    @staticmethod
+    def _near_brains(service: Service, callers: set[str], decided: dict[int, frozenset[str]]) -> bool:
+        """Brains alone ask it, beside the platform's own: uaa, or what fronts it, and no server of the world's."""
+        return callers == {"diego_brain"} and around(service.address) in {around(address) for address in decided}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditor.policy.addresses import to_int
+from auditor.policy.addresses import to_int, to_text
 from auditor.policy.infer import COLLIDING, Service, draft, infer, infer_inventory
 from auditor.policy.inventory import load_inventory
 from auditor.policy.policy import Policy
@@ -82,6 +83,32 @@ def test_a_range_makes_nobody_a_listener(tas_diego: Policy) -> None:
     assert roles([Service(at(1), 61012, "tcp", "ssh", (at(2),))], tas_diego) == {}
 
 
+def test_a_call_that_is_not_ones_own_makes_no_role(tas_diego: Policy) -> None:
+    found = roles(
+        [
+            *FOUNDATION,
+            Service(BLOBSTORE, 4443, "tcp", "tls", (CELL, BRAIN)),
+            Service(NATS, 4223, "tcp", "nats", (at(77),)),
+        ],
+        tas_diego,
+    )
+    assert found[BRAIN] == ("diego_brain",)
+    assert at(77) not in found, "many may call NATS"
+
+
+def test_who_calls_applications_and_is_nobody_else_is_a_router(tas_diego: Policy) -> None:
+    services = [*FOUNDATION, Service(CELL2, 61014, "tcp", "tls", (at(40), BRAIN))]
+    assert roles(services, tas_diego)[at(40)] == ("router",)
+    assert roles(services, tas_diego)[BRAIN] == ("diego_brain",)
+
+
+def test_who_answers_brains_alone_on_443_passes_for_uaa(tas_diego: Policy) -> None:
+    near = Service(UAA, 443, "tcp", "tls", (BRAIN,))
+    assert roles([*FOUNDATION, near], tas_diego)[UAA] == ("uaa",)
+    far = Service(to_int("203.0.113.10"), 443, "tcp", "tls", (BRAIN,))
+    assert far.address not in roles([*FOUNDATION, far], tas_diego)
+
+
 def test_certificate_names_decide(tas_diego: Policy) -> None:
     service = Service(
         at(1), 12345, "tcp", "tls", (at(2), at(3)), names=("bbs.service.cf.internal", "localhost"),
@@ -112,13 +139,43 @@ def test_cf_deployments_api_is_no_brain(tas_diego: Policy) -> None:
 def test_confidence_and_reasons(tas_diego: Policy) -> None:
     best = {guess.address: guess for guess in reversed(infer(FOUNDATION, tas_diego))}
     assert (best[DATABASE].confidence, best[NATS].confidence) == ("high", "medium")
-    assert "serves 4222 (nats)" in best[NATS].reasons
+    assert "serves 4222 (nats; so does the Director)" in best[NATS].reasons
     assert best[to_int("203.0.113.9")].confidence == "low"
 
 
 def test_traffic_of_somebody_else_is_nobody(tas_diego: Policy) -> None:
     home = [Service(at(1), port, "tcp", "https", (at(2),)) for port in (443, 8443, 3000, 8080, 5000)]
     assert roles([*home, Service(at(1), 53, "udp", "dns", (at(2),))], tas_diego) == {}
+
+
+def test_the_sample_foundation(tas_diego: Policy) -> None:
+    """The sample full of misbehaviour: no role that is wrong, but the Director's NATS and the balancer before uaa."""
+    samples = Path(__file__).resolve().parents[2] / "captures" / "sample"
+    with (samples / "diego.truth.tsv").open() as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["outcome"] == "established"]
+    services = [
+        Service(
+            to_int(address), int(port), transport, max(application for _, application in seen),
+            tuple(sorted({to_int(orig) for orig, _ in seen})),
+        )
+        for (address, port, transport), seen in {
+            key: [
+                (row["originator"], row["application"]) for row in rows
+                if (row["responder"], row["responder_port"], row["transport"]) == key
+            ]
+            for key in sorted({(row["responder"], row["responder_port"], row["transport"]) for row in rows})
+        }.items()
+    ]  # fmt: skip
+    truth = load_inventory([str(samples / "diego.inventory.yml")], tas_diego)
+    found = roles(services, tas_diego)
+    wrong = {
+        to_text(address): got for address, got in found.items()
+        if (host := truth.lookup(address)) is None or host.roles != got
+    }  # fmt: skip
+    assert wrong == {"10.0.3.6": ("nats",), "10.0.4.5": ("uaa",)}
+    assert {"diego_cell", "diego_brain", "diego_database", "cloud_controller", "uaa", "nats", "mysql_proxy", "nfs_server", "router"} == {
+        role for got in found.values() for role in got
+    }  # fmt: skip
 
 
 def test_the_draft_is_an_inventory(tas_diego: Policy, tmp_path: Path) -> None:

@@ -47,8 +47,8 @@ class TrackLimits:
 
     tcp_silence_s: float = 7_875.0
     """Silence that ends a TCP connection without FIN or RST: Linux drops an idle peer with keep-alive after 7200 s + 9 probes of 75 s."""
-    other_silence_s: float = 600.0
-    """Silence that ends a UDP flow or the like."""
+    other_silence_s: float = 7_200.0
+    """Silence that ends a UDP flow or the like: two ends that go on after an hour still talk about the same."""
     linger_s: float = 0.2
     """So long a closed connection waits for packets that come out of order."""
     beyond_bytes: int = 3 * HEAD_BYTES

@@ -281,7 +281,9 @@ def track(
         fresh = found == EMPTY
         if not fresh:
             r = rows[found]
-            if now - r.last_ns > (limits[L_TCP_NS] if proto == TCP else limits[L_OTHER_NS]):
+            # Frames without a time stamp (pcapng's Simple Packet Block) say nothing of silence.
+            timed = now > 0 and r.last_ns > 0
+            if timed and now - r.last_ns > (limits[L_TCP_NS] if proto == TCP else limits[L_OTHER_NS]):
                 fresh = True
             elif proto == TCP and flags & SYN and not flags & RST:
                 fresh = begins_anew(r, me, flags, seq)

@@ -63,12 +63,12 @@ def blank_hello(stream: bytearray, at: int, end: int) -> None:
         if which == PRE_SHARED_KEY and kind == 1:
             identities = struct.unpack_from(">H", stream, body)[0]
             each = body + 2
-            while each < body + 2 + identities:
+            while each + 2 <= end and each < body + 2 + identities:
                 length = struct.unpack_from(">H", stream, each)[0]
                 spans.append((each + 2, each + 2 + length))
                 each += 2 + length + 4
             binder = body + 2 + identities + 2
-            while binder < body + size:
+            while binder < min(body + size, end):
                 spans.append((binder + 1, binder + 1 + stream[binder]))
                 binder += 1 + stream[binder]
         if which == KEY_SHARE and size > 4:
@@ -80,7 +80,8 @@ def blank_hello(stream: bytearray, at: int, end: int) -> None:
         here = body + size
     if offered_13:
         for start, stop in spans:
-            stream[start:stop] = bytes(stop - start)
+            stop_here = min(stop, end)  # a hello in fragments: what lies in the next record stays
+            stream[start:stop_here] = bytes(max(stop_here - start, 0))
 
 
 def blank(stream: bytearray) -> None:

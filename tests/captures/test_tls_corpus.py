@@ -13,6 +13,10 @@ from typing import Any
 import pytest
 import zstandard
 
+from auditor.inspectors.tls import INSPECTOR
+from auditor.kernels.tls import KEPT_RECORDS
+from auditor.model.evidence import Evidence
+from auditor.model.streams import HEAD_BYTES, StreamHead, Streams
 from auditor.policy.tls13 import ClientCertificate, Confidence, Tls13Outcome, judge_tls13
 
 FOLDER = Path(__file__).resolve().parents[2] / "captures" / "tls"
@@ -126,3 +130,55 @@ def test_no_secret_and_no_great_size() -> None:
         assert b"PRIVATE KEY" not in text
     assert not list(FOLDER.rglob("*.key"))
     assert sum(each.stat().st_size for each in FOLDER.glob("corpus.*")) < 4_500_000
+
+
+def heads(connection: Any) -> Streams:
+    def head(side: Any) -> StreamHead:
+        data = bytes(side.stream[:HEAD_BYTES])
+        ended = (side.ended or side.reset) and len(data) == len(side.stream)
+        return StreamHead(data, ended=ended, stream_bytes=len(side.stream), segments=((0, 1),))
+
+    return Streams(head(connection.up), head(connection.down))
+
+
+def test_the_inspector_sees_the_same(confusion: ModuleType, cells: list[Any]) -> None:
+    """The auditor's own reading of every connection against the corpus's reader, which shares no code with it."""
+    clear = {"sent": "sent", "empty": "empty", "absent": "not_asked"}
+    compared = 0
+    for cell in cells:
+        if cell.connection is None:
+            continue
+        facts = {
+            each.kind: each.value for each in INSPECTOR.inspect(heads(cell.connection)) if isinstance(each, Evidence)
+        }
+        if cell.truth["version"] == "1.2":
+            if cell.truth["truth"] in clear:
+                assert facts["tls.client_certificate"] == clear[cell.truth["truth"]], cell.truth["cell"]
+                compared += 1
+            assert cell.truth["truth"] != "resumed" or facts["tls.resumed"] is True
+            continue
+        flights = confusion.flights(cell.connection)
+        if flights is None:
+            continue
+        compared += 1
+        for side, lengths in (("client", flights.client), ("server", flights.server)):
+            got = tuple(facts.get(f"tls.{side}_records", ()))
+            assert got == lengths[: len(got)], cell.truth["cell"]
+            assert len(got) == len(lengths) or f"tls.{side}_records_more" in facts, cell.truth["cell"]
+        assert (facts.get("tls.resumed") is True) == flights.psk_selected
+        assert ("tls.hello_retry" in facts) == flights.hello_retry
+        assert (facts.get("tls.post_handshake_auth_offered") is True) == flights.post_handshake_auth
+    assert compared > 3_500
+
+
+def test_a_list_cut_to_what_the_inspector_keeps_loses_no_certificate(judged: list[Any]) -> None:
+    for each in judged:
+        flights = each.flights
+        cut = replace(
+            flights,
+            client=flights.client[:KEPT_RECORDS],
+            server=flights.server[:KEPT_RECORDS],
+            client_gap=len(flights.client) > KEPT_RECORDS,
+            server_gap=len(flights.server) > KEPT_RECORDS,
+        )
+        assert judge_tls13(cut).client_certificate is each.judgement.client_certificate, each.truth["cell"]

@@ -73,6 +73,9 @@ _HEALTHY: dict[str, Any] = {
     "first_frame": 1,
     "payload_bytes": 1_000,
     "incomplete": "",
+    "faults": (),
+    "authentication_missing": None,
+    "authentication_counted": True,
     "facts": None,
 }
 _REPEATED = (
@@ -125,7 +128,7 @@ def miss(path: str, differs: str, says: str) -> dict[str, str]:
     return {"path": path, "differs": differs, "says": says}
 
 
-def judged(*rows: dict[str, Any]) -> Judged:
+def judged(*rows: dict[str, Any], **options: Any) -> Judged:
     """The table of these connections, in order of start."""
     ordered = sorted(rows, key=lambda each: int(each["start"]))
     names = [column.name for column in (*CONNECTIONS, *INTERNAL) if column.name != "findings"]
@@ -140,4 +143,4 @@ def judged(*rows: dict[str, Any]) -> Judged:
     for number, _ in enumerate(ordered):
         table.loc[number, "id"] = f"c{number}"
     table["first_frame"] = range(1, len(table) + 1)
-    return Judged(table, inventory=None, policy=None)
+    return Judged(table, inventory=None, policy=None, options=options)

@@ -1,0 +1,40 @@
+"""authentication-rejected: an attempt to authenticate was turned away.
+
+What fires it:   a connection on a declared path whose authentication was refused by either end: a TLS alert, NATS' -ERR, MySQL's ERR, HTTP 401 or 403
+                 (410 for a signed URL), HTTP 400 or a TLS alert as the answer to plaintext on a TLS port, a reset or close straight after the
+                 attempt.
+What proves it:  the refusal, in the frames that the finding shows.
+Why it matters:  the door is shut, and somebody is at it: a client with an expired certificate, a password that was changed at one end only, or
+                 someone who tries. An application in a cell that probes the control plane looks like this, because it leaves by the cell's address.
+What to do:      up to TLS 1.2 the alert says why (certificate_expired, unknown_ca, bad_certificate). Compare both ends' certificates and credentials;
+                 if both are right, find the process at the originator.
+How to waive:    put an entry for this rule in the file given with --waivers, with reason, owner and end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from auditor.model.audit import Judged
+from auditor.model.finding import Finding
+from auditor.model.roles import Rule, Severity
+from auditor.rules._faults import report_faults
+from auditor.rules._subject import Group
+
+
+def _title(group: Group) -> str:
+    return f"{group.responder} and {group.originator} did not agree on authentication on {group.service}"
+
+
+def _remediation(group: Group) -> str:
+    return (
+        f"Compare both ends' certificates and credentials; if they are right, find the process at {group.originator}."
+    )
+
+
+def check(judged: Judged) -> Iterator[Finding]:
+    """One finding for each path, pair of ends, service, and thing that is wrong."""
+    yield from report_faults(judged, RULE, _title, _remediation)
+
+
+RULE = Rule("authentication-rejected", Severity.MEDIUM, check)

@@ -1,0 +1,87 @@
+"""unverifiable-authentication: the capture cannot tell whether the documented authentication took place.
+
+What fires it:   connections on declared paths whose verdict is unverifiable: they began before the capture, packets are missing, the handshake is
+                 encrypted in a way that lengths do not tell, the session was resumed from one that was not seen. Connections without payload (load
+                 balancers probe so) and factors that are hidden by design (OAuth inside TLS) are not counted.
+What proves it:  nothing proves it: the finding says what is missing and of how many connections.
+Why it matters:  not accused is not acquitted. As info it is a note on the capture; with --strict what cannot be told is a finding of medium severity.
+What to do:      start the capture before the components connect, or restart those that hold connections for long; capture both directions and whole
+                 packets; give a key log (--keylog) for TLS 1.3.
+How to waive:    as info it needs none; with --strict, put an entry for this rule in the file given with --waivers, with reason, owner and end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from auditor.model.audit import Judged
+from auditor.model.finding import Finding
+from auditor.model.judgement import Verdict
+from auditor.model.roles import Rule, Severity
+from auditor.rules._subject import View, holds, split_path
+from auditor.rules._words import first_frames, plural, who
+
+LACKS = {
+    "midstream": "begun before the capture",
+    "one_way": "seen in one direction only",
+    "gap": "with packets missing",
+    "snaplen": "cut short by the snapshot length",
+    "encrypted": "encrypted, and lengths do not tell",
+    "no_handshake": "without their handshake",
+    "no_payload": "without payload",
+    "resumed": "resumed from a session that was not seen",
+    "outcome": "whose outcome is hidden",
+}
+"""``Authentication.missing`` in words."""
+MEND = {
+    "midstream": "start the capture before the components connect",
+    "no_handshake": "start the capture before the components connect",
+    "resumed": "start the capture before the components connect",
+    "one_way": "capture at the other end too",
+    "gap": "give the capture a larger buffer or a narrower filter",
+    "snaplen": "capture whole packets (-s 0)",
+    "encrypted": "give a key log (--keylog)",
+    "outcome": "give a key log (--keylog)",
+}
+
+
+def _lack(word: str) -> str:
+    return LACKS.get(word, f"undecided ({word.replace('_', ' ')})")
+
+
+def check(judged: Judged) -> Iterator[Finding]:
+    """One finding for each path, pair of ends, service and transport."""
+    table = judged.connections
+    counted = np.asarray(table["authentication_counted"].fillna(True), dtype=np.bool_)
+    view = View(table, holds(table, "authentication_verdict", Verdict.UNVERIFIABLE) & counted)
+    severity = Severity.MEDIUM if judged.options.get("strict") else RULE.severity
+    for group in view.groups():
+        missing = Counter(
+            word if isinstance(word, str) and word else "unknown"
+            for word in view.column("authentication_missing")[group.inside]
+        )
+        ranked = sorted(missing, key=lambda word: (-missing[word], word))
+        mend = "; ".join(dict.fromkeys(MEND[word] for word in ranked if word in MEND))
+        on = f" Path {group.path.replace('+', ' or ')}." if group.path else ""
+        yield Finding(
+            rule=RULE.name,
+            severity=severity,
+            title=(
+                f"The capture cannot tell how {group.originator} authenticated with {group.responder} on {group.service} "
+                f"in {plural(len(group.rows), 'connection')}"
+            ),
+            detail=f"{who(view, group)}{on} They are {', '.join(f'{missing[word]:,} {_lack(word)}' for word in ranked)}.",
+            rows=tuple(group.rows.tolist()),
+            subject=group.subject,
+            path=split_path(group.path),
+            confidence="high",
+            evidence=first_frames(view, group.inside, "authentication.missing", ",".join(sorted(missing))),
+            remediation=f"{mend[:1].upper()}{mend[1:]}." if mend else "",
+            count=len(group.rows),
+        )
+
+
+RULE = Rule("unverifiable-authentication", Severity.INFO, check)

@@ -1,0 +1,35 @@
+"""missing-credentials, fired and not fired."""
+
+from __future__ import annotations
+
+from auditor.model.facts import Facts
+from auditor.model.judgement import Fault
+from tests.rules.make import judged, row
+
+RULE = "missing-credentials"
+FAULT = Fault(RULE, "the server asks for no credentials", kinds=("nats.auth_required",), about="x")
+FACTS = Facts({"nats.auth_required": False}, marks=(({"nats.auth_required": (4,)}, None),))
+
+
+def test_it_fires_with_its_evidence(fired):
+    wrong = row(faults=(FAULT,), facts=FACTS, after=1, application="nats", authentication_verdict="violated")
+    [finding] = fired(RULE, judged(row(), wrong))
+    assert (finding.severity.word, finding.rows, finding.subject[5]) == ("critical", (1,), "x")
+    assert FAULT.says[1:] in finding.detail
+    assert finding.evidence == (
+        {"kind": "nats.auth_required", "value": False, "certainty": "proven", "frames": [[0, 4]]},
+    )
+
+
+def test_without_the_fault_it_does_not(fired):
+    assert (
+        fired(
+            RULE,
+            judged(
+                row(),
+                row(facts=FACTS, after=1, application="nats", authentication_verdict="violated"),
+                row(faults=(Fault("other", "x"),), after=2),
+            ),
+        )
+        == []
+    )

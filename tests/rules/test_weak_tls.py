@@ -1,0 +1,23 @@
+"""weak-tls, fired and not fired."""
+
+from __future__ import annotations
+
+from auditor.model.facts import Facts
+from auditor.model.judgement import Fault
+from tests.rules.make import judged, row
+
+RULE = "weak-tls"
+FAULT = Fault(RULE, "TLS 1.0 was negotiated, and the policy asks for 1.2", kinds=("tls.version",), about="x")
+FACTS = Facts({"tls.version": "TLS 1.0"}, marks=(({"tls.version": (4,)}, None),))
+
+
+def test_it_fires_with_its_evidence(fired):
+    wrong = row(faults=(FAULT,), facts=FACTS, after=1)
+    [finding] = fired(RULE, judged(row(), wrong))
+    assert (finding.severity.word, finding.rows, finding.subject[5]) == ("high", (1,), "x")
+    assert FAULT.says[1:] in finding.detail
+    assert finding.evidence == ({"kind": "tls.version", "value": "TLS 1.0", "certainty": "proven", "frames": [[0, 4]]},)
+
+
+def test_without_the_fault_it_does_not(fired):
+    assert fired(RULE, judged(row(), row(facts=FACTS, after=1), row(faults=(Fault("other", "x"),), after=2))) == []

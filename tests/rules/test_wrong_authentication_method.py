@@ -1,0 +1,35 @@
+"""wrong-authentication-method, fired and not fired."""
+
+from __future__ import annotations
+
+from auditor.model.facts import Facts
+from auditor.model.judgement import Fault
+from tests.rules.make import judged, row
+
+RULE = "wrong-authentication-method"
+FAULT = Fault(RULE, "caching_sha2_password was accepted", kinds=("mysql.plugin",), about="x")
+FACTS = Facts({"mysql.plugin": "caching_sha2_password"}, marks=(({"mysql.plugin": (4,)}, None),))
+
+
+def test_it_fires_with_its_evidence(fired):
+    wrong = row(faults=(FAULT,), facts=FACTS, after=1, application="mysql", authentication_verdict="violated")
+    [finding] = fired(RULE, judged(row(), wrong))
+    assert (finding.severity.word, finding.rows, finding.subject[5]) == ("high", (1,), "x")
+    assert FAULT.says[1:] in finding.detail
+    assert finding.evidence == (
+        {"kind": "mysql.plugin", "value": "caching_sha2_password", "certainty": "proven", "frames": [[0, 4]]},
+    )
+
+
+def test_without_the_fault_it_does_not(fired):
+    assert (
+        fired(
+            RULE,
+            judged(
+                row(),
+                row(facts=FACTS, after=1, application="mysql", authentication_verdict="violated"),
+                row(faults=(Fault("other", "x"),), after=2),
+            ),
+        )
+        == []
+    )

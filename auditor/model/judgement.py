@@ -173,3 +173,5 @@ class Authentication:
     """It counts where it is asked how much of the audit stayed undecided (contract, rule 10)."""
     missing: str | None = None
     """For ``unverifiable``: what the capture lacks, one word: midstream, gap, one_way, encrypted, no_payload, no_handshake, ..."""
+    client_certificate: str | None = None
+    """What record lengths say of it in TLS 1.3: inferred_sent, inferred_empty, inferred_absent; None: the evidence's own word stands."""

@@ -1,0 +1,159 @@
+"""What one connection says of another: sessions resumed, and protection given up.
+
+Up to TLS 1.2 a resuming ClientHello shows the session id or the ticket that the full handshake gave out in the clear (RFC 5246 section
+7.4.1.2, RFC 5077 section 3): the tie is certain. In TLS 1.3 tickets travel encrypted, so the tie is only that the same pair had a full handshake
+on the same port within a ticket's lifetime, seven days at most (RFC 8446 section 4.6.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from auditor.model.judgement import Verdict
+from auditor.policy._seen import Said, unverifiable, violated, weaker
+from auditor.policy._tls import ACCEPTED, REFUSED, TLS13, TlsReading, judge_mutual, judge_server_only
+
+TICKET_LIFETIME_NS = 7 * 86_400 * 1_000_000_000
+DOWNGRADE_NS = 60 * 1_000_000_000
+"""Contract, rule 13."""
+
+TWIN_DISTANCE = 8
+"""A host port and its proxied twin belong to one container and are given out together, so their numbers lie close."""
+
+NATS_PORTS = range(4222, 4226)
+
+_GOOD = (Verdict.VERIFIED, Verdict.INFERRED, Verdict.INHERITED)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A connection that speaks TLS."""
+
+    row: int
+    first_ns: int
+    ends: tuple[int, int, int]
+    """Originator, responder, port."""
+    reading: TlsReading
+    links: Mapping[str, Any]
+
+
+def origins(sessions: Iterable[Session]) -> dict[int, int]:
+    """Row of each resumed session whose full handshake is known, to the row of that one. ``sessions`` in order of start."""
+    found: dict[int, int] = {}
+    tied: dict[str, int] = {}
+    pairs: dict[tuple[int, int, int], tuple[int, int, bool]] = {}
+    """Pair and port: row and start of its last full handshake judged mutual (or else judged TLS), and whether that is mutual."""
+    apart: dict[tuple[int, int, int], int] = {}
+    """Pair and port: start of its last full handshake that was not mutual."""
+    mutual: dict[int, bool | None] = {}
+    for session in sessions:
+        reading = session.reading
+        if reading.version == TLS13:
+            if reading.resumed:
+                last = pairs.get(session.ends)
+                if last is None or session.first_ns - last[1] > TICKET_LIFETIME_NS:
+                    continue
+                other = apart.get(session.ends)
+                mixed = last[2] and other is not None and session.first_ns - other <= TICKET_LIFETIME_NS
+                if not mixed:
+                    found[session.row] = last[0]
+            elif reading.outcome != REFUSED:
+                key = id(reading)
+                if key not in mutual:
+                    mutual[key] = _is_mutual(reading)
+                known = mutual[key]
+                if known is None:
+                    continue
+                last = pairs.get(session.ends)
+                if not known:
+                    apart[session.ends] = session.first_ns
+                if known or last is None or not last[2]:
+                    pairs[session.ends] = session.row, session.first_ns, known
+            continue
+        _tie(session, tied, found)
+    return found
+
+
+def _is_mutual(reading: TlsReading) -> bool | None:
+    """Whether a full handshake was mutual; None: it cannot be told, or nothing came of it."""
+    verdict = judge_mutual(reading).verdict
+    if verdict in _GOOD:
+        return True
+    return False if judge_server_only(reading).verdict is Verdict.VERIFIED and verdict is Verdict.VIOLATED else None
+
+
+def _tie(session: Session, tied: dict[str, int], found: dict[int, int]) -> None:
+    links, row = session.links, session.row
+    if session.reading.resumed:
+        # A client that offers a ticket makes a session id up, to see whether the server echoes it (RFC 5077 section 3.4).
+        offered = links.get("_link.ticket_offered") or links.get("_link.session_id")
+        origin = tied.get(str(offered)) if offered else None
+        if origin is None:
+            return
+        found[row] = row = origin
+    elif session.reading.outcome == REFUSED:
+        return
+    for kind in ("_link.session_id", "_link.ticket_issued"):
+        if kind in links and (kind != "_link.session_id" or not links.get("_link.session_id_echoed")):
+            tied[links[kind]] = row
+
+
+def inherit(reading: TlsReading, origin: TlsReading, name: str) -> tuple[Said, Said]:
+    """What holds of mutual TLS, and of TLS, for a session resumed from ``origin``, whose connection's id is ``name``."""
+    return (
+        _inherit(reading, judge_mutual(origin), origin, name),
+        _inherit(reading, judge_server_only(origin), origin, name),
+    )
+
+
+def _inherit(reading: TlsReading, said: Said, origin: TlsReading, name: str) -> Said:
+    kinds = ("tls.resumed", *reading.asked_kinds)
+    tied = "is tied to" if origin.clear else "follows"
+    says = f"the resumed session {tied} connection {name}, whose full handshake was {said.verdict}: {said.says}"
+    if reading.outcome != ACCEPTED:
+        return unverifiable(reading.missing or "outcome", f"{says}; of this one, {reading.why}", *kinds)
+    if said.verdict in _GOOD:
+        confidence = said.confidence if origin.clear else weaker(said.confidence, "medium")
+        return Said(Verdict.INHERITED, says, confidence, None, (), kinds)
+    if said.verdict is Verdict.VIOLATED and origin.clear and not reading.late and reading.absence:
+        rule = said.faults[0].rule if said.faults else None
+        return violated(rule, says, *kinds, confidence=said.confidence or "medium")
+    return unverifiable("resumed", says, *kinds)
+
+
+# Downgrade
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """A connection that tried the documented protection and failed, or one that went on without it."""
+
+    row: int
+    first_ns: int
+    last_ns: int
+    orig_h: int
+    resp_h: int
+    port: int
+    kind: str
+    """ssh, nats: several ports are one service; else empty."""
+
+
+def downgrades(failed: list[Try], bare: list[Try]) -> list[tuple[Try, Try]]:
+    """Pairs of a failed attempt and what followed it within a minute, the last attempt before each."""
+    by_pair: dict[tuple[int, int, str | int], list[Try]] = {}
+    for each in failed:
+        by_pair.setdefault((each.orig_h, each.resp_h, each.kind or each.port), []).append(each)
+    found = []
+    for each in bare:
+        fitting = [
+            before
+            for before in by_pair.get((each.orig_h, each.resp_h, each.kind or each.port), ())
+            if before.first_ns <= each.first_ns <= before.last_ns + DOWNGRADE_NS
+            and (each.kind != "ssh" or abs(before.port - each.port) <= TWIN_DISTANCE)
+        ]
+        if fitting:
+            nearest = min(fitting, key=lambda before: (abs(before.port - each.port), -before.first_ns))
+            found.append((nearest, each))
+    return found

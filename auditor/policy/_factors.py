@@ -1,0 +1,460 @@
+"""What each documented factor asks for, and what a connection shows of it.
+
+A factor is judged by what was accepted, not by what was offered: NATS and MySQL servers say themselves whether they check (INFO,
+AuthSwitchRequest), HTTP servers answer with a status. Inside TLS such a factor is hidden by design. What protects a path as a whole (TLS)
+is judged in ``_tls.py``; a documented protocol in the clear where TLS is documented is ``plaintext``, whatever credentials it carried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from auditor.model.judgement import Fault, Verdict
+from auditor.policy._seen import NO_PAYLOAD, Said, Seen, all_of, any_of, hidden, rejected, unverifiable, violated
+from auditor.policy._tls import TlsReading, judge_mutual, judge_server_only, observed_tls
+
+REFUSALS = frozenset({400, 401, 403, 407, 410})
+"""Status codes that turn an attempt away (contract, rule 5); 400 answers plaintext on a TLS port."""
+
+NATS_REFUSALS = frozenset(
+    {
+        "authorization_violation", "authentication_timeout", "authentication_expired", "authentication_revoked", "tls_required",
+        "tls_handshake", "connections_exceeded", "invalid_protocol", "route_port", "leaf_port",
+    }
+)  # fmt: skip
+
+CLEAR_PASSWORD = "mysql_clear_password"  # noqa: S105
+NATIVE_PASSWORD = "mysql_native_password"  # noqa: S105
+
+IN_CLEAR = frozenset({"http", "nats", "mysql", "dns"})
+"""Recognised applications that carry their data in the clear."""
+
+_SCHEMES = {"basic": "basic", "bearer": "oauth2"}
+_CREDENTIAL = {"basic": "a user and password", "oauth2": "a bearer token", "signed_url": "a signed URL"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a path documents."""
+
+    tree: Any
+    """``authentication.required``: a word, {"all": [...]}, {"any": [...]}."""
+    https: bool = False
+    """The application column says HTTPS, which documents TLS (contract, rule 1)."""
+    foreign: bool = False
+    """What is spoken is not the documented application."""
+
+    @property
+    def words(self) -> frozenset[str]:
+        """All factors named."""
+        return frozenset(_words(self.tree))
+
+
+def _words(tree: Any) -> list[str]:
+    if isinstance(tree, str):
+        return [tree]
+    return [word for parts in tree.values() for part in parts for word in _words(part)]
+
+
+def asks_for_tls(tree: Any) -> bool:
+    """No way around TLS in this tree."""
+    if isinstance(tree, str):
+        return tree in {"tls", "mutual_tls"}
+    ((word, parts),) = tree.items()
+    asked = [asks_for_tls(part) for part in parts]
+    return any(asked) if word == "all" else all(asked)
+
+
+def judge(seen: Seen, wanted: Wanted, tls: TlsReading | None) -> Said:
+    """All factors of a path together; the faults of what they say, of cleartext credentials and of refusals among them."""
+    if seen.application == "none":
+        says = "established, and no payload was sent" if seen.lacks is None else "no payload was seen"
+        nothing = unverifiable(NO_PAYLOAD, says, counted=False)
+        return _tree(wanted.tree, lambda _: nothing)
+    tree = wanted.tree
+    if wanted.https and not asks_for_tls(tree):
+        tree = {"all": ["tls", tree]}
+    return _tree(tree, lambda name: factor(name, seen, wanted, tls))
+
+
+def _tree(tree: Any, ask: Any) -> Said:
+    if isinstance(tree, str):
+        said: Said = ask(tree)
+        return Said(
+            said.verdict,
+            said.says,
+            said.confidence,
+            said.missing,
+            said.faults,
+            said.kinds,
+            said.counted,
+            ((tree, said),),
+        )
+    ((word, parts),) = tree.items()
+    judged = [_tree(part, ask) for part in parts]
+    return all_of(judged) if word == "all" else any_of(judged)
+
+
+def factor(name: str, seen: Seen, wanted: Wanted, tls: TlsReading | None) -> Said:
+    """One factor."""
+    if name == "none":
+        return Said(Verdict.VERIFIED, "no authentication is documented", "high")
+    if name in {"tls", "mutual_tls"}:
+        if tls is None:
+            return _instead_of_tls(seen)
+        return judge_mutual(tls) if name == "mutual_tls" else judge_server_only(tls)
+    if tls is None and wanted.foreign and seen.application != "http":
+        return _foreign(seen)
+    if name == "ssh":
+        return _ssh(seen, tls)
+    if name == NATIVE_PASSWORD:
+        return _mysql(seen, tls)
+    if name == "basic" and seen.application == "nats":
+        return _nats(seen, tls)
+    if tls is not None:
+        return _inside(tls, f"{_CREDENTIAL.get(name, name)}")
+    if seen.application == "http":
+        return _http(name, seen)
+    return _foreign(seen)
+
+
+def _inside(tls: TlsReading, what: str) -> Said:
+    """A factor inside TLS."""
+    session = judge_server_only(tls)
+    if session.verdict is Verdict.REJECTED:
+        return session
+    return hidden(what, "tls.version")
+
+
+# Applications in the clear
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """What became of a conversation in the clear."""
+
+    outcome: str
+    """accepted, refused, open."""
+    why: str
+    kinds: tuple[str, ...] = ()
+
+
+def in_clear(seen: Seen) -> Clear:
+    """Whether the responder went along with what was said in the clear."""
+    facts = seen.facts
+    alert = facts.get("tls.alert_to_plaintext")
+    if alert is not None:
+        return Clear("refused", f"the server answered with the TLS alert {alert[1]}", ("tls.alert_to_plaintext",))
+    reader = {"http": _http_clear, "nats": _nats_clear, "mysql": _mysql_clear}.get(seen.application)
+    if reader is not None:
+        return reader(seen)
+    if seen.application == "ssh" and facts.get("ssh.client_encrypted") and facts.get("ssh.server_encrypted"):
+        return Clear("accepted", "an SSH session was set up", ("ssh.client_newkeys", "ssh.server_newkeys"))
+    if seen.application in {"dns", "unknown"} and seen.answered:
+        return Clear("accepted", "the responder answered")
+    return _unanswered(seen)
+
+
+def _unanswered(seen: Seen) -> Clear:
+    if seen.closed_by and seen.whole:
+        return Clear("refused", f"{seen.closing} without an answer")
+    return Clear("open", "no answer was seen")
+
+
+def _http_clear(seen: Seen) -> Clear:
+    facts = seen.facts
+    final = [status for status in facts.get("http.statuses", ()) if status >= 200 or status == 101]
+    accepted = [status for status in final if status not in REFUSALS]
+    if accepted:
+        return Clear("accepted", f"the server answered with status {accepted[0]}", ("http.statuses", "http.method"))
+    if final:
+        return Clear("refused", f"the server answered with status {final[0]}", ("http.statuses",))
+    if facts.get("http.version") == "2" and seen.answered:
+        return Clear("accepted", "the server answered in HTTP/2", ("http.version",))
+    return _unanswered(seen)
+
+
+def _nats_clear(seen: Seen) -> Clear:
+    facts = seen.facts
+    for kind, what in (("nats.ok", "+OK"), ("nats.pong", "PONG"), ("nats.server_traffic", "traffic")):
+        if kind in facts:
+            return Clear("accepted", f"the server answered with {what}", (kind,))
+    error = facts.get("nats.error")
+    if error in NATS_REFUSALS:
+        return Clear("refused", f"the server answered -ERR ({error})", ("nats.error",))
+    if "nats.connect" in facts and seen.closed_by == "server" and seen.whole:
+        return Clear("refused", f"{seen.closing} after CONNECT", ("nats.connect",))
+    return Clear("open", "no answer to CONNECT was seen" if "nats.connect" in facts else "no CONNECT was seen")
+
+
+def _mysql_clear(seen: Seen) -> Clear:
+    facts = seen.facts
+    outcome = facts.get("mysql.outcome")
+    if outcome == "ok":
+        return Clear("accepted", "the server answered OK", ("mysql.outcome",))
+    if outcome == "error":
+        code = facts.get("mysql.error")
+        says = "the server answered ERR" + (f" {code}" if code is not None else "")
+        return Clear("refused", says, ("mysql.outcome", "mysql.error"))
+    if "mysql.auth_response" in facts and seen.closed_by == "server" and seen.whole:
+        return Clear("refused", f"{seen.closing} after the login", ("mysql.auth_response",))
+    return Clear("open", "no answer to the login was seen")
+
+
+def _instead_of_tls(seen: Seen) -> Said:
+    """TLS is documented, and something else is spoken."""
+    clear = in_clear(seen)
+    what = seen.application.upper()
+    if seen.application in IN_CLEAR:
+        if clear.outcome == "accepted":
+            return violated("plaintext", f"{what} in the clear where TLS is documented; {clear.why}", *clear.kinds)
+        if clear.outcome == "refused":
+            return rejected(f"{what} in the clear was turned away: {clear.why}", *clear.kinds)
+        return unverifiable(seen.lacks or "outcome", f"{what} in the clear; {clear.why}", *clear.kinds)
+    return _foreign(seen)
+
+
+def _foreign(seen: Seen) -> Said:
+    """Another protocol than the documented one, or none that is known. The fault is ``wrong-application``, which classification tells."""
+    clear = in_clear(seen)
+    unknown = seen.application == "unknown"
+    if unknown and not seen.first_bytes:
+        return unverifiable("midstream", "the capture starts in the middle of the stream, in bytes that say nothing")
+    what = "an unrecognised protocol" if unknown else seen.application.upper()
+    if clear.outcome == "accepted":
+        return violated(
+            None,
+            f"{what} is spoken instead of the documented one; {clear.why}",
+            *clear.kinds,
+            confidence="medium" if unknown else "high",
+        )
+    if clear.outcome == "refused":
+        return rejected(f"{what} was turned away: {clear.why}", *clear.kinds)
+    return unverifiable(seen.lacks or "outcome", f"{what} is spoken; {clear.why}", *clear.kinds)
+
+
+# HTTP credentials
+
+
+def _carries(name: str, scheme: str, signed: str) -> bool:
+    return signed != "none" if name == "signed_url" else _SCHEMES.get(scheme) == name
+
+
+def _http(name: str, seen: Seen) -> Said:
+    """Basic, bearer token or signed URL on every request that was answered."""
+    facts = seen.facts
+    clear = in_clear(seen)
+    schemes, signed = facts.get("http.authorization", ()), facts.get("http.signed_url", ())
+    requests = list(zip(schemes, signed, strict=False))
+    final = [status for status in facts.get("http.statuses", ()) if status >= 200 or status == 101]
+    what = _CREDENTIAL.get(name, name)
+    kind = "http.signed_url" if name == "signed_url" else "http.authorization"
+    kinds = (kind, *clear.kinds)
+    if not requests:
+        return unverifiable(seen.lacks or "one_way", "no request was seen", *clear.kinds)
+    if clear.outcome == "refused":
+        with_ = "with" if any(_carries(name, *each) for each in requests) else "without"
+        return rejected(f"{clear.why}; the request came {with_} {what}", *kinds)
+    if clear.outcome == "open":
+        return unverifiable(seen.lacks or "outcome", clear.why, *kinds)
+    carried = [_carries(name, *each) for each in requests]
+    if seen.midstream or not seen.first_bytes:
+        accepted = carried if all(status not in REFUSALS for status in final) or not any(carried) else []
+        if not accepted or (any(accepted) and not all(accepted)):
+            says = "the capture starts in the middle, and which answer belongs to which request is not known"
+            return unverifiable("midstream", says, *kinds)
+    else:
+        answered = zip(carried, final, strict=False)
+        accepted = [has for has, status in answered if status not in REFUSALS]
+    if accepted and not all(accepted):
+        others = {
+            _SCHEMES.get(scheme, scheme)
+            for (scheme, _), has in zip(requests, carried, strict=True)
+            if not has and scheme != "none"
+        } | {"signed_url" for (_, url), has in zip(requests, carried, strict=True) if not has and url != "none"}
+        if others:
+            says = f"{' and '.join(sorted(others))} was presented instead of {what}, and accepted"
+            return violated("wrong-authentication-method", says, *kinds)
+        return violated("missing-credentials", f"a request without {what} was accepted: {clear.why}", *kinds)
+    if seen.lossy or seen.one_way:
+        return unverifiable(seen.lacks or "gap", "packets are missing between the requests", *kinds)
+    if not accepted:
+        return unverifiable("outcome", "no answer belongs to a request that was seen", *kinds)
+    return Said(Verdict.VERIFIED, f"{what} on every request seen; {clear.why}", "high", None, (), kinds)
+
+
+# NATS
+
+
+def _nats(seen: Seen, tls: TlsReading | None) -> Said:
+    """User and password, decided by the server's INFO (contract, rule 6)."""
+    facts = seen.facts
+    required = facts.get("nats.auth_required")
+    clear = in_clear(seen)
+    if tls is not None:
+        session = judge_server_only(tls)
+        if session.verdict is Verdict.REJECTED:
+            return session
+        if required is None:
+            return hidden("CONNECT")
+        both_ways = tls.done and tls.outcome == "accepted"
+        if not both_ways:
+            missing = tls.missing or "outcome"
+            return unverifiable(missing, f"INFO was seen, traffic inside TLS was not: {tls.why}", "nats.auth_required")
+        if required is False:
+            says = "INFO does not ask for authentication, and the session inside TLS was served"
+            return violated("missing-credentials", says, "nats.auth_required", *tls.asked_kinds)
+        says = "INFO requires authentication, and traffic went both ways inside TLS"
+        return Said(Verdict.INFERRED, says, "medium", None, (), ("nats.auth_required", *tls.asked_kinds))
+    presented = [word for word in ("user", "pass", "token", "jwt", "nkey") if facts.get(f"nats.{word}")]
+    kinds = ("nats.auth_required", "nats.connect", *clear.kinds)
+    kinds = tuple(kind for kind in kinds if kind in facts)
+    if clear.outcome == "refused":
+        return rejected(clear.why, *kinds)
+    if required is None:
+        missing = seen.lacks or "midstream"
+        return unverifiable(missing, "the server's INFO, which says whether it checks, was not seen", *kinds)
+    if clear.outcome == "open" or "nats.connect" not in facts:
+        return unverifiable(seen.lacks or "outcome", clear.why, *kinds)
+    if required is False:
+        sent = "; the client sent credentials all the same" if presented else ""
+        says = f"INFO does not ask for authentication, so nothing was checked{sent}; {clear.why}"
+        return violated("missing-credentials", says, *kinds)
+    if not presented:
+        return violated("missing-credentials", f"CONNECT carried no credentials; {clear.why}", *kinds)
+    if "user" in presented and "pass" in presented:
+        says = f"INFO requires authentication, CONNECT carried user and password; {clear.why}"
+        return Said(Verdict.VERIFIED, says, "high", None, (), kinds)
+    says = f"CONNECT carried {' and '.join(presented)} instead of user and password; {clear.why}"
+    return violated("wrong-authentication-method", says, *kinds)
+
+
+# MySQL
+
+
+def _mysql(seen: Seen, tls: TlsReading | None) -> Said:
+    """The plugin that the server asked for last, and its answer (contract, rule 6)."""
+    facts = seen.facts
+    if tls is not None:
+        return _inside(tls, "the login and its plugin")
+    if seen.application != "mysql":
+        return _foreign(seen)
+    clear = in_clear(seen)
+    plugin, answer = facts.get("mysql.plugin"), facts.get("mysql.auth_response")
+    kinds = tuple(
+        k for k in ("mysql.plugin", "mysql.plugin_switched", "mysql.auth_response", *clear.kinds) if k in facts
+    )
+    if clear.outcome == "refused":
+        return rejected(clear.why, *kinds)
+    if facts.get("mysql.ssl_request") is True:
+        return unverifiable(seen.lacks or "gap", "the client asked for TLS, and no TLS was seen after it", *kinds)
+    if plugin is None or answer is None:
+        return unverifiable(seen.lacks or ("midstream" if not facts else "no_login"), "no login was seen", *kinds)
+    if clear.outcome == "open":
+        return unverifiable(seen.lacks or "outcome", clear.why, *kinds)
+    if "mysql.plugin_switched" in facts and (seen.lossy or seen.one_way):
+        return unverifiable(seen.lacks or "gap", "packets are missing in the exchange of the login", *kinds)
+    if answer == "empty":
+        says = f"the client's answer to {plugin} was empty; {clear.why}"
+        return violated("missing-credentials", says, *kinds)
+    if plugin != NATIVE_PASSWORD:
+        says = f"{plugin} was used instead of {NATIVE_PASSWORD}; {clear.why}"
+        said = violated("wrong-authentication-method", says, *kinds)
+        fault = said.faults[0]
+        named = Fault(fault.rule, fault.says, fault.confidence, fault.kinds, plugin)
+        return Said(said.verdict, said.says, said.confidence, None, (named,), kinds)
+    return Said(Verdict.VERIFIED, f"{NATIVE_PASSWORD} was used; {clear.why}", "high", None, (), kinds)
+
+
+# SSH
+
+
+def _ssh(seen: Seen, tls: TlsReading | None) -> Said:
+    """SSH in the clear, or inside mutual TLS at a host port (contract, rule 4)."""
+    facts = seen.facts
+    if tls is not None:
+        if seen.host_port:
+            said = judge_mutual(tls)
+            says = f"SSH inside TLS, through the application's proxy: {said.says}"
+            faults = tuple(Fault(fault.rule, says, fault.confidence, fault.kinds, fault.about) for fault in said.faults)
+            return Said(said.verdict, says, said.confidence, said.missing, faults, said.kinds, said.counted)
+        return _inside(tls, "SSH")
+    if seen.application != "ssh":
+        return _foreign(seen)
+    shown = [
+        f"ssh.{side}_{what}"
+        for what in ("version", "newkeys", "encrypted")
+        for side in ("client", "server")
+        if facts.get(f"ssh.{side}_{what}")
+    ]
+    if len(shown) == 6:
+        says = "both banners, both NEWKEYS and encrypted packets both ways; user authentication itself is encrypted"
+        return Said(Verdict.INFERRED, says, "medium", None, (), tuple(shown))
+    says = "the key exchange was not seen to its end" if shown else "neither banners nor key exchange were seen"
+    return unverifiable(seen.lacks or ("no_handshake" if not shown else "outcome"), says, *shown)
+
+
+# What goes beside the factors
+
+
+def cleartext_credentials(seen: Seen, wanted: Wanted, tls: TlsReading | None) -> tuple[Fault, ...]:
+    """Credentials that crossed in the clear where the path does not document that."""
+    if tls is not None:
+        return ()
+    facts, words = seen.facts, wanted.words
+    protected = wanted.https or asks_for_tls(wanted.tree)
+    found: list[Fault] = []
+
+    def add(what: str, kind: str, about: str) -> None:
+        found.append(Fault("cleartext-credentials", f"{what} crossed in the clear", "high", (kind,), about))
+
+    if seen.application == "http":
+        schemes = set(facts.get("http.authorization", ()))
+        if "bearer" in schemes and (protected or "oauth2" not in words):
+            add("a bearer token", "http.authorization", "bearer")
+        if "basic" in schemes and (protected or "basic" not in words):
+            add("a user and password (Basic)", "http.authorization", "basic")
+        for kind in sorted(set(facts.get("http.signed_url", ())) - {"none"}):
+            add(f"a signed URL ({kind})", "http.signed_url", kind)
+    elif seen.application == "nats" and (protected or "basic" not in words):
+        for word in ("pass", "token", "jwt"):
+            if facts.get(f"nats.{word}"):
+                add(f"CONNECT's {word}", f"nats.{word}", word)
+    elif facts.get("mysql.plugin") == CLEAR_PASSWORD and facts.get("mysql.auth_response") == "present":
+        add("a password (mysql_clear_password)", "mysql.plugin", CLEAR_PASSWORD)
+    return tuple(found)
+
+
+def observed(seen: Seen, said: Said, tls: TlsReading | None) -> str | None:
+    """What the wire shows, in the words of the contract; None where it shows nothing."""
+    facts = seen.facts
+    if seen.application == "none":
+        return None
+    found: list[str] = []
+    if tls is not None:
+        found.append(observed_tls(tls, judge_mutual(tls)))
+        inferred = (Verdict.INFERRED, Verdict.VERIFIED)
+        found += [name for name, each in said.factors if name == "basic" and each.verdict in inferred]
+    elif seen.application == "http":
+        schemes = {_SCHEMES.get(scheme, scheme) for scheme in facts.get("http.authorization", ())} - {"none"}
+        found += sorted(schemes)
+        if set(facts.get("http.signed_url", ())) - {"none"}:
+            found.append("signed_url")
+        found = found or ["none"]
+    elif seen.application == "nats":
+        words = [word for word in ("user", "pass", "token", "jwt", "nkey") if facts.get(f"nats.{word}")]
+        if "nats.connect" not in facts:
+            return None
+        checked = facts.get("nats.auth_required") is not False
+        basic = "user" in words and "pass" in words
+        found += (["basic"] if basic else words) if words and checked else ["none"]
+    elif seen.application == "mysql":
+        if "mysql.plugin" not in facts:
+            return None
+        found.append("none" if facts.get("mysql.auth_response") == "empty" else str(facts["mysql.plugin"]))
+    elif seen.application == "ssh":
+        found.append("ssh")
+    elif seen.application == "dns":
+        found.append("none")
+    return "+".join(found) or None

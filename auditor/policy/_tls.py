@@ -1,0 +1,402 @@
+"""Reading a TLS session: which certificate crossed, and what became of the attempt.
+
+Up to TLS 1.2 the handshake is in the clear, and a server's Finished means that it took the client's (RFC 5246 section 7.4.9). So a
+certificate with its CertificateVerify and both Finished is proof; without a certificate, only data from the server shows that it did not
+mind. In TLS 1.3 lengths of records decide (``tls13.py``). A resumed session shows no certificates in any version: what was judged of
+the full handshake holds for it, and finding that one is ``_across.py``'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from auditor.model.judgement import Fault, Verdict
+from auditor.policy._seen import Said, Seen, rejected, unverifiable, violated
+from auditor.policy.policy import Settings
+from auditor.policy.tls13 import ClientCertificate, Confidence, Tls13Flights, Tls13Judgement, Tls13Outcome, judge_tls13
+from auditor.wire.tls_ciphers import CIPHER_SUITES
+
+TLS13 = "TLS 1.3"
+VERSIONS = ("SSL 2.0", "SSL 3.0", "TLS 1.0", "TLS 1.1", "TLS 1.2", "TLS 1.3")
+
+SENT, EMPTY, NOT_SENT, NOT_ASKED, UNKNOWN = "sent", "empty", "not_sent", "not_asked", "unknown"
+ACCEPTED, REFUSED, VEILED, OPEN = "accepted", "refused", "veiled", "open"
+"""What became of it: data followed; it was turned away; an answer that may be either, hidden; neither was seen."""
+
+BUSY_RECORDS = 4
+SHORT_ANSWER_BYTES = 4_096
+"""A refusal inside TLS (nginx's page for status 400 has some 600 bytes) is one short answer; more than this, or more often, is service."""
+
+_SUITES = {name: number for number, name in CIPHER_SUITES.items()}
+
+_DECLINED = frozenset({EMPTY, NOT_SENT})
+
+
+@dataclass(frozen=True, slots=True)
+class TlsReading:
+    """What a TLS session shows."""
+
+    version: str | None = None
+    certificate: str = UNKNOWN
+    """The client's: sent, empty, not_sent, not_asked, unknown."""
+    proof: bool = False
+    """CertificateVerify was seen (TLS 1.3: it must have been, or there would be no session)."""
+    outcome: str = OPEN
+    done: bool = False
+    """The handshake was completed on both sides."""
+    resumed: bool = False
+    late: bool = False
+    """A certificate may have crossed later, encrypted (contract, rule 3)."""
+    clear: bool = True
+    """The certificates' part was in the clear: what is said is proven."""
+    absence: bool = True
+    """Bytes that could contradict an absence are not missing."""
+    confidence: str = "high"
+    missing: str | None = None
+    says: str = ""
+    """Of the certificate."""
+    why: str = ""
+    """Of the outcome."""
+    kinds: tuple[str, ...] = ()
+    asked_kinds: tuple[str, ...] = ()
+    """Kinds that show the outcome."""
+    settled: tuple[Said, Said] | None = None
+    """Of a resumed session whose full handshake was found: what holds of mutual TLS, and of TLS."""
+
+    @property
+    def inferred_certificate(self) -> str | None:
+        """The report's word for what TLS 1.3's lengths say of the client's certificate; None where they say nothing."""
+        if self.clear or self.resumed:
+            return None
+        return {SENT: "inferred_sent", EMPTY: "inferred_empty", NOT_ASKED: "inferred_absent"}.get(self.certificate)
+
+
+def is_tls(seen: Seen) -> bool:
+    """TLS is spoken, from the first byte or after a protocol's upgrade."""
+    facts = seen.facts
+    return seen.application in {"tls", "https"} or "tls.client_hello" in facts or "tls.server_hello" in facts
+
+
+def read_tls(seen: Seen) -> TlsReading:
+    """What a connection that speaks TLS shows."""
+    facts = seen.facts
+    version = facts.get("tls.version")
+    if "tls.server_hello" not in facts:
+        return _unanswered(seen)
+    return _read13(seen) if version == TLS13 else _read12(seen, version)
+
+
+def _lacks(seen: Seen) -> str | None:
+    """What is missing of the handshake."""
+    facts = seen.facts
+    if "tls.midstream" in facts and "tls.client_hello" not in facts:
+        return "midstream"
+    return seen.lacks or ("gap" if "tls.gap" in facts else "one_way" if facts.get("tls.silent") == "both" else None)
+
+
+def _clean(seen: Seen) -> bool:
+    """Nothing is missing of what both sides said at first."""
+    facts = seen.facts
+    broken = ("tls.gap", "tls.cut", "tls.malformed", "tls.midstream", "tls.silent")
+    return seen.whole and not any(kind in facts for kind in broken)
+
+
+def _alert_says(seen: Seen) -> tuple[str, str] | None:
+    """The first alert in the clear that ends an attempt: what it says and its kind."""
+    facts = seen.facts
+    for side in ("server", "client"):
+        alert = facts.get(f"tls.{side}_alert")
+        if alert is not None and (alert[0] == "fatal" or alert[1] == "close_notify"):
+            return f"the {side} sent the alert {alert[1]}", f"tls.{side}_alert"
+    return None
+
+
+def _unanswered(seen: Seen) -> TlsReading:
+    """No ServerHello was seen."""
+    facts = seen.facts
+    hello = "tls.client_hello" in facts
+    alert = _alert_says(seen)
+    if alert is not None:
+        return TlsReading(outcome=REFUSED, why=alert[0], asked_kinds=(alert[1],), missing=_lacks(seen))
+    if facts.get("tls.answered_with") == "http":
+        why = "the server answered the ClientHello with HTTP in the clear: it speaks no TLS there"
+        return TlsReading(outcome=REFUSED, why=why, asked_kinds=("tls.answered_with",))
+    lacks = _lacks(seen)
+    quiet = facts.get("tls.silent") == "server" and not any(k in facts for k in ("tls.gap", "tls.cut", "tls.malformed"))
+    if hello and seen.closed_by and lacks is None and quiet:
+        why = f"{seen.closing} after the ClientHello, with no answer to it"
+        return TlsReading(outcome=REFUSED, why=why, asked_kinds=("tls.client_hello",))
+    if hello and seen.closed_by and lacks is None and facts.get("tls.hello_retry") and _clean(seen):
+        why = f"{seen.closing} in the middle of the handshake"
+        return TlsReading(outcome=REFUSED, why=why, asked_kinds=("tls.client_hello",))
+    words = {
+        "midstream": "the handshake was before the capture",
+        "one_way": "only one direction was captured",
+        "gap": "packets of the handshake are missing",
+    }
+    says = words.get(lacks or "", "no answer to the ClientHello was seen" if hello else "no handshake was seen")
+    kinds = tuple(k for k in ("tls.midstream", "tls.gap", "tls.client_hello") if k in facts)
+    return TlsReading(missing=lacks or "no_handshake", says=says, kinds=kinds)
+
+
+def _sizes(seen: Seen, side: str) -> tuple[int, ...]:
+    sizes: tuple[int, ...] = seen.facts.get(f"tls.{side}_records", ())
+    return sizes
+
+
+def _one_short_answer(seen: Seen) -> bool:
+    """The server said no more than a refusal inside TLS would."""
+    asked, answers = _sizes(seen, "client"), _sizes(seen, "server")
+    if "tls.server_records" not in seen.facts or "tls.server_records_more" in seen.facts:
+        return False
+    if len(answers) >= BUSY_RECORDS or sum(answers) > SHORT_ANSWER_BYTES:
+        return False
+    return len(answers) < 2 or len(asked) < 2
+
+
+def _read12(seen: Seen, version: str | None) -> TlsReading:
+    facts = seen.facts
+    clean = _clean(seen)
+    certificate = str(facts.get("tls.client_certificate", UNKNOWN))
+    resumed = facts.get("tls.resumed") is True
+    done = "tls.client_finished" in facts and "tls.server_finished" in facts
+    served, asked = "tls.server_application_data" in facts, "tls.client_application_data" in facts
+    declined = certificate in _DECLINED
+    alert = _alert_says(seen)
+    outcome, why = OPEN, "nothing shows whether it was accepted"
+    kinds: tuple[str, ...] = ()
+    if alert is not None and not served and (not done or seen.facts[alert[1]][0] == "fatal"):
+        outcome, why, kinds = REFUSED, alert[0], (alert[1],)
+    elif not done:
+        if seen.closed_by and clean:
+            outcome, why, kinds = REFUSED, f"{seen.closing} before the handshake was complete", ("tls.server_hello",)
+        else:
+            why = "the handshake was not seen to its end"
+    elif served:
+        outcome, why, kinds = ACCEPTED, "the server sent application data", ("tls.server_application_data",)
+        if declined and _one_short_answer(seen):
+            outcome, why = VEILED, "asked and declined, outcome hidden: a refusal inside TLS would look the same"
+    elif "tls.server_encrypted_alert" in facts and clean and (asked or declined):
+        outcome, why, kinds = REFUSED, "the server answered with an alert and no data", ("tls.server_encrypted_alert",)
+    elif seen.closed_by == "server" and clean and (asked or declined):
+        outcome, why, kinds = REFUSED, f"{seen.closing} without any data", ("tls.server_finished",)
+    elif certificate == SENT and clean:
+        outcome, why, kinds = ACCEPTED, "the server finished the handshake", ("tls.server_finished",)
+    elif resumed and clean:
+        outcome, why, kinds = ACCEPTED, "both ends finished the handshake", ("tls.client_finished",)
+    says = {
+        SENT: "the client sent a certificate",
+        EMPTY: "the server asked, and the client sent an empty certificate",
+        NOT_SENT: "the server asked, and the client sent no certificate",
+        NOT_ASKED: "the server did not ask for a client certificate",
+    }.get(certificate, "the client's certificate was not seen")
+    shown = ("tls.client_certificate", "tls.certificate_requested", "tls.certificate_verify", "tls.client_finished")
+    lacks = _lacks(seen) or ("gap" if "tls.cut" in facts and not done else None)
+    return TlsReading(
+        version=version,
+        certificate=certificate,
+        proof=facts.get("tls.certificate_verify") is True,
+        outcome=outcome,
+        done=done,
+        resumed=resumed,
+        late="tls.late_handshake" in facts,
+        absence=seen.whole and not any(k in facts for k in ("tls.gap", "tls.midstream", "tls.silent")),
+        missing=lacks,
+        says=says,
+        why=why,
+        kinds=tuple(kind for kind in shown if kind in facts),
+        asked_kinds=kinds,
+    )
+
+
+def _flights(seen: Seen) -> Tls13Flights:
+    facts = seen.facts
+    gap, cut = facts.get("tls.gap", ""), facts.get("tls.cut", "")
+    lossy = seen.lossy or seen.one_way or "tls.malformed" in facts
+
+    def missing(side: str) -> bool:
+        return lossy or gap in {side, "both"} or cut in {side, "both"} or f"tls.{side}_records_more" in facts
+
+    return Tls13Flights(
+        client=_sizes(seen, "client"),
+        server=_sizes(seen, "server"),
+        cipher_suite=_SUITES.get(facts.get("tls.cipher", ""), 0x1301),
+        psk_selected=facts.get("tls.resumed") is True,
+        hello_retry="tls.hello_retry" in facts,
+        early_data="tls.early_data_offered" in facts,
+        post_handshake_auth=facts.get("tls.post_handshake_auth_offered") is True,
+        client_alert="tls.client_alert" in facts,
+        server_alert="tls.server_alert" in facts,
+        client_gap=missing("client"),
+        server_gap=missing("server"),
+        client_ended=bool(seen.closed_by),
+        server_ended=seen.closed_by == "server",
+    )
+
+
+def _answers_follow(seen: Seen) -> bool:
+    """The server went on after the client's flight with more than session tickets, whatever the lengths mean."""
+    order = str(seen.facts.get("tls.order", ""))
+    first = order.find("c")
+    return first >= 0 and order.count("c") >= 2 and order[first:].count("s") >= 3
+
+
+def _read13(seen: Seen) -> TlsReading:
+    facts = seen.facts
+    judged: Tls13Judgement = judge_tls13(_flights(seen))
+    certificate = {
+        ClientCertificate.SENT: SENT,
+        ClientCertificate.EMPTY: EMPTY,
+        ClientCertificate.ABSENT: NOT_ASKED,
+    }.get(judged.client_certificate, UNKNOWN)
+    outcome, why = {
+        Tls13Outcome.ACCEPTED: (ACCEPTED, "the server went on after the client's flight"),
+        Tls13Outcome.REFUSED: (REFUSED, "the attempt ended with an alert or a close and no data"),
+        Tls13Outcome.HIDDEN: (VEILED, "asked and declined, outcome hidden: a refusal inside TLS would look the same"),
+    }.get(judged.outcome, (OPEN, "nothing shows whether it was accepted"))
+    alert = _alert_says(seen)
+    if alert is not None and outcome is not ACCEPTED:
+        outcome, why = REFUSED, alert[0]
+    done = outcome in {ACCEPTED, VEILED} or (outcome == OPEN and _answers_follow(seen))
+    shut = seen.closed_by and _clean(seen)
+    if outcome == OPEN and not done and shut and not _sizes(seen, "client"):
+        outcome, why = REFUSED, f"{seen.closing} before the handshake was complete"
+    # HTTP/2 forbids authentication after the handshake (RFC 8740); the ALPN answer is encrypted, so only a sole offer tells.
+    late = judged.late_possible and facts.get("tls.alpn_offered") != ("h2",)
+    seen_kinds = tuple(k for k in ("tls.client_records", "tls.server_records", "tls.resumed") if k in facts)
+    return TlsReading(
+        version=TLS13,
+        certificate=certificate,
+        proof=certificate == SENT,
+        outcome=outcome,
+        done=done,
+        resumed=judged.resumed,
+        late=late,
+        clear=False,
+        absence=seen.whole and not any(k in facts for k in ("tls.gap", "tls.midstream")),
+        confidence={Confidence.HIGH: "high", Confidence.MEDIUM: "medium"}.get(judged.confidence, "low"),
+        missing=_lacks(seen),
+        says=judged.says,
+        why=why,
+        kinds=seen_kinds,
+        asked_kinds=("tls.server_records",) if "tls.server_records" in facts else (),
+    )
+
+
+def _resumed(reading: TlsReading, which: int) -> Said:
+    """What the full handshake says, where it was found."""
+    if reading.settled is not None:
+        return reading.settled[which]
+    says = "the session was resumed, and the full handshake that it resumes was not seen"
+    return unverifiable("resumed", says, "tls.resumed", *reading.kinds)
+
+
+def _turned_away(reading: TlsReading) -> Said:
+    """Of an attempt that was refused."""
+    detail = f"{reading.why}; {reading.says}" if reading.says and reading.certificate != UNKNOWN else reading.why
+    return rejected(detail, *reading.asked_kinds, *reading.kinds, confidence="high" if reading.clear else "medium")
+
+
+def judge_mutual(reading: TlsReading) -> Said:
+    """Mutual TLS: verified, inferred, violated, rejected, or what is missing. A resumed session is settled later."""
+    kinds = (*reading.kinds, *reading.asked_kinds)
+    if reading.outcome == REFUSED:
+        return _turned_away(reading)
+    if reading.resumed:
+        return _resumed(reading, 0)
+    if reading.certificate == UNKNOWN or (not reading.clear and reading.confidence == "low"):
+        missing = reading.missing or ("no_handshake" if reading.version is None else "encrypted")
+        if reading.clear and reading.version is not None:
+            missing = reading.missing or "gap"
+        return unverifiable(missing, reading.says, *kinds)
+    if reading.certificate == SENT:
+        return _with_certificate(reading, kinds)
+    if reading.late:
+        says = f"{reading.says}; one may have crossed later, under encryption"
+        late = "tls.late_handshake" if reading.clear else "tls.post_handshake_auth_offered"
+        return unverifiable("late_certificate", says, late, *kinds)
+    if reading.outcome != ACCEPTED:
+        missing = "outcome" if reading.outcome == VEILED else reading.missing or "outcome"
+        return unverifiable(missing, f"{reading.says}; {reading.why}", *kinds)
+    if not reading.absence:
+        return unverifiable(reading.missing or "gap", f"{reading.says}; packets are missing beside", *kinds)
+    says = f"{reading.says}, and was served: {reading.why}"
+    return violated("missing-client-certificate", says, *kinds, confidence=reading.confidence)
+
+
+def _with_certificate(reading: TlsReading, kinds: tuple[str, ...]) -> Said:
+    if not reading.proof:
+        if reading.outcome == ACCEPTED and reading.absence:
+            says = "a client certificate was sent without CertificateVerify: nothing proves that it was the client's"
+            return unverifiable("no_proof", says, *kinds)
+        return unverifiable(reading.missing or "no_handshake", "the handshake was not seen to its end", *kinds)
+    if reading.outcome != ACCEPTED:
+        return unverifiable(reading.missing or "outcome", f"{reading.says}; {reading.why}", *kinds)
+    if reading.clear:
+        says = "the server asked, the client sent its certificate and proved to hold its key, both ends finished"
+        return Said(Verdict.VERIFIED, says, "high", None, (), kinds)
+    says = f"{reading.says}; {reading.why}"
+    return Said(Verdict.INFERRED, says, reading.confidence, None, (), kinds)
+
+
+def judge_server_only(reading: TlsReading) -> Said:
+    """TLS, whoever the client is."""
+    kinds = (*reading.kinds, *reading.asked_kinds)
+    if reading.outcome == REFUSED:
+        return _turned_away(reading)
+    if reading.resumed:
+        return _resumed(reading, 1)
+    if reading.version is None:
+        return unverifiable(reading.missing or "no_handshake", reading.says, *kinds)
+    if not reading.done:
+        missing = reading.missing or ("outcome" if not reading.clear else "no_handshake")
+        return unverifiable(missing, reading.why, *kinds)
+    if reading.outcome == OPEN and reading.missing is not None and reading.clear:
+        return unverifiable(reading.missing, reading.why, *kinds)
+    says = f"{reading.version} was negotiated and set up" + ("" if reading.outcome == OPEN else f"; {reading.why}")
+    return Said(Verdict.VERIFIED, says, "high", None, (), ("tls.version", *kinds))
+
+
+def observed_tls(reading: TlsReading, mutual: Said) -> str:
+    """The word for what was seen: tls, mutual_tls."""
+    proven = mutual.verdict in {Verdict.VERIFIED, Verdict.INFERRED, Verdict.INHERITED}
+    offered = reading.certificate == SENT and reading.confidence != "low"
+    return "mutual_tls" if proven or offered else "tls"
+
+
+# Weak versions and suites
+
+
+def _words(suite: str) -> frozenset[str]:
+    """The settings' words that a suite falls under."""
+    parts = suite.upper().split("_")
+    found = {part for part in parts if part in {"NULL", "RC4", "DES", "3DES"}}
+    if any(part.startswith("EXPORT") for part in parts):
+        found.add("EXPORT")
+    if "DES40" in parts:
+        found.add("DES")
+    if "ANON" in parts:
+        found.add("ANONYMOUS")
+    if suite in {"TLS_SHA256_SHA256", "TLS_SHA384_SHA384"}:  # RFC 9150: integrity alone
+        found.add("NULL")
+    return frozenset(found | {suite.upper(), suite.upper().removeprefix("TLS_")})
+
+
+def weak_tls(version: str | None, suite: str | None, settings: Settings) -> tuple[Fault, ...]:
+    """Faults of a negotiated version and suite."""
+    found = []
+    least = f"TLS {settings.tls_minimum}" if settings.tls_minimum[:1].isdigit() else settings.tls_minimum
+    if version in VERSIONS and least in VERSIONS and VERSIONS.index(version) < VERSIONS.index(least):
+        says = f"{version} was negotiated, below the policy's minimum of {least}"
+        found.append(Fault("weak-tls", says, "high", ("tls.version",), version))
+    if suite:
+        forbidden = sorted(_words(suite) & _forbidden(settings.forbidden_suites))
+        if forbidden:
+            says = f"the cipher suite {suite} was negotiated, which the policy forbids ({', '.join(forbidden)})"
+            found.append(Fault("weak-tls", says, "high", ("tls.cipher",), suite))
+    return tuple(found)
+
+
+def _forbidden(words: Sequence[str]) -> frozenset[str]:
+    return frozenset(word.upper() for word in words)

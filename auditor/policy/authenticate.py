@@ -1,0 +1,354 @@
+"""Whether the documented authentication happened: a verdict, factors and faults for every connection on a declared path.
+
+The theory, which is the contract's section "How a verdict is reached" (its rules are numbered there):
+
+- The verdict speaks of the method alone; faults of certificates, versions and suites stand beside it (rule 1).
+- Each factor that a path names is judged by itself (``_factors.py``, ``_tls.py``), and the tree of factors combined: where all are asked for,
+  the worst; where one suffices, the best. HTTPS in a path's application column asks for TLS, whatever else is asked for.
+- Acceptance makes a violation, refusal a rejection; where neither was seen, nothing is claimed (rule 5). What is missing of the capture moves a
+  verdict towards unverifiable, never away from it (``_seen.py``).
+- Some connections are judged by others: resumed sessions by the full handshake, a downgrade by the failed attempt before (``_across.py``).
+
+Most connections of a capture are alike. What decides is gathered into a key for each connection, and each distinct key is judged once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditor.model.connections import CONN_STATES, INCOMPLETE, ConnectionTable
+from auditor.model.facts import Facts
+from auditor.model.judgement import Authentication, Breach, Classification, Disposition, Factor, Fault, Verdict
+from auditor.model.streams import HEAD_BYTES
+from auditor.policy._across import NATS_PORTS, Session, Try, downgrades, inherit, origins
+from auditor.policy._factors import (
+    IN_CLEAR,
+    Wanted,
+    cleartext_credentials,
+    in_clear,
+    judge,
+    observed,
+)
+from auditor.policy._seen import Said, Seen
+from auditor.policy._tls import REFUSED, TlsReading, is_tls, judge_mutual, read_tls, weak_tls
+from auditor.policy.certificates import SIDES, certificate_faults
+from auditor.policy.policy import Policy
+
+HOST_PORTS = range(61_001, 65_535)
+"""Host ports of application instances (contract, rule 4)."""
+
+NOT_JUDGED = Authentication()
+
+_GAP = sum(1 << INCOMPLETE.index(word) for word in ("gap", "snaplen"))
+_LIMIT = 1 << INCOMPLETE.index("limit")
+_ONE_WAY = 1 << INCOMPLETE.index("one_way")
+_MIDSTREAM = 1 << INCOMPLETE.index("midstream")
+_RESETS = np.array([state.startswith(("RST", "REJ")) for state in CONN_STATES])
+
+# Bits of a connection's code, below its application and class.
+_FIRST, _ALONE, _MID, _LOSSY, _RESET, _ANSWERED, _HOST = (1 << k for k in range(7))
+_CLOSED = 7  # two bits: nobody, client, server
+_APPLICATION = 9
+_CLASS = 16
+_CLOSERS = ("", "client", "server")
+
+
+@dataclass(slots=True)
+class _Group:
+    """Connections that are alike in all that decides."""
+
+    seen: Seen
+    wanted: Wanted
+    required: object
+    tls: TlsReading | None
+    said: Said
+    facts: Facts | None
+    klass: int
+    certified: bool
+    """Certificates were shown in the clear."""
+    made: dict[tuple[Fault, ...], Authentication] = field(default_factory=dict)
+
+
+def authenticate(
+    table: ConnectionTable,
+    classes: Sequence[Classification],
+    class_of: NDArray[np.int32],
+    *,
+    certificates: Mapping[str, bytes],
+    policy: Policy,
+    options: Mapping[str, Any],
+) -> list[Authentication]:
+    """One answer a connection; equal answers are one object.
+
+    ``class_of`` is the index into ``classes`` of each connection, ``certificates`` the DER of those seen by fingerprint. Never raises on what
+    was seen.
+    """
+    n = len(table)
+    wanted = [_wanted(each, policy) for each in classes]
+    plain = [NOT_JUDGED if want is None else Authentication(required=want.tree) for want in wanted]
+    told: list[Authentication] = [plain[k] for k in class_of.tolist()]
+    if not n:
+        return told
+    asked = np.array([want is not None for want in wanted], dtype=np.bool_)
+    rows = np.flatnonzero(asked[class_of] & table.established)
+    groups, group_of = _grouped(table, classes, class_of, wanted, rows)
+    _resume(table, rows, groups, group_of)
+    beside = _downgraded(table, rows, groups, group_of, policy, classes)
+    first_ns = table.first_ns.tolist()
+    for place, row in enumerate(rows.tolist()):
+        group = groups[group_of[place]]
+        extra = beside.get(row, ()) if beside else ()
+        if group.certified and group.facts is not None:
+            found = certificate_faults(
+                table.facts[row], classes[group.klass], first_ns[row], certificates, policy, options
+            )
+            extra = (*found, *extra) if extra else found
+        made = group.made.get(extra)
+        if made is None:
+            made = group.made[extra] = _authentication(group, policy, extra)
+        told[row] = made
+    return told
+
+
+def _wanted(classification: Classification, policy: Policy) -> Wanted | None:
+    """What the matched paths ask for; None: nothing is judged."""
+    judged = classification.disposition in {Disposition.DOCUMENTED, Disposition.AMBIENT}
+    if not judged or classification.required is None or not classification.paths:
+        return None
+    paths = [policy.by_id[path] for path in classification.paths if path in policy.by_id]
+    return Wanted(
+        classification.required,
+        https=bool(paths) and all(path.application == "HTTPS" for path in paths),
+        foreign=classification.breach is Breach.APPLICATION,
+    )
+
+
+# Connections that are alike
+
+
+def _codes(
+    table: ConnectionTable, classes: Sequence[Classification], class_of: NDArray[np.int32], rows: NDArray[np.intp]
+) -> NDArray[np.int64]:
+    """What decides of each of these connections, apart from its facts, as one number."""
+    incomplete = table.incomplete[rows]
+    early = table.payload_bytes[rows] <= 2 * HEAD_BYTES
+    letters = np.ascontiguousarray(table.history[rows]).view(np.uint8).reshape(len(rows), -1)
+    closing = np.isin(letters, np.frombuffer(b"FfRr", np.uint8))
+    first = np.argmax(closing, axis=1) if letters.shape[1] else np.zeros(len(rows), np.intp)
+    letter = letters[np.arange(len(rows)), first] if letters.shape[1] else np.zeros(len(rows), np.uint8)
+    closed = np.where(closing.any(axis=1), np.where(np.isin(letter, (0x46, 0x52)), 1, 2), 0).astype(np.int64)
+    port = table.resp_p[rows]
+    host = np.array([each.orig_role == "diego_brain" and each.resp_role == "diego_cell" for each in classes], np.bool_)
+    code = np.zeros(len(rows), np.int64)
+    for bit, holds in (
+        (_FIRST, table.first_bytes[rows]),
+        (_ALONE, incomplete & _ONE_WAY != 0),
+        (_MID, incomplete & _MIDSTREAM != 0),
+        (_LOSSY, ((incomplete & _GAP != 0) & early) | (incomplete & _LIMIT != 0)),
+        (_RESET, _RESETS[table.conn_state[rows]]),
+        (_ANSWERED, (letters == ord("d")).any(axis=1)),
+        (_HOST, (port >= HOST_PORTS.start) & (port < HOST_PORTS.stop) & host[class_of[rows]]),
+    ):
+        code[holds] |= bit
+    code |= closed << _CLOSED
+    code |= table.application[rows].astype(np.int64) << _APPLICATION
+    code |= class_of[rows].astype(np.int64) << _CLASS
+    return code
+
+
+def _grouped(
+    table: ConnectionTable,
+    classes: Sequence[Classification],
+    class_of: NDArray[np.int32],
+    wanted: Sequence[Wanted | None],
+    rows: NDArray[np.intp],
+) -> tuple[list[_Group], list[int]]:
+    """The distinct questions, judged, and which of them each row asks."""
+    groups: list[_Group] = []
+    group_of: list[int] = []
+    known: dict[Any, int] = {}
+    facts_of = table.facts
+    for row, code in zip(rows.tolist(), _codes(table, classes, class_of, rows).tolist(), strict=True):
+        facts = facts_of[row]
+        key: Any = code
+        if facts is not None:
+            own = facts.own
+            if "tls.server_records" in own:
+                key = (
+                    code, id(facts.shared), own.get("tls.client_records"), own["tls.server_records"], own.get("tls.order"),
+                    "tls.client_records_more" in own, "tls.server_records_more" in own,
+                )  # fmt: skip
+            else:
+                key = (code, id(facts.shared))
+        at = known.get(key)
+        if at is None:
+            at = known[key] = len(groups)
+            groups.append(_judged(table, classes, wanted, code, facts))
+        group_of.append(at)
+    return groups, group_of
+
+
+def _judged(
+    table: ConnectionTable,
+    classes: Sequence[Classification],
+    wanted: Sequence[Wanted | None],
+    code: int,
+    facts: Facts | None,
+) -> _Group:
+    klass = code >> _CLASS
+    want = wanted[klass]
+    assert want is not None  # noqa: S101
+    seen = Seen(
+        facts={} if facts is None else facts,
+        application=table.applications[code >> _APPLICATION & 0x7F],
+        first_bytes=bool(code & _FIRST),
+        one_way=bool(code & _ALONE),
+        midstream=bool(code & _MID),
+        lossy=bool(code & _LOSSY),
+        closed_by=_CLOSERS[code >> _CLOSED & 3],
+        reset=bool(code & _RESET),
+        answered=bool(code & _ANSWERED),
+        host_port=bool(code & _HOST),
+    )
+    tls = read_tls(seen) if is_tls(seen) else None
+    certified = any(kind in seen.facts for kind in SIDES.values())
+    return _Group(seen, want, classes[klass].required, tls, judge(seen, want, tls), facts, klass, certified)
+
+
+# Across connections
+
+
+def _resume(table: ConnectionTable, rows: NDArray[np.intp], groups: list[_Group], group_of: list[int]) -> None:
+    """Settle resumed sessions: each gets a group of its own kind and origin."""
+    if not any(group.tls is not None and group.tls.resumed for group in groups):
+        return
+    places = [k for k, at in enumerate(group_of) if _session_of(groups[at]) is not None]
+    orig, resp, port, first = (
+        column[rows].tolist() for column in (table.orig_h, table.resp_h, table.resp_p, table.first_ns)
+    )
+    numbers = rows.tolist()
+    sessions = []
+    for k in places:
+        reading = _session_of(groups[group_of[k]])
+        if reading is not None:
+            links = table.facts[numbers[k]].own
+            sessions.append(Session(k, first[k], (orig[k], resp[k], port[k]), reading, links))
+    settled: dict[tuple[int, int], int] = {}
+    for place, origin in origins(sessions).items():
+        key = group_of[place], origin
+        if key not in settled:
+            group, source = groups[group_of[place]], groups[group_of[origin]]
+            if group.tls is None or source.tls is None:
+                continue
+            name = bytes(table.id[numbers[origin]]).decode()
+            reading = replace(group.tls, settled=inherit(group.tls, source.tls, name))
+            settled[key] = len(groups)
+            said = judge(group.seen, group.wanted, reading)
+            groups.append(
+                _Group(
+                    group.seen, group.wanted, group.required, reading, said, group.facts, group.klass, group.certified
+                )
+            )
+        group_of[place] = settled[key]
+
+
+def _session_of(group: _Group) -> TlsReading | None:
+    reading = group.tls
+    return reading if reading is not None and reading.version is not None and group.facts is not None else None
+
+
+def _downgraded(
+    table: ConnectionTable,
+    rows: NDArray[np.intp],
+    groups: list[_Group],
+    group_of: list[int],
+    policy: Policy,
+    classes: Sequence[Classification],
+) -> dict[int, tuple[Fault, ...]]:
+    """Faults of pairs that tried the documented protection, failed, and went on without it."""
+    failed_groups = {k for k, group in enumerate(groups) if group.tls is not None and group.tls.outcome == REFUSED}
+    if not failed_groups:
+        return {}
+    bare_groups = {k for k, group in enumerate(groups) if _unprotected(group, policy, classes)}
+
+    def tries(which: set[int]) -> list[Try]:
+        found = []
+        for place, row in enumerate(rows.tolist()):
+            if group_of[place] not in which:
+                continue
+            port = int(table.resp_p[row])
+            group = groups[group_of[place]]
+            kind = "ssh" if group.seen.host_port else "nats" if port in NATS_PORTS else ""
+            found.append(
+                Try(
+                    row,
+                    int(table.first_ns[row]),
+                    int(table.last_ns[row]),
+                    int(table.orig_h[row]),
+                    int(table.resp_h[row]),
+                    port,
+                    kind,
+                )
+            )
+        return found
+
+    found: dict[int, tuple[Fault, ...]] = {}
+    for before, after in downgrades(tries(failed_groups), tries(bare_groups)):
+        names = [bytes(table.id[each.row]).decode() for each in (before, after)]
+        seconds = (after.first_ns - before.first_ns) / 1e9
+        confidence = "high" if before.port == after.port or before.kind == "nats" else "medium"
+        where = "" if before.port == after.port else f" on port {after.port}"
+        says = f"TLS was tried in connection {names[0]} and failed; {seconds:.1f} s later connection {names[1]} went on without it{where}"
+        fault = Fault("authentication-downgrade", says, confidence, ("tls.client_hello",))
+        for each in (before, after):
+            found[each.row] = (*found.get(each.row, ()), fault)
+    return found
+
+
+def _unprotected(group: _Group, policy: Policy, classes: Sequence[Classification]) -> bool:
+    """It was accepted without the protection that its path documents, or that its service also has."""
+    if group.tls is not None:
+        if "mutual_tls" not in group.wanted.words and not group.seen.host_port:
+            return False
+        return judge_mutual(group.tls).verdict is Verdict.VIOLATED
+    if in_clear(group.seen).outcome != "accepted":
+        return False
+    if group.seen.application == "ssh":
+        return group.seen.host_port
+    if group.seen.application not in IN_CLEAR:
+        return False
+    words = group.wanted.words
+    paths = [policy.by_id[path] for path in classes[group.klass].paths if path in policy.by_id]
+    nats = group.seen.application == "nats" and any(path.application == "NATS" for path in paths)
+    return nats or group.wanted.https or bool(words & {"tls", "mutual_tls"})
+
+
+# Answers
+
+
+def _authentication(group: _Group, policy: Policy, extra: tuple[Fault, ...]) -> Authentication:
+    said, tls, seen = group.said, group.tls, group.seen
+    faults = [*said.faults, *cleartext_credentials(seen, group.wanted, tls)]
+    if tls is not None and tls.outcome != REFUSED:
+        faults += weak_tls(tls.version, seen.facts.get("tls.cipher"), policy.settings)
+    if said.verdict is Verdict.REJECTED:
+        faults.append(Fault("authentication-rejected", said.says, said.confidence or "high", said.kinds))
+    elif said.verdict is Verdict.UNVERIFIABLE:
+        faults.append(Fault("unverifiable-authentication", said.says, "high", said.kinds, said.missing or ""))
+    return Authentication(
+        required=group.required,
+        observed=observed(seen, said, tls),
+        verdict=said.verdict,
+        confidence=said.confidence,
+        factors=tuple(Factor(name, each.verdict, each.says) for name, each in said.factors),
+        faults=tuple(dict.fromkeys((*faults, *extra))),
+        kinds=tuple(dict.fromkeys(said.kinds)),
+        counted=said.counted,
+        missing=said.missing,
+        client_certificate=None if tls is None else tls.inferred_certificate,
+    )

@@ -85,7 +85,8 @@ def _line_of(text: str, literal: str) -> int | None:
     return text.count("\n", 0, found.start()) + 1 if found else None
 
 
-def _span(file: str, literal: str, line: int | None, where: str = "") -> Span:
+def _span(file: str, literal: str, line: int | None, where: str = "", text: str = "") -> Span:
+    """``text``: where to look for the line, should it be needed and not known."""
     try:
         return parse_span(literal)
     except ValueError:
@@ -97,7 +98,8 @@ def _span(file: str, literal: str, line: int | None, where: str = "") -> Span:
                 mend = f"did you mean {close}?"
             except ValueError:
                 pass
-        raise ConfigError(file, f"{where}{literal!r} is no address or network", line, mend) from None
+        place = line if line is not None else _line_of(text, literal)
+        raise ConfigError(file, f"{where}{literal!r} is no address or network", place, mend) from None
 
 
 # Our own -------------------------------------------------------------------------------------------------------------
@@ -117,8 +119,7 @@ def _own(marked: Marked, text: str, policy: Policy) -> Read:
         raise mistakes(marked, error, InventoryModel)[0] from None
     found = Read("auditor", "")
     for at, network in enumerate(model.networks):
-        line = marked.line(("networks", at)) or _line_of(text, network)
-        found.networks.append(_span(marked.file, network, line))
+        found.networks.append(_span(marked.file, network, marked.line(("networks", at)), "", text))
     for key, entries in (("vms", model.vms), ("externals", model.externals)):
         for at, entry in enumerate(entries):
             found.entries.append(_own_entry(marked, text, (key, at), entry, model, policy))
@@ -134,8 +135,8 @@ def _own_entry(
     for key in ("ip", "ips", "cidr", "cidrs"):
         for literal in getattr(entry, key):
             where = "" if line is not None else f"{row}: "
-            at = marked.line((*place, key)) if marked.lines else _line_of(text, literal)
-            spans.append(_span(marked.file, literal, at, where))
+            at = marked.line((*place, key)) if marked.lines else None
+            spans.append(_span(marked.file, literal, at, where, text))
     instance = entry.name or entry.instance
     roles = tuple(dict.fromkeys([*entry.role, *entry.roles]))
     moments = []
@@ -256,7 +257,7 @@ def _bosh(marked: Marked, text: str) -> Read:
                 continue
             seen.add(key)
             spans = tuple(
-                _span(marked.file, one, _line_of(text, one), f"{place}: ")
+                _span(marked.file, one, None, f"{place}: ", text)
                 for one in dict.fromkeys(re.split(r"[\s,]+", addresses.strip()))
             )
             found.entries.append(_bosh_entry(marked.file, place, instance, spans, row.get("deployment")))
@@ -293,7 +294,7 @@ def _records(marked: Marked, text: str) -> Read:
         address, group = record["ip"], record["instance_group"]
         if not isinstance(address, str) or not isinstance(group, str):
             raise ConfigError(marked.file, f"{place}: ip or instance_group is no text", mend=mend)
-        literal = _span(marked.file, address, _line_of(text, address), f"{place}: ")
+        literal = _span(marked.file, address, None, f"{place}: ", text)
         key = (group, str(record.get("id") or record.get("instance_index") or ""), str(record.get("deployment") or ""))
         merged.setdefault(key, []).append(literal)
         places.setdefault(key, place)

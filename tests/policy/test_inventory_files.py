@@ -234,3 +234,9 @@ def test_any_json_is_an_inventory_or_one_clear_error(tas_diego: Policy, value: o
 def test_addresses_of_both_kinds(tas_diego: Policy, address: object) -> None:
     (entry,) = parse(f"ip,name\n{address},a\n", tas_diego).entries
     assert entry.spans == ((to_int(str(address)), to_int(str(address))),)
+
+
+def test_a_large_foundation_is_read_once_through(tas_diego: Policy) -> None:
+    keys = ["id", "instance_group", "ip"]
+    rows = [[f"id{at}", "diego-cell", f"10.0.{at // 250}.{at % 250 + 1}"] for at in range(20_000)]
+    assert len(parse({"record_keys": keys, "record_infos": rows}, tas_diego).entries) == 20_000

@@ -388,7 +388,8 @@ class Examiner:
         for i, found, _, client in handed:
             streams = self._streams(arena, heads, pairs[i], client, settled=True)
             upgrade = found.handover
-            if upgrade is not None and upgrade.protocol == "tls" and self._is_tls(streams, upgrade):
+            bare = upgrade is not None and upgrade.carried is None and upgrade.protocol == "tls"
+            if upgrade is not None and bare and self._is_tls(streams, upgrade):
                 to_tls.append((i, found, client))
             else:
                 self._follow(found, streams, 1)
@@ -422,7 +423,10 @@ class Examiner:
         if upgrade is None or depth > MAX_HANDOVERS:
             return
         inspector = self._by_name.get(upgrade.protocol)
-        rest = Streams(_cut(streams.orig, upgrade.orig_at), _cut(streams.resp, upgrade.resp_at))
+        if upgrade.carried is not None:
+            rest = Streams(*upgrade.carried)
+        else:
+            rest = Streams(_cut(streams.orig, upgrade.orig_at), _cut(streams.resp, upgrade.resp_at))
         if inspector is None or inspector.probe(rest) is not Match.YES:
             return
         inner = self._inspect(inspector, rest)

@@ -142,6 +142,10 @@ def describe(
     if server_hello:
         told["tls.server_hello"] = True
         _describe_answered(told, flags, is13)
+    elif flags & (kernel.CLIENT_CERTIFICATE | kernel.CLIENT_CERTIFICATE_EMPTY):
+        told["tls.client_certificate"] = "sent" if flags & kernel.CLIENT_CERTIFICATE else "empty"
+        if flags & kernel.CERTIFICATE_VERIFY:
+            told["tls.certificate_verify"] = True
     if not is13:
         for name, place in (("client", 0), ("server", 1)):
             if flags & (kernel.CLIENT_FINISHED << place):

@@ -241,7 +241,7 @@ def _server_hello(seen: _Seen, reader: Reader) -> None:
     seen.version = reader.big(2)
     retry = reader.take(wire.RANDOM_BYTES) == wire.HELLO_RETRY_RANDOM
     seen.flags |= kernel.HELLO_RETRY if retry else kernel.SERVER_HELLO
-    if seen.version >> 8 == wire.DRAFT_MAJOR:  # drafts of 1.3 up to 21 had neither session id nor compression here
+    if seen.is13:  # drafts of 1.3 up to 21 had neither session id nor compression here
         seen.cipher = reader.big(2)
     else:
         sid_bytes = reader.big(1)

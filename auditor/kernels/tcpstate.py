@@ -32,6 +32,7 @@ from auditor.model.connections import (
     NOWHERE,
     RETRANSMITTED,
     ROW_FIRST,
+    ROW_HANDSHAKE,
     ROW_LINGERS,
     ROW_QUEUED,
     ROW_SETTLED,
@@ -354,12 +355,16 @@ def track(
         else:
             if wire > 0:
                 _note(r, side, me, H_DATA)
-            # The head is the first datagram alone; its later fragments say their offset in seq.
+            # The head is the first datagram alone, or, of a handshake, those at the start of which none is missing; later fragments
+            # of the first one say their offset in seq.
             position = np.int64(0)
             if p.fragment == 2:
                 position = seq
             elif side.payload_frame != frame_base | p.frame:
                 position = np.int64(arena.shape[1])
+            if r.state & ROW_HANDSHAKE and side.slot >= 0 and side.end > 0:
+                goes_on = p.fragment == 0 or (p.fragment == 2 and seq == side.end)
+                position = side.end if goes_on and not is_complete(heads[side.slot], side.end, arena.shape[1]) else arena.shape[1]
             side.end += wire
         if wire > 0 and settled:
             # What a handed-on head had no room for is no loss; what it lacks is.
@@ -381,6 +386,8 @@ def track(
                     side.head_base = position
                     offset = 0
                 place(heads[slot], arena[slot], offset, buf, p.payload_at, size, frame_base | p.frame)
+                if proto == UDP and position == 0 and begins_handshake(arena[slot], np.int64(heads[slot].filled_bytes)):
+                    r.state |= ROW_HANDSHAKE
         if settled:
             continue
         # Settled? Positions decide, not packets, so that a doubled packet changes nothing.
@@ -405,8 +412,38 @@ def track(
                     state[S_LINGER_SIZE] += 1
                     r.state |= ROW_LINGERS
         elif r.side[0].slot >= 0 and r.side[1].slot >= 0 and p.fragment == 0:
-            _enqueue(rows, found, queue, state)
+            a, b = r.side[0], r.side[1]
+            if (
+                not r.state & ROW_HANDSHAKE
+                or max(a.end, b.end) > limits[L_BEYOND_BYTES]
+                or (
+                    is_complete(heads[a.slot], a.end, arena.shape[1])
+                    and is_complete(heads[b.slot], b.end, arena.shape[1])
+                )
+            ):
+                _enqueue(rows, found, queue, state)
     return DONE, packets.size
+
+
+@inner
+def is_complete(head, carried, room):
+    """Whether a head of datagrams takes no more of them: it is full, remembers no more frames, or lacks one already."""
+    return head.filled_bytes != carried or carried >= room or head.n_segments == head.segment_at.size
+
+
+@inner
+def begins_handshake(data, filled):
+    """Whether a first datagram belongs to a handshake of several: QUIC with a long header (RFC 9000 section 17.2), DTLS (RFC 9147 section 4)."""
+    if filled < 13:
+        return False
+    if data[0] == 22:
+        return data[1] == 0xFE and data[2] >= 0xFC
+    if data[0] & 0x80 == 0:
+        return False
+    version = (
+        (np.int64(data[1]) << 24) | (np.int64(data[2]) << 16) | (np.int64(data[3]) << 8) | np.int64(data[4])
+    )
+    return version in (1, 0x6B3343CF) or 0xFF000017 <= version <= 0xFF000022
 
 
 @inner

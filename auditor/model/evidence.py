@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from auditor.model.streams import StreamHead
+
 
 class Certainty(StrEnum):
     PROVEN = "proven"
@@ -36,6 +38,8 @@ class Handover:
     protocol: str
     orig_at: int
     resp_at: int
+    carried: tuple[StreamHead, StreamHead] | None = None
+    """Where the other protocol travels inside this one (QUIC, DTLS): its own bytes, client and server, and the offsets mean nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,9 +104,9 @@ HTTP_ALPN = frozenset({"h2", "http/1.1", "http/1.0", "http/0.9"})
 
 
 def version_name(number: int) -> str:
-    """Name of a protocol version; a draft of 1.3 is 1.3; what has no name is given in hex."""
+    """Name of a protocol version; of a draft of 1.3 with its number; what has no name is given in hex."""
     if number >> 8 == DRAFT_MAJOR:
-        return "TLS 1.3"
+        return f"TLS 1.3 draft {number & 0xFF}"
     return VERSIONS.get(number) or f"0x{number:04X}"
 
 

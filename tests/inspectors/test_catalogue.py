@@ -16,7 +16,7 @@ from auditor.kernels.recognise import MAX_SIGNATURE
 from auditor.model.evidence import Attachment, Evidence, Handover
 from auditor.model.roles import Inspector, Match
 from auditor.model.streams import Streams
-from tests.inspectors import test_dns, test_http, test_mysql, test_nats, test_ssh
+from tests.inspectors import test_dns, test_dtls, test_http, test_mysql, test_nats, test_quic, test_ssh, test_upgrade
 from tests.inspectors.handshakes import contexts, shake
 from tests.inspectors.heads import Batch, head_of, says, streams
 
@@ -43,7 +43,15 @@ CONVERSATIONS: dict[str, tuple[bytes, bytes]] = {
         test_nats.info(auth_required=True) + b"+OK\r\nPONG\r\nMSG a 1 3\r\nabc\r\n",
     ),
     "dns": (test_dns.QUERY, test_dns.ANSWER),
+    "quic": (test_quic.hellos()[0][0][1], test_quic.hellos()[1][0][1]),
+    "dtls": (
+        b"".join(part for _, part in test_dtls.conversation()[0]),
+        b"".join(part for _, part in test_dtls.conversation()[1]),
+    ),
+    **{name: (a + test_upgrade.TLS_CLIENT, b + test_upgrade.TLS_SERVER) for name, (a, b) in test_upgrade.TALKS.items()},
 }
+CARRIERS = {"dtls"}
+"""They tell versions of TLS in their own words."""
 by_name = pytest.mark.parametrize("inspector", INSPECTORS, ids=lambda each: each.name)
 
 
@@ -59,7 +67,8 @@ def ask(inspector: Inspector, both: Streams) -> None:
         assert isinstance(each, Evidence | Handover | Attachment)
         if isinstance(each, Evidence):
             hash(each.value)
-            assert each.kind.split(".")[0] in {inspector.name, "_link", "_roles"}
+            own = {inspector.name, "_link", "_roles"}
+            assert each.kind.split(".")[0] in (own | {"tls"} if inspector.name in CARRIERS else own)
     kinds = [each.kind for each in told if isinstance(each, Evidence)]
     assert len(kinds) == len(set(kinds))
 

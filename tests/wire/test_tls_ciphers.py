@@ -25,7 +25,7 @@ def test_versions_and_grease() -> None:
         "SSL 3.0",
         "TLS 1.0",
         "TLS 1.3",
-        "TLS 1.3",
+        "TLS 1.3 draft 28",
         "0x0505",
     ]
     assert is_grease(0x1A1A) and not is_grease(0x1A2A) and not is_grease(0x1301)

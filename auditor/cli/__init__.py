@@ -25,6 +25,7 @@ from auditor.report._text import escape
 COMMANDS = {
     "audit": "Audit captures: what is documented, undeclared or wrongly authenticated.",
     "connections": "The connection table alone.",
+    "dissect": "The full protocol tree of one connection (tshark), credentials masked.",
     "explain": "What a rule or a documented path means, and what to do.",
     "policy": "List, show and check policies.",
     "inventory": "Show, check, import or infer who is who.",

@@ -1,17 +1,18 @@
 """Text that came over the wire, or from somebody's file, made fit to be shown.
 
 Names in a capture (SNI, banners, file names) are written by strangers. What reaches a terminal must not move its cursor, change its
-title, reverse the reading direction or hide letters; what reaches Markdown must not become a table cell, a link or HTML. The rule
-for terminals is Unicode's own: a character that is not printable (controls C0 and C1, format characters such as bidirectional
-overrides and zero-width joiners, line separators, surrogates, odd spaces) is shown as its escape, ``\\x1b`` or ``\\u202e``, and so are
-the few printable ones that draw nothing. A lone surrogate is a byte that was no UTF-8 (PEP 383) and is shown as that byte.
+title, reverse the reading direction or hide letters (``auditor/wire/text.py``); what reaches Markdown must not become a table cell, a
+link or HTML.
 """
 
 from __future__ import annotations
 
 import re
 
-_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {chr(c) for c in range(0xFE00, 0xFE10)}
+from auditor.wire.text import clip, escape, visible
+
+__all__ = ["clip", "escape", "json_for_terminals", "markdown", "markdown_code", "spreadsheet", "unicode_text"]
+
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|&~!#@$]|:(?=//)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _WWW = re.compile(r"(?i)\b(www)\.")
 
@@ -27,22 +28,6 @@ _RAW_IN_JSON = re.compile(
 )
 
 
-def _visible(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    if code <= 0xFF:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
-
-
-def escape(text: str) -> str:
-    """``text`` on one line, with every character that a terminal would act on or not draw as a visible escape."""
-    if text.isprintable() and (text.isascii() or not _BLANK.intersection(text)):
-        return text
-    return "".join(c if c.isprintable() and c not in _BLANK else _visible(c) for c in text)
-
-
 def unicode_text(text: str) -> str:
     """``text`` without lone surrogates, so that it has a UTF-8 form; everything else stays as it is."""
     if text.isascii():
@@ -50,13 +35,8 @@ def unicode_text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return "".join(_visible(c) if 0xD800 <= ord(c) <= 0xDFFF else c for c in text)
+        return "".join(visible(c) if 0xD800 <= ord(c) <= 0xDFFF else c for c in text)
     return text
-
-
-def clip(text: str, room: int) -> str:
-    """``text``, or its start and an ellipsis where it is longer than ``room`` characters."""
-    return text if len(text) <= room else text[: max(room - 1, 0)] + "…"
 
 
 def markdown(text: str) -> str:

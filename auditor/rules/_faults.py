@@ -115,9 +115,15 @@ def finding_subject(group: Group, faults: tuple[Fault, ...]) -> tuple[str, ...]:
 def told(faults: tuple[Fault, ...]) -> str:
     """What the faults say, each once, with a space before it."""
     says = list(dict.fromkeys(fault.says for fault in faults))
-    shown = "".join(f" {text[:1].upper()}{text[1:].rstrip('.')}." for text in says[:SAYS_NAMED] if text)
+    shown = "".join(f" {_sentence(text)}." for text in says[:SAYS_NAMED] if text)
     more = len(says) - SAYS_NAMED
     return f"{shown} There {'is' if more == 1 else 'are'} {more:,} more of the kind." if more > 0 else shown
+
+
+def _sentence(text: str) -> str:
+    """With a capital where it begins with a word, and not with a name that is spelt so (mysql_clear_password)."""
+    first = text.split(maxsplit=1)[0] if text.strip() else ""
+    return (f"{text[:1].upper()}{text[1:]}" if first.isalpha() else text).rstrip(".")
 
 
 def surest(faults: tuple[Fault, ...]) -> str:
@@ -145,7 +151,8 @@ def evidence_of(view: View, inside: Rows, kinds: tuple[str, ...]) -> tuple[dict[
                     (kind, repr(value)), {"kind": kind, "value": value, "certainty": certainty, "frames": []}
                 )
                 one["frames"] += [each for each in in_captures(facts.frames(kind)) if each not in one["frames"]]
-    return tuple(shown[key] for key in sorted(shown, key=lambda key: kinds.index(key[0])))
+    ranked = [shown[key] for key in sorted(shown, key=lambda key: kinds.index(key[0]))]
+    return tuple([one for one in ranked if one["frames"]] or ranked)
 
 
 def report_faults(

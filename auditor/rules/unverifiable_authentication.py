@@ -29,7 +29,7 @@ LACKS = {
     "one_way": "seen in one direction only",
     "gap": "with packets missing",
     "snaplen": "cut short by the snapshot length",
-    "encrypted": "encrypted, and lengths do not tell",
+    "encrypted": "encrypted, and lengths do not tell how",
     "no_handshake": "without their handshake",
     "no_payload": "without payload",
     "resumed": "resumed from a session that was not seen",
@@ -73,7 +73,7 @@ def check(judged: Judged) -> Iterator[Finding]:
                 f"The capture cannot tell how {group.originator} authenticated with {group.responder} on {group.service} "
                 f"in {plural(len(group.rows), 'connection')}"
             ),
-            detail=f"{who(view, group)}{on} They are {', '.join(f'{missing[word]:,} {_lack(word)}' for word in ranked)}.",
+            detail=f"{who(view, group)}{on} Undecided: {'; '.join(f'{missing[word]:,} {_lack(word)}' for word in ranked)}.",
             rows=tuple(group.rows.tolist()),
             subject=group.subject,
             path=split_path(group.path),

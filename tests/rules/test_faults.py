@@ -131,6 +131,19 @@ def test_the_surest_counts_and_many_sentences_are_cut_short(fired):
     assert finding.detail.endswith("Reason 0. Reason 1. Reason 2. There are 3 more of the kind.")
 
 
+def test_names_keep_their_spelling(fired):
+    says = "mysql_clear_password was used instead of mysql_native_password"
+    [finding] = fired("wrong-authentication-method", judged(row(faults=(Fault("wrong-authentication-method", says),))))
+    assert f" {says}." in finding.detail
+
+
+def test_evidence_without_frames_gives_way_to_evidence_with_them(fired):
+    fault = (Fault("weak-tls", "weak", kinds=("tls.server_records", "tls.version")),)
+    facts = Facts({"tls.server_records": (), "tls.version": "TLS 1.0"}, marks=(({"tls.version": (3,)}, None),))
+    [finding] = fired("weak-tls", judged(row(faults=fault, facts=facts)))
+    assert [each["kind"] for each in finding.evidence] == ["tls.version"]
+
+
 def test_frames_of_captures():
     assert in_captures((frame(0, 1), frame(3, 1 << 33))) == [[0, 1], [3, 1 << 33]]
 

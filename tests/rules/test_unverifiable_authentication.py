@@ -17,7 +17,7 @@ def test_one_note_for_a_path_and_pair(fired):
     [finding] = fired(RULE, judged(row(), unknown(after=1), unknown("encrypted", after=2), unknown(after=3)))
     assert (finding.severity.word, finding.rows, finding.count) == ("info", (1, 2, 3), 3)
     assert finding.subject == ("cell-bbs", "diego_cell", "diego_database", "8889", "tcp")
-    assert "2 begun before the capture, 1 encrypted" in finding.detail
+    assert "2 begun before the capture; 1 encrypted" in finding.detail
     assert finding.remediation.startswith("Start the capture before the components connect; ")
 
 

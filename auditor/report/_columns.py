@@ -73,6 +73,8 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if value is pd.NA or value is pd.NaT:
         return None
+    if isinstance(value, Sequence):
+        return list(value)
     raise TypeError(f"{type(value).__name__} in a report")
 
 
@@ -88,6 +90,8 @@ def clean(value: Any) -> Any:
         return [clean(each) for each in value]
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).hex()
+    if isinstance(value, Sequence):
+        return [clean(each) for each in value]
     return value
 
 

@@ -1,4 +1,4 @@
-"""Running tshark: a stranger's million lines of parsers over a stranger's bytes, so it is kept on a short lead.
+"""Running tshark: a stranger's million lines of parsers over a stranger's bytes, so it is kept on a short leash.
 
 Without a shell; in a process group of its own that ends when its time is over; with an environment made for it, in which neither the
 user's preferences, profiles, host names and Lua plugins nor a key log named by SSLKEYLOGFILE are found; with bounds on what it may say

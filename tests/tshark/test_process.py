@@ -1,4 +1,4 @@
-"""tshark on a short lead: absent, hanging, talkative, broken."""
+"""tshark on a short leash: absent, hanging, talkative, broken."""
 
 from __future__ import annotations
 

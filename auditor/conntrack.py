@@ -23,13 +23,12 @@ from auditor.model.connections import (
     FRAME_BITS,
     HEAD_CUT,
     ROW_FIRST,
-    ROW_HANDSHAKE,
     ROW_RELEASED,
     SEEN_SYN,
     SEEN_SYNACK,
     ConnectionTable,
 )
-from auditor.model.streams import HEAD, HEAD_BYTES, HEAD_SEGMENTS
+from auditor.model.streams import HEAD, HEAD_BYTES
 
 QUEUE_ROWS = 4_096
 LINGER_ROWS = 16_384
@@ -136,10 +135,11 @@ class Tracker:
         self._table = np.full(FIRST_ROWS * 4, flowkey.EMPTY, np.int32)
         slots = limits.head_slots
         # Pages of the arena are touched only as far as heads are used, so no huge pages here.
-        memory = mmap.mmap(-1, slots * HEAD_BYTES)
+        memory = mmap.mmap(-1, slots * HEAD_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if hasattr(mmap, "MADV_NOHUGEPAGE"):
             memory.madvise(mmap.MADV_NOHUGEPAGE)
-        self._arena = np.frombuffer(memory, np.uint8).reshape(slots, HEAD_BYTES)
+        self._flat = np.frombuffer(memory, np.uint8)
+        self._arena = self._flat.reshape(slots, HEAD_BYTES)
         self._heads = np.zeros(slots, HEAD)
         self._free = np.arange(slots - 1, -1, -1, dtype=np.int32)
         self._queue = np.zeros(QUEUE_ROWS, np.int64)
@@ -183,7 +183,7 @@ class Tracker:
                 self._frame_base,
                 self._rows,
                 self._table,
-                self._arena,
+                self._flat,
                 self._heads,
                 self._free,
                 self._queue,
@@ -404,22 +404,12 @@ def _join_heads(
     scratch = np.zeros(HEAD_BYTES, np.uint8)
     for side in range(2):
         more = theirs[1][side]
-        if more is None:
+        if more is None or (data[side] is not None and not stream):
+            # A datagram's head is the first one alone.
             continue
         end, later_end = a_row["side"][side], b_row["side"][side]
-        carried = int(end["end"] - later_end["end"])
-        if data[side] is not None and not stream:
-            # The head is the first datagram alone, or the first ones of a handshake.
-            head = heads[side]
-            lacks = head["filled_bytes"] != carried or head["n_segments"] == HEAD_SEGMENTS or carried >= HEAD_BYTES
-            if lacks or not a_row["state"] & ROW_HANDSHAKE:
-                continue
         anchored = bool(end["seen"] & (SEEN_SYN | SEEN_SYNACK)) and stream
-        position = int(later_end["head_base"])
-        if stream:
-            position += joinrows.moved(end, later_end)
-        elif data[side] is not None:
-            position += carried
+        position = int(later_end["head_base"]) + (joinrows.moved(end, later_end) if stream else 0)
         if data[side] is None:
             # Before this the side was silent: its head starts behind the SYN, or with these bytes.
             end["head_base"] = end["start"] if anchored else position

@@ -235,7 +235,7 @@ def lay(mine, data, theirs, more, offset, anchored):
     """Put the head of a later part (``theirs[0]``, bytes ``more``) at ``offset`` of a head (``mine[0]``, ``data``)."""
     head, later = mine[0], theirs[0]
     if offset < 0 and not anchored and -offset < data.size:
-        shift_head(head, data, -offset)
+        shift_head(head, data, 0, data.size, -offset)
         offset = 0
     for k in range(later.n_ranges + 1):
         start = 0 if k == 0 else later.range_from[k - 1]
@@ -249,15 +249,25 @@ def lay(mine, data, theirs, more, offset, anchored):
             for q in range(later.n_segments):
                 if at < later.segment_at[q] < stop:
                     stop = later.segment_at[q]
-            place(head, data, offset + at, more, at, stop - at, later.segment_frame[j])
+            place(head, data, 0, data.size, offset + at, more, at, stop - at, later.segment_frame[j])
         if later.n_segments == later.segment_at.size:
-            place(head, data, offset + start, more, start, end - start, later.segment_frame[later.n_segments - 1])
+            place(
+                head,
+                data,
+                0,
+                data.size,
+                offset + start,
+                more,
+                start,
+                end - start,
+                later.segment_frame[later.n_segments - 1],
+            )
 
 
 @kernel
 def shift(mine, data, by):
     """Make room for ``by`` bytes in front of a head (``mine[0]``, ``data``)."""
-    shift_head(mine[0], data, by)
+    shift_head(mine[0], data, 0, data.size, by)
 
 
 def moved(a: Any, b: Any) -> int:

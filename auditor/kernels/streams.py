@@ -8,7 +8,7 @@ What holds here:
 
 from __future__ import annotations
 
-from auditor.kernels.accelerate import inner
+from auditor.kernels.accelerate import inner, move_bytes
 
 
 @inner
@@ -57,24 +57,28 @@ def _remember(head, start, end):
 
 
 @inner
-def place(head, data, offset, buf, at, size, frame):
-    """Put ``buf[at : at + size]`` at ``offset`` of the head ``data`` (uint8[HEAD_BYTES]); bytes outside the head are left out."""
+def place(head, arena, base, room, offset, buf, at, size, frame):
+    """Put ``buf[at : at + size]`` at ``offset`` of the head ``arena[base : base + room]``; bytes outside the head are left out.
+
+    The arena is one flat array: a slice of it for each call would cost atomic reference counts, more than the call itself.
+    """
     if offset < 0:
         at -= offset
         size += offset
         offset = 0
-    if offset + size > data.size:
-        size = data.size - offset
-    if size <= 0:
+    if offset + size > room:
+        size = room - offset
+    if size <= 0 or at < 0 or at + size > buf.size or base < 0 or base + room > arena.size:
         return
+    # BOUNDS, for all copies below: they lie in arena[base : base + room] and buf[at : at + size], which are inside.
     end = offset + size
     if end <= head.filled_bytes:
         return
     if offset <= head.filled_bytes and head.n_ranges == 0:
-        # The common case: the next bytes in order. BOUNDS: filled_bytes < end <= data.size; at + size was captured.
+        # The common case: the next bytes in order.
         start = head.filled_bytes
         skip = start - offset
-        data[start:end] = buf[at + skip : at + size]
+        move_bytes(arena, base + start, buf, at + skip, size - skip)
         head.filled_bytes = end
         added = True
     else:
@@ -95,7 +99,7 @@ def place(head, data, offset, buf, at, size, frame):
                 continue
             if not _remember(head, pos, stop):
                 break
-            data[pos:stop] = buf[at + pos - offset : at + stop - offset]
+            move_bytes(arena, base + pos, buf, at + pos - offset, stop - pos)
             added = True
             pos = stop
         if head.n_ranges > 0 and head.range_from[0] <= head.filled_bytes:
@@ -112,14 +116,14 @@ def place(head, data, offset, buf, at, size, frame):
 
 
 @inner
-def shift_head(head, data, by):
+def shift_head(head, arena, base, room, by):
     """Make room for ``by`` bytes in front: a stream without SYN began earlier than its first seen segment. What falls off is lost."""
-    size = data.size
+    size = room
     if by >= size:
         clear_head(head)
         return
     for k in range(size - 1, by - 1, -1):
-        data[k] = data[k - by]
+        arena[base + k] = arena[base + k - by]
     kept = 0
     n = head.n_ranges
     # The contiguous start becomes a stretch of its own behind the new gap, in front of all others.

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from auditor.kernels.accelerate import inner, kernel
+from auditor.kernels.accelerate import inner, kernel, move_bytes
 from auditor.kernels.flowkey import EMPTY, key_hash, lower_is_source
 from auditor.kernels.streams import clear_head, place, shift_head
 from auditor.model.connections import (
@@ -32,7 +32,6 @@ from auditor.model.connections import (
     NOWHERE,
     RETRANSMITTED,
     ROW_FIRST,
-    ROW_HANDSHAKE,
     ROW_LINGERS,
     ROW_QUEUED,
     ROW_SETTLED,
@@ -47,6 +46,7 @@ from auditor.model.connections import (
     SNAPPED,
 )
 from auditor.model.packets import STOP_FRAGMENT, STOP_NONE
+from auditor.model.streams import HEAD_BYTES, HEAD_SEGMENTS
 
 # Why `track` came back.
 DONE = 0
@@ -225,7 +225,7 @@ def track(
     """Packets from ``begin`` on into the connection records; returns (why, next packet).
 
     packets: PACKET[n]; buf: the batch's bytes; frame_base: capture index << FRAME_BITS; rows: CONN[capacity]; table: int32[power of two];
-    arena: uint8[slots, HEAD_BYTES]; heads: HEAD[slots]; free: int32[slots], the free stack; queue: int64, settled rows; linger_row, linger_ns:
+    arena: uint8[slots * HEAD_BYTES]; heads: HEAD[slots]; free: int32[slots], the free stack; queue: int64, settled rows; linger_row, linger_ns:
     int64 ring; conn_of: int64[>= n], out: row of each packet or -1; state, limits: see S_ and L_. Never raises.
     """
     mask = table.size - 1
@@ -245,9 +245,8 @@ def track(
         if state[S_QUEUE] + 2 > queue.size:
             return NEED_QUEUE, i
         state[S_CLOCK_NS] = max(state[S_CLOCK_NS], now)
-        if state[S_LINGER_SIZE] > 0 and not _leave(
-            rows, queue, linger_row, linger_ns, state, state[S_CLOCK_NS], limits[L_LINGER_NS]
-        ):
+        due = state[S_LINGER_SIZE] > 0 and state[S_CLOCK_NS] - linger_ns[state[S_LINGER_HEAD]] >= limits[L_LINGER_NS]
+        if due and not _leave(rows, queue, linger_row, linger_ns, state, state[S_CLOCK_NS], limits[L_LINGER_NS]):
             return NEED_QUEUE, i
         sport = np.int64(p.src_port) if has_ports else 0
         dport = np.int64(p.dst_port) if has_ports else 0
@@ -350,25 +349,21 @@ def track(
             position = _tcp(r, side, other, me, p, flags, seq, wire)
             if flags & SYN and side.slot >= 0 and side.head_base > side.start:
                 # The SYN came behind the data it opened: the stream begins right behind the SYN.
-                shift_head(heads[side.slot], arena[side.slot], side.head_base - side.start)
+                shift_head(heads[side.slot], arena, side.slot * HEAD_BYTES, HEAD_BYTES, side.head_base - side.start)
                 side.head_base = side.start
         else:
             if wire > 0:
                 _note(r, side, me, H_DATA)
-            # The head is the first datagram alone, or, of a handshake, those at the start of which none is missing; later fragments
-            # of the first one say their offset in seq.
+            # The head is the first datagram alone; its later fragments say their offset in seq.
             position = np.int64(0)
             if p.fragment == 2:
                 position = seq
             elif side.payload_frame != frame_base | p.frame:
-                position = np.int64(arena.shape[1])
-            if r.state & ROW_HANDSHAKE and side.slot >= 0 and side.end > 0:
-                goes_on = p.fragment == 0 or (p.fragment == 2 and seq == side.end)
-                position = side.end if goes_on and not is_complete(heads[side.slot], side.end, arena.shape[1]) else arena.shape[1]
+                position = np.int64(HEAD_BYTES)
             side.end += wire
         if wire > 0 and settled:
             # What a handed-on head had no room for is no loss; what it lacks is.
-            if position - side.head_base < arena.shape[1]:
+            if position - side.head_base < HEAD_BYTES:
                 side.seen |= HEAD_CUT
         elif wire > 0:
             if side.slot == SLOT_NONE and size > 0:
@@ -379,15 +374,41 @@ def track(
                 anchored = proto != TCP or side.seen & (SEEN_SYN | SEEN_SYNACK)
                 side.head_base = side.start if anchored and proto == TCP else position
             if side.slot >= 0 and size > 0:
-                slot = side.slot
+                slot = np.int64(side.slot)
                 offset = position - side.head_base
-                if offset < 0 and not side.seen & (SEEN_SYN | SEEN_SYNACK) and offset > -arena.shape[1]:
-                    shift_head(heads[slot], arena[slot], -offset)
+                if offset < 0 and not side.seen & (SEEN_SYN | SEEN_SYNACK) and offset > -HEAD_BYTES:
+                    shift_head(heads[slot], arena, slot * HEAD_BYTES, HEAD_BYTES, -offset)
                     side.head_base = position
                     offset = 0
-                place(heads[slot], arena[slot], offset, buf, p.payload_at, size, frame_base | p.frame)
-                if proto == UDP and position == 0 and begins_handshake(arena[slot], np.int64(heads[slot].filled_bytes)):
-                    r.state |= ROW_HANDSHAKE
+                head = heads[slot]
+                if (
+                    offset == head.filled_bytes
+                    and head.n_ranges == 0
+                    and offset + size <= HEAD_BYTES
+                    and head.n_segments < HEAD_SEGMENTS
+                    and p.payload_at >= 0
+                    and p.payload_at + size <= buf.size
+                    and (slot + 1) * HEAD_BYTES <= arena.size
+                ):
+                    # Nearly always: the next bytes in order. As `place` does it, without a call.
+                    # BOUNDS: 0 <= offset, offset + size <= HEAD_BYTES, all of slot's row and of the payload inside.
+                    move_bytes(arena, slot * HEAD_BYTES + offset, buf, p.payload_at, size)
+                    head.filled_bytes = offset + size
+                    head.segment_at[head.n_segments] = offset
+                    head.segment_frame[head.n_segments] = frame_base | p.frame
+                    head.n_segments += 1
+                elif offset < HEAD_BYTES:
+                    place(
+                        head,
+                        arena,
+                        slot * HEAD_BYTES,
+                        HEAD_BYTES,
+                        offset,
+                        buf,
+                        p.payload_at,
+                        size,
+                        frame_base | p.frame,
+                    )
         if settled:
             continue
         # Settled? Positions decide, not packets, so that a doubled packet changes nothing.
@@ -412,38 +433,8 @@ def track(
                     state[S_LINGER_SIZE] += 1
                     r.state |= ROW_LINGERS
         elif r.side[0].slot >= 0 and r.side[1].slot >= 0 and p.fragment == 0:
-            a, b = r.side[0], r.side[1]
-            if (
-                not r.state & ROW_HANDSHAKE
-                or max(a.end, b.end) > limits[L_BEYOND_BYTES]
-                or (
-                    is_complete(heads[a.slot], a.end, arena.shape[1])
-                    and is_complete(heads[b.slot], b.end, arena.shape[1])
-                )
-            ):
-                _enqueue(rows, found, queue, state)
+            _enqueue(rows, found, queue, state)
     return DONE, packets.size
-
-
-@inner
-def is_complete(head, carried, room):
-    """Whether a head of datagrams takes no more of them: it is full, remembers no more frames, or lacks one already."""
-    return head.filled_bytes != carried or carried >= room or head.n_segments == head.segment_at.size
-
-
-@inner
-def begins_handshake(data, filled):
-    """Whether a first datagram belongs to a handshake of several: QUIC with a long header (RFC 9000 section 17.2), DTLS (RFC 9147 section 4)."""
-    if filled < 13:
-        return False
-    if data[0] == 22:
-        return data[1] == 0xFE and data[2] >= 0xFC
-    if data[0] & 0x80 == 0:
-        return False
-    version = (
-        (np.int64(data[1]) << 24) | (np.int64(data[2]) << 16) | (np.int64(data[3]) << 8) | np.int64(data[4])
-    )
-    return version in (1, 0x6B3343CF) or 0xFF000017 <= version <= 0xFF000022
 
 
 @inner
@@ -582,7 +573,10 @@ def seal(rows, queue, n, heads, pairs, known, ports, transport, arena_bytes):
                 continue
             head = heads[side.slot]
             head.midstream = 1 if row.proto == TCP and not side.seen & (SEEN_SYN | SEEN_SYNACK) else 0
-            head.stream_bytes = max(side.end, side.acked - (1 if side.fin_at > NOWHERE and side.acked > side.fin_at else 0)) - side.head_base
+            head.stream_bytes = (
+                max(side.end, side.acked - (1 if side.fin_at > NOWHERE and side.acked > side.fin_at else 0))
+                - side.head_base
+            )
             whole = min(head.stream_bytes, arena_bytes)
             if side.fin_at > NOWHERE:
                 whole = min(whole, side.fin_at - side.head_base)

@@ -377,7 +377,9 @@ def _server_hello(row: Any, buf: NDArray[np.uint8], at: int, end: int) -> bool:
         row["flags"] |= SERVER_HELLO
     row["version"] = version
     at += _RANDOM
-    if version >> 8 == _DRAFT or version == _TLS13:  # drafts of 1.3 up to 21 had neither session id nor compression here
+    if (
+        version >> 8 == _DRAFT or version == _TLS13
+    ):  # drafts of 1.3 up to 21 had neither session id nor compression here
         row["cipher"] = be16(buf, at)
         at += 2
     else:

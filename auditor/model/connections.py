@@ -16,6 +16,7 @@ HISTORY_ROOM = 16
 FRAME_BITS = 40
 """Frame numbers inside are ``capture index << FRAME_BITS | number``."""
 
+# The fields that every packet touches stand together, so that a packet costs few cache lines.
 _SIDE = np.dtype(
     [
         ("pkts", np.int64),
@@ -24,50 +25,50 @@ _SIDE = np.dtype(
         ("start", np.int64),  # lowest stream position seen; positions are relative to ``base``, unwrapped
         ("end", np.int64),  # one behind the highest position seen
         ("acked", np.int64),  # highest position that the other side acknowledged
-        ("lost_bytes", np.int64),  # holes that were given up
-        ("hole_from", np.int64, (MAX_HOLES,)),
-        ("hole_to", np.int64, (MAX_HOLES,)),
-        ("fin_at", np.int64),  # position of the FIN
-        ("head_base", np.int64),  # stream position of byte 0 of the head
-        ("payload_frame", np.int64),  # first frame with payload
         ("base", np.uint32),  # sequence number of position 0
-        ("isn", np.uint32),  # initial sequence number, where the SYN was seen
         ("slot", np.int32),  # row of the arena; SLOT_NONE, SLOT_GONE
         ("n_holes", np.int32),
         ("seen", np.uint16),
         ("history_seen", np.uint16),
+        ("head_base", np.int64),  # stream position of byte 0 of the head
+        ("payload_frame", np.int64),  # first frame with payload
+        ("fin_at", np.int64),  # position of the FIN
+        ("lost_bytes", np.int64),  # holes that were given up
+        ("isn", np.uint32),  # initial sequence number, where the SYN was seen
+        ("hole_from", np.int64, (MAX_HOLES,)),
+        ("hole_to", np.int64, (MAX_HOLES,)),
     ],
     align=True,
 )
 
 CONN = np.dtype(
     [
-        ("a_hi", np.uint64),  # side 0: the lower end
-        ("a_lo", np.uint64),
-        ("b_hi", np.uint64),
+        ("a_lo", np.uint64),  # side 0: the lower end
         ("b_lo", np.uint64),
-        ("first_ns", np.int64),
-        ("last_ns", np.int64),
-        ("first_frame", np.int64),
-        ("last_frame", np.int64),
-        ("outer", np.int64),  # row of the connection that carries this one, or -1
-        ("side", _SIDE, (2,)),
+        ("a_hi", np.uint64),
+        ("b_hi", np.uint64),
         ("tunnel_id", np.uint32),
         ("a_port", np.uint16),
         ("b_port", np.uint16),
         ("proto", np.uint8),
-        ("ip_version", np.uint8),
         ("tunnel", np.uint8),
+        ("ip_version", np.uint8),
         ("first_side", np.uint8),  # who sent the first packet seen
         ("superseded", np.uint8),  # a later row has the same key
         ("state", np.uint8),  # ROW_ bits
         ("n_history", np.uint8),
-        ("history", np.uint8, (HISTORY_ROOM,)),  # letter << 1 | side, in order of first occurrence
         ("client_side", np.int8),  # by content: 0, 1, or -1
+        ("last_ns", np.int64),
+        ("last_frame", np.int64),
+        ("captures", np.uint64),  # bit k: packets in capture k (63: that one or later)
+        ("first_ns", np.int64),
+        ("side", _SIDE, (2,)),
+        ("first_frame", np.int64),
+        ("outer", np.int64),  # row of the connection that carries this one, or -1
+        ("history", np.uint8, (HISTORY_ROOM,)),  # letter << 1 | side, in order of first occurrence
         ("icmp_type", np.uint8),
         ("icmp_code", np.uint8),
         ("application", np.int16),  # index into the examiner's names, -1: not examined
-        ("captures", np.uint64),  # bit k: packets in capture k (63: that one or later)
     ],
     align=True,
 )
@@ -95,7 +96,6 @@ ROW_LINGERS = 2  # closed, and given a moment for late packets
 ROW_SETTLED = 4  # heads are handed on or gone
 ROW_RELEASED = 8  # settled early, because room for heads ran out
 ROW_FIRST = 16  # the first of its key in this part of the capture: it may go on with one of an earlier part
-ROW_HANDSHAKE = 32  # datagrams that begin a handshake (QUIC, DTLS): a head holds several of them
 
 HISTORY_LETTERS = "SHADFRTG"
 H_SYN, H_SYNACK, H_ACK, H_DATA, H_FIN, H_RST, H_RETRANSMISSION, H_GAP = range(8)

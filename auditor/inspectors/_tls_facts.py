@@ -263,7 +263,8 @@ def own_facts(
     """Facts that differ from connection to connection.
 
     Links (kinds with ``_``) are only made up to TLS 1.2: later the session id is for show, and tickets are issued under encryption.
-    Lists of record lengths are only given where they may hold a handshake: in TLS 1.3, or where no ServerHello was seen.
+    Lists of record lengths are only given where they may hold a handshake: in TLS 1.3, or where no ServerHello was seen; and up to TLS 1.2
+    where a client declined to show a certificate.
     """
     own: dict[str, Any] = {}
     is13 = version == wire.TLS13 or version >> 8 == wire.DRAFT_MAJOR
@@ -275,13 +276,26 @@ def own_facts(
             own["_link.ticket_offered"] = link(client_ticket)
         if server_ticket:
             own["_link.ticket_issued"] = link(server_ticket)
+        if is_declined(flags):
+            _put_lengths(own, lengths, counts)
     elif flags & (kernel.CLIENT_HELLO | kernel.SERVER_HELLO):
         own["tls.order"] = order
-        for kind, sizes, count in zip(_HIDDEN_LIST, lengths, counts, strict=True):
-            own[kind] = sizes
-            if count > len(sizes):
-                own[f"{kind}_more"] = True
+        _put_lengths(own, lengths, counts)
     return own
+
+
+def is_declined(flags: int) -> bool:
+    """Up to TLS 1.2: asked for a certificate, the client sent none; how the conversation went on then tells whether that was accepted."""
+    return flags & kernel.CERTIFICATE_REQUEST != 0 and flags & kernel.CLIENT_CERTIFICATE == 0
+
+
+def _put_lengths(
+    own: dict[str, Any], lengths: tuple[tuple[int, ...], tuple[int, ...]], counts: tuple[int, int]
+) -> None:
+    for kind, sizes, count in zip(_HIDDEN_LIST, lengths, counts, strict=True):
+        own[kind] = sizes
+        if count > len(sizes):
+            own[f"{kind}_more"] = True
 
 
 def is_https(told: Mapping[str, Any]) -> bool:
@@ -289,7 +303,7 @@ def is_https(told: Mapping[str, Any]) -> bool:
     if "tls.alpn" in told:
         return told["tls.alpn"] in wire.HTTP_ALPN
     offered = told.get("tls.alpn_offered")
-    return bool(offered) and told.get("tls.version") == "TLS 1.3" and wire.HTTP_ALPN.issuperset(offered or ())
+    return bool(offered) and str(told.get("tls.version")).startswith("TLS 1.3") and wire.HTTP_ALPN.issuperset(offered or ())
 
 
 class TlsFacts:
@@ -344,6 +358,21 @@ class TlsFacts:
         self._shared[key, *parts] = found
         return found
 
+    def https(self, rows: NDArray[Any], arena: NDArray[np.uint8], slots: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Which rows are HTTPS: the one conclusion for which no facts are made."""
+        found = np.zeros(len(rows), dtype=np.bool_)
+        for i in np.flatnonzero(rows["flags"] & (kernel.ALPN_OFFERED | kernel.ALPN_SELECTED)).tolist():
+            row = rows[i]
+            spans = row["spans"].reshape(-1).tolist()
+            told: dict[str, Any] = {"tls.version": wire.version_name(int(row["version"]))}
+            if int(row["flags"]) & kernel.ALPN_SELECTED:
+                told["tls.alpn"] = printable(_cut(arena, slots[i, 1], spans, kernel.SPAN_SERVER_ALPN), 64)
+            if int(row["flags"]) & kernel.ALPN_OFFERED:
+                offer = _cut(arena, slots[i, 0], spans, kernel.SPAN_CLIENT_ALPN)
+                told["tls.alpn_offered"] = self._lists[offer] if offer in self._lists else self._list(offer)
+            found[i] = is_https(told)
+        return found
+
     def of_rows(
         self, rows: NDArray[Any], arena: NDArray[np.uint8], slots: NDArray[np.int32]
     ) -> list[tuple[Facts, bool] | None]:
@@ -358,7 +387,7 @@ class TlsFacts:
         marks = pack_marks(rows["marks"])
         encrypted = (
             (rows["version"] == wire.TLS13) | (rows["version"] >> 8 == wire.DRAFT_MAJOR) | (rows["version"] == 0)
-        )
+        ) | (rows["flags"] & (kernel.CERTIFICATE_REQUEST | kernel.CLIENT_CERTIFICATE) == kernel.CERTIFICATE_REQUEST)
         lists = {
             int(i): (counts, lengths, order)
             for i, counts, lengths, order in zip(
@@ -415,13 +444,14 @@ class TlsFacts:
             if i in lists:
                 counts, lengths, order = lists[i]
                 kept = kernel.KEPT_RECORDS
+                declined = version and is_declined(flags)
                 own = own_facts(
                     flags,
                     version,
-                    b"",
-                    b"",
-                    b"",
-                    b"",
+                    _cut(arena, client, spans, kernel.SPAN_CLIENT_SID) if declined else b"",
+                    _cut(arena, server, spans, kernel.SPAN_SERVER_SID) if declined else b"",
+                    _cut(arena, client, spans, kernel.SPAN_CLIENT_TICKET) if declined else b"",
+                    _cut(arena, server, spans, kernel.SPAN_SERVER_TICKET) if declined else b"",
                     (
                         self._tuple(tuple(lengths[: min(counts[0], kept)])),
                         self._tuple(tuple(lengths[kept : kept + min(counts[1], kept)])),

@@ -13,9 +13,12 @@ from typing import Any
 
 from auditor.model.judgement import Verdict
 from auditor.policy._seen import Said, unverifiable, violated, weaker
-from auditor.policy._tls import ACCEPTED, REFUSED, TLS13, TlsReading, judge_mutual, judge_server_only
+from auditor.policy._tls import ACCEPTED, REFUSED, TlsReading, is_13, judge_mutual, judge_server_only
 
 TICKET_LIFETIME_NS = 7 * 86_400 * 1_000_000_000
+SHARE_NS = 600 * 1_000_000_000
+"""Of several full handshakes within ten minutes the first stands for all: which of them is resumed does not show."""
+
 DOWNGRADE_NS = 60 * 1_000_000_000
 """Contract, rule 13."""
 
@@ -50,7 +53,7 @@ def origins(sessions: Iterable[Session]) -> dict[int, int]:
     mutual: dict[int, bool | None] = {}
     for session in sessions:
         reading = session.reading
-        if reading.version == TLS13:
+        if is_13(reading.version):
             if reading.resumed:
                 last = pairs.get(session.ends)
                 if last is None or session.first_ns - last[1] > TICKET_LIFETIME_NS:
@@ -69,7 +72,8 @@ def origins(sessions: Iterable[Session]) -> dict[int, int]:
                 last = pairs.get(session.ends)
                 if not known:
                     apart[session.ends] = session.first_ns
-                if known or last is None or not last[2]:
+                fresh = last is None or last[2] != known or session.first_ns - last[1] > SHARE_NS
+                if fresh and (known or last is None or not last[2]):
                     pairs[session.ends] = session.row, session.first_ns, known
             continue
         _tie(session, tied, found)

@@ -27,8 +27,8 @@ NATS_REFUSALS = frozenset(
 CLEAR_PASSWORD = "mysql_clear_password"  # noqa: S105
 NATIVE_PASSWORD = "mysql_native_password"  # noqa: S105
 
-IN_CLEAR = frozenset({"http", "nats", "mysql", "dns"})
-"""Recognised applications that carry their data in the clear."""
+ENCRYPTED = frozenset({"ssh", "quic", "dtls"})
+"""Recognised applications other than TLS whose data is encrypted."""
 
 _SCHEMES = {"basic": "basic", "bearer": "oauth2"}
 _CREDENTIAL = {"basic": "a user and password", "oauth2": "a bearer token", "signed_url": "a signed URL"}
@@ -151,7 +151,7 @@ def in_clear(seen: Seen) -> Clear:
         return reader(seen)
     if seen.application == "ssh" and facts.get("ssh.client_encrypted") and facts.get("ssh.server_encrypted"):
         return Clear("accepted", "an SSH session was set up", ("ssh.client_newkeys", "ssh.server_newkeys"))
-    if seen.application in {"dns", "unknown"} and seen.answered:
+    if seen.application not in {"http", "nats", "mysql", "ssh"} and seen.answered:
         return Clear("accepted", "the responder answered")
     return _unanswered(seen)
 
@@ -202,11 +202,16 @@ def _mysql_clear(seen: Seen) -> Clear:
     return Clear("open", "no answer to the login was seen")
 
 
+def is_clear(application: str) -> bool:
+    """A recognised application that carries its data in the clear."""
+    return application not in ENCRYPTED and application not in {"none", "unknown", "tls", "https"}
+
+
 def _instead_of_tls(seen: Seen) -> Said:
     """TLS is documented, and something else is spoken."""
     clear = in_clear(seen)
     what = seen.application.upper()
-    if seen.application in IN_CLEAR:
+    if is_clear(seen.application):
         if clear.outcome == "accepted":
             return violated("plaintext", f"{what} in the clear where TLS is documented; {clear.why}", *clear.kinds)
         if clear.outcome == "refused":
@@ -221,6 +226,8 @@ def _foreign(seen: Seen) -> Said:
     unknown = seen.application == "unknown"
     if unknown and not seen.first_bytes:
         return unverifiable("midstream", "the capture starts in the middle of the stream, in bytes that say nothing")
+    if unknown and (seen.lossy or seen.one_way) and clear.outcome != "refused":
+        return unverifiable(seen.lacks or "gap", "bytes that say nothing, and packets are missing", *clear.kinds)
     what = "an unrecognised protocol" if unknown else seen.application.upper()
     if clear.outcome == "accepted":
         return violated(
@@ -298,8 +305,7 @@ def _nats(seen: Seen, tls: TlsReading | None) -> Said:
             return session
         if required is None:
             return hidden("CONNECT")
-        both_ways = tls.done and tls.outcome == "accepted"
-        if not both_ways:
+        if not tls.both_ways or tls.outcome != "accepted":
             missing = tls.missing or "outcome"
             return unverifiable(missing, f"INFO was seen, traffic inside TLS was not: {tls.why}", "nats.auth_required")
         if required is False:
@@ -455,6 +461,6 @@ def observed(seen: Seen, said: Said, tls: TlsReading | None) -> str | None:
         found.append("none" if facts.get("mysql.auth_response") == "empty" else str(facts["mysql.plugin"]))
     elif seen.application == "ssh":
         found.append("ssh")
-    elif seen.application == "dns":
+    elif is_clear(seen.application):
         found.append("none")
     return "+".join(found) or None

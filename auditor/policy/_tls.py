@@ -10,11 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from math import gcd
+from typing import Any
 
+from auditor.model.facts import Facts
 from auditor.model.judgement import Fault, Verdict
 from auditor.policy._seen import Said, Seen, rejected, unverifiable, violated
 from auditor.policy.policy import Settings
-from auditor.policy.tls13 import ClientCertificate, Confidence, Tls13Flights, Tls13Judgement, Tls13Outcome, judge_tls13
+from auditor.policy.tls13 import (
+    ClientCertificate,
+    Confidence,
+    Tls13Flights,
+    Tls13Judgement,
+    Tls13Outcome,
+    judge_tls13,
+    tls13_model,
+)
 from auditor.wire.tls_ciphers import CIPHER_SUITES
 
 TLS13 = "TLS 1.3"
@@ -45,6 +57,8 @@ class TlsReading:
     outcome: str = OPEN
     done: bool = False
     """The handshake was completed on both sides."""
+    both_ways: bool = False
+    """Application data went both ways."""
     resumed: bool = False
     late: bool = False
     """A certificate may have crossed later, encrypted (contract, rule 3)."""
@@ -78,13 +92,18 @@ def is_tls(seen: Seen) -> bool:
     return seen.application in {"tls", "https"} or "tls.client_hello" in facts or "tls.server_hello" in facts
 
 
+def is_13(version: object) -> bool:
+    """TLS 1.3 or a draft of it."""
+    return isinstance(version, str) and version.startswith(TLS13)
+
+
 def read_tls(seen: Seen) -> TlsReading:
     """What a connection that speaks TLS shows."""
     facts = seen.facts
     version = facts.get("tls.version")
     if "tls.server_hello" not in facts:
         return _unanswered(seen)
-    return _read13(seen) if version == TLS13 else _read12(seen, version)
+    return _read13(seen, str(version)) if is_13(version) else _read12(seen, version)
 
 
 def _lacks(seen: Seen) -> str | None:
@@ -199,6 +218,7 @@ def _read12(seen: Seen, version: str | None) -> TlsReading:
         proof=facts.get("tls.certificate_verify") is True,
         outcome=outcome,
         done=done,
+        both_ways=done and served and asked,
         resumed=resumed,
         late="tls.late_handshake" in facts,
         absence=seen.whole and not any(k in facts for k in ("tls.gap", "tls.midstream", "tls.silent")),
@@ -208,6 +228,72 @@ def _read12(seen: Seen, version: str | None) -> TlsReading:
         kinds=tuple(kind for kind in shown if kind in facts),
         asked_kinds=kinds,
     )
+
+
+def flight_digest(facts: Facts) -> tuple[Any, ...] | None:
+    """What ``read_tls`` needs of a connection's record lengths, so that equal digests (and equal shared facts) have equal readings.
+
+    Lengths of application data differ from connection to connection and decide nothing. What is kept: lengths up to the first that a
+    Finished could have; of what follows, which are alerts and which repeat the one before (session tickets do). Where more than one
+    length could be a Finished's, all are kept. None: no lengths are told.
+    """
+    own = facts.own
+    server = own.get("tls.server_records")
+    if server is None:
+        return None
+    client = own.get("tls.client_records", ())
+    order = own.get("tls.order")
+    if order is None:
+        return client, server, "tls.server_records_more" in own
+    finished, alerts, long, block = _telling()
+    return (
+        _shape(client, 1, finished, alerts),
+        _shape(server, 4, finished, alerts),
+        bool(client) and client[0] >= long and (_padded(client, 16, block), _padded(client, 8, block)),
+        _answers_follow(order),
+        "tls.client_records_more" in own,
+        "tls.server_records_more" in own,
+    )
+
+
+def _padded(sizes: tuple[int, ...], tag: int, block: int) -> bool:
+    """All lengths share a divisor that speaks of padding to blocks."""
+    common = sizes[0] - tag
+    for size in sizes[1:]:
+        common = gcd(common, size - tag)
+        if common < block:
+            return False
+    return common >= block
+
+
+@cache
+def _telling() -> tuple[frozenset[int], frozenset[int], int, int]:
+    """Lengths of a record with a Finished and with an alert in any suite and padding; less than a flight in one record has; a block."""
+    paddings = tls13_model().paddings
+    tags = (8, 16)
+    finished = {4 + size + 1 + tag + pad for size in (32, 48) for tag in tags for pad in paddings}
+    alerts = {2 + 1 + tag + pad for tag in tags for pad in paddings}
+    return frozenset(finished), frozenset(alerts), tls13_model().certificate_min, tls13_model().block_min
+
+
+def _shape(sizes: tuple[int, ...], least: int, finished: frozenset[int], alerts: frozenset[int]) -> tuple[Any, ...]:
+    """Lengths up to the first that could be a Finished's, at least ``least`` of them; of the rest, how many, the alerts, and repetition."""
+    ends = [at for at, size in enumerate(sizes) if size in finished]
+    if len(ends) > 1:
+        return sizes
+    head = max(ends[0] + 1, least) if ends else least
+    rest = sizes[head:]
+    if not rest:
+        return sizes, 0
+    if not alerts.isdisjoint(rest):
+        said = tuple([size for size in rest if size in alerts])
+        others = tuple([size for size in rest if size not in alerts])
+    else:
+        said, others = (), rest
+    if sizes[head - 1] in alerts:
+        return sizes
+    again = bool(others) and others[0] == sizes[head - 1]
+    return sizes[:head], len(rest), said, again, len(others) > 1 and others[0] == others[1]
 
 
 def _flights(seen: Seen) -> Tls13Flights:
@@ -235,14 +321,13 @@ def _flights(seen: Seen) -> Tls13Flights:
     )
 
 
-def _answers_follow(seen: Seen) -> bool:
+def _answers_follow(order: str) -> bool:
     """The server went on after the client's flight with more than session tickets, whatever the lengths mean."""
-    order = str(seen.facts.get("tls.order", ""))
     first = order.find("c")
-    return first >= 0 and order.count("c") >= 2 and order[first:].count("s") >= 3
+    return first >= 0 and order.count("c") >= 2 and order.count("s", first) >= 3
 
 
-def _read13(seen: Seen) -> TlsReading:
+def _read13(seen: Seen, version: str) -> TlsReading:
     facts = seen.facts
     judged: Tls13Judgement = judge_tls13(_flights(seen))
     certificate = {
@@ -258,19 +343,21 @@ def _read13(seen: Seen) -> TlsReading:
     alert = _alert_says(seen)
     if alert is not None and outcome is not ACCEPTED:
         outcome, why = REFUSED, alert[0]
-    done = outcome in {ACCEPTED, VEILED} or (outcome == OPEN and _answers_follow(seen))
+    done = outcome in {ACCEPTED, VEILED} or (outcome == OPEN and _answers_follow(str(facts.get("tls.order", ""))))
     shut = seen.closed_by and _clean(seen)
     if outcome == OPEN and not done and shut and not _sizes(seen, "client"):
         outcome, why = REFUSED, f"{seen.closing} before the handshake was complete"
     # HTTP/2 forbids authentication after the handshake (RFC 8740); the ALPN answer is encrypted, so only a sole offer tells.
     late = judged.late_possible and facts.get("tls.alpn_offered") != ("h2",)
     seen_kinds = tuple(k for k in ("tls.client_records", "tls.server_records", "tls.resumed") if k in facts)
+    order = str(facts.get("tls.order", ""))
     return TlsReading(
-        version=TLS13,
+        version=version,
         certificate=certificate,
         proof=certificate == SENT,
         outcome=outcome,
         done=done,
+        both_ways=done and order.count("c") >= 2 and order.count("s", max(order.find("c"), 0)) >= 2,
         resumed=judged.resumed,
         late=late,
         clear=False,

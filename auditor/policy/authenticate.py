@@ -27,20 +27,22 @@ from auditor.model.judgement import Authentication, Breach, Classification, Disp
 from auditor.model.streams import HEAD_BYTES
 from auditor.policy._across import NATS_PORTS, Session, Try, downgrades, inherit, origins
 from auditor.policy._factors import (
-    IN_CLEAR,
     Wanted,
     cleartext_credentials,
     in_clear,
+    is_clear,
     judge,
     observed,
 )
 from auditor.policy._seen import Said, Seen
-from auditor.policy._tls import REFUSED, TlsReading, is_tls, judge_mutual, read_tls, weak_tls
+from auditor.policy._tls import REFUSED, TlsReading, flight_digest, is_tls, judge_mutual, read_tls, weak_tls
 from auditor.policy.certificates import SIDES, certificate_faults
 from auditor.policy.policy import Policy
 
 HOST_PORTS = range(61_001, 65_535)
 """Host ports of application instances (contract, rule 4)."""
+
+_MAX_DIGESTS = 50_000
 
 NOT_JUDGED = Authentication()
 
@@ -92,10 +94,10 @@ def authenticate(
     wanted = [_wanted(each, policy) for each in classes]
     plain = [NOT_JUDGED if want is None else Authentication(required=want.tree) for want in wanted]
     told: list[Authentication] = [plain[k] for k in class_of.tolist()]
-    if not n:
-        return told
     asked = np.array([want is not None for want in wanted], dtype=np.bool_)
-    rows = np.flatnonzero(asked[class_of] & table.established)
+    rows = np.flatnonzero(asked[class_of] & table.established) if n else np.zeros(0, np.intp)
+    if not rows.size:
+        return told
     groups, group_of = _grouped(table, classes, class_of, wanted, rows)
     _resume(table, rows, groups, group_of)
     beside = _downgraded(table, rows, groups, group_of, policy, classes)
@@ -172,6 +174,7 @@ def _grouped(
     groups: list[_Group] = []
     group_of: list[int] = []
     known: dict[Any, int] = {}
+    digests: dict[tuple[Any, ...], Any] = {}
     facts_of = table.facts
     for row, code in zip(rows.tolist(), _codes(table, classes, class_of, rows).tolist(), strict=True):
         facts = facts_of[row]
@@ -179,10 +182,13 @@ def _grouped(
         if facts is not None:
             own = facts.own
             if "tls.server_records" in own:
-                key = (
-                    code, id(facts.shared), own.get("tls.client_records"), own["tls.server_records"], own.get("tls.order"),
-                    "tls.client_records_more" in own, "tls.server_records_more" in own,
-                )  # fmt: skip
+                raw = tuple(own.values())
+                digest = digests.get(raw)
+                if digest is None:
+                    if len(digests) >= _MAX_DIGESTS:
+                        digests.clear()
+                    digest = digests[raw] = flight_digest(facts)
+                key = (code, id(facts.shared), digest)
             else:
                 key = (code, id(facts.shared))
         at = known.get(key)
@@ -320,7 +326,7 @@ def _unprotected(group: _Group, policy: Policy, classes: Sequence[Classification
         return False
     if group.seen.application == "ssh":
         return group.seen.host_port
-    if group.seen.application not in IN_CLEAR:
+    if not is_clear(group.seen.application):
         return False
     words = group.wanted.words
     paths = [policy.by_id[path] for path in classes[group.klass].paths if path in policy.by_id]

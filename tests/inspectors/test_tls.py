@@ -83,6 +83,14 @@ def test_empty_certificate_is_seen_and_its_refusal(examiner: Examiner) -> None:
     assert "tls.server_finished" not in refused
 
 
+def test_lengths_after_a_declined_request_are_told(examiner: Examiner) -> None:
+    declined = says(examiner, *both(talk(V12, ask=True, show=False)))[2]
+    assert len(declined["tls.client_records"]) == len(declined["tls.server_records"]) == 1
+    assert "_link.session_id" in declined or "_link.ticket_issued" in declined
+    assert "tls.server_records" not in says(examiner, *both(talk(V12, ask=True)))[2]
+    assert "tls.server_records" not in says(examiner, *both(talk(V12)))[2]
+
+
 def test_not_asked(examiner: Examiner) -> None:
     facts = says(examiner, *both(talk(V12)))[2]
     assert facts["tls.certificate_requested"] is False

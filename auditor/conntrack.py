@@ -23,12 +23,13 @@ from auditor.model.connections import (
     FRAME_BITS,
     HEAD_CUT,
     ROW_FIRST,
+    ROW_HANDSHAKE,
     ROW_RELEASED,
     SEEN_SYN,
     SEEN_SYNACK,
     ConnectionTable,
 )
-from auditor.model.streams import HEAD, HEAD_BYTES
+from auditor.model.streams import HEAD, HEAD_BYTES, HEAD_SEGMENTS
 
 QUEUE_ROWS = 4_096
 LINGER_ROWS = 16_384
@@ -51,8 +52,8 @@ class TrackLimits:
     """Silence that ends a UDP flow or the like: two ends that go on after an hour still talk about the same."""
     linger_s: float = 0.2
     """So long a closed connection waits for packets that come out of order."""
-    beyond_bytes: int = 3 * HEAD_BYTES
-    """A direction so long settles the heads although the other is short."""
+    beyond_bytes: int = HEAD_BYTES
+    """A direction that goes so far beyond its head settles both, once the other has spoken too."""
     head_slots: int = 12_288
     """Directions whose first bytes are held at once: 192 MiB at the most, touched only as far as used."""
 
@@ -404,12 +405,22 @@ def _join_heads(
     scratch = np.zeros(HEAD_BYTES, np.uint8)
     for side in range(2):
         more = theirs[1][side]
-        if more is None or (data[side] is not None and not stream):
-            # A datagram's head is the first one alone.
+        if more is None:
             continue
         end, later_end = a_row["side"][side], b_row["side"][side]
+        carried = int(end["end"] - later_end["end"])
+        if data[side] is not None and not stream:
+            # The head is the first datagram alone, or the first ones of a handshake.
+            head = heads[side]
+            lacks = head["filled_bytes"] != carried or head["n_segments"] == HEAD_SEGMENTS or carried >= HEAD_BYTES
+            if lacks or not a_row["state"] & ROW_HANDSHAKE:
+                continue
         anchored = bool(end["seen"] & (SEEN_SYN | SEEN_SYNACK)) and stream
-        position = int(later_end["head_base"]) + (joinrows.moved(end, later_end) if stream else 0)
+        position = int(later_end["head_base"])
+        if stream:
+            position += joinrows.moved(end, later_end)
+        elif data[side] is not None:
+            position += carried
         if data[side] is None:
             # Before this the side was silent: its head starts behind the SYN, or with these bytes.
             end["head_base"] = end["start"] if anchored else position

@@ -141,7 +141,9 @@ def connections(
     side, by = opened_by(whole)
     table = conclude(whole, side, by, examiner.applications)
     ends = _ends(table, inventory)
-    shown = connections_table(table, _texts(table), _vantages(captures), ends)
+    shown = connections_table(
+        table, _texts(table), _vantages(captures), ends, evidence=options.get("evidence", True)
+    )
     info = {"started": started, "finished": datetime.now(UTC), "version": __version__, "options": dict(options)}
     info = {"id": _audit_id(info, captures), **info, "policies": [], "inventories": []}
     summary = {"connections": len(shown)}
@@ -180,7 +182,7 @@ def _gather(
     certificates: dict[str, bytes] = {}
     for each in followed:
         certificates.update(each.certificates)
-    examiner = Examiner()
+    examiner = Examiner(collect=options.get("evidence", True))
     # In the order of their packets: a connection that spans two files is one.
     parts = sorted((each.part for each in followed), key=lambda part: (part.first_ns is None, part.first_ns or 0))
     whole = merge(parts, examiner)
@@ -215,7 +217,7 @@ def follow_one(
 ) -> Followed:
     """Follow one capture to its end; what is wrong with it is told in its ``Capture``, not raised (unless it is ``alone``)."""
     before = before or _Before()
-    examiner = Examiner()
+    examiner = Examiner(collect=options.get("evidence", True))
     tracker = Tracker(examiner, capture=index, alone=alone)
     wanted = options.get("linktype")
     try:

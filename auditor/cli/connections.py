@@ -17,6 +17,10 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_com
 
 Words = list[str] | None
 
+_EVIDENCE = frozenset(("tls", "ssh", "mysql", "nats", "http"))
+"""Columns that hold what the first bytes show; collecting it costs more than all the rest, so only where it is shown."""
+_WITH_EVIDENCE = frozenset(("json", "ndjson", "parquet"))
+
 
 def _option(name: str, metavar: str, says: str) -> Any:
     return typer.Option(name, metavar=metavar, help=says, show_default=False)
@@ -47,6 +51,7 @@ def connections(
 ) -> None:
     """The connection table alone: who talked to whom, how much, in which protocol.
 
+    What TLS, SSH, MySQL, NATS and HTTP show is in json, ndjson and parquet, elsewhere where --fields names it (tls, ssh, ...).
     Roles, paths and dispositions are in it where --policy, --inventory, a filter or --fields asks for them. Exit status: 0, 2 for
     nothing to read or wrong arguments, 3 where an input was damaged.
     """
@@ -70,7 +75,8 @@ def connections(
                 progress=tell,
             )
         else:
-            report = api.connections(captures, linktype=link, progress=tell)
+            evidence = name in _WITH_EVIDENCE if not columns else bool(set(columns) & _EVIDENCE)
+            report = api.connections(captures, linktype=link, evidence=evidence, progress=tell)
         tell.done()
         shown = api.Report(_filters.apply(report.audit, wanted, columns))
         options.write(shown, name, target, "connections", no_color=no_color, output=output)

@@ -27,6 +27,8 @@ from auditor.wire import tls as tls_wire
 
 NONE, UNKNOWN, TLS, HTTPS = 0, 1, 2, 3
 MAX_HANDOVERS = 3
+_PROBED_BYTES = 4_096
+"""So much of a head is looked at where only the protocol is asked for."""
 _MAX_CACHED = 50_000
 _ROLES = "_roles"
 """Kind of an evidence that says whether client and server are as given: told, swapped."""
@@ -62,8 +64,9 @@ class _Found:
 class Examiner:
     """Recognises what is spoken and collects the evidence. One a process: its caches grow with what is distinct, within bounds."""
 
-    def __init__(self, inspectors: Iterable[Inspector] | None = None) -> None:
-        """``inspectors``: all of the catalogue, unless a test gives others."""
+    def __init__(self, inspectors: Iterable[Inspector] | None = None, *, collect: bool = True) -> None:
+        """``inspectors``: all of the catalogue, unless a test gives others; ``collect`` False: say what is spoken and collect no facts."""
+        self._collect = collect
         found = tuple(discover("auditor.inspectors", "INSPECTOR") if inspectors is None else inspectors)
         self.inspectors: tuple[Inspector, ...] = found
         self._by_name = {each.name: each for each in reversed(found)}
@@ -163,6 +166,9 @@ class Examiner:
         out.client_side[chains] = tls_client[chains]
         out.sure[weak] = True
         self._examine_tls(out, tls_rows + chains, arena, heads, pairs, known, settled)
+        if not self._collect:
+            out.facts[:] = [None] * n
+            return out
         self._hand_over(out, handed, arena, heads, pairs)
         if settled:
             self._note_alerts(out, alerted, arena, heads, pairs)
@@ -179,14 +185,16 @@ class Examiner:
         return ~said
 
     @staticmethod
-    def _head(arena: NDArray[np.uint8], heads: NDArray[Any], slot: int) -> StreamHead:
-        """A row of the arena as inspectors see it."""
+    def _head(arena: NDArray[np.uint8], heads: NDArray[Any], slot: int, limit: int = HEAD_BYTES) -> StreamHead:
+        """A row of the arena as inspectors see it; with a ``limit`` only its beginning, enough for probes."""
         if slot < 0:
             return _EMPTY
         head = heads[slot]
-        filled, count = min(int(head["filled_bytes"]), HEAD_BYTES), int(head["n_segments"])
-        if count == 1:
-            segments: tuple[tuple[int, int], ...] = ((int(head["segment_at"][0]), int(head["segment_frame"][0])),)
+        filled, count = min(int(head["filled_bytes"]), limit), int(head["n_segments"]) if limit == HEAD_BYTES else 0
+        if count == 0:
+            segments: tuple[tuple[int, int], ...] = ()
+        elif count == 1:
+            segments = ((int(head["segment_at"][0]), int(head["segment_frame"][0])),)
         else:
             places = zip(head["segment_at"][:count].tolist(), head["segment_frame"][:count].tolist(), strict=True)
             segments = tuple(sorted(places))
@@ -202,8 +210,11 @@ class Examiner:
     def _streams(
         self, arena: NDArray[np.uint8], heads: NDArray[Any], pair: NDArray[np.int32], client: int, settled: bool
     ) -> Streams:
+        limit = HEAD_BYTES if self._collect else _PROBED_BYTES
         return Streams(
-            self._head(arena, heads, int(pair[client])), self._head(arena, heads, int(pair[1 - client])), settled
+            self._head(arena, heads, int(pair[client]), limit),
+            self._head(arena, heads, int(pair[1 - client]), limit),
+            settled,
         )
 
     def _ask(
@@ -243,7 +254,10 @@ class Examiner:
                 match = inspector.probe(streams)
                 if match is Match.MORE and not settled and not turns:
                     out.sure[i] = False
-                if match is not Match.YES or (turns and self._inspect(inspector, streams).handover is None):
+                if match is not Match.YES:
+                    continue
+                # What greets and was answered with a hello has turned; others have to be read.
+                if turns and not inspector.greets and self._inspect(inspector, streams).handover is None:
                     continue
                 out.application[i] = self._code[inspector.name]
                 out.sure[i] = True
@@ -252,7 +266,7 @@ class Examiner:
                     and int(candidates[i, 1 - client]) >> place & 1
                     and inspector.probe(Streams(streams.resp, streams.orig, settled)) is Match.YES
                 )
-                if settled:
+                if settled and (self._collect or opener < 0):
                     self._tell(out, handed, i, inspector, streams, client, bool(either))
                 elif not either:
                     out.client_side[i] = client
@@ -338,6 +352,17 @@ class Examiner:
         order = np.arange(len(at))
         slots = np.stack([pairs[at][order, client], pairs[at][order, 1 - client]], axis=1).astype(np.int32)
         starts = np.zeros((len(at), 2), dtype=np.int32)
+        if not self._collect:
+            rows = np.zeros(len(slots), dtype=tls_kernel.TLS_ROW)
+            tls_kernel.walk_tls(arena, heads, slots, starts, rows)
+            https = self._tls.https(rows, arena, slots)
+            odd = np.flatnonzero(rows["flags"] & tls_kernel.ODD)
+            if odd.size:
+                https[odd] = [each for _, each in self._walk(arena, heads, slots[odd], starts[odd])]
+            out.application[at] = np.where(https, HTTPS, TLS)
+            unsaid = out.client_side[at] < 0
+            out.client_side[at[unsaid]] = np.where(known[at] >= 0, known[at], -1)[unsaid]
+            return
         for i, side, told in zip(which, client.tolist(), self._walk(arena, heads, slots, starts), strict=True):
             facts, https = told
             if out.client_side[i] < 0:

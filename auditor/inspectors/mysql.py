@@ -237,4 +237,5 @@ INSPECTOR = Inspector(
     ),
     probe=probe,
     inspect=inspect,
+    greets=True,
 )

@@ -141,4 +141,5 @@ INSPECTOR = Inspector(
     ),
     probe=probe,
     inspect=inspect,
+    greets=True,
 )

@@ -23,8 +23,10 @@ from auditor.kernels.tcpstate import (
 )
 from auditor.model.connections import (
     BASE_GUESSED,
+    H_FIN,
     H_GAP,
     H_RETRANSMISSION,
+    H_RST,
     HAS_BASE,
     HEAD_CUT,
     NOWHERE,
@@ -465,7 +467,7 @@ def conclude(rows, n, orig_side, guessed, conn_state, history, missed_bytes, inc
     for i in range(n):
         row = rows[i]
         o, r = row.side[orig_side[i]], row.side[1 - orig_side[i]]
-        conn_state[i] = _tcp_state(o, r) if row.proto == TCP else _datagram_state(o, r)
+        conn_state[i] = _tcp_state(o, r, _ended_first(row)) if row.proto == TCP else _datagram_state(o, r)
         lost = np.int64(0)
         bits = 0
         if row.proto == TCP:
@@ -510,10 +512,28 @@ def _letter(letter, by_originator):
 
 
 @inner
-def _tcp_state(o, r):
-    """conn_state of a TCP connection (Zeek, base/protocols/conn/main.zeek: the meaning of each is in its documentation)."""
+def _ended_first(row):
+    """Whether both FINs were seen before any RST: then the connection had ended, and the RST answered something late."""
+    ends = 0
+    for k in range(row.n_history):
+        letter = row.history[k] >> 1
+        if letter == H_RST:
+            return ends == 2
+        if letter == H_FIN:
+            ends += 1
+    return False
+
+
+@inner
+def _tcp_state(o, r, ended_first):
+    """conn_state of a TCP connection (Zeek, base/protocols/conn/main.zeek: the meaning of each is in its documentation).
+
+    ``ended_first``: both FINs came before any RST.
+    """
     o_open = (o.seen & (SEEN_SYN | SEEN_SYNACK)) != 0
     r_open = (r.seen & (SEEN_SYN | SEEN_SYNACK)) != 0
+    if ended_first:
+        return SF
     if r.seen & SEEN_RST and not (o.seen & SEEN_RST and o.seen & RST_FIRST):
         if o.seen & SEEN_SYN and not r_open:
             return REJ

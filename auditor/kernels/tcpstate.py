@@ -32,6 +32,7 @@ from auditor.model.connections import (
     NOWHERE,
     RETRANSMITTED,
     ROW_FIRST,
+    ROW_HANDSHAKE,
     ROW_LINGERS,
     ROW_QUEUED,
     ROW_SETTLED,
@@ -352,14 +353,19 @@ def track(
                 shift_head(heads[side.slot], arena, side.slot * HEAD_BYTES, HEAD_BYTES, side.head_base - side.start)
                 side.head_base = side.start
         else:
-            if wire > 0:
+            if wire > 0 or proto == UDP:  # a datagram is data, however short
                 _note(r, side, me, H_DATA)
-            # The head is the first datagram alone; its later fragments say their offset in seq.
+            # The head is the first datagram alone, or, of a handshake, those at the start of which none is missing; later fragments
+            # of the first one say their offset in seq.
             position = np.int64(0)
             if p.fragment == 2:
                 position = seq
             elif side.payload_frame != frame_base | p.frame:
                 position = np.int64(HEAD_BYTES)
+            if r.state & ROW_HANDSHAKE and side.slot >= 0 and side.end > 0:
+                goes_on = p.fragment == 0 or (p.fragment == 2 and seq == side.end)
+                takes = goes_on and not is_complete(heads[side.slot], side.end)
+                position = side.end if takes else np.int64(HEAD_BYTES)
             side.end += wire
         if wire > 0 and settled:
             # What a handed-on head had no room for is no loss; what it lacks is.
@@ -409,6 +415,8 @@ def track(
                         size,
                         frame_base | p.frame,
                     )
+                if proto == UDP and position == 0 and begins_handshake(arena, slot * HEAD_BYTES, head.filled_bytes):
+                    r.state |= ROW_HANDSHAKE
         if settled:
             continue
         # Settled? Positions decide, not packets, so that a doubled packet changes nothing.
@@ -433,8 +441,35 @@ def track(
                     state[S_LINGER_SIZE] += 1
                     r.state |= ROW_LINGERS
         elif r.side[0].slot >= 0 and r.side[1].slot >= 0 and p.fragment == 0:
-            _enqueue(rows, found, queue, state)
+            a, b = r.side[0], r.side[1]
+            if (
+                not r.state & ROW_HANDSHAKE
+                or max(a.end, b.end) > 3 * HEAD_BYTES
+                or (is_complete(heads[a.slot], a.end) and is_complete(heads[b.slot], b.end))
+            ):
+                _enqueue(rows, found, queue, state)
     return DONE, packets.size
+
+
+@inner
+def is_complete(head, carried):
+    """Whether a head of datagrams takes no more of them: it is full, remembers no more frames, or lacks one already."""
+    return head.filled_bytes != carried or carried >= HEAD_BYTES or head.n_segments == HEAD_SEGMENTS
+
+
+@inner
+def begins_handshake(arena, at, filled):
+    """Whether a first datagram belongs to a handshake of several: QUIC with a long header (RFC 9000 section 17.2), DTLS (RFC 9147 section 4)."""
+    if filled < 13:
+        return False
+    if arena[at] == 22:
+        return arena[at + 1] == 0xFE and arena[at + 2] >= 0xFC
+    if arena[at] & 0x80 == 0:
+        return False
+    version = np.int64(0)
+    for k in range(1, 5):
+        version = (version << 8) | np.int64(arena[at + k])
+    return version in (1, 0x6B3343CF) or 0xFF000017 <= version <= 0xFF000022
 
 
 @inner

@@ -96,6 +96,7 @@ ROW_LINGERS = 2  # closed, and given a moment for late packets
 ROW_SETTLED = 4  # heads are handed on or gone
 ROW_RELEASED = 8  # settled early, because room for heads ran out
 ROW_FIRST = 16  # the first of its key in this part of the capture: it may go on with one of an earlier part
+ROW_HANDSHAKE = 32  # datagrams that begin a handshake (QUIC, DTLS): a head holds several of them
 
 HISTORY_LETTERS = "SHADFRTG"
 H_SYN, H_SYNACK, H_ACK, H_DATA, H_FIN, H_RST, H_RETRANSMISSION, H_GAP = range(8)

@@ -45,6 +45,8 @@ class Inspector:
     signatures: tuple[Signature, ...]
     probe: Callable[[Streams], Match]
     inspect: Callable[[Streams], Iterator[Evidence | Handover | Attachment]]
+    greets: bool = False
+    """The server speaks first, in the clear; a client that answers with a TLS hello has turned the protocol into TLS."""
 
 
 class Severity(IntEnum):

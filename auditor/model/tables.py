@@ -116,11 +116,11 @@ class Ends:
 
 
 def connections_table(
-    table: ConnectionTable, texts: Sequence[str], vantages: Sequence[str], ends: Ends
+    table: ConnectionTable, texts: Sequence[str], vantages: Sequence[str], ends: Ends, *, evidence: bool = True
 ) -> pd.DataFrame:
     """The columns that packets, first bytes and inventory tell; what the policy makes of them is added by ``judged_columns``.
 
-    texts: ``table.addresses`` as text; vantages: a name for each capture.
+    texts: ``table.addresses`` as text; vantages: a name for each capture; evidence: with the columns of what the first bytes show.
     """
     protos, proto_of = np.unique(table.proto, return_inverse=True)
     histories, history_of = np.unique(table.history, return_inverse=True)
@@ -153,14 +153,15 @@ def connections_table(
         "vantages": spread(mask_of, [_names_of(int(mask), vantages) for mask in masks]),
         "tunnel": _tunnels(table),
         "application": coded(table.application, table.applications),
-        **_protocol_objects(table.facts),
+        **(_protocol_objects(table.facts) if evidence else {}),
         "capture": table.first_frame >> FRAME_BITS,
         "first_frame": table.first_frame & FRAME_MASK,
         "payload_bytes": table.payload_bytes,
         "incomplete": _incomplete(table.incomplete),
         "outcome": coded(np.where(table.established, 0, 1), ("established", "attempt")),
-        "facts": spread(np.arange(len(table)), table.facts),
     }
+    if evidence:
+        columns["facts"] = spread(np.arange(len(table)), table.facts)
     return pd.DataFrame(columns, index=pd.RangeIndex(len(table)))
 
 

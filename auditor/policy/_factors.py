@@ -168,6 +168,8 @@ def _http_clear(seen: Seen) -> Clear:
     accepted = [status for status in final if status not in REFUSALS]
     if accepted:
         return Clear("accepted", f"the server answered with status {accepted[0]}", ("http.statuses", "http.method"))
+    if final and (seen.lossy or seen.one_way):
+        return Clear("open", "packets are missing, and what was seen of the answers are refusals", ("http.statuses",))
     if final:
         return Clear("refused", f"the server answered with status {final[0]}", ("http.statuses",))
     if facts.get("http.version") == "2" and seen.answered:

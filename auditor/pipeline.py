@@ -10,13 +10,13 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from auditor import __version__
+from auditor.model.version import VERSION
 from auditor.capture import expand, open_capture
 from auditor.catalogue import discover
 from auditor.conntrack import BY_GUESS, BY_POLICY, Part, Tracker, conclude, merge, opened_by
@@ -45,7 +45,7 @@ from auditor.policy.policy import Policy
 from auditor.rules._subject import identify
 from auditor.wire.pcap import LINKTYPE_NAMES
 
-Source = str | IO[bytes]
+Source = str | BinaryIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def run(
     info = {
         "started": started,
         "finished": datetime.now(UTC),
-        "version": __version__,
+        "version": VERSION,
         "policies": list(policy.sources),
         "inventories": list(who.sources) if inventory is not None else [],
         "options": {key: value for key, value in sorted(options.items()) if key not in ("workers", "progress")},
@@ -144,7 +144,7 @@ def connections(
     shown = connections_table(
         table, _texts(table), _vantages(captures), ends, evidence=options.get("evidence", True)
     )
-    info = {"started": started, "finished": datetime.now(UTC), "version": __version__, "options": dict(options)}
+    info = {"started": started, "finished": datetime.now(UTC), "version": VERSION, "options": dict(options)}
     info = {"id": _audit_id(info, captures), **info, "policies": [], "inventories": []}
     summary = {"connections": len(shown)}
     return Audit(info, summary, captures_table(captures), shown, pd.DataFrame(), pd.DataFrame())
@@ -346,7 +346,9 @@ def _classify(
     distinct: dict[int, int] = {}
     classes: list[Classification] = []
     of_flow = np.zeros(first.size, np.int32)
-    for k, row in enumerate(facts.iloc[first].itertuples(index=False)):
+    # itertuples types its fields as anything pandas can hold; these are the ints and bools put in above.
+    asked: Iterator[Any] = facts.iloc[first].itertuples(index=False)
+    for k, row in enumerate(asked):
         flow = Flow(
             orig_h=table.addresses[row.orig_h],
             resp_h=table.addresses[row.resp_h],

@@ -355,11 +355,11 @@ class Examiner:
         if not self._collect:
             rows = np.zeros(len(slots), dtype=tls_kernel.TLS_ROW)
             tls_kernel.walk_tls(arena, heads, slots, starts, rows)
-            https = self._tls.https(rows, arena, slots)
+            inside = self._tls.https(rows, arena, slots)
             odd = np.flatnonzero(rows["flags"] & tls_kernel.ODD)
             if odd.size:
-                https[odd] = [each for _, each in self._walk(arena, heads, slots[odd], starts[odd])]
-            out.application[at] = np.where(https, HTTPS, TLS)
+                inside[odd] = [each for _, each in self._walk(arena, heads, slots[odd], starts[odd])]
+            out.application[at] = np.where(inside, HTTPS, TLS)
             unsaid = out.client_side[at] < 0
             out.client_side[at[unsaid]] = np.where(known[at] >= 0, known[at], -1)[unsaid]
             return

@@ -25,6 +25,10 @@ from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# The published types of numba lack its configuration and some of its options.
+_config: Any = numba.config
+_njit: Any = numba.njit
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 _BAKED_IN = ("kernels", "model", "wire")
 _KEPT = 3
@@ -79,21 +83,21 @@ def _age(folder: Path) -> float:
 
 
 _FOLDER = str(cache_folder())
-_compile = numba.njit(cache=True, boundscheck=True, nogil=True, error_model="numpy")
+_compile = _njit(cache=True, boundscheck=True, nogil=True, error_model="numpy")
 
 
 def kernel(function: F) -> F:
     """Compiled twin of ``function``; the plain one stays reachable as ``.py_func``."""
     # numba reads the folder while it decorates; other users of numba in this process keep theirs.
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = _FOLDER
+    before = _config.CACHE_DIR
+    _config.CACHE_DIR = _FOLDER
     try:
         return cast("F", _compile(function))
     finally:
-        numba.config.CACHE_DIR = before
+        _config.CACHE_DIR = before
 
 
-_compile_inner = numba.njit(
+_compile_inner = _njit(
     boundscheck=True, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
 )
 
@@ -121,7 +125,7 @@ def _move_compiled(_typing: Any, target: Any, to: Any, source: Any, at: Any, siz
 
 
 move_bytes: Callable[[Any, Any, Any, Any, Any], None] = (
-    _move_plainly if numba.config.DISABLE_JIT else cast("Any", intrinsic(_move_compiled))
+    _move_plainly if _config.DISABLE_JIT else cast("Any", intrinsic(_move_compiled))
 )
 """``move_bytes(target, to, source, at, size)``: ``source[at : at + size]`` to ``target[to:]``, thirty times as fast as slices in a kernel.
 

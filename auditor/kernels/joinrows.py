@@ -357,7 +357,7 @@ def community_messages(rows, n, messages, lengths):
         message = messages[i]
         proto = np.int64(row.proto)
         first_port, second_port = np.int64(row.a_port), np.int64(row.b_port)
-        swap = False
+        swap: Any = False
         ports = proto in (TCP, 17, 132)
         if proto in (1, 58):
             ports = True

@@ -43,7 +43,8 @@ def spread(codes: NDArray[Any], values: Sequence[Any]) -> NDArray[np.object_]:
     for k, value in enumerate(values):
         taken[k] = value
     taken[len(values)] = None
-    return taken[codes]
+    spread_out: NDArray[np.object_] = taken[codes]
+    return spread_out
 
 
 def place_of(frame: int) -> list[int]:
@@ -190,7 +191,7 @@ def ascii_texts(values: NDArray[np.bytes_]) -> pd.api.extensions.ExtensionArray:
     size = values.dtype.itemsize
     offsets = np.arange(len(values) + 1, dtype=np.int64) * size
     array = pa.LargeStringArray.from_buffers(
-        len(values), pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(values))
+        len(values), pa.py_buffer(offsets.data), pa.py_buffer(np.ascontiguousarray(values).data)
     )
     return pd.arrays.ArrowStringArray(pa.chunked_array([array]))
 

@@ -40,6 +40,16 @@ BUSY_RECORDS = 4
 SHORT_ANSWER_BYTES = 4_096
 """A refusal inside TLS (nginx's page for status 400 has some 600 bytes) is one short answer; more than this, or more often, is service."""
 
+LONGEST_CLIENT_FLIGHT = 4
+LONGEST_SERVER_FLIGHT = 8
+"""Certificate (in two records), CertificateVerify, Finished; and before those of the server two more messages, after them two tickets."""
+
+SHORT_EXTENSIONS_BYTES = 200
+"""A first record of the server below this is EncryptedExtensions alone, so its flight has a record for each message."""
+
+SHORT_FLIGHT_BYTES = 1_000
+"""A client's first record below this is most likely no whole flight; a larger one may be, or a large certificate."""
+
 _SUITES = {name: number for number, name in CIPHER_SUITES.items()}
 
 _DECLINED = frozenset({EMPTY, NOT_SENT})
@@ -242,15 +252,13 @@ def flight_digest(facts: Facts) -> tuple[Any, ...] | None:
     if server is None:
         return None
     client = own.get("tls.client_records", ())
-    order = own.get("tls.order")
-    if order is None:
+    if "tls.order" not in own:  # up to TLS 1.2
         return client, server, "tls.server_records_more" in own
     finished, alerts, long, block = _telling()
     return (
         _shape(client, 1, finished, alerts),
         _shape(server, 4, finished, alerts),
         bool(client) and client[0] >= long and (_padded(client, 16, block), _padded(client, 8, block)),
-        _answers_follow(order),
         "tls.client_records_more" in own,
         "tls.server_records_more" in own,
     )
@@ -321,10 +329,20 @@ def _flights(seen: Seen) -> Tls13Flights:
     )
 
 
-def _answers_follow(order: str) -> bool:
-    """The server went on after the client's flight with more than session tickets, whatever the lengths mean."""
-    first = order.find("c")
-    return first >= 0 and order.count("c") >= 2 and order.count("s", first) >= 3
+def _goes_on(client: tuple[int, ...], server: tuple[int, ...]) -> bool:
+    """More records than any flights and session tickets have, whatever their lengths mean: data goes both ways.
+
+    By number alone: in which order the two directions were captured proves nothing.
+    """
+    return len(client) > LONGEST_CLIENT_FLIGHT and len(server) > LONGEST_SERVER_FLIGHT
+
+
+def _data_both_ways(client: tuple[int, ...], server: tuple[int, ...]) -> bool:
+    """Behind a certificate that was accepted, more than the session ticket that accepted it."""
+    separate = bool(server) and server[0] < SHORT_EXTENSIONS_BYTES
+    return len(client) > (3 if client and client[0] < SHORT_FLIGHT_BYTES else 1) and len(server) > (
+        6 if separate else 3
+    )
 
 
 def _read13(seen: Seen, version: str) -> TlsReading:
@@ -343,21 +361,23 @@ def _read13(seen: Seen, version: str) -> TlsReading:
     alert = _alert_says(seen)
     if alert is not None and outcome is not ACCEPTED:
         outcome, why = REFUSED, alert[0]
-    done = outcome in {ACCEPTED, VEILED} or (outcome == OPEN and _answers_follow(str(facts.get("tls.order", ""))))
+    done = outcome in {ACCEPTED, VEILED} or (
+        outcome == OPEN and _goes_on(_sizes(seen, "client"), _sizes(seen, "server"))
+    )
     shut = seen.closed_by and _clean(seen)
     if outcome == OPEN and not done and shut and not _sizes(seen, "client"):
         outcome, why = REFUSED, f"{seen.closing} before the handshake was complete"
     # HTTP/2 forbids authentication after the handshake (RFC 8740); the ALPN answer is encrypted, so only a sole offer tells.
     late = judged.late_possible and facts.get("tls.alpn_offered") != ("h2",)
     seen_kinds = tuple(k for k in ("tls.client_records", "tls.server_records", "tls.resumed") if k in facts)
-    order = str(facts.get("tls.order", ""))
+    flights = _sizes(seen, "client"), _sizes(seen, "server")
     return TlsReading(
         version=version,
         certificate=certificate,
         proof=certificate == SENT,
         outcome=outcome,
         done=done,
-        both_ways=done and order.count("c") >= 2 and order.count("s", max(order.find("c"), 0)) >= 2,
+        both_ways=outcome == ACCEPTED and (certificate != SENT or _data_both_ways(*flights)),
         resumed=judged.resumed,
         late=late,
         clear=False,

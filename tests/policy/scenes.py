@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from auditor.conntrack import Tracker, conclude, opened_by
+from auditor.conntrack import Tracker, TrackLimits, conclude, opened_by
 from auditor.inspectors._examine import Examiner
 from auditor.model.connections import CONN_STATES, INCOMPLETE, ConnectionTable
 from auditor.model.facts import Facts
@@ -175,9 +176,15 @@ def play(
     return talk
 
 
+@cache
+def _examiner() -> Examiner:
+    """One for all: what it remembers changes nothing."""
+    return Examiner()
+
+
 def follow(wire: Wire) -> tuple[ConnectionTable, dict[str, bytes]]:
-    examiner = Examiner()
-    tracker = Tracker(examiner)
+    examiner = _examiner()
+    tracker = Tracker(examiner, limits=TrackLimits(head_slots=64))
     tracker.feed(*wire.packets())
     part = tracker.finish()
     return conclude(part, *opened_by(part), examiner.applications), dict(examiner.certificates.der)

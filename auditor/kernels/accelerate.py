@@ -10,6 +10,7 @@ with the old machine code when only that file changed. So the code is kept in a 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -88,6 +90,8 @@ _compile = _njit(cache=True, boundscheck=True, nogil=True, error_model="numpy")
 
 def kernel(function: F) -> F:
     """Compiled twin of ``function``; the plain one stays reachable as ``.py_func``."""
+    if _config.DISABLE_JIT:
+        return _plain(function)
     # numba reads the folder while it decorates; other users of numba in this process keep theirs.
     before = _config.CACHE_DIR
     _config.CACHE_DIR = _FOLDER
@@ -95,6 +99,25 @@ def kernel(function: F) -> F:
         return cast("F", _compile(function))
     finally:
         _config.CACHE_DIR = before
+
+
+def _plain(function: F) -> F:
+    """``function`` as plain Python where compiling is switched off (NUMBA_DISABLE_JIT=1): numpy then checks every index.
+
+    Records have their fields as attributes there as in compiled code, and unsigned numbers wrap around as silently.
+    """
+
+    @functools.wraps(function)
+    def interpreted(*given: Any) -> Any:
+        taken = (
+            each.view(np.recarray) if isinstance(each, np.ndarray) and each.dtype.names is not None else each
+            for each in given
+        )
+        with np.errstate(over="ignore"):
+            return function(*taken)
+
+    interpreted.__dict__["py_func"] = interpreted
+    return cast("F", interpreted)
 
 
 _compile_inner = _njit(

@@ -89,7 +89,7 @@ def goes_on(a, b, tcp_ns, other_ns):
                 return False
         elif seen & HAS_BASE and not seen & BASE_GUESSED:
             side = b.side[which]
-            if is_foreign(a, which, (np.int64(side.base) + side.start) & 0xFFFFFFFF):
+            if is_foreign(a, which, (np.int64(side["base"]) + side.start) & 0xFFFFFFFF):
                 return False
     return True
 
@@ -102,7 +102,7 @@ def _join_stream(a, b, together):
     if b.seen & (SEEN_SYN | SEEN_SYNACK) and not a.seen & (SEEN_SYN | SEEN_SYNACK):
         a.isn = b.isn
     if not a.seen & HAS_BASE:
-        a.base, a.start, a.end, a.acked, a.lost_bytes = b.base, b.start, b.end, b.acked, b.lost_bytes
+        a["base"], a.start, a.end, a.acked, a.lost_bytes = b["base"], b.start, b.end, b.acked, b.lost_bytes
         a.fin_at = b.fin_at
         a.n_holes = b.n_holes
         for k in range(b.n_holes):
@@ -110,12 +110,12 @@ def _join_stream(a, b, together):
             a.hole_to[k] = b.hole_to[k]
         a.seen |= b.seen & (HAS_BASE | BASE_GUESSED)
         return
-    a_base, b_base = np.int64(a.base), np.int64(b.base)
+    a_base, b_base = np.int64(a["base"]), np.int64(b["base"])
     if a.seen & BASE_GUESSED and not b.seen & BASE_GUESSED:
         # Of the earlier part only acknowledgements of the other side are known.
         moved = _relative(a_base, b_base, b.start)
         acked = a.acked + moved
-        a.base, a.start, a.end, a.lost_bytes = b.base, b.start, b.end, b.lost_bytes
+        a["base"], a.start, a.end, a.lost_bytes = b["base"], b.start, b.end, b.lost_bytes
         a.fin_at = b.fin_at
         a.n_holes = b.n_holes
         for k in range(b.n_holes):
@@ -124,7 +124,7 @@ def _join_stream(a, b, together):
         a.acked = b.acked
         if acked > a.acked and acked - a.end < MAX_WINDOW:
             a.acked = acked
-        a.seen &= ~BASE_GUESSED
+        a.seen = np.int64(a.seen) & ~BASE_GUESSED
         return
     near = a.acked if b.seen & BASE_GUESSED and a.acked > NOWHERE else a.end
     moved = _relative(b_base, a_base, near)
@@ -194,7 +194,7 @@ def join(a, b, together):
             _join_stream(x, y, together)
         else:
             x.end += y.end
-        kept = y.seen
+        kept = np.int64(y.seen)
         if not x.seen & BASE_GUESSED:
             kept &= ~BASE_GUESSED
         if a.side[1 - which].seen & SEEN_RST:

@@ -323,7 +323,7 @@ def track(
                 s.pkts, s.ip_bytes, s.payload_bytes = 0, 0, 0
                 s.start, s.end, s.acked, s.lost_bytes, s.n_holes = 0, 0, NOWHERE, 0, 0
                 s.fin_at, s.head_base, s.payload_frame = NOWHERE, 0, -1
-                s.base, s.isn, s.seen, s.history_seen = 0, 0, 0, 0
+                s["base"], s.isn, s.seen, s.history_seen = 0, 0, 0, 0
                 s.slot = SLOT_NONE
         r = rows[found]
         side = r.side[me]
@@ -481,7 +481,7 @@ def is_foreign(row, me, seq):
     side = row.side[me]
     if not side.seen & HAS_BASE or side.seen & BASE_GUESSED:
         return False
-    ahead = _relative(seq, np.int64(side.base), side.end) - side.end
+    ahead = _relative(seq, np.int64(side["base"]), side.end) - side.end
     return ahead > FIRST_WINDOW or ahead < -LATE_WINDOW
 
 
@@ -497,11 +497,11 @@ def begins_anew(row, me, flags, seq):
         return side.pkts > 0 or other.payload_bytes > 0
     if side.seen & HAS_BASE and not side.seen & BASE_GUESSED:
         # Traffic of this side came before its SYN. Out of order it is the same connection; then the stream starts not far behind.
-        behind = side.start - _relative((seq + 1) & 0xFFFFFFFF, np.int64(side.base), side.start)
+        behind = side.start - _relative((seq + 1) & 0xFFFFFFFF, np.int64(side["base"]), side.start)
         return behind < 0 or behind > FIRST_WINDOW
     if side.seen & HAS_BASE:
         # Only acknowledgements of the other side are known of it.
-        ahead = side.acked - _relative((seq + 1) & 0xFFFFFFFF, np.int64(side.base), side.acked)
+        ahead = side.acked - _relative((seq + 1) & 0xFFFFFFFF, np.int64(side["base"]), side.acked)
         return ahead < 0 or ahead > FIRST_WINDOW
     return not other.seen & SEEN_SYN and (other.seen & (SEEN_FIN | SEEN_RST)) != 0
 
@@ -515,18 +515,18 @@ def _tcp(row, side, other, me, p, flags, seq, wire):
         if not side.seen & (SEEN_SYN | SEEN_SYNACK):
             side.isn = seq
             if side.seen & HAS_BASE and not side.seen & BASE_GUESSED:
-                start = _relative(first, np.int64(side.base), side.start)
+                start = _relative(first, np.int64(side["base"]), side.start)
                 if start < side.start:
                     add_hole(side, start, side.start)
                 side.start = start
             else:
                 kept = side.acked
                 guessed = side.seen & BASE_GUESSED
-                old_base = np.int64(side.base)
-                side.base = first
+                old_base = np.int64(side["base"])
+                side["base"] = first
                 side.start, side.end = 0, 0
                 side.acked = _relative((old_base + kept) & 0xFFFFFFFF, first, 0) if guessed else NOWHERE
-                side.seen = (side.seen | HAS_BASE) & ~BASE_GUESSED
+                side.seen = (np.int64(side.seen) | HAS_BASE) & ~BASE_GUESSED
         if flags & ACK:
             side.seen |= SEEN_SYNACK
             _note(row, side, me, H_SYNACK)
@@ -535,7 +535,7 @@ def _tcp(row, side, other, me, p, flags, seq, wire):
             _note(row, side, me, H_SYN)
     if not side.seen & HAS_BASE:
         if not flags & RST or wire > 0:
-            side.base = first
+            side["base"] = first
             side.start, side.end = 0, 0
             side.seen |= HAS_BASE
             position = np.int64(0)
@@ -543,10 +543,10 @@ def _tcp(row, side, other, me, p, flags, seq, wire):
             position = np.int64(0)
     else:
         if side.seen & BASE_GUESSED and not flags & RST:
-            side.seen &= ~BASE_GUESSED
-            start = _relative(first, np.int64(side.base), side.acked)
+            side.seen = np.int64(side.seen) & ~BASE_GUESSED
+            start = _relative(first, np.int64(side["base"]), side.acked)
             side.start, side.end = start, start
-        position = _relative(first, np.int64(side.base), side.end)
+        position = _relative(first, np.int64(side["base"]), side.end)
     # Bytes of a RST are a diagnostic text (RFC 9293 section 3.5.2), not the stream's.
     if wire > 0 and not flags & RST:
         extend(side, position, position + wire, (side.seen & (SEEN_SYN | SEEN_SYNACK)) != 0)
@@ -566,11 +566,11 @@ def _tcp(row, side, other, me, p, flags, seq, wire):
         side.seen |= SEEN_ACK
         ack = np.int64(p.ack)
         if not other.seen & HAS_BASE:
-            other.base = ack
+            other["base"] = ack
             other.start, other.end, other.acked = 0, 0, 0
             other.seen |= HAS_BASE | BASE_GUESSED
         else:
-            reached = _relative(ack, np.int64(other.base), other.end)
+            reached = _relative(ack, np.int64(other["base"]), other.end)
             if reached > other.acked and reached - other.end < MAX_WINDOW:
                 other.acked = reached
     return position
@@ -647,7 +647,7 @@ def release(rows, queue, n, free, state):
     """Give the slots of the first ``n`` queued rows back and empty the queue."""
     for k in range(n):
         row = rows[queue[k]]
-        row.state = (row.state & ~ROW_QUEUED) | ROW_SETTLED
+        row.state = (np.int64(row.state) & ~ROW_QUEUED) | ROW_SETTLED
         for which in range(2):
             side = row.side[which]
             if side.slot >= 0:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KERNELS = Path(__file__).resolve().parents[1] / "kernels"
+RARE = frozenset({"defrag", "links"})
+"""Kernels for fragments and seldom met link types."""
 CAP_NET_RAW = 13
 
 
@@ -20,32 +22,32 @@ class KernelCache:
 
     folder: Path
     warm: bool
-    """Every file of kernels has machine code there that is newer than its source."""
+    """Every file of kernels has machine code there that is newer than all that is compiled into it."""
 
 
 def _cache_folders() -> list[Path]:
-    """Where numba looks, in its order: a folder given by the user, beside the source, the user's cache."""
-    found = []
+    """Where ``kernels.accelerate`` keeps machine code, in its order: a folder given by the user, beside the source, the user's cache."""
     if os.environ.get("NUMBA_CACHE_DIR"):
-        found.append(Path(os.environ["NUMBA_CACHE_DIR"]))
-    if os.access(KERNELS, os.W_OK):
-        found.append(KERNELS / "__pycache__")
+        return [Path(os.environ["NUMBA_CACHE_DIR"])]
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    found.append(base / "numba")
-    return found
+    return [KERNELS / "__pycache__" / "compiled", base / "diego-flow-auditor"]
 
 
 def kernel_cache() -> KernelCache:
-    """The cache that numba will use, and whether it has what an audit needs."""
-    folder = _cache_folders()[0]
+    """The cache that will be used, and whether it has what an audit needs; numba itself, slow to import, is not asked."""
+    folders = _cache_folders()
+    folder = next((each for each in folders if os.access(each, os.W_OK)), folders[-1])
     sources = [each for each in sorted(KERNELS.glob("*.py")) if "@kernel" in each.read_text(encoding="utf-8")]
-    indexes = list(folder.rglob("*.nbi")) if folder.is_dir() else []
-    tag = f"py{sys.version_info.major}{sys.version_info.minor}"
-    warm = bool(sources)
-    for source in sources:
-        mine = [each for each in indexes if each.name.startswith(f"{source.stem}.") and f".{tag}." in each.name]
-        warm &= any(each.stat().st_mtime >= source.stat().st_mtime for each in mine)
-    return KernelCache(folder, warm)
+    baked_in = [each for room in ("kernels", "model", "wire") for each in (KERNELS.parent / room).glob("*.py")]
+    changed = max(each.stat().st_mtime for each in baked_in)
+    tag = f".py{sys.version_info.major}{sys.version_info.minor}."
+    fresh = {
+        each.name.split(".", 1)[0]
+        for each in (folder.rglob("*.nbi") if folder.is_dir() else ())
+        if tag in each.name and each.stat().st_mtime >= changed
+    }
+    # What only rare captures need is compiled when one comes.
+    return KernelCache(folder, {each.stem for each in sources} - RARE <= fresh)
 
 
 def has_module(name: str) -> bool:

@@ -232,7 +232,7 @@ def _end(row: dict[str, Any], which: str) -> str:
 
 
 def _frames(audit: Audit, evidence: Any, row: dict[str, Any]) -> str:
-    """``cell.pcap frames 12, 13``: from the finding's evidence, else the connection's first frame."""
+    """``cell.pcap, frames 12, 13``: from the finding's evidence, else the connection's first frame; the only capture goes without saying."""
     pairs = [tuple(pair) for each in evidence or () for pair in each.get("frames") or ()]
     if not pairs and row.get("first_frame") is not None and row.get("capture") is not None:
         pairs = [(int(row["capture"]), int(row["first_frame"]))]
@@ -242,7 +242,8 @@ def _frames(audit: Audit, evidence: Any, row: dict[str, Any]) -> str:
     numbers = sorted({int(frame) for index, frame in pairs if index == capture})
     name = str(audit.captures["path"].iloc[capture]) if 0 <= capture < len(audit.captures) else f"capture {capture}"
     shown = ", ".join(str(number) for number in numbers[:4]) + (", …" if len(numbers) > 4 else "")
-    return f"{name}, {'frame' if len(numbers) == 1 else 'frames'} {shown}"
+    place = "" if len(audit.captures) == 1 else f"{name}, "
+    return f"{place}{'frame' if len(numbers) == 1 else 'frames'} {shown}"
 
 
 def _tell(audit: Audit, finding: dict[str, Any], example: dict[str, Any] | None) -> Told:

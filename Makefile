@@ -1,0 +1,65 @@
+# Two commands on a fresh machine: `make audit` and `make test`. Everything they need is set up in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: audit test check format golden docs bench clean help
+
+help:
+	@echo "make audit   audit the sample captures and print the report"
+	@echo "make test    run the tests"
+	@echo "make check   formatter, linter, strict types, import contract"
+	@echo "make golden  write the expected results of the reports anew (read their diff like code)"
+	@echo "make docs    write the generated pages anew"
+	@echo "make bench   measure beside tshark, nfstream and argus (minutes)"
+	@echo "make clean   remove what was set up"
+
+audit: $(VENV)/run.stamp
+	@$(BIN)/auditor audit sample:diego --fail-on never --allow-incomplete
+
+test: $(VENV)/dev.stamp
+	@./tests/system-packages
+	@$(BIN)/auditor audit sample:healthy --quiet --format csv --output $(VENV)/warm.csv --fail-on never --allow-incomplete
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+golden: $(VENV)/dev.stamp
+	AUDITOR_GOLDEN=rewrite $(BIN)/python -m pytest tests/report
+
+docs: $(VENV)/dev.stamp
+	$(BIN)/python docs/make_rules.py
+	AUDITOR_GOLDEN=rewrite $(BIN)/python -m pytest tests/report/test_docs.py
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python bench/run.py --write
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(VENV)/made.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with make PYTHON=..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); \
+	  else echo "Python's venv is missing: install it with  sudo apt-get install python3-venv"; exit 1; fi; }
+	@touch $@
+
+$(VENV)/run.stamp: $(VENV)/made.stamp pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (once, about a minute) ..."
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/made.stamp pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) for development (once, about a minute) ..."
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/run.stamp

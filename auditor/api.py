@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal
 
 import pandas as pd
 
@@ -26,8 +26,9 @@ from auditor.report._target import file_target, folder_target
 
 if TYPE_CHECKING:
     from auditor.pipeline import Progress
+    from auditor.policy.infer import Service
 
-Source = str | Path | IO[bytes]
+Source = str | Path | BinaryIO
 Place = str | Path
 
 SAMPLE = "sample:"
@@ -90,9 +91,9 @@ def _many(given: Any) -> list[Any]:
     return [given] if isinstance(given, str | Path) or hasattr(given, "read") else list(given)
 
 
-def _sources(captures: Iterable[Source]) -> tuple[list[Source], list[str]]:
+def _sources(captures: Iterable[Source]) -> tuple[list[str | BinaryIO], list[str]]:
     """The captures with samples resolved, and the inventories that the samples bring."""
-    sources: list[Source] = []
+    sources: list[str | BinaryIO] = []
     brought: dict[str, None] = {}
     for each in captures:
         if isinstance(each, str) and each.startswith(SAMPLE):
@@ -293,6 +294,22 @@ def connections(
 
     options = {"linktype": linktype, "evidence": evidence}
     return _run(pipeline.connections, captures, "tas-diego", (), None, progress, options)
+
+
+def services(
+    captures: Source | Sequence[Source],
+    *,
+    linktype: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> list[Service]:
+    """What each address serves, and to whom: what ``auditor inventory infer`` drafts an inventory from.
+
+    Parameters and errors as in ``audit``.
+    """
+    from auditor import pipeline
+
+    sources, _ = _sources(_many(captures))
+    return pipeline.services(sources, options={"linktype": linktype}, progress=progress)
 
 
 def _run(

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from auditor.model.version import VERSION
 from auditor.capture import expand, open_capture
 from auditor.catalogue import discover
 from auditor.conntrack import BY_GUESS, BY_POLICY, Part, Tracker, conclude, merge, opened_by
@@ -25,6 +25,7 @@ from auditor.errors import InputError
 from auditor.inspectors._examine import Examiner
 from auditor.model.audit import Audit, Judged
 from auditor.model.connections import ConnectionTable, transport_name
+from auditor.model.facts import Facts
 from auditor.model.frames import Capture, FrameBatch, Problem
 from auditor.model.judgement import Authentication, Classification, Disposition, Flow, Outcome, Verdict
 from auditor.model.tables import (
@@ -36,8 +37,10 @@ from auditor.model.tables import (
     judged_columns,
     vantage_name,
 )
+from auditor.model.version import VERSION
 from auditor.policy.addresses import to_text
 from auditor.policy.authenticate import authenticate
+from auditor.policy.certificates import SIDES, Certificate, judge_for, read_certificate
 from auditor.policy.classify import Classifier
 from auditor.policy.infer import Service, infer_inventory
 from auditor.policy.inventory import Inventory
@@ -90,7 +93,8 @@ def run(
     whole, captures, certificates, examiner = _gather(sources, options, progress, follow)
     side, by = opened_by(whole)
     table = conclude(whole, side, by, examiner.applications)
-    who = inventory if inventory is not None else infer_inventory(services_of(table, certificates), policy)
+    judge = judge_for(certificates, policy, options)
+    who = inventory if inventory is not None else infer_inventory(services_of(table, judge.describe), policy)
     classes, class_of = _classify(table, Classifier(policy, who, options.get("scope") or "diego"), who)
     turned = np.array([each.flipped for each in classes], np.bool_)[class_of]
     confirmed = np.array([each.decided_by_policy for each in classes], np.bool_)[class_of]
@@ -141,9 +145,7 @@ def connections(
     side, by = opened_by(whole)
     table = conclude(whole, side, by, examiner.applications)
     ends = _ends(table, inventory)
-    shown = connections_table(
-        table, _texts(table), _vantages(captures), ends, evidence=options.get("evidence", True)
-    )
+    shown = connections_table(table, _texts(table), _vantages(captures), ends, evidence=options.get("evidence", True))
     info = {"started": started, "finished": datetime.now(UTC), "version": VERSION, "options": dict(options)}
     info = {"id": _audit_id(info, captures), **info, "policies": [], "inventories": []}
     summary = {"connections": len(shown)}
@@ -151,12 +153,16 @@ def connections(
 
 
 def services(
-    sources: Sequence[Source], *, options: Mapping[str, Any], progress: Callable[[Progress], None] | None = None
+    sources: Sequence[Source],
+    *,
+    options: Mapping[str, Any],
+    progress: Callable[[Progress], None] | None = None,
+    follow: Follow | None = None,
 ) -> list[Service]:
     """What each address serves, and to whom: what roles are inferred from."""
-    whole, _, certificates, examiner = _gather(sources, options, progress, None)
+    whole, _, certificates, examiner = _gather(sources, options, progress, follow)
     side, by = opened_by(whole)
-    return services_of(conclude(whole, side, by, examiner.applications), certificates)
+    return services_of(conclude(whole, side, by, examiner.applications), describer(certificates))
 
 
 # Reading
@@ -378,11 +384,10 @@ def _order_of(whole: Part, table: ConnectionTable) -> NDArray[np.int64]:
     return order[: len(table)]
 
 
-def services_of(table: ConnectionTable, certificates: Mapping[str, bytes]) -> list[Service]:
+def services_of(table: ConnectionTable, describe: Describe) -> list[Service]:
     """Every end that answered, with who asked and the names in SNI and certificates."""
-    del certificates
     answered = table.established & (table.resp_p >= 0)
-    found: dict[tuple[int, int, int], dict[str, Any]] = {}
+    found: dict[tuple[int, int, int], _Listener] = {}
     keys = zip(
         np.flatnonzero(answered).tolist(),
         table.resp_h[answered].tolist(),
@@ -393,28 +398,79 @@ def services_of(table: ConnectionTable, certificates: Mapping[str, bytes]) -> li
         strict=True,
     )
     for row, address, port, proto, application, client in keys:
-        one = found.setdefault((address, port, proto), {"clients": {}, "applications": {}, "names": {}, "count": 0})
-        one["clients"][client] = None
-        one["applications"][application] = one["applications"].get(application, 0) + 1
-        one["count"] += 1
+        one = found.get((address, port, proto))
+        if one is None:
+            one = found[address, port, proto] = _Listener()
+        one.clients.add(client)
+        one.applications[application] = one.applications.get(application, 0) + 1
+        one.connections += 1
         facts = table.facts[row]
-        name = facts.get("tls.sni") if facts is not None else None
-        if isinstance(name, str):
-            one["names"][name] = None
+        if facts is not None:
+            one.hear(facts, client, describe)
     return [
         Service(
             address=table.addresses[address],
             port=port,
             transport=transport_name(proto),
-            application=table.applications[
-                max(one["applications"], key=lambda code: (one["applications"][code], -code))
-            ],
-            clients=tuple(sorted(table.addresses[client] for client in one["clients"])),
-            connections=one["count"],
-            names=tuple(sorted(one["names"])),
+            application=table.applications[max(one.applications, key=lambda code: (one.applications[code], -code))],
+            clients=tuple(sorted(table.addresses[client] for client in one.clients)),
+            connections=one.connections,
+            names=tuple(sorted(one.names)),
+            client_names={table.addresses[client]: tuple(sorted(said)) for client, said in one.client_names.items()},
         )
         for (address, port, proto), one in sorted(found.items())
     ]
+
+
+Describe = Callable[[str], Certificate | None]
+"""What is known of a certificate, by its fingerprint."""
+
+
+def describer(certificates: Mapping[str, bytes]) -> Describe:
+    """Reads each certificate once."""
+
+    @cache
+    def describe(fingerprint: str) -> Certificate | None:
+        der = certificates.get(fingerprint)
+        return None if der is None else read_certificate(fingerprint, der)
+
+    return describe
+
+
+@dataclass(slots=True)
+class _Listener:
+    """What is known of one service so far; addresses by their index."""
+
+    clients: set[int] = field(default_factory=set)
+    applications: dict[int, int] = field(default_factory=dict)
+    connections: int = 0
+    names: set[str] = field(default_factory=set)
+    client_names: dict[int, set[str]] = field(default_factory=dict)
+    heard: set[tuple[Any, ...]] = field(default_factory=set)
+    """What was asked for and shown, by whom: most connections show the same again."""
+
+    def hear(self, facts: Facts, client: int, describe: Describe) -> None:
+        """The names that a connection shows."""
+        told = tuple(facts.get(kind) for kind in ("tls.sni", SIDES["server"], SIDES["client"]))
+        if told == _NOTHING_SHOWN or (client, told) in self.heard:
+            return
+        self.heard.add((client, told))
+        asked_for, server, own = told
+        if isinstance(asked_for, str):
+            self.names.add(asked_for)
+        self.names.update(_names_in(server, describe))
+        said = _names_in(own, describe)
+        if said:
+            self.client_names.setdefault(client, set()).update(said)
+
+
+_NOTHING_SHOWN = (None, None, None)
+
+
+def _names_in(chain: Sequence[str] | None, describe: Describe) -> tuple[str, ...]:
+    """Names of the certificate at the end of a chain of fingerprints."""
+    leaf = describe(chain[0]) if chain else None
+    return leaf.names if leaf is not None else ()
 
 
 def _fall_back_on_inventory(connections: pd.DataFrame) -> None:

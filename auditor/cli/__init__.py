@@ -109,13 +109,14 @@ def _usage(error: Any) -> str:
 
 
 def _internal(error: BaseException) -> str:
+    """Class and place of an error that nobody expected; its own text may quote what crossed the wire."""
     place, trace = "", error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
         if f"{os.sep}auditor{os.sep}" in code.co_filename:
             place = f" in {Path(code.co_filename).name}:{trace.tb_lineno}"
         trace = trace.tb_next
-    return f"internal error: {type(error).__name__}{place}: {error}; please report it with the command and the version {__version__}"
+    return f"internal error: {type(error).__name__}{place}; please report it with the command and the version {__version__}"
 
 
 def _call(argv: Sequence[str]) -> int:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from auditor.cli import _options as options
+from auditor.cli._progress import meter
+
 if TYPE_CHECKING:
     from auditor.policy.inventory import Inventory
 
@@ -66,16 +69,22 @@ def import_(files: Files, policy: Policies = None, output: Output = None) -> Non
 
 @app.command()
 def infer(
-    captures: Annotated[list[str], typer.Argument(metavar="CAPTURE...", help="Captures, as for auditor audit.")],
+    captures: options.Captures,
     policy: Policies = None,
+    linktype: options.Linktype = None,
     output: Output = None,
+    quiet: options.Quiet = False,
+    progress: options.Progress = "auto",
 ) -> None:
     """Draft an inventory from captures: what each address serves and whom it calls, with the reasons as comments."""
-    from importlib import import_module
-
+    link = options.number("--linktype", linktype, 65_535)
     from auditor.policy.infer import draft
     from auditor.policy.loader import load_policy
 
-    # Compiled kernels come with it: not before they are needed.
-    services = import_module("auditor.api").services
-    _write(draft(services(captures), load_policy(policy or ())), output)
+    rules = load_policy(policy or ())
+    with meter(progress, quiet=quiet) as tell:
+        from auditor import api
+
+        found = api.services(captures, linktype=link, progress=tell)
+        tell.done()
+    _write(draft(found, rules), output)

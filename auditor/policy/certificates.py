@@ -210,6 +210,8 @@ class Authorities:
     scoped: Mapping[str, tuple[x509.Certificate, ...]]
     """By the role that answers, or the id of a path."""
     unscoped: tuple[x509.Certificate, ...]
+    specs: tuple[str, ...] = ()
+    """As they were given."""
 
     def judging(self, classification: Classification, policy: Policy) -> tuple[x509.Certificate, ...]:
         """Those that judge both ends of a connection on a declared path; none: nobody asked."""
@@ -240,6 +242,7 @@ def load_cas(specs: Iterable[str], policy: Policy | None = None) -> Authorities:
     """
     scoped: dict[str, list[x509.Certificate]] = {}
     unscoped: list[x509.Certificate] = []
+    specs = tuple(specs)
     for spec in specs:
         role, file = _split(spec)
         found = _bundle(file)
@@ -248,7 +251,7 @@ def load_cas(specs: Iterable[str], policy: Policy | None = None) -> Authorities:
         else:
             for name in _named(role, spec, policy):
                 scoped.setdefault(name, []).extend(found)
-    return Authorities({name: tuple(each) for name, each in scoped.items()}, tuple(unscoped))
+    return Authorities({name: tuple(each) for name, each in scoped.items()}, tuple(unscoped), specs)
 
 
 def _split(spec: str) -> tuple[str | None, str]:
@@ -683,7 +686,8 @@ _LATEST: list[CertificateJudge] = []
 """The judge of the last call of the functions below: an audit asks 300,000 times with the same policy and options."""
 
 
-def _judge_for(certificates: Mapping[str, bytes], policy: Policy, options: Mapping[str, Any]) -> CertificateJudge:
+def judge_for(certificates: Mapping[str, bytes], policy: Policy, options: Mapping[str, Any]) -> CertificateJudge:
+    """The judge of these certificates: one for all who ask in an audit, so that each certificate is read once."""
     authorities = options.get("ca")
     if _LATEST:
         judge = _LATEST[0]
@@ -706,7 +710,7 @@ def certificate_faults(
 
     Equal answers are one object. Keeps the judge of the last policy and certificates; ``forget`` lets it go.
     """
-    return _judge_for(certificates, policy, options).faults(facts, classification, at_ns)
+    return judge_for(certificates, policy, options).faults(facts, classification, at_ns)
 
 
 def component_of(
@@ -717,7 +721,7 @@ def component_of(
     options: Mapping[str, Any],
 ) -> Attribution:
     """Which components talked: ``CertificateJudge.component_of`` for who asks one by one."""
-    return _judge_for(certificates, policy, options).component_of(facts, classification)
+    return judge_for(certificates, policy, options).component_of(facts, classification)
 
 
 def forget() -> None:

@@ -9,7 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from auditor.cli.inventory import app
-from auditor.errors import ConfigError
+from auditor.errors import ConfigError, InputError
+from tests.conftest import ROOT
+
+SAMPLE = ROOT / "captures" / "sample"
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -53,3 +56,26 @@ def test_import_writes_what_can_be_read_again(vms: str, tmp_path: Path) -> None:
     assert run("import", vms, "--output", str(out)) == (0, "")
     assert run("show", str(out)) == run("show", vms)
     assert run("import", str(out))[1] == out.read_text()
+
+
+def test_infer_drafts_an_inventory_from_a_capture(tmp_path: Path) -> None:
+    out = tmp_path / "draft.yml"
+    assert run("infer", "sample:healthy", "--output", str(out)) == (0, "")
+    drafted = dict(line.split()[:3:2] for line in run("show", str(out))[1].splitlines()[1:])
+    played = dict(line.split()[:3:2] for line in run("show", str(SAMPLE / "healthy.inventory.yml"))[1].splitlines()[1:])
+    assert {played[address] for address in drafted} >= {"diego_cell", "diego_brain", "diego_database", "nats"}
+    assert {address: role for address, role in drafted.items() if played.get(address) != role} == {}
+    said = out.read_text()
+    assert "its server certificate or SNI is" in said
+    assert "its client certificate or SNI is" in said
+    status, printed = run("infer", "sample:healthy")
+    assert (status, printed) == (0, said)
+
+
+def test_infer_says_what_is_no_capture(tmp_path: Path) -> None:
+    nothing = tmp_path / "notes.txt"
+    nothing.write_text("no capture")
+    with pytest.raises(InputError, match=r"notes\.txt"):
+        run("infer", str(nothing))
+    with pytest.raises(ConfigError, match="--linktype"):
+        run("infer", str(nothing), "--linktype", "ethernet")

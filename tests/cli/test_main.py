@@ -127,7 +127,9 @@ def test_a_mistake_is_one_line_and_2(argv, says, given, capsys):
 def test_whatever_goes_wrong_is_one_line(error, status, says, given, capsys):
     given(error)
     assert main(["audit", "x.pcap"]) == status
-    assert says in one_line(capsys)
+    line = one_line(capsys)
+    assert says in line
+    assert "surprise" not in line  # the text of an unexpected error may quote the wire
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (BrokenPipeError(), 141)])
@@ -141,7 +143,7 @@ def test_an_internal_error_names_the_place():
     try:
         make.audit(inventory=1 / 0)
     except ZeroDivisionError as error:
-        assert _internal(error).startswith("internal error: ZeroDivisionError: division by zero; please report it")
+        assert _internal(error).startswith("internal error: ZeroDivisionError; please report it")
 
 
 # -- a quick start ---------------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from auditor.model.connections import (
     DIRECTION_BY,
     FRAME_BITS,
     HEAD_CUT,
+    MAX_HOLES,
     ROW_FIRST,
     ROW_HANDSHAKE,
     ROW_RELEASED,
@@ -553,7 +554,9 @@ def conclude(
     silent = (application < 0) & (talk == 0)
     application[silent] = applications.index("none")
     application[(application < 0) & ~silent] = applications.index("unknown")
-    start_seen = (sides["seen"] & (SEEN_SYN | SEEN_SYNACK)) != 0
+    anchored = (sides["seen"] & (SEEN_SYN | SEEN_SYNACK)) != 0
+    first_lost = (sides["hole_from"] == sides["start"][..., None]) & (np.arange(MAX_HOLES) < sides["n_holes"][..., None])
+    headless = (sides["payload_bytes"] > 0) & (~anchored | first_lost.any(axis=2))
     outer = rows["outer"]
     return ConnectionTable(
         id=ids.view("S20").reshape(n),
@@ -576,7 +579,7 @@ def conclude(
         direction_by=by.copy(),
         application=application,
         established=established,
-        first_bytes=(rows["proto"] != tcpstate.TCP) | start_seen.any(axis=1),
+        first_bytes=(rows["proto"] != tcpstate.TCP) | (anchored.any(axis=1) & ~headless.any(axis=1)),
         incomplete=incomplete,
         tunnel=rows["tunnel"].copy(),
         tunnel_id=rows["tunnel_id"].copy(),

@@ -167,7 +167,7 @@ class ConnectionTable:
     established: NDArray[np.bool_]
     """A connection came about, as far as the packets tell."""
     first_bytes: NDArray[np.bool_]
-    """The first payload byte of at least one direction was seen."""
+    """The opening was seen, and the first payload byte of every direction that has payload."""
     incomplete: NDArray[np.uint8]
     tunnel: NDArray[np.uint8]
     tunnel_id: NDArray[np.uint32]

@@ -249,6 +249,7 @@ def audit(
     linktype: int | None = None,
     fail_on: str = "medium",
     max_undecided: float = 5.0,
+    workers: int = 1,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """One pass over captures.
@@ -263,6 +264,8 @@ def audit(
     strict : what the capture cannot tell counts as a finding of medium severity
     linktype : LINKTYPE_ number to take for every input instead of what it says
     fail_on, max_undecided : what the report calls clean and complete
+    workers : processes that follow captures, one capture each at a time; the result is the same. A script that asks for more
+        than one starts under ``if __name__ == "__main__":``
     progress : called now and then while reading
 
     Raises
@@ -275,7 +278,7 @@ def audit(
     return _run(pipeline.run, captures, policy, inventory, release, progress, {
         "scope": scope, "strict": strict, "linktype": linktype, "release": release, "fail_on": fail_on,
         "max_undecided": max_undecided,
-    })  # fmt: skip
+    }, workers)  # fmt: skip
 
 
 def connections(
@@ -283,6 +286,7 @@ def connections(
     *,
     linktype: int | None = None,
     evidence: bool = True,
+    workers: int = 1,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """The connection table alone: who talked to whom, how much, and in which protocol; nothing is judged.
@@ -293,7 +297,7 @@ def connections(
     from auditor import pipeline
 
     options = {"linktype": linktype, "evidence": evidence}
-    return _run(pipeline.connections, captures, "tas-diego", (), None, progress, options)
+    return _run(pipeline.connections, captures, "tas-diego", (), None, progress, options, workers)
 
 
 def services(
@@ -320,13 +324,20 @@ def _run(
     release: str | None,
     progress: Callable[[Progress], None] | None,
     options: dict[str, Any],
+    workers: int,
 ) -> Report:
     from auditor.policy.inventory import load_inventory
     from auditor.policy.loader import load_policy
+
+    follow = None
+    if workers != 1:
+        from auditor.jobs.scale import follow_many
+
+        follow = follow_many(workers)
 
     sources, brought = _sources(_many(captures))
     rules = load_policy([str(each) for each in _many(policy)], release=release)
     files = [str(each) for each in _many(inventory) or brought]
     who = load_inventory(files, rules) if files else None
-    result = run(sources, policy=rules, inventory=who, options=options, progress=progress)
+    result = run(sources, policy=rules, inventory=who, options=options, progress=progress, follow=follow)
     return Report(result, who.warnings + who.conflicts if who else ())

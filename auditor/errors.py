@@ -10,6 +10,8 @@ AuditorError                    every error this package raises on purpose
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class AuditorError(Exception):
     """Base of all; ``str()`` is one line fit for a terminal."""
@@ -22,6 +24,10 @@ class InputError(AuditorError):
         self.path, self.says, self.offset = path, says, offset
         place = "" if offset is None else f" at byte {offset}"
         super().__init__(f"{path}: {says}{place}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process to raise it again."""
+        return type(self), (self.path, self.says, self.offset)
 
 
 class NotACaptureError(InputError):
@@ -39,6 +45,10 @@ class ConfigError(AuditorError):
         place = "" if line is None else f":{line}"
         cure = "" if mend is None else f" ({mend})"
         super().__init__(f"{path}{place}: {says}{cure}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process to raise it again."""
+        return type(self), (self.path, self.says, self.line, self.mend)
 
 
 class MissingToolError(AuditorError):

@@ -65,6 +65,9 @@ AllowIncomplete = Annotated[bool, typer.Option("--allow-incomplete", help="Exit 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Nothing on standard error but errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Say on standard error how it went.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colour; NO_COLOR in the environment does the same.")]
+Workers = Annotated[
+    int, typer.Option("--workers", metavar="N", help="Processes that follow captures, one capture each at a time.")
+]
 Progress = Annotated[
     str, typer.Option("--progress", metavar="auto|never", help="Progress on a terminal's standard error.")
 ]

@@ -37,6 +37,7 @@ def audit(
     ] = "medium",
     max_undecided: options.MaxUndecided = 5.0,
     allow_incomplete: options.AllowIncomplete = False,
+    workers: options.Workers = 1,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
@@ -65,6 +66,7 @@ def audit(
             linktype=link,
             fail_on=fail_on,
             max_undecided=max_undecided,
+            workers=workers,
             progress=tell,
         )
         tell.done()

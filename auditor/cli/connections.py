@@ -44,6 +44,7 @@ def connections(
     format: options.Format = "table",  # noqa: A002  # it is the option's name
     output: options.Output = None,
     allow_incomplete: options.AllowIncomplete = False,
+    workers: options.Workers = 1,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
@@ -72,11 +73,12 @@ def connections(
                 inventory=inventory or (),
                 release=release,
                 linktype=link,
+                workers=workers,
                 progress=tell,
             )
         else:
             evidence = name in _WITH_EVIDENCE if not columns else bool(set(columns) & _EVIDENCE)
-            report = api.connections(captures, linktype=link, evidence=evidence, progress=tell)
+            report = api.connections(captures, linktype=link, evidence=evidence, workers=workers, progress=tell)
         tell.done()
         shown = api.Report(_filters.apply(report.audit, wanted, columns))
         options.write(shown, name, target, "connections", no_color=no_color, output=output)

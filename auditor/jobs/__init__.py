@@ -1,0 +1,1 @@
+"""Ways to do the same audit with more hands: many processes on this machine."""

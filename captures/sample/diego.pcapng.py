@@ -155,7 +155,7 @@ def ambient_and_elsewhere(story: Story) -> None:
         ("s", b"R\0\0\0\x0c\0\0\0\x05abcd"),
     ]
     sport = wire.tcp(55.0, CELL0, ELSEWHERE, 5432, startup)
-    story.note("egress-postgres", CELL0, ELSEWHERE, sport, 5432, "an application calls its database outside", application="unknown", disposition="ambient", rule="cell-egress")  # fmt: skip
+    story.note("egress-postgres", CELL0, ELSEWHERE, sport, 5432, "an application calls its database outside", application="postgresql", disposition="ambient", rule="cell-egress")  # fmt: skip
     for at, a in ((56.0, ROUTER1), (56.5, CC1)):
         over_tls(story, f"uaa-{a.name}", at, a, UAA, 8443, http("GET", "/token_keys", UAA_NAME), {"server": "uaa_ssl", "ask": "no", "sni": UAA_NAME, "ca": "uaaCA"},
                  {"disposition": "out_of_scope"}, "neither end is Diego's")  # fmt: skip
@@ -293,7 +293,7 @@ def weak_authentication(story: Story) -> None:
                  {"server": "diego_rep_agent_v2", "version": version, "sni": cell_name(cell), "ask": "no"}, {"rows": "3", "later": "missing-client-certificate"},
                  f"a rep that asks for no client certificate, TLS {version}")  # fmt: skip
     over_tls(story, "declined", 102.0, CC0, DB1, 8889, http("POST", "/v1/domains/list", BBS, answer=b"cf-apps" * 20),
-             {"server": "diego_bbs_server", "version": "1.2", "sni": BBS, "ask": "optional"}, {"rows": "1", "later": "missing-client-certificate|unverifiable-authentication"},
+             {"server": "diego_bbs_server", "version": "1.2", "sni": BBS, "ask": "optional"}, {"rows": "1", "later": "unverifiable-authentication"},
              "a client that declines and gets one short answer, TLS 1.2")  # fmt: skip
     over_tls(story, "refused-1.2", 103.0, CELL1, DB0, 8891, h2(), {"server": "diego_locket_server", "version": "1.2", "sni": LOCKET},
              {"rows": "13", "later": "authentication-rejected"}, "a client without a certificate is turned away, TLS 1.2", ends="server_fin")  # fmt: skip
@@ -304,8 +304,8 @@ def weak_authentication(story: Story) -> None:
     over_tls(story, "expired", 106.0, CELL1, BRAIN1, 8447, http("GET", "/v1/static/lifecycle.tgz", "file-server", answer=b"asset" * 60),
              {"server": "file_server_expired", "version": "1.2", "ask": "no", "sni": "file-server.service.cf.internal"}, {"rows": "11", "later": "certificate-expired"},
              "a file server whose certificate expired ten weeks ago")  # fmt: skip
-    over_tls(story, "wrong-name", 107.0, CELL2, DB0, 8889, http("POST", "/v1/cells/list.r1", BBS), {"server": "diego_bbs_server", "client": "diego_auctioneer_client", "version": "1.2", "sni": BBS},
-             {"rows": "9,12", "later": "certificate-identity"}, "a cell that calls itself by the BBS's name")  # fmt: skip
+    over_tls(story, "wrong-name", 107.0, CELL2, DB0, 8889, http("POST", "/v1/cells/list.r1", BBS), {"server": "diego_bbs_server", "client": "cc_bridge_tps", "version": "1.2", "sni": BBS},
+             {"rows": "9,12", "later": "certificate-identity"}, "a cell that calls itself by the name of the brain's TPS watcher")  # fmt: skip
     sport = wire.tcp(
         108.0, CELL2, CC1, 9023, http("GET", "/internal/v4/droplets/shop/sha1/download", API, answer=b"droplet" * 30)
     )
@@ -372,7 +372,7 @@ def weak_authentication(story: Story) -> None:
     )
     for at, name, later in (
         (113.0, "empty", "missing-credentials"),
-        (114.0, "clear", "wrong-authentication-method"),
+        (114.0, "clear", "wrong-authentication-method|cleartext-credentials"),
         (115.0, "denied", "authentication-rejected"),
     ):
         sql, plugin = MySql(wire.rng), b"mysql_clear_password" if name == "clear" else b"mysql_native_password"

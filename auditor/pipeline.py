@@ -40,8 +40,8 @@ from auditor.model.tables import (
 from auditor.model.version import VERSION
 from auditor.policy.addresses import to_text
 from auditor.policy.authenticate import authenticate
-from auditor.policy.certificates import SIDES, Certificate, judge_for, read_certificate
-from auditor.policy.classify import Classifier
+from auditor.policy.certificates import SIDES, Attribution, Certificate, CertificateJudge, judge_for, read_certificate
+from auditor.policy.classify import Classifier, narrowed
 from auditor.policy.infer import Service, infer_inventory
 from auditor.policy.inventory import Inventory
 from auditor.policy.policy import Policy
@@ -104,6 +104,7 @@ def run(
         side[order[turned]] = 1 - side[order[turned]]
         by[order[turned | confirmed]] = BY_POLICY
         table = conclude(whole, side, by, examiner.applications)
+    classes, class_of = attribute(table.facts, classes, class_of, judge)
     authentications = authenticate(
         table, classes, class_of, certificates=certificates, policy=policy, options={**options, "inventory": who}
     )
@@ -373,6 +374,50 @@ def _classify(
             classes.append(found)
         of_flow[k] = place
     return classes, of_flow[number]
+
+
+def attribute(
+    facts: Sequence[Facts | None],
+    classes: Sequence[Classification],
+    class_of: NDArray[np.int32],
+    judge: CertificateJudge,
+) -> tuple[list[Classification], NDArray[np.int32]]:
+    """Classifications with what certificates tell of components, and with the paths that they leave.
+
+    One object for each distinct answer. What certificates tell is the same for all that share facts and classification, so a connection costs a look.
+    """
+    told = list(classes)
+    of_row = class_of.tolist()
+    known: dict[tuple[int, int], int] = {}
+    answers: dict[tuple[int, Attribution], int] = {}
+    for row, fact in enumerate(facts):
+        if fact is None:
+            continue
+        klass = of_row[row]
+        place = known.get((id(fact.shared), klass))
+        if place is None:
+            place = klass
+            if SIDES["client"] in fact or SIDES["server"] in fact:
+                answer = judge.component_of(fact, told[klass])
+                place = answers.get((klass, answer), -1)
+                if place < 0:
+                    place = answers[klass, answer] = _attributed(told, klass, answer, judge.policy)
+            known[id(fact.shared), klass] = place
+        of_row[row] = place
+    return told, np.array(of_row, np.int32)
+
+
+def _attributed(told: list[Classification], klass: int, answer: Attribution, policy: Policy) -> int:
+    """The place in ``told`` of this classification with that answer."""
+    plain = told[klass]
+    if (answer.originator, answer.responder, answer.paths) == (
+        plain.orig_component,
+        plain.resp_component,
+        plain.paths,
+    ):
+        return klass
+    told.append(narrowed(plain, answer.paths, answer.originator, answer.responder, policy))
+    return len(told) - 1
 
 
 def _order_of(whole: Part, table: ConnectionTable) -> NDArray[np.int64]:

@@ -126,6 +126,8 @@ class Classification:
     """Slugs of all components that the originator's VM can run; None: nobody knows what runs there."""
     resp_holds: frozenset[str] | None = None
     """The same of the responder, with those of the roles that it takes traffic in for."""
+    matched_by: tuple[tuple[str | None, str | None], ...] = ()
+    """Roles of originator and responder by which each of ``paths`` was matched."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -380,21 +380,21 @@ class Classifier:
         if any(path.applications is None for path in paths):
             expected = set()
         named = " or ".join(dict.fromkeys(path.application_text for path in paths))
-        word = "ambient" if paths[0].ambient else "documented"
-        says = f"{word}: {', '.join(path.id for path in paths)}"
+        says = _on_paths(paths)
         if wrong:
             seen = "unrecognised bytes" if application == "unknown" else application
             says = f"{seen} where {named} is {'declared' if paths[0].ambient else 'documented'}"
         return Classification(
             disposition=Disposition.AMBIENT if paths[0].ambient else Disposition.DOCUMENTED,
             paths=tuple(path.id for path in paths),
+            matched_by=tuple((match.orig_role, match.resp_role) for match in kept),
             breach=Breach.APPLICATION if wrong else None,
             says=says,
             orig_role=kept[0].orig_role,
             resp_role=kept[0].resp_role,
             orig_component=_only(path.orig_component for path in paths),
             resp_component=_only(path.resp_component for path in paths),
-            required=_required(paths),
+            required=required_of(paths),
             expected_applications=frozenset(expected - {"unknown"}),
         )
 
@@ -560,13 +560,38 @@ def _only(words: Iterable[str | None]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _required(paths: Sequence[PolicyPath]) -> object:
+def required_of(paths: Sequence[PolicyPath]) -> object:
     """What the paths document; where candidates differ, any of it."""
     found: list[object] = []
     for path in paths:
         if path.authentication not in found:
             found.append(path.authentication)
     return found[0] if len(found) == 1 else {"any": found}
+
+
+def _on_paths(paths: Sequence[PolicyPath]) -> str:
+    word = "ambient" if paths[0].ambient else "documented"
+    return f"{word}: {', '.join(path.id for path in paths)}"
+
+
+def narrowed(
+    told: Classification, kept: Sequence[str], orig_component: str | None, resp_component: str | None, policy: Policy
+) -> Classification:
+    """The same of fewer paths and with components, where certificates tell who talked. ``kept``: some of ``told.paths``, in their order."""
+    changed = replace(told, orig_component=orig_component, resp_component=resp_component)
+    if tuple(kept) == told.paths:
+        return changed
+    paths = [policy.path(each) for each in kept]
+    roles = tuple(told.matched_by[told.paths.index(each)] for each in kept)
+    return replace(
+        changed,
+        paths=tuple(kept),
+        matched_by=roles,
+        says=_on_paths(paths) if told.breach is None else told.says,
+        orig_role=roles[0][0],
+        resp_role=roles[0][1],
+        required=required_of(paths),
+    )
 
 
 def _names(end: End) -> str:

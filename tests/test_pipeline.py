@@ -1,0 +1,104 @@
+"""The whole audit, where its stages meet: certificates that tell components apart, keys that open what the wire hides."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import auditor
+from auditor.api import Report
+from auditor.model.facts import Facts
+from auditor.model.judgement import Classification, Disposition
+from auditor.pipeline import attribute
+from auditor.policy.certificates import CertificateJudge
+from auditor.policy.inventory import load_inventory
+from auditor.policy.loader import load_policy
+from tests.policy.conftest import VMS, Foundation
+from tests.policy.test_certificates import Wire, make
+
+
+@pytest.fixture(scope="module")
+def healthy() -> Report:
+    return auditor.audit("sample:healthy")
+
+
+# Components ----------------------------------------------------------------------------------------------------------
+
+
+def test_certificates_tell_the_route_emitter_from_the_rep(healthy: Report) -> None:
+    """Both live on a cell and call the BBS on one port: rows 9 and 12 of the table."""
+    cells = healthy.connections.query("originator_role == 'diego_cell' and responder_port == 8889")
+    told = {row.paths: row.originator_component for row in cells.itertuples()}
+    assert told == {("route-emitter-to-bbs",): "local Route Emitter", ("rep-to-bbs",): "Rep"}
+    assert set(cells["responder_component"]) == {"BBS"}
+    seen = healthy.coverage.set_index("path")["connections"]
+    assert seen["route-emitter-to-bbs"] == seen["rep-to-bbs"] == 1
+
+
+def test_where_one_certificate_serves_several_components_all_their_paths_stay(healthy: Report) -> None:
+    brains = healthy.connections.query("originator_role == 'diego_brain' and responder_port == 8889")
+    assert set(brains["paths"]) == {("auctioneer-to-bbs", "ssh-proxy-to-bbs")}
+    assert brains["originator_component"].isna().all()
+
+
+def test_coverage_counts_every_connection_on_each_path_it_is_left_with(healthy: Report) -> None:
+    counted = Counter(path for paths in healthy.connections["paths"] for path in paths)
+    assert counted == healthy.coverage.set_index("path")["connections"].to_dict()
+
+
+@pytest.fixture
+def foundation(tmp_path: Path) -> Foundation:
+    (tmp_path / "vms.yml").write_text(VMS)
+    policy = load_policy()
+    return Foundation(policy, load_inventory([str(tmp_path / "vms.yml")], policy))
+
+
+def test_a_narrowed_classification_is_made_once_and_speaks_of_what_is_left(foundation: Foundation) -> None:
+    wire = Wire(foundation.policy)
+    plain = foundation.says("cell", "database", 8889)
+    rep, emitter = (wire.facts([make(name)]) for name in ("cell.service.cf.internal", "bbs-client"))
+    facts = [rep, None, emitter, rep, Facts({"tls.client_hello": True}), Facts(dict(rep.shared))]
+    judge = CertificateJudge(wire.der, wire.policy)
+    told, class_of = attribute(facts, [plain], np.zeros(6, np.int32), judge)
+    assert class_of.tolist() == [1, 0, 2, 1, 0, 1]
+    assert told[0] is plain
+    assert [(each.paths, each.orig_component, each.says) for each in told[1:]] == [
+        (("rep-to-bbs",), "Rep", "documented: rep-to-bbs"),
+        (("route-emitter-to-bbs",), "local Route Emitter", "documented: route-emitter-to-bbs"),
+    ]
+    assert {each.required for each in told} == {"mutual_tls"}
+
+
+def test_a_vm_of_many_roles_is_told_the_role_of_the_path_that_is_left(foundation: Foundation) -> None:
+    """The control VM of a Small Footprint is brain and database in one."""
+    wire = Wire(foundation.policy)
+    plain = Classification(
+        Disposition.DOCUMENTED,
+        ("auctioneer-to-rep", "bbs-to-rep"),
+        orig_role="diego_brain",
+        resp_role="diego_cell",
+        required="mutual_tls",
+        orig_holds=frozenset({"auctioneer", "bbs"}),
+        matched_by=(("diego_brain", "diego_cell"), ("diego_database", "diego_cell")),
+    )
+    facts = wire.facts([make("auctioneer-client")])
+    told, class_of = attribute([facts], [plain], np.zeros(1, np.int32), CertificateJudge(wire.der, wire.policy))
+    found = told[class_of[0]]
+    assert (found.paths, found.orig_component) == (("bbs-to-rep",), "BBS")
+    assert (found.orig_role, found.resp_role) == ("diego_database", "diego_cell")
+
+
+def test_attributing_costs_a_look_a_connection(foundation: Foundation) -> None:
+    wire = Wire(foundation.policy)
+    plain = foundation.says("cell", "database", 8889)
+    kinds = [wire.facts([make(name)]) for name in ("cell.service.cf.internal", "bbs-client", "x")]
+    facts = [Facts(kinds[k % 3].shared) for k in range(100_000)]
+    judge = CertificateJudge(wire.der, wire.policy)
+    begun = time.process_time()
+    told, _ = attribute(facts, [plain], np.zeros(len(facts), np.int32), judge)
+    assert (time.process_time() - begun) / len(facts) < 5e-6
+    assert len(told) <= 4

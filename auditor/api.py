@@ -244,6 +244,7 @@ def audit(
     policy: Place | Sequence[Place] = "tas-diego",
     inventory: Place | Sequence[Place] = (),
     release: str | None = None,
+    ca: Place | Sequence[Place] = (),
     scope: Literal["diego", "all"] = "diego",
     strict: bool = False,
     linktype: int | None = None,
@@ -260,6 +261,7 @@ def audit(
     policy : names of shipped policies or files; later ones add
     inventory : files that say who is who; none: a sample brings its own, else roles are inferred
     release : of the platform, ``2.10`` say; paths that it does not have are left out
+    ca : files with the certificates of authorities that certificates must lead to; ``ROLE=FILE`` those of one service (or path)
     scope : ``all`` judges connections that no Diego VM takes part in, too
     strict : what the capture cannot tell counts as a finding of medium severity
     linktype : LINKTYPE_ number to take for every input instead of what it says
@@ -277,7 +279,7 @@ def audit(
 
     return _run(pipeline.run, captures, policy, inventory, release, progress, {
         "scope": scope, "strict": strict, "linktype": linktype, "release": release, "fail_on": fail_on,
-        "max_undecided": max_undecided,
+        "max_undecided": max_undecided, "ca": [str(each) for each in _many(ca)],
     }, workers)  # fmt: skip
 
 
@@ -339,5 +341,11 @@ def _run(
     rules = load_policy([str(each) for each in _many(policy)], release=release)
     files = [str(each) for each in _many(inventory) or brought]
     who = load_inventory(files, rules) if files else None
+    if options.get("ca"):
+        from auditor.policy.certificates import load_cas
+
+        options["ca"] = load_cas(options["ca"], rules)
+    else:
+        options.pop("ca", None)
     result = run(sources, policy=rules, inventory=who, options=options, progress=progress, follow=follow)
     return Report(result, who.warnings + who.conflicts if who else ())

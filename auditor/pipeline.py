@@ -87,10 +87,11 @@ def run(
 ) -> Audit:
     """Audit captures.
 
-    ``options``: scope, strict, linktype, ... (``auditor.api.audit``). Raises InputError where nothing could be audited.
+    ``options``: scope, strict, linktype, ... (``auditor.api.audit``); ``ca`` are ``Authorities``. Raises InputError where nothing could be
+    audited.
     """
     started = datetime.now(UTC)
-    whole, captures, certificates, examiner = _gather(sources, options, progress, follow)
+    whole, captures, certificates, examiner = _gather(sources, _of_reading(options), progress, follow)
     side, by = opened_by(whole)
     table = conclude(whole, side, by, examiner.applications)
     judge = judge_for(certificates, policy, options)
@@ -124,7 +125,7 @@ def run(
         "version": VERSION,
         "policies": list(policy.sources),
         "inventories": list(who.sources) if inventory is not None else [],
-        "options": {key: value for key, value in sorted(options.items()) if key not in ("workers", "progress")},
+        "options": _told(options),
     }
     info = {"id": _audit_id(info, captures), **info}
     return Audit(info, summary, captures_table(captures), connections, found, coverage_table(policy.paths, connections))
@@ -166,7 +167,21 @@ def services(
     return services_of(conclude(whole, side, by, examiner.applications), describer(certificates))
 
 
+def _told(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a report tells them."""
+    told = {key: value for key, value in sorted(options.items()) if key not in ("workers", "progress")}
+    authorities = told.get("ca")
+    if authorities is not None:
+        told["ca"] = list(authorities.specs)
+    return told
+
+
 # Reading
+
+
+def _of_reading(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides how captures are followed, wherever that is done."""
+    return {key: options[key] for key in ("linktype", "evidence") if key in options}
 
 
 def _gather(

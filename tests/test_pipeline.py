@@ -17,8 +17,11 @@ from auditor.pipeline import attribute
 from auditor.policy.certificates import CertificateJudge
 from auditor.policy.inventory import load_inventory
 from auditor.policy.loader import load_policy
+from tests.conftest import ROOT
 from tests.policy.conftest import VMS, Foundation
 from tests.policy.test_certificates import Wire, make
+
+SAMPLE = ROOT / "captures" / "sample"
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +105,23 @@ def test_attributing_costs_a_look_a_connection(foundation: Foundation) -> None:
     told, _ = attribute(facts, [plain], np.zeros(len(facts), np.int32), judge)
     assert (time.process_time() - begun) / len(facts) < 5e-6
     assert len(told) <= 4
+
+
+# Authorities ---------------------------------------------------------------------------------------------------------
+
+CAS = SAMPLE / "diego.ca"
+
+
+def untrusted(report: Report) -> set[str]:
+    rows = report.findings.query("rule == 'certificate-untrusted'")
+    return set(rows["path"])
+
+
+def test_an_authority_is_asked_of_the_paths_that_it_is_given_for() -> None:
+    """NATS has an authority of its own: what it shows leads to that, and not to the other."""
+    right, wrong = f"nats={CAS / 'natsCA.crt'}", f"nats={CAS / 'uaaCA.crt'}"
+    known = auditor.audit("sample:diego", ca=right)
+    assert untrusted(known) == set()
+    assert untrusted(auditor.audit("sample:diego", ca=[wrong])) == {"route-emitter-to-nats"}
+    assert known.info["options"]["ca"] == [right]
+    assert f'"ca":["{right}"]' in known.to_json().replace(" ", "")

@@ -44,6 +44,15 @@ Inventories = Annotated[
         show_default=False,
     ),
 ]
+Cas = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ca",
+        metavar="[ROLE=]FILE",
+        help="Certificates (PEM) that those shown must lead to; with a role, for that service alone; repeatable.",
+        show_default=False,
+    ),
+]
 Format = Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="How to write the result.")]
 Output = Annotated[
     Path | None,

@@ -19,6 +19,7 @@ def audit(
     policy: options.Policies = None,
     release: options.Release = None,
     inventory: options.Inventories = None,
+    ca: options.Cas = None,
     scope: Annotated[
         str, typer.Option("--scope", metavar="diego|all", help="Judge connections that no Diego VM takes part in, too.")
     ] = "diego",
@@ -61,6 +62,7 @@ def audit(
             policy=policy or "tas-diego",
             inventory=inventory or (),
             release=release,
+            ca=ca or (),
             scope=cast(Literal["diego", "all"], scope),
             strict=strict,
             linktype=link,

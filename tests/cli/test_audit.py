@@ -8,6 +8,7 @@ import pytest
 
 from auditor import Report, audit
 from auditor.cli import main
+from tests.conftest import ROOT
 from tests.report import make
 
 
@@ -32,6 +33,32 @@ def test_options_are_handed_on(given, capsys, tmp_path):
         "fail_on": "low",
     }
     capsys.readouterr()
+
+
+def test_authorities_are_read_before_the_audit_and_told_as_they_were_given(given, capsys, tmp_path):
+    calls = given(make.audit())
+    folder = ROOT / "captures" / "sample" / "diego.ca"
+    main(
+        ["audit", "a.pcap", "--ca", f"nats={folder / 'natsCA.crt'}", "--ca", str(folder / "internalCA.crt"), "--quiet"]
+    )
+    [call] = calls
+    authorities = call["options"]["ca"]
+    assert authorities.specs == (f"nats={folder / 'natsCA.crt'}", str(folder / "internalCA.crt"))
+    assert (len(authorities.scoped["nats"]), len(authorities.unscoped)) == (1, 1)
+    main(["audit", "a.pcap", "--quiet"])
+    assert "ca" not in calls[1]["options"]
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    capsys.readouterr()
+    for spec, says in (
+        ("gone.pem", "gone.pem: cannot be read"),
+        (str(empty), "holds no certificate"),
+        (f"nat={folder / 'natsCA.crt'}", "did you mean nats?"),
+    ):
+        assert main(["audit", "a.pcap", "--ca", spec]) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert says in line
+    assert len(calls) == 2
 
 
 def test_a_sample_brings_its_inventory(given, capsys, monkeypatch, tmp_path):

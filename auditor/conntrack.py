@@ -9,7 +9,6 @@ makes the table that everything after it reads. One process or many, one file or
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -56,7 +55,7 @@ class TrackLimits:
     beyond_bytes: int = HEAD_BYTES
     """A direction that goes so far beyond its head settles both, once the other has spoken too."""
     head_slots: int = 12_288
-    """Directions whose first bytes are held at once: 192 MiB at the most, touched only as far as used."""
+    """Directions whose first bytes are held at once: 96 MiB at the most, touched only as far as used."""
 
     def vector(self) -> NDArray[np.int64]:
         """As the kernels take them: see L_ in ``kernels/tcpstate.py``."""
@@ -524,29 +523,78 @@ def conclude(
     """The table of connections, in order of start; ``orig_side`` and ``by`` as ``opened_by`` gives them (or the policy mended them)."""
     rows = part.rows
     order = np.lexsort((rows["b_port"], rows["a_port"], rows["b_lo"], rows["a_lo"], rows["first_ns"]))
-    back = np.empty(len(rows), np.int64)
-    back[order] = np.arange(len(rows))
-    rows, orig_side, by = rows[order], orig_side[order], by[order]
+    n = len(rows)
+    back = np.empty(n, np.int64)
+    back[order] = np.arange(n)
+    book = _AddressBook(n)
+    # Some rows at a time: a sorted copy of all records would double the memory of a large audit.
+    some = [order[start : start + SOME_ROWS] for start in range(0, n, SOME_ROWS)] or [order]
+    pieces = [_conclude_some(rows[at], orig_side[at], by[at], book, applications) for at in some]
+    columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    rank, addresses, versions = book.sorted()
+    outer = columns["outer"]
+    columns["outer"] = np.where(outer >= 0, back[np.maximum(outer, 0)], -1) if n else outer
+    for name in ("orig_h", "resp_h"):
+        columns[name] = rank[columns[name]] if n else columns[name]
+    return ConnectionTable(
+        **columns,
+        addresses=addresses,
+        ip_versions=versions,
+        applications=applications,
+        facts=tuple(_in_order(part.facts, order.tolist())),
+    )
+
+
+SOME_ROWS = 32_768
+
+
+class _AddressBook:
+    """Distinct addresses, numbered as they come."""
+
+    def __init__(self, rows: int) -> None:
+        self.table = np.full(1 << max(int(4 * rows).bit_length(), 4), -1, np.int32)
+        self.hi, self.lo = np.zeros(2 * rows + 1, np.uint64), np.zeros(2 * rows + 1, np.uint64)
+        self.version = np.zeros(2 * rows + 1, np.uint8)
+        self.count = 0
+
+    def number(self, rows: Array) -> NDArray[np.int32]:
+        """int32[n, 2]: the numbers of side 0 and 1 of each row."""
+        ends = np.zeros((len(rows), 2), np.int32)
+        self.count = joinrows.distinct_addresses(
+            rows, len(rows), self.table, self.hi, self.lo, self.version, ends, self.count
+        )
+        return ends
+
+    def sorted(self) -> tuple[NDArray[np.int32], tuple[int, ...], tuple[int, ...]]:
+        """Rank of each number, and addresses and IP versions in their order: the same however the connections came."""
+        hi, lo = self.hi[: self.count], self.lo[: self.count]
+        order = np.lexsort((lo, hi))
+        rank = np.empty(self.count, np.int32)
+        rank[order] = np.arange(self.count, dtype=np.int32)
+        pairs = zip(hi[order].tolist(), lo[order].tolist(), strict=True)
+        addresses = tuple((int(high) << 64) | int(low) for high, low in pairs)
+        return rank, addresses, tuple(self.version[: self.count][order].tolist())
+
+
+def _conclude_some(
+    rows: Array,
+    orig_side: NDArray[np.uint8],
+    by: NDArray[np.uint8],
+    book: _AddressBook,
+    applications: tuple[str, ...],
+) -> dict[str, Array]:
+    """Columns of the table for some records in their order; ``outer`` still names records, addresses are the book's numbers."""
     n = len(rows)
     state, history = np.zeros(n, np.uint8), np.zeros((n, 32), np.uint8)
     lost, incomplete, established = np.zeros(n, np.int64), np.zeros(n, np.uint8), np.zeros(n, np.bool_)
     joinrows.conclude(rows, n, orig_side, by != BY_SYN, state, history, lost, incomplete, established)
-    incomplete[(rows["state"] & ROW_RELEASED != 0) & ((rows["side"]["seen"] & HEAD_CUT) != 0).any(axis=1)] |= 16
-    distinct_hi, distinct_lo = np.zeros(2 * n + 1, np.uint64), np.zeros(2 * n + 1, np.uint64)
-    versions = np.zeros(2 * n + 1, np.uint8)
-    ends = np.zeros((n, 2), np.int32)
-    table = np.full(1 << max(int(4 * n).bit_length(), 4), -1, np.int32)
-    count = joinrows.distinct_addresses(rows, n, table, distinct_hi, distinct_lo, versions, ends)
-    # Sorted, so that the same connections give the same table however they were cut.
-    sorting = np.lexsort((distinct_lo[:count], distinct_hi[:count]))
-    rank = np.empty(count, np.int32)
-    rank[sorting] = np.arange(count, dtype=np.int32)
-    ends = rank[ends] if n else ends
+    sides = rows["side"]
+    incomplete[(rows["state"] & ROW_RELEASED != 0) & ((sides["seen"] & HEAD_CUT) != 0).any(axis=1)] |= 16
+    ends = book.number(rows)
     turned = orig_side.astype(np.int64)
     at = np.arange(n)
     ports = np.stack([rows["a_port"], rows["b_port"]], axis=1).astype(np.int32)
     ports[~np.isin(rows["proto"], (6, 17, 132, 136))] = -1
-    sides = rows["side"]
     community, ids = np.zeros((n, 30), np.uint8), np.zeros((n, 20), np.uint8)
     _identify(rows, orig_side, community, ids)
     talk = sides["payload_bytes"].sum(axis=1)
@@ -555,45 +603,38 @@ def conclude(
     application[silent] = applications.index("none")
     application[(application < 0) & ~silent] = applications.index("unknown")
     anchored = (sides["seen"] & (SEEN_SYN | SEEN_SYNACK)) != 0
-    first_lost = (sides["hole_from"] == sides["start"][..., None]) & (np.arange(MAX_HOLES) < sides["n_holes"][..., None])
-    headless = (sides["payload_bytes"] > 0) & (~anchored | first_lost.any(axis=2))
-    outer = rows["outer"]
-    return ConnectionTable(
-        id=ids.view("S20").reshape(n),
-        community_id=community.view("S30").reshape(n),
-        first_ns=rows["first_ns"].copy(),
-        last_ns=rows["last_ns"].copy(),
-        proto=rows["proto"].copy(),
-        orig_h=ends[at, turned],
-        resp_h=ends[at, 1 - turned],
-        orig_p=ports[at, turned],
-        resp_p=ports[at, 1 - turned],
-        orig_pkts=sides["pkts"][at, turned],
-        resp_pkts=sides["pkts"][at, 1 - turned],
-        orig_ip_bytes=sides["ip_bytes"][at, turned],
-        resp_ip_bytes=sides["ip_bytes"][at, 1 - turned],
-        payload_bytes=talk,
-        missed_bytes=lost,
-        conn_state=state,
-        history=history.view("S32").reshape(n),
-        direction_by=by.copy(),
-        application=application,
-        established=established,
-        first_bytes=(rows["proto"] != tcpstate.TCP) | (anchored.any(axis=1) & ~headless.any(axis=1)),
-        incomplete=incomplete,
-        tunnel=rows["tunnel"].copy(),
-        tunnel_id=rows["tunnel_id"].copy(),
-        outer=np.where(outer >= 0, back[np.maximum(outer, 0)], -1) if n else outer.copy(),
-        captures=rows["captures"].copy(),
-        first_frame=rows["first_frame"].copy(),
-        addresses=tuple(
-            (int(hi) << 64) | int(lo)
-            for hi, lo in zip(distinct_hi[:count][sorting].tolist(), distinct_lo[:count][sorting].tolist(), strict=True)
-        ),
-        ip_versions=tuple(versions[:count][sorting].tolist()),
-        applications=applications,
-        facts=tuple(_in_order(part.facts, order.tolist())),
-    )
+    open_hole = np.arange(MAX_HOLES) < sides["n_holes"][..., None]
+    first_lost = ((sides["hole_from"] == sides["start"][..., None]) & open_hole).any(axis=2)
+    headless = (sides["payload_bytes"] > 0) & (~anchored | first_lost)
+    return {
+        "id": ids.view("S20").reshape(n),
+        "community_id": community.view("S30").reshape(n),
+        "first_ns": rows["first_ns"].copy(),
+        "last_ns": rows["last_ns"].copy(),
+        "proto": rows["proto"].copy(),
+        "orig_h": ends[at, turned],
+        "resp_h": ends[at, 1 - turned],
+        "orig_p": ports[at, turned],
+        "resp_p": ports[at, 1 - turned],
+        "orig_pkts": sides["pkts"][at, turned],
+        "resp_pkts": sides["pkts"][at, 1 - turned],
+        "orig_ip_bytes": sides["ip_bytes"][at, turned],
+        "resp_ip_bytes": sides["ip_bytes"][at, 1 - turned],
+        "payload_bytes": talk,
+        "missed_bytes": lost,
+        "conn_state": state,
+        "history": history.view("S32").reshape(n),
+        "direction_by": by.copy(),
+        "application": application,
+        "established": established,
+        "first_bytes": (rows["proto"] != tcpstate.TCP) | (anchored.any(axis=1) & ~headless.any(axis=1)),
+        "incomplete": incomplete,
+        "tunnel": rows["tunnel"].copy(),
+        "tunnel_id": rows["tunnel_id"].copy(),
+        "outer": rows["outer"].copy(),
+        "captures": rows["captures"].copy(),
+        "first_frame": rows["first_frame"].copy(),
+    }
 
 
 def _in_order(facts: list[Any], order: list[int]) -> list[Any]:
@@ -603,18 +644,12 @@ def _in_order(facts: list[Any], order: list[int]) -> list[Any]:
 
 def _identify(rows: Array, orig_side: NDArray[np.uint8], community: Array, ids: Array) -> None:
     """Community ID and our own id of each row, as ASCII into ``community`` (uint8[n, 30]) and ``ids`` (uint8[n, 20])."""
-    some = 65_536
-    for start in range(0, len(rows), some):
-        part = rows[start : start + some]
-        n = len(part)
-        messages, lengths = np.zeros((n, 128), np.uint8), np.zeros(n, np.int64)
-        digests = np.zeros((n, 20), np.uint8)
-        joinrows.community_messages(part, n, messages, lengths)
-        flowkey.sha1_rows(messages, lengths, digests)
-        joinrows.community_text(digests, community[start : start + n])
-        joinrows.id_messages(part, n, orig_side[start : start + n], messages, lengths)
-        flowkey.sha1_rows(messages, lengths, digests)
-        joinrows.hex_text(digests, ids[start : start + n])
-
-
-ExaminerFactory = Callable[[], Examiner]
+    n = len(rows)
+    messages, lengths = np.zeros((n, 128), np.uint8), np.zeros(n, np.int64)
+    digests = np.zeros((n, 20), np.uint8)
+    joinrows.community_messages(rows, n, messages, lengths)
+    flowkey.sha1_rows(messages, lengths, digests)
+    joinrows.community_text(digests, community)
+    joinrows.id_messages(rows, n, orig_side, messages, lengths)
+    flowkey.sha1_rows(messages, lengths, digests)
+    joinrows.hex_text(digests, ids)

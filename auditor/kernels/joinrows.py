@@ -300,10 +300,9 @@ def openers(rows, n, side, by):
 
 
 @kernel
-def distinct_addresses(rows, n, table, hi, lo, version, ends):
-    """Number the addresses of all rows; ``ends[i]`` are those of side 0 and 1. Returns how many there are."""
+def distinct_addresses(rows, n, table, hi, lo, version, ends, count):
+    """Number the addresses of some rows; ``ends[i]`` are those of side 0 and 1; ``count`` are numbered already. Returns how many there are."""
     mask = table.size - 1
-    count = 0
     for i in range(n):
         row = rows[i]
         for which in range(2):

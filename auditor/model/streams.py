@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-HEAD_BYTES = 16_384
+HEAD_BYTES = 8_192
 """So many first bytes of a direction are kept: a TLS flight with a chain and a list of CA names fits."""
 
 HEAD_SEGMENTS = 24

@@ -7,6 +7,7 @@ The rules:
 
 - Workers are new processes (spawn), not copies of this one: it may hold threads and locks.
 - Standard input, pipes and open streams are followed here, while the workers are busy: they cannot be handed on.
+- Where kernels are not compiled yet, the smallest capture is followed here first: each worker would compile them for itself.
 - Whatever ends the audit early (Ctrl-C, an error, a dead worker) ends the workers too; and they end by themselves when this process is gone.
 """
 
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from auditor.errors import ConfigError, InputError
+from auditor.kernels.accelerate import cache_folder
 from auditor.pipeline import Follow, Followed, Progress, Source, follow_here, follow_one
 
 Tell = Callable[[Progress], None]
@@ -70,32 +72,33 @@ class _Run:
     def follow(self, apart: Sequence[int]) -> Iterator[Followed]:
         """The captures in order; those with the numbers in ``apart`` by workers."""
         found: dict[int, Followed] = {}
-        with _workers(self._workers) as pool:
-            with _interrupts_held():
-                # The largest first: then no worker is left alone with a large one at the end.
-                tasks = {
-                    pool.submit(follow_one, self._sources[k], k, self._options, False): k
-                    for k in sorted(apart, key=lambda k: (-_size(self._sources[k]), k))
-                }
-            for k in sorted(set(range(len(self._sources))) - set(apart)):
-                found[k] = follow_one(self._sources[k], k, self._options, False, self._tell_on)
-                self._done(found[k])
-            waiting: set[Future[Followed]] = set(tasks)
-            while waiting:
-                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for task in finished:
-                    found[tasks[task]] = self._result(task, tasks)
-                    self._done(found[tasks[task]])
+        apart = sorted(apart, key=lambda k: (-_size(self._sources[k]), k))
+        if not _compiled():
+            self._follow_here(apart.pop(), found)
+        try:
+            with _workers(self._workers) as pool:
+                with _interrupts_held():
+                    # The largest first: then no worker is left alone with a large one at the end.
+                    tasks = {pool.submit(follow_one, self._sources[k], k, self._options, False): k for k in apart}
+                for k in range(len(self._sources)):
+                    if k not in apart and k not in found:
+                        self._follow_here(k, found)
+                waiting: set[Future[Followed]] = set(tasks)
+                while waiting:
+                    finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    for task in finished:
+                        found[tasks[task]] = task.result()
+                        self._done(found[tasks[task]])
+        except BrokenProcessPool:
+            # It breaks for all; whose worker it was nobody knows.
+            lost = min(k for k in apart if k not in found)
+            raise InputError(str(self._sources[lost]), DIED) from None
         for k in range(len(self._sources)):
             yield found.pop(k)
 
-    def _result(self, task: Future[Followed], tasks: Mapping[Future[Followed], int]) -> Followed:
-        try:
-            return task.result()
-        except BrokenProcessPool:
-            # All tasks that were not finished end so; which one it was nobody knows.
-            broken = (k for each, k in tasks.items() if not each.done() or each.exception() is not None)
-            raise InputError(str(self._sources[min(broken)]), DIED) from None
+    def _follow_here(self, k: int, found: dict[int, Followed]) -> None:
+        found[k] = follow_one(self._sources[k], k, self._options, False, self._tell_on)
+        self._done(found[k])
 
     def _done(self, followed: Followed) -> None:
         """Count a whole capture."""
@@ -109,6 +112,11 @@ class _Run:
         if self._progress is not None:
             packets, size = self._packets + progress.packets, self._bytes + progress.bytes
             self._progress(Progress(progress.path, packets, size, self._total))
+
+
+def _compiled() -> bool:
+    """Whether the largest kernel has machine code on disk."""
+    return any(cache_folder().rglob("tcpstate.track-*.nbi"))
 
 
 def _size(source: Source) -> int:

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal
 import pandas as pd
 
 from auditor import report as formats_package
-from auditor.errors import ConfigError, InputError
+from auditor.errors import ConfigError, InputError, MissingToolError
 from auditor.model.audit import Audit
 from auditor.model.columns import TABLES
 from auditor.model.roles import Format, Severity
@@ -117,7 +117,7 @@ class Report:
         self.audit = audit
         """All of it, with the internal columns and times as nanoseconds."""
         self.warnings = tuple(warnings)
-        """What is odd about the inventory: an address with two names at one time, ..."""
+        """What is odd about the inventory (an address with two names at one time, ...), and what could not be decrypted."""
 
     def __repr__(self) -> str:
         return f"<Report: {len(self.audit.connections)} connections, {len(self.audit.findings)} findings>"
@@ -245,6 +245,7 @@ def audit(
     inventory: Place | Sequence[Place] = (),
     release: str | None = None,
     ca: Place | Sequence[Place] = (),
+    keylog: Place | None = None,
     scope: Literal["diego", "all"] = "diego",
     strict: bool = False,
     linktype: int | None = None,
@@ -262,6 +263,8 @@ def audit(
     inventory : files that say who is who; none: a sample brings its own, else roles are inferred
     release : of the platform, ``2.10`` say; paths that it does not have are left out
     ca : files with the certificates of authorities that certificates must lead to; ``ROLE=FILE`` those of one service (or path)
+    keylog : NSS key log file; what the wire leaves open is decrypted with it by tshark (as with the keys that a pcapng may hold). It is
+        read where it lies and never copied
     scope : ``all`` judges connections that no Diego VM takes part in, too
     strict : what the capture cannot tell counts as a finding of medium severity
     linktype : LINKTYPE_ number to take for every input instead of what it says
@@ -280,6 +283,7 @@ def audit(
     return _run(pipeline.run, captures, policy, inventory, release, progress, {
         "scope": scope, "strict": strict, "linktype": linktype, "release": release, "fail_on": fail_on,
         "max_undecided": max_undecided, "ca": [str(each) for each in _many(ca)],
+        "keylog": None if keylog is None else str(keylog),
     }, workers)  # fmt: skip
 
 
@@ -347,5 +351,23 @@ def _run(
         options["ca"] = load_cas(options["ca"], rules)
     else:
         options.pop("ca", None)
-    result = run(sources, policy=rules, inventory=who, options=options, progress=progress, follow=follow)
-    return Report(result, who.warnings + who.conflicts if who else ())
+    warnings = list(who.warnings + who.conflicts) if who else []
+    told: dict[str, Any] = {}
+    if "keylog" in options:
+        _check_keylog(options, warnings)
+        told["warn"] = warnings.append
+    result = run(sources, policy=rules, inventory=who, options=options, progress=progress, follow=follow, **told)
+    return Report(result, warnings)
+
+
+def _check_keylog(options: dict[str, Any], warnings: list[str]) -> None:
+    """That the key log can be used; without tshark it is left aside with a warning. Raises InputError where it cannot be read."""
+    if options["keylog"] is None:
+        del options["keylog"]
+        return
+    from auditor.tshark.decrypt import check
+
+    try:
+        check(Path(options["keylog"]))
+    except MissingToolError as error:
+        warnings.append(f"{options.pop('keylog')}: {error}; verdicts are what the wire alone allows")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -40,12 +41,21 @@ from auditor.model.tables import (
 from auditor.model.version import VERSION
 from auditor.policy.addresses import to_text
 from auditor.policy.authenticate import authenticate
-from auditor.policy.certificates import SIDES, Attribution, Certificate, CertificateJudge, judge_for, read_certificate
+from auditor.policy.certificates import (
+    SIDES,
+    Attribution,
+    Certificate,
+    CertificateJudge,
+    forget,
+    judge_for,
+    read_certificate,
+)
 from auditor.policy.classify import Classifier, narrowed
 from auditor.policy.infer import Service, infer_inventory
 from auditor.policy.inventory import Inventory
 from auditor.policy.policy import Policy
 from auditor.rules._subject import identify
+from auditor.tshark.proof import Proof, prove
 from auditor.wire.pcap import LINKTYPE_NAMES
 
 Source = str | BinaryIO
@@ -70,6 +80,8 @@ class Followed:
     part: Part
     certificates: Mapping[str, bytes]
     """DER by fingerprint."""
+    has_secrets: bool = False
+    """The capture holds keys of TLS sessions itself (Decryption Secrets Blocks)."""
 
 
 Follow = Callable[[Sequence[Source], Mapping[str, Any], Callable[[Progress], None] | None], Iterable[Followed]]
@@ -84,14 +96,21 @@ def run(
     options: Mapping[str, Any],
     progress: Callable[[Progress], None] | None = None,
     follow: Follow | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Audit:
     """Audit captures.
 
-    ``options``: scope, strict, linktype, ... (``auditor.api.audit``); ``ca`` are ``Authorities``. Raises InputError where nothing could be
-    audited.
+    ``options``: scope, strict, linktype, ... (``auditor.api.audit``); ``ca`` are ``Authorities``. ``warn`` is told in a line what could not
+    be done and hinders nothing. Raises InputError where nothing could be audited.
     """
     started = datetime.now(UTC)
-    whole, captures, certificates, examiner = _gather(sources, _of_reading(options), progress, follow)
+    gathered = _gather(sources, _of_reading(options), progress, follow)
+    whole, captures, certificates, examiner = (
+        gathered.whole,
+        gathered.captures,
+        gathered.certificates,
+        gathered.examiner,
+    )
     side, by = opened_by(whole)
     table = conclude(whole, side, by, examiner.applications)
     judge = judge_for(certificates, policy, options)
@@ -105,10 +124,14 @@ def run(
         side[order[turned]] = 1 - side[order[turned]]
         by[order[turned | confirmed]] = BY_POLICY
         table = conclude(whole, side, by, examiner.applications)
-    classes, class_of = attribute(table.facts, classes, class_of, judge)
-    authentications = authenticate(
-        table, classes, class_of, certificates=certificates, policy=policy, options={**options, "inventory": who}
-    )
+    judging = {**options, "inventory": who}
+    answers = _judge(table, classes, class_of, certificates, policy, judging)
+    table, shown = _opened(table, answers, gathered, options.get("keylog"), warn)
+    if shown:
+        # What keys showed of one connection may say more of another: the session that it resumes, the attempt before it.
+        answers = _judge(table, classes, class_of, {**certificates, **shown.certificates}, policy, judging)
+    classes, class_of, authentications = answers.classes, answers.class_of, answers.authentications
+    forget()
     connections = connections_table(table, _texts(table), _vantages(captures), _ends(table, who))
     for name, column in judged_columns(classes, class_of, authentications, table.facts).items():
         connections[name] = column
@@ -131,6 +154,62 @@ def run(
     return Audit(info, summary, captures_table(captures), connections, found, coverage_table(policy.paths, connections))
 
 
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """What the policy says of each connection."""
+
+    classes: list[Classification]
+    class_of: NDArray[np.int32]
+    authentications: Sequence[Authentication]
+
+
+def _judge(
+    table: ConnectionTable,
+    classes: Sequence[Classification],
+    class_of: NDArray[np.int32],
+    certificates: Mapping[str, bytes],
+    policy: Policy,
+    options: Mapping[str, Any],
+) -> _Answers:
+    told, which = attribute(table.facts, classes, class_of, judge_for(certificates, policy, options))
+    answers = authenticate(table, told, which, certificates=certificates, policy=policy, options=options)
+    return _Answers(told, which, answers)
+
+
+def _opened(
+    table: ConnectionTable,
+    answers: _Answers,
+    gathered: _Gathered,
+    keylog: str | None,
+    warn: Callable[[str], None] | None,
+) -> tuple[ConnectionTable, Proof | None]:
+    """The table with what keys show of the connections that the wire leaves open; None: they show nothing."""
+    if keylog is None and not any(gathered.secrets):
+        return table, None
+    left_open = [
+        row
+        for row, (answer, facts) in enumerate(zip(answers.authentications, table.facts, strict=True))
+        if answer.verdict in _LEFT_OPEN and facts is not None and "tls.server_hello" in facts
+    ]
+    log = None if keylog is None else Path(keylog)
+    proof = prove(table, left_open, gathered.captures, gathered.secrets, _texts(table), log)
+    if warn is not None:
+        for problem in proof.problems:
+            warn(problem)
+    if not proof.facts:
+        return table, None
+    facts, application = list(table.facts), table.application.copy()
+    tls, https = (table.applications.index(name) for name in ("tls", "https"))
+    for row, found in proof.facts.items():
+        facts[row] = found
+        if application[row] == tls and "http.version" in found:
+            application[row] = https
+    return replace(table, facts=tuple(facts), application=application), proof
+
+
+_LEFT_OPEN = frozenset({Verdict.INFERRED, Verdict.UNVERIFIABLE})
+
+
 def connections(
     sources: Sequence[Source],
     *,
@@ -143,9 +222,10 @@ def connections(
     """The connection table alone: no policy has judged it, and its other tables are empty."""
     del policy
     started = datetime.now(UTC)
-    whole, captures, _, examiner = _gather(sources, options, progress, follow)
+    gathered = _gather(sources, options, progress, follow)
+    whole, captures = gathered.whole, gathered.captures
     side, by = opened_by(whole)
-    table = conclude(whole, side, by, examiner.applications)
+    table = conclude(whole, side, by, gathered.examiner.applications)
     ends = _ends(table, inventory)
     shown = connections_table(table, _texts(table), _vantages(captures), ends, evidence=options.get("evidence", True))
     info = {"started": started, "finished": datetime.now(UTC), "version": VERSION, "options": dict(options)}
@@ -162,9 +242,10 @@ def services(
     follow: Follow | None = None,
 ) -> list[Service]:
     """What each address serves, and to whom: what roles are inferred from."""
-    whole, _, certificates, examiner = _gather(sources, options, progress, follow)
-    side, by = opened_by(whole)
-    return services_of(conclude(whole, side, by, examiner.applications), describer(certificates))
+    gathered = _gather(sources, options, progress, follow)
+    side, by = opened_by(gathered.whole)
+    table = conclude(gathered.whole, side, by, gathered.examiner.applications)
+    return services_of(table, describer(gathered.certificates))
 
 
 def _told(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,12 +265,24 @@ def _of_reading(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: options[key] for key in ("linktype", "evidence") if key in options}
 
 
+@dataclass(frozen=True, slots=True)
+class _Gathered:
+    """All captures, followed and joined."""
+
+    whole: Part
+    captures: Sequence[Capture]
+    secrets: Sequence[bool]
+    """Whether each capture holds keys of TLS sessions."""
+    certificates: Mapping[str, bytes]
+    examiner: Examiner
+
+
 def _gather(
     sources: Sequence[Source],
     options: Mapping[str, Any],
     progress: Callable[[Progress], None] | None,
     follow: Follow | None,
-) -> tuple[Part, list[Capture], dict[str, bytes], Examiner]:
+) -> _Gathered:
     """All captures followed and joined. Raises InputError where none could be read."""
     found: list[Source] = []
     for source in sources:
@@ -209,7 +302,7 @@ def _gather(
     parts = sorted((each.part for each in followed), key=lambda part: (part.first_ns is None, part.first_ns or 0))
     whole = merge(parts, examiner)
     certificates.update(examiner.certificates.der)
-    return whole, captures, certificates, examiner
+    return _Gathered(whole, captures, [each.has_secrets for each in followed], certificates, examiner)
 
 
 def follow_here(
@@ -276,7 +369,7 @@ def follow_one(
     before.bytes += capture.bytes
     if corrected is not None:
         capture = _told_corrected(capture, corrected)
-    return Followed(capture, tracker.finish(), dict(examiner.certificates.der))
+    return Followed(capture, tracker.finish(), dict(examiner.certificates.der), reader.has_secrets)
 
 
 def _as(batch: FrameBatch, link_type: int) -> FrameBatch:

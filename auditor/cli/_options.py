@@ -53,6 +53,15 @@ Cas = Annotated[
         show_default=False,
     ),
 ]
+Keylog = Annotated[
+    Path | None,
+    typer.Option(
+        "--keylog",
+        metavar="FILE",
+        help="TLS keys (NSS key log); handed to tshark, never copied.",
+        show_default=False,
+    ),
+]
 Format = Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="How to write the result.")]
 Output = Annotated[
     Path | None,

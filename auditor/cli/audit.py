@@ -20,6 +20,7 @@ def audit(
     release: options.Release = None,
     inventory: options.Inventories = None,
     ca: options.Cas = None,
+    keylog: options.Keylog = None,
     scope: Annotated[
         str, typer.Option("--scope", metavar="diego|all", help="Judge connections that no Diego VM takes part in, too.")
     ] = "diego",
@@ -63,6 +64,7 @@ def audit(
             inventory=inventory or (),
             release=release,
             ca=ca or (),
+            keylog=keylog,
             scope=cast(Literal["diego", "all"], scope),
             strict=strict,
             linktype=link,

@@ -31,15 +31,7 @@ def dissect(
         typer.Option("--connection", metavar="ID", help="Its id, or how it begins.", show_default=False),
     ],
     format: Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="How to write it.")] = "text",  # noqa: A002
-    keylog: Annotated[
-        Path | None,
-        typer.Option(
-            "--keylog",
-            metavar="FILE",
-            help="TLS keys (NSS key log); handed to tshark, never copied.",
-            show_default=False,
-        ),
-    ] = None,
+    keylog: options.Keylog = None,
     limit: Annotated[str, typer.Option("--limit", metavar="N", help="So many frames at most.")] = "200",
     timeout: Annotated[str, typer.Option("--timeout", metavar="SECONDS", help="So long at most, a capture.")] = "120",
     linktype: options.Linktype = None,

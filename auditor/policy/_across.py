@@ -114,14 +114,15 @@ def inherit(reading: TlsReading, origin: TlsReading, name: str) -> tuple[Said, S
 
 def _inherit(reading: TlsReading, said: Said, origin: TlsReading, name: str) -> Said:
     kinds = ("tls.resumed", *reading.asked_kinds)
-    tied = "is tied to" if origin.clear else "follows"
+    certain = origin.clear and not is_13(origin.version)
+    tied = "is tied to" if certain else "follows"
     says = f"the resumed session {tied} connection {name}, whose full handshake was {said.verdict}: {said.says}"
     if reading.outcome != ACCEPTED:
         return unverifiable(reading.missing or "outcome", f"{says}; of this one, {reading.why}", *kinds)
     if said.verdict in _GOOD:
-        confidence = said.confidence if origin.clear else weaker(said.confidence, "medium")
+        confidence = said.confidence if certain else weaker(said.confidence, "medium")
         return Said(Verdict.INHERITED, says, confidence, None, (), kinds)
-    if said.verdict is Verdict.VIOLATED and origin.clear and not reading.late and reading.absence:
+    if said.verdict is Verdict.VIOLATED and certain and not reading.late and reading.absence:
         rule = said.faults[0].rule if said.faults else None
         return violated(rule, says, *kinds, confidence=said.confidence or "medium")
     return unverifiable("resumed", says, *kinds)

@@ -7,15 +7,12 @@ is judged in ``_tls.py``; a documented protocol in the clear where TLS is docume
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from auditor.model.judgement import Fault, Verdict
 from auditor.policy._seen import NO_PAYLOAD, Said, Seen, all_of, any_of, hidden, rejected, unverifiable, violated
-from auditor.policy._tls import TlsReading, judge_mutual, judge_server_only, observed_tls
-
-REFUSALS = frozenset({400, 401, 403, 407, 410})
-"""Status codes that turn an attempt away (contract, rule 5); 400 answers plaintext on a TLS port."""
+from auditor.policy._tls import REFUSALS, TlsReading, judge_mutual, judge_server_only, observed_tls
 
 NATS_REFUSALS = frozenset(
     {
@@ -113,10 +110,19 @@ def factor(name: str, seen: Seen, wanted: Wanted, tls: TlsReading | None) -> Sai
     if name == "basic" and seen.application == "nats":
         return _nats(seen, tls)
     if tls is not None:
-        return _inside(tls, f"{_CREDENTIAL.get(name, name)}")
+        return _opened(name, seen, tls) or _inside(tls, f"{_CREDENTIAL.get(name, name)}")
     if seen.application == "http":
         return _http(name, seen)
     return _foreign(seen)
+
+
+def _opened(name: str, seen: Seen, tls: TlsReading) -> Said | None:
+    """A factor in the HTTP that keys opened; None: they did not."""
+    if seen.facts.get("tls.decrypted") != "both" or "http.authorization" not in seen.facts:
+        return None
+    if judge_server_only(tls).verdict is Verdict.REJECTED:
+        return None
+    return _http(name, replace(seen, application="http"))
 
 
 def _inside(tls: TlsReading, what: str) -> Said:
@@ -443,7 +449,7 @@ def observed(seen: Seen, said: Said, tls: TlsReading | None) -> str | None:
     if tls is not None:
         found.append(observed_tls(tls, judge_mutual(tls)))
         inferred = (Verdict.INFERRED, Verdict.VERIFIED)
-        found += [name for name, each in said.factors if name == "basic" and each.verdict in inferred]
+        found += [name for name, each in said.factors if name in _CREDENTIAL and each.verdict in inferred]
     elif seen.application == "http":
         schemes = {_SCHEMES.get(scheme, scheme) for scheme in facts.get("http.authorization", ())} - {"none"}
         found += sorted(schemes)

@@ -50,6 +50,9 @@ SHORT_EXTENSIONS_BYTES = 200
 SHORT_FLIGHT_BYTES = 1_000
 """A client's first record below this is most likely no whole flight; a larger one may be, or a large certificate."""
 
+REFUSALS = frozenset({400, 401, 403, 407, 410})
+"""HTTP status codes that turn an attempt away (contract, rule 5); 400 answers plaintext on a TLS port."""
+
 _SUITES = {name: number for number, name in CIPHER_SUITES.items()}
 
 _DECLINED = frozenset({EMPTY, NOT_SENT})
@@ -113,7 +116,10 @@ def read_tls(seen: Seen) -> TlsReading:
     version = facts.get("tls.version")
     if "tls.server_hello" not in facts:
         return _unanswered(seen)
-    return _read13(seen, str(version)) if is_13(version) else _read12(seen, version)
+    if not is_13(version):
+        return _read12(seen, version)
+    lengths = _read13(seen, str(version))
+    return _read_opened(seen, lengths) if facts.get("tls.decrypted") == "both" else lengths
 
 
 def _lacks(seen: Seen) -> str | None:
@@ -204,7 +210,10 @@ def _read12(seen: Seen, version: str | None) -> TlsReading:
             why = "the handshake was not seen to its end"
     elif served:
         outcome, why, kinds = ACCEPTED, "the server sent application data", ("tls.server_application_data",)
-        if declined and _one_short_answer(seen):
+        inside = _inside_says(seen) if declined else None
+        if inside is not None:
+            outcome, why, kinds = *inside, ("http.statuses",)
+        elif declined and _one_short_answer(seen):
             outcome, why = VEILED, "asked and declined, outcome hidden: a refusal inside TLS would look the same"
     elif "tls.server_encrypted_alert" in facts and clean and (asked or declined):
         outcome, why, kinds = REFUSED, "the server answered with an alert and no data", ("tls.server_encrypted_alert",)
@@ -389,6 +398,71 @@ def _read13(seen: Seen, version: str) -> TlsReading:
         kinds=seen_kinds,
         asked_kinds=("tls.server_records",) if "tls.server_records" in facts else (),
     )
+
+
+_CERTIFICATE_ALERTS = frozenset(
+    {
+        "certificate_required", "bad_certificate", "unsupported_certificate", "certificate_revoked", "certificate_expired",
+        "certificate_unknown", "unknown_ca", "access_denied",
+    }
+)  # fmt: skip
+
+
+def _read_opened(seen: Seen, lengths: TlsReading) -> TlsReading:
+    """TLS 1.3 that keys opened on both sides: its handshake is as good as in the clear.
+
+    Here the server finishes first (RFC 8446 section 2), so its Finished accepts nothing: data does, or the session ticket that the lengths of
+    records show. With the handshake open to its end nothing can have crossed later unseen.
+    """
+    facts = seen.facts
+    certificate = str(facts.get("tls.client_certificate", UNKNOWN))
+    resumed = facts.get("tls.resumed") is True
+    done = "tls.client_finished" in facts and "tls.server_finished" in facts
+    alert = _alert_says(seen)
+    if (certificate == UNKNOWN and not resumed) or not (done or alert):
+        return lengths
+    served, asked = "tls.server_application_data" in facts, "tls.client_application_data" in facts
+    inside = _inside_says(seen) if certificate != SENT and not resumed else None
+    outcome, why, kinds = lengths.outcome, lengths.why, lengths.asked_kinds
+    if alert is not None and (not served or facts[alert[1]][1] in _CERTIFICATE_ALERTS):
+        outcome, why, kinds = REFUSED, alert[0], (alert[1],)
+    elif inside is not None:
+        outcome, why = inside
+        kinds = ("http.statuses",)
+    elif served and lengths.outcome != VEILED:
+        outcome, why, kinds = ACCEPTED, "the server sent application data", ("tls.server_application_data",)
+    says = {
+        SENT: "the client sent a certificate",
+        EMPTY: "the server asked, and the client sent an empty certificate",
+        NOT_SENT: "the server asked, and the client sent no certificate",
+        NOT_ASKED: "the server did not ask for a client certificate",
+    }.get(certificate, "the client's certificate was not seen")
+    shown = ("tls.client_certificate", "tls.certificate_requested", "tls.certificate_verify", "tls.client_finished")
+    return TlsReading(
+        version=lengths.version,
+        certificate=certificate,
+        proof=facts.get("tls.certificate_verify") is True,
+        outcome=outcome,
+        done=done,
+        both_ways=done and served and asked,
+        resumed=resumed,
+        absence=lengths.absence,
+        missing=lengths.missing,
+        says=says,
+        why=why,
+        kinds=("tls.decrypted", *(kind for kind in shown if kind in facts)),
+        asked_kinds=kinds,
+    )
+
+
+def _inside_says(seen: Seen) -> tuple[str, str] | None:
+    """What HTTP that keys opened says of the attempt; None: nothing that decides."""
+    statuses: tuple[int, ...] = seen.facts.get("http.statuses", ()) if "tls.decrypted" in seen.facts else ()
+    final = [status for status in statuses if status >= 200 or status == 101]
+    served = [status for status in final if status not in REFUSALS]
+    if served:
+        return ACCEPTED, f"the server answered with status {served[0]} inside TLS"
+    return (REFUSED, f"the server answered with status {final[0]} inside TLS") if final and _clean(seen) else None
 
 
 def _resumed(reading: TlsReading, which: int) -> Said:

@@ -489,12 +489,12 @@ def _client_certificate(client: _Side, server: _Side) -> dict[str, Any]:
 
 
 def check(keylog: Path) -> None:
-    """That a key log can be used, before an audit begins: tshark is there, and the file can be read.
+    """That a key log can be used, before an audit begins: the file can be read, and tshark is there.
 
     Raises
     ------
     MissingToolError, InputError
     """
-    _process.find()
     if _process.readable(keylog).stat().st_size == 0:
         raise InputError(str(keylog), "is empty: it holds no keys")
+    _process.find()

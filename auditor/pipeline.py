@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -55,8 +55,10 @@ from auditor.policy.infer import Service, infer_inventory
 from auditor.policy.inventory import Inventory
 from auditor.policy.policy import Policy
 from auditor.rules._subject import identify
-from auditor.tshark.proof import Proof, prove
 from auditor.wire.pcap import LINKTYPE_NAMES
+
+if TYPE_CHECKING:
+    from auditor.tshark.proof import Proof
 
 Source = str | BinaryIO
 
@@ -191,6 +193,8 @@ def _opened(
         for row, (answer, facts) in enumerate(zip(answers.authentications, table.facts, strict=True))
         if answer.verdict in _LEFT_OPEN and facts is not None and "tls.server_hello" in facts
     ]
+    from auditor.tshark.proof import prove  # few audits have keys, and it takes its time to load
+
     log = None if keylog is None else Path(keylog)
     proof = prove(table, left_open, gathered.captures, gathered.secrets, _texts(table), log)
     if warn is not None:

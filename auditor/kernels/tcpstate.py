@@ -425,7 +425,19 @@ def track(
             if a.slot >= 0 or b.slot >= 0:
                 beyond = limits[L_BEYOND_BYTES]
                 a_size, b_size = a.end - a.head_base, b.end - b.head_base
-                if a.slot >= 0 and b.slot >= 0 and (a_size > beyond or b_size > beyond):
+                # What a head lacks may be on its way, out of order; not for ever.
+                if (
+                    a.slot >= 0
+                    and b.slot >= 0
+                    and (a_size > beyond or b_size > beyond)
+                    and (
+                        max(a_size, b_size) > beyond + FIRST_WINDOW
+                        or (
+                            heads[a.slot].filled_bytes >= min(a_size, HEAD_BYTES)
+                            and heads[b.slot].filled_bytes >= min(b_size, HEAD_BYTES)
+                        )
+                    )
+                ):
                     _enqueue(rows, found, queue, state)
                 elif not r.state & ROW_LINGERS and (
                     (a.seen | b.seen) & SEEN_RST or (a.seen & SEEN_FIN and b.seen & SEEN_FIN)

@@ -302,8 +302,9 @@ def connections(
     """
     from auditor import pipeline
 
+    sources, _ = _sources(_many(captures))
     options = {"linktype": linktype, "evidence": evidence}
-    return _run(pipeline.connections, captures, "tas-diego", (), None, progress, options, workers)
+    return Report(pipeline.connections(sources, options=options, progress=progress, follow=_follow(workers)))
 
 
 def services(
@@ -322,6 +323,15 @@ def services(
     return pipeline.services(sources, options={"linktype": linktype}, progress=progress)
 
 
+def _follow(workers: int) -> Any:
+    """How captures are followed: in this process, or in many."""
+    if workers == 1:
+        return None
+    from auditor.jobs.scale import follow_many
+
+    return follow_many(workers)
+
+
 def _run(
     run: Callable[..., Audit],
     captures: Any,
@@ -334,12 +344,6 @@ def _run(
 ) -> Report:
     from auditor.policy.inventory import load_inventory
     from auditor.policy.loader import load_policy
-
-    follow = None
-    if workers != 1:
-        from auditor.jobs.scale import follow_many
-
-        follow = follow_many(workers)
 
     sources, brought = _sources(_many(captures))
     rules = load_policy([str(each) for each in _many(policy)], release=release)
@@ -356,7 +360,9 @@ def _run(
     if "keylog" in options:
         _check_keylog(options, warnings)
         told["warn"] = warnings.append
-    result = run(sources, policy=rules, inventory=who, options=options, progress=progress, follow=follow, **told)
+    result = run(
+        sources, policy=rules, inventory=who, options=options, progress=progress, follow=_follow(workers), **told
+    )
     return Report(result, warnings)
 
 

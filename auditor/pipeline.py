@@ -40,25 +40,17 @@ from auditor.model.tables import (
 )
 from auditor.model.version import VERSION
 from auditor.policy.addresses import to_text
-from auditor.policy.authenticate import authenticate
-from auditor.policy.certificates import (
-    SIDES,
-    Attribution,
-    Certificate,
-    CertificateJudge,
-    forget,
-    judge_for,
-    read_certificate,
-)
-from auditor.policy.classify import Classifier, narrowed
-from auditor.policy.infer import Service, infer_inventory
-from auditor.policy.inventory import Inventory
-from auditor.policy.policy import Policy
-from auditor.rules._subject import identify
 from auditor.wire.pcap import LINKTYPE_NAMES
 
 if TYPE_CHECKING:
+    from auditor.policy.certificates import Attribution, Certificate, CertificateJudge
+    from auditor.policy.classify import Classifier
+    from auditor.policy.infer import Service
+    from auditor.policy.inventory import Inventory
+    from auditor.policy.policy import Policy
     from auditor.tshark.proof import Proof
+
+# What judges is imported where it is used: a table of connections needs none of it, and should not wait for it.
 
 Source = str | BinaryIO
 
@@ -105,6 +97,11 @@ def run(
     ``options``: scope, strict, linktype, ... (``auditor.api.audit``); ``ca`` are ``Authorities``. ``warn`` is told in a line what could not
     be done and hinders nothing. Raises InputError where nothing could be audited.
     """
+    from auditor.policy.certificates import forget, judge_for
+    from auditor.policy.classify import Classifier
+    from auditor.policy.infer import infer_inventory
+    from auditor.rules._subject import identify
+
     started = datetime.now(UTC)
     gathered = _gather(sources, _of_reading(options), progress, follow)
     whole, captures, certificates, examiner = (
@@ -173,6 +170,9 @@ def _judge(
     policy: Policy,
     options: Mapping[str, Any],
 ) -> _Answers:
+    from auditor.policy.authenticate import authenticate
+    from auditor.policy.certificates import judge_for
+
     told, which = attribute(table.facts, classes, class_of, judge_for(certificates, policy, options))
     answers = authenticate(table, told, which, certificates=certificates, policy=policy, options=options)
     return _Answers(told, which, answers)
@@ -217,8 +217,8 @@ _LEFT_OPEN = frozenset({Verdict.INFERRED, Verdict.UNVERIFIABLE})
 def connections(
     sources: Sequence[Source],
     *,
-    policy: Policy,
-    inventory: Inventory | None,
+    policy: Policy | None = None,
+    inventory: Inventory | None = None,
     options: Mapping[str, Any],
     progress: Callable[[Progress], None] | None = None,
     follow: Follow | None = None,
@@ -498,6 +498,8 @@ def attribute(
 
     One object for each distinct answer. What certificates tell is the same for all that share facts and classification, so a connection costs a look.
     """
+    from auditor.policy.certificates import SIDES
+
     told = list(classes)
     of_row = class_of.tolist()
     known: dict[tuple[int, int], int] = {}
@@ -521,6 +523,8 @@ def attribute(
 
 def _attributed(told: list[Classification], klass: int, answer: Attribution, policy: Policy) -> int:
     """The place in ``told`` of this classification with that answer."""
+    from auditor.policy.classify import narrowed
+
     plain = told[klass]
     if (answer.originator, answer.responder, answer.paths) == (
         plain.orig_component,
@@ -543,6 +547,8 @@ def _order_of(whole: Part, table: ConnectionTable) -> NDArray[np.int64]:
 
 def services_of(table: ConnectionTable, describe: Describe) -> list[Service]:
     """Every end that answered, with who asked and the names in SNI and certificates."""
+    from auditor.policy.infer import Service
+
     answered = table.established & (table.resp_p >= 0)
     found: dict[tuple[int, int, int], _Listener] = {}
     keys = zip(
@@ -579,12 +585,13 @@ def services_of(table: ConnectionTable, describe: Describe) -> list[Service]:
     ]
 
 
-Describe = Callable[[str], Certificate | None]
+Describe = Callable[[str], "Certificate | None"]
 """What is known of a certificate, by its fingerprint."""
 
 
 def describer(certificates: Mapping[str, bytes]) -> Describe:
     """Reads each certificate once."""
+    from auditor.policy.certificates import read_certificate
 
     @cache
     def describe(fingerprint: str) -> Certificate | None:
@@ -608,6 +615,8 @@ class _Listener:
 
     def hear(self, facts: Facts, client: int, describe: Describe) -> None:
         """The names that a connection shows."""
+        from auditor.policy.certificates import SIDES
+
         told = tuple(facts.get(kind) for kind in ("tls.sni", SIDES["server"], SIDES["client"]))
         if told == _NOTHING_SHOWN or (client, told) in self.heard:
             return

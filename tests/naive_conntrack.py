@@ -1,0 +1,198 @@
+"""Connections of a wire in plain Python, one byte and one packet at a time: what the compiled table is compared with.
+
+Sequence numbers become whole numbers that never wrap, a stream is a dict from place to byte, and nothing is bounded.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from auditor.model.streams import HEAD_BYTES
+from tests.conversation import ACK, FIN, RST, SYN, Sent, address
+
+TCP, UDP = 6, 17
+TCP_SILENCE_NS = 7_875 * 10**9
+OTHER_SILENCE_NS = 7_200 * 10**9
+
+NEAR, FAR_BACK = 2**16, 2**24
+
+
+def place_of(seq: int, near: int) -> int:
+    """The place nearest to ``near`` that has this sequence number."""
+    return near + (seq - near + 2**31) % 2**32 - 2**31
+
+
+@dataclass
+class End:
+    """What one end sent."""
+
+    who: tuple[int, int]
+    packets: int = 0
+    ip_bytes: int = 0
+    payload: int = 0
+    isn: int | None = None
+    syn: bool = False
+    synack: bool = False
+    fin: bool = False
+    rst: bool = False
+    seen: bool = False
+    start: int | None = None
+    end: int = 0
+    acked: int | None = None
+    fin_at: int | None = None
+    stream: dict[int, int | None] = field(default_factory=dict)
+    again: bool = False
+    datagram: bytes | None = None
+    stretches: int = 0
+
+    @property
+    def opened(self) -> bool:
+        return self.isn is not None
+
+    @property
+    def reached(self) -> int:
+        """One behind the last payload byte that there must have been."""
+        if self.acked is None:
+            return self.end
+        return max(self.end, self.acked - (self.fin_at is not None and self.acked > self.fin_at))
+
+    def missed(self) -> int:
+        if self.start is None:
+            return 0
+        return sum(place not in self.stream for place in range(self.start, self.reached))
+
+    def first_bytes(self) -> bytes:
+        """Up to the first byte that is missing."""
+        if self.datagram is not None:
+            return self.datagram
+        if not self.stream:
+            return b""
+        base = at = self.start if self.opened and self.start is not None else min(self.stream)
+        out = bytearray()
+        while at < base + HEAD_BYTES and (value := self.stream.get(at)) is not None:
+            out.append(value)
+            at += 1
+        return bytes(out)
+
+
+@dataclass
+class Conversation:
+    """All packets of one connection."""
+
+    proto: int
+    first: int
+    ends: tuple[End, End]
+    last_ns: int
+
+    @property
+    def closed(self) -> bool:
+        return any(end.rst for end in self.ends) or all(end.fin for end in self.ends)
+
+
+def ends_of(packet: Sent) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Sender and receiver as numbers."""
+    source, target = address(packet.src), address(packet.dst)
+    return (source[0] << 64 | source[1], packet.sport), (target[0] << 64 | target[1], packet.dport)
+
+
+def starts_anew(talk: Conversation, packet: Sent, mine: End, other: End) -> bool:
+    """Whether this packet opens another connection of the same two ends."""
+    quiet = packet.ts_ns - talk.last_ns
+    if packet.proto != TCP:
+        return quiet > OTHER_SILENCE_NS
+    if quiet > TCP_SILENCE_NS:
+        return True
+    if packet.flags & RST:
+        return False
+    seq = packet.seq % 2**32
+    if not packet.flags & SYN:
+        if not talk.closed or not mine.seen:
+            return False
+        ahead = place_of(seq, mine.end) - mine.end
+        return ahead > NEAR or ahead < -FAR_BACK
+    if mine.opened:
+        return mine.isn != seq
+    if not packet.flags & ACK and other.syn and not other.fin and not other.rst:
+        return mine.packets > 0 or other.payload > 0
+    known = mine.start if mine.seen else mine.acked
+    if known is not None:
+        return not 0 <= known - place_of(seq + 1, known) <= NEAR
+    return not other.syn and (other.fin or other.rst)
+
+
+def take_segment(packet: Sent, mine: End, other: End) -> None:
+    """One TCP segment."""
+    size = len(packet.data) if packet.wire is None else packet.wire
+    first = packet.seq % 2**32 + bool(packet.flags & SYN)
+    if packet.flags & SYN:
+        mine.syn |= not packet.flags & ACK
+        mine.synack |= bool(packet.flags & ACK)
+        if not mine.opened:
+            mine.isn = packet.seq % 2**32
+            if mine.seen and mine.start is not None:
+                mine.start = place_of(first, mine.start)
+            else:
+                if mine.acked is not None:
+                    mine.acked = place_of(mine.acked, first)
+                mine.start = mine.end = first
+                mine.seen = True
+    at = place_of(first, mine.end if mine.seen or mine.acked is None else mine.acked)
+    if not mine.seen and (not packet.flags & RST or (size > 0 and mine.acked is None)):
+        if mine.acked is None:
+            at = first
+        mine.start = mine.end = at
+        mine.seen = True
+    if size and not packet.flags & RST and mine.start is not None:
+        came = [place for place in range(at, at + size) if not mine.opened or place >= mine.start]
+        for place in came:
+            mine.again |= place in mine.stream
+            offset = place - at
+            mine.stream.setdefault(place, packet.data[offset] if offset < len(packet.data) else None)
+        if came:
+            mine.start, mine.end = min(mine.start, came[0]), max(mine.end, came[-1] + 1)
+            inside = [place in mine.stream for place in range(mine.start, mine.end)]
+            edges = sum(a and not b for a, b in itertools.pairwise(inside)) + (not inside[0])
+            mine.stretches = max(mine.stretches, edges)
+    if packet.flags & FIN:
+        mine.fin = True
+        mine.fin_at = max(at + size, at + size if mine.fin_at is None else mine.fin_at)
+    mine.rst |= bool(packet.flags & RST)
+    if packet.flags & ACK and not packet.flags & RST:
+        ack = packet.ack % 2**32
+        if other.start is None:
+            other.start = other.end = other.acked = ack
+        else:
+            reached = place_of(ack, other.end)
+            if reached - other.end < 2**30:
+                other.acked = reached if other.acked is None else max(other.acked, reached)
+
+
+def follow(sent: Sequence[Sent]) -> list[Conversation]:
+    """All connections, in order of their first packet."""
+    newest: dict[object, Conversation] = {}
+    found: list[Conversation] = []
+    for number, packet in enumerate(sent, 1):
+        source, target = ends_of(packet)
+        low, high = sorted((source, target))
+        key = low, high, packet.proto
+        talk = newest.get(key)
+        if talk is not None:
+            mine, other = talk.ends if talk.ends[0].who == source else talk.ends[::-1]
+            if starts_anew(talk, packet, mine, other):
+                talk = None
+        if talk is None:
+            talk = newest[key] = Conversation(packet.proto, number, (End(low), End(high)), packet.ts_ns)
+            found.append(talk)
+        mine, other = talk.ends if talk.ends[0].who == source else talk.ends[::-1]
+        size = len(packet.data) if packet.wire is None else packet.wire
+        talk.last_ns = max(talk.last_ns, packet.ts_ns)
+        mine.packets += 1
+        mine.payload += size
+        mine.ip_bytes += size + (20 if ":" not in packet.src else 40) + (20 if packet.proto == TCP else 8)
+        if packet.proto == TCP:
+            take_segment(packet, mine, other)
+        elif mine.datagram is None and size:
+            mine.datagram = packet.data
+    return found

@@ -346,11 +346,15 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
     n, m = len(a.rows), len(b.rows)
     size = 1 << max(int(n * 2 - 1).bit_length(), 4)
     table = np.full(size, flowkey.EMPTY, np.int32)
-    flowkey.rehash(a.rows, n, table)
     found = np.zeros(m, np.int64)
-    joinrows.match(a.rows, table, b.rows, m, found)
     vector = limits.vector()
     together = _same_time(a, b)
+    if together:
+        flowkey.index_all(a.rows, n, table)
+        joinrows.match_together(a.rows, table, b.rows, m, vector[tcpstate.L_TCP_NS], vector[tcpstate.L_OTHER_NS], found)
+    else:
+        flowkey.rehash(a.rows, n, table)
+        joinrows.match(a.rows, table, b.rows, m, found)
     target = np.zeros(m, np.int64)
     joined = joinrows.join_all(
         a.rows, b.rows, m, found, together, vector[tcpstate.L_TCP_NS], vector[tcpstate.L_OTHER_NS], n, target

@@ -45,21 +45,54 @@ def key_hash(a_hi, a_lo, b_hi, b_lo, ports, context):
 @kernel
 def rehash(rows, n_rows, table):
     """Put the newest row of every key into an empty table (its size is a power of two)."""
-    mask = table.size - 1
     for i in range(table.size):
         table[i] = EMPTY
     for i in range(n_rows):
-        row = rows[i]
-        if row.superseded != 0:
-            continue
-        ports = (np.uint64(row.a_port) << np.uint64(16)) | np.uint64(row.b_port)
-        context = (
-            np.uint64(row.proto) | (np.uint64(row.tunnel) << np.uint64(8)) | (np.uint64(row.tunnel_id) << np.uint64(16))
-        )
-        at = np.int64(key_hash(row.a_hi, row.a_lo, row.b_hi, row.b_lo, ports, context) & np.uint64(mask))
-        while table[at] != EMPTY:
-            at = (at + 1) & mask
-        table[at] = i
+        if rows[i].superseded == 0:
+            _insert(rows[i], i, table)
+
+
+@kernel
+def index_all(rows, n_rows, table):
+    """Put all rows into an empty table: those of a key stand one behind the other, perhaps with others between, before a free place."""
+    for i in range(table.size):
+        table[i] = EMPTY
+    for i in range(n_rows):
+        _insert(rows[i], i, table)
+
+
+@inner
+def first_place(row, table):
+    """Where a search for the key of a row begins."""
+    ports = (np.uint64(row.a_port) << np.uint64(16)) | np.uint64(row.b_port)
+    context = (
+        np.uint64(row.proto) | (np.uint64(row.tunnel) << np.uint64(8)) | (np.uint64(row.tunnel_id) << np.uint64(16))
+    )
+    return np.int64(key_hash(row.a_hi, row.a_lo, row.b_hi, row.b_lo, ports, context) & np.uint64(table.size - 1))
+
+
+@inner
+def _insert(row, i, table):
+    at = first_place(row, table)
+    while table[at] != EMPTY:
+        at = (at + 1) & (table.size - 1)
+    table[at] = i
+
+
+@inner
+def same_key(a, b):
+    """Whether two rows have the same ends, protocol and tunnel."""
+    return (
+        a.a_lo == b.a_lo
+        and a.b_lo == b.b_lo
+        and a.a_port == b.a_port
+        and a.b_port == b.b_port
+        and a.proto == b.proto
+        and a.a_hi == b.a_hi
+        and a.b_hi == b.b_hi
+        and a.tunnel == b.tunnel
+        and a.tunnel_id == b.tunnel_id
+    )
 
 
 @inner

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from auditor.kernels.accelerate import inner, kernel
-from auditor.kernels.flowkey import EMPTY, key_hash
+from auditor.kernels.flowkey import EMPTY, first_place, key_hash, same_key
 from auditor.kernels.streams import place, shift_head
 from auditor.kernels.tcpstate import (
     ACK,
@@ -46,32 +46,46 @@ MIDSTREAM, ONE_WAY, GAP, SNAPLEN = 1, 2, 4, 8
 
 @kernel
 def match(rows, table, later, n_later, found):
-    """For each row of a later part that is the first of its key: the newest row of the earlier part with that key, or -1."""
-    mask = table.size - 1
+    """For each row of a later part that is the first of its key: the newest row of the earlier part with that key, or -1.
+
+    table: as ``flowkey.rehash`` fills it.
+    """
     for i in range(n_later):
         found[i] = -1
         b = later[i]
         if not b.state & ROW_FIRST:
             continue
-        ports = (np.uint64(b.a_port) << np.uint64(16)) | np.uint64(b.b_port)
-        context = np.uint64(b.proto) | (np.uint64(b.tunnel) << np.uint64(8)) | (np.uint64(b.tunnel_id) << np.uint64(16))
-        at = np.int64(key_hash(b.a_hi, b.a_lo, b.b_hi, b.b_lo, ports, context) & np.uint64(mask))
+        at = first_place(b, table)
         while table[at] != EMPTY:
-            a = rows[table[at]]
-            if (
-                a.a_lo == b.a_lo
-                and a.b_lo == b.b_lo
-                and a.a_port == b.a_port
-                and a.b_port == b.b_port
-                and a.proto == b.proto
-                and a.a_hi == b.a_hi
-                and a.b_hi == b.b_hi
-                and a.tunnel == b.tunnel
-                and a.tunnel_id == b.tunnel_id
-            ):
+            if same_key(rows[table[at]], b):
                 found[i] = table[at]
                 break
-            at = (at + 1) & mask
+            at = (at + 1) & (table.size - 1)
+
+
+@kernel
+def match_together(rows, table, later, n_later, tcp_ns, other_ns, found):
+    """For each row of a part from another place at the same time: the row of the same connection, or -1.
+
+    Ports may have been in use several times meanwhile, so all rows of a key are looked at; of those that fit the one counts whose time is nearest. Where none
+    fits, ``-2 - k`` says that row k has the newest of the key's connections. table: as ``flowkey.index_all`` fills it.
+    """
+    for i in range(n_later):
+        found[i] = -1
+        b = later[i]
+        nearest = np.int64(0)
+        at = first_place(b, table)
+        while table[at] != EMPTY:
+            a = rows[table[at]]
+            if same_key(a, b):
+                shared = min(a.last_ns, b.last_ns) - max(a.first_ns, b.first_ns)
+                fits = goes_on(a, b, tcp_ns, other_ns) and -shared <= (tcp_ns if a.proto == TCP else other_ns)
+                if fits and (found[i] < 0 or shared > nearest):
+                    found[i] = table[at]
+                    nearest = shared
+                elif found[i] < 0 and a.superseded == 0:
+                    found[i] = -2 - table[at]
+            at = (at + 1) & (table.size - 1)
 
 
 @inner
@@ -219,16 +233,24 @@ def join_all(rows, later, n_later, found, together, tcp_ns, other_ns, next_row, 
     """Join the rows of a later part to those they go on with; ``target[i]`` is the row of each in the whole. Returns how many were joined."""
     joined = 0
     for i in range(n_later):
-        if found[i] >= 0 and goes_on(rows[found[i]], later[i], tcp_ns, other_ns):
-            join(rows[found[i]], later[i], together and later[i].first_ns <= rows[found[i]].last_ns)
-            rows[found[i]].superseded = later[i].superseded
+        b = later[i]
+        if found[i] >= 0 and (together or goes_on(rows[found[i]], b, tcp_ns, other_ns)):
+            a = rows[found[i]]
+            join(a, b, together and b.first_ns <= a.last_ns)
+            a.superseded = a.superseded | b.superseded if together else b.superseded
             target[i] = found[i]
             joined += 1
-        else:
-            if found[i] >= 0:
-                rows[found[i]].superseded = 1
-            target[i] = next_row
-            next_row += 1
+            continue
+        if found[i] >= 0:
+            rows[found[i]].superseded = 1
+        elif found[i] < -1 and b.superseded == 0:
+            newest = rows[-2 - found[i]]
+            if newest.first_ns <= b.first_ns:
+                newest.superseded = 1
+            else:
+                b.superseded = 1
+        target[i] = next_row
+        next_row += 1
     return joined
 
 

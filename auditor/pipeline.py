@@ -36,6 +36,7 @@ from auditor.model.tables import (
     coverage_table,
     findings_table,
     judged_columns,
+    tell_inferred_certificates,
     vantage_name,
 )
 from auditor.model.version import VERSION
@@ -134,6 +135,9 @@ def run(
     connections = connections_table(table, _texts(table), _vantages(captures), _ends(table, who))
     for name, column in judged_columns(classes, class_of, authentications, table.facts).items():
         connections[name] = column
+    tls = connections["tls"].to_numpy(dtype=object).copy()
+    tell_inferred_certificates(tls, authentications)
+    connections["tls"] = tls
     _fall_back_on_inventory(connections)
     judged = Judged(connections, who, policy, dict(options))
     findings = [finding for rule in discover("auditor.rules", "RULE") for finding in rule.check(judged)]

@@ -69,7 +69,9 @@ class Wire:
             row["flags"], row["seq"], row["ack"] = packet.flags, packet.seq % 2**32, packet.ack % 2**32
             row["payload_at"], row["payload_bytes"] = len(buf), len(packet.data)
             row["payload_wire_bytes"] = len(packet.data) if packet.wire is None else packet.wire
-            row["ip_bytes"] = (20 if version == 4 else 40) + (20 if packet.proto == 6 else 8) + int(row["payload_wire_bytes"])
+            row["ip_bytes"] = (
+                (20 if version == 4 else 40) + (20 if packet.proto == 6 else 8) + int(row["payload_wire_bytes"])
+            )
             row["outer"], row["fragment"] = -1, packet.fragment
             buf += packet.data
         return rows, np.frombuffer(bytes(buf) or b"\0", np.uint8).copy()
@@ -177,7 +179,13 @@ class Echo:
                     )
                 )
                 sides.append(
-                    (arena[slot, :filled].tobytes(), bool(head["gap"]), bool(head["ended"]), bool(head["midstream"]), segments)
+                    (
+                        arena[slot, :filled].tobytes(),
+                        bool(head["gap"]),
+                        bool(head["ended"]),
+                        bool(head["midstream"]),
+                        segments,
+                    )
                 )
             facts.append(tuple(sides))
         return _Examined(np.full(n, 2, np.int16), np.full(n, -1, np.int8), facts)

@@ -31,7 +31,9 @@ def _conversation(rng: random.Random, wire: Wire, number: int, fresh_ports: bool
     if kind < 0.25:
         wire.add(src="10.0.1.9", sport=5_000 + number % 3, dst="10.0.2.53", dport=53, proto=17, data=b"ask%d" % number)
         if rng.random() < 0.8:
-            wire.add(src="10.0.2.53", sport=53, dst="10.0.1.9", dport=5_000 + number % 3, proto=17, data=b"say%d" % number)
+            wire.add(
+                src="10.0.2.53", sport=53, dst="10.0.1.9", dport=5_000 + number % 3, proto=17, data=b"say%d" % number
+            )
         return
     if not midstream:
         talk.opens()

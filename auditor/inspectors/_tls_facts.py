@@ -303,7 +303,11 @@ def is_https(told: Mapping[str, Any]) -> bool:
     if "tls.alpn" in told:
         return told["tls.alpn"] in wire.HTTP_ALPN
     offered = told.get("tls.alpn_offered")
-    return bool(offered) and str(told.get("tls.version")).startswith("TLS 1.3") and wire.HTTP_ALPN.issuperset(offered or ())
+    return (
+        bool(offered)
+        and str(told.get("tls.version")).startswith("TLS 1.3")
+        and wire.HTTP_ALPN.issuperset(offered or ())
+    )
 
 
 class TlsFacts:

@@ -270,6 +270,22 @@ def judged_columns(
     }
 
 
+def tell_inferred_certificates(tls: NDArray[np.object_], authentications: Sequence[Authentication]) -> None:
+    """Put what record lengths tell of a client certificate in place of ``unknown``, in ``tls`` objects that rows share."""
+    made: dict[tuple[int, str], dict[str, Any]] = {}
+    kept: list[Any] = []
+    for row, auth in enumerate(authentications):
+        word, shown = auth.client_certificate, tls[row]
+        if word is None or shown is None:
+            continue
+        key = (id(shown), word)
+        if key not in made:
+            # The original is kept, so that its identity stays its own while this runs.
+            kept.append(shown)
+            made[key] = {**shown, "client_certificate": word}
+        tls[row] = made[key]
+
+
 def coded_values(codes: NDArray[Any], values: Sequence[Any]) -> pd.Categorical:
     """``values[codes]`` as a Categorical; None stays None."""
     names = [value for value in dict.fromkeys(values) if value is not None]

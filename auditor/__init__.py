@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from auditor.model.version import VERSION as __version__
+from auditor.model.version import VERSION
 
 if TYPE_CHECKING:
     from auditor.api import Report, audit
+
+__version__ = VERSION
 
 __all__ = ["Report", "__version__", "audit"]
 

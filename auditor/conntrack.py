@@ -22,6 +22,7 @@ from auditor.model.connections import (
     FRAME_BITS,
     HEAD_CUT,
     MAX_HOLES,
+    NOWHERE,
     ROW_FIRST,
     ROW_HANDSHAKE,
     ROW_RELEASED,
@@ -355,6 +356,7 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
     else:
         flowkey.rehash(a.rows, n, table)
         joinrows.match(a.rows, table, b.rows, m, found)
+    lacking = (_lacking(a.rows), _lacking(b.rows)) if together else None
     target = np.zeros(m, np.int64)
     joined = joinrows.join_all(
         a.rows, b.rows, m, found, together, vector[tcpstate.L_TCP_NS], vector[tcpstate.L_OTHER_NS], n, target
@@ -366,7 +368,14 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
     b_facts = b.facts + [None] * (m - len(b.facts))
     b.facts = b_facts
     for row in np.flatnonzero(~fresh).tolist():
-        _join_heads(a, held, facts, int(target[row]), b, row)
+        into = int(target[row])
+        if lacking and lacking[0][into] > lacking[1][row] and b.rows["application"][row] >= 0:
+            # The other place saw more of it.
+            a.rows["application"][into], a.rows["client_side"][into] = b.rows[["application", "client_side"]][row]
+            facts[into] = b_facts[row]
+            held.pop(into, None)
+            continue
+        _join_heads(a, held, facts, into, b, row)
     outer = moved["outer"]
     moved["outer"] = np.where(outer >= 0, target[np.maximum(outer, 0)], -1)
     facts.extend(b_facts[row] for row in np.flatnonzero(fresh).tolist())
@@ -381,6 +390,17 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
         a.skipped + b.skipped,
         a.released + b.released,
     )
+
+
+def _lacking(rows: Array) -> NDArray[np.int64]:
+    """How many bytes each connection is known to lack; a direction of which nothing was seen counts as the most."""
+    sides = rows["side"]
+    holes = np.where(np.arange(MAX_HOLES) < sides["n_holes"][..., None], sides["hole_to"] - sides["hole_from"], 0)
+    fin = (sides["fin_at"] > NOWHERE) & (sides["acked"] > sides["fin_at"])
+    behind = np.maximum(sides["acked"] - fin - sides["end"], 0)
+    lacking = sides["lost_bytes"] + holes.sum(axis=2) + behind + np.where(sides["pkts"] == 0, 1 << 40, 0)
+    total: NDArray[np.int64] = lacking.sum(axis=1)
+    return total
 
 
 def _join_heads(

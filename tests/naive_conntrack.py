@@ -5,7 +5,6 @@ Sequence numbers become whole numbers that never wrap, a stream is a dict from p
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -45,7 +44,6 @@ class End:
     stream: dict[int, int | None] = field(default_factory=dict)
     again: bool = False
     datagram: bytes | None = None
-    stretches: int = 0
 
     @property
     def opened(self) -> bool:
@@ -61,7 +59,7 @@ class End:
     def missed(self) -> int:
         if self.start is None:
             return 0
-        return sum(place not in self.stream for place in range(self.start, self.reached))
+        return max(self.reached - self.start, 0) - sum(self.start <= place < self.reached for place in self.stream)
 
     def first_bytes(self) -> bytes:
         """Up to the first byte that is missing."""
@@ -152,9 +150,6 @@ def take_segment(packet: Sent, mine: End, other: End) -> None:
             mine.stream.setdefault(place, packet.data[offset] if offset < len(packet.data) else None)
         if came:
             mine.start, mine.end = min(mine.start, came[0]), max(mine.end, came[-1] + 1)
-            inside = [place in mine.stream for place in range(mine.start, mine.end)]
-            edges = sum(a and not b for a, b in itertools.pairwise(inside)) + (not inside[0])
-            mine.stretches = max(mine.stretches, edges)
     if packet.flags & FIN:
         mine.fin = True
         mine.fin_at = max(at + size, at + size if mine.fin_at is None else mine.fin_at)

@@ -42,6 +42,8 @@ from auditor.model.connections import (
 
 S0, S1, SF, REJ, S2, S3, RSTO, RSTR, RSTOS0, RSTRH, SH, SHR, OTH = range(13)
 MIDSTREAM, ONE_WAY, GAP, SNAPLEN = 1, 2, 4, 8
+SKEW_NS = 100_000_000
+"""The clocks of two places and the way between them differ by no more: a packet is at both within this time."""
 
 
 @kernel
@@ -236,7 +238,7 @@ def join_all(rows, later, n_later, found, together, tcp_ns, other_ns, next_row, 
         b = later[i]
         if found[i] >= 0 and (together or goes_on(rows[found[i]], b, tcp_ns, other_ns)):
             a = rows[found[i]]
-            join(a, b, together and b.first_ns <= a.last_ns)
+            join(a, b, together and b.first_ns - a.last_ns <= SKEW_NS and a.first_ns - b.last_ns <= SKEW_NS)
             a.superseded = a.superseded | b.superseded if together else b.superseded
             target[i] = found[i]
             joined += 1

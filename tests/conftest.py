@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile(
     "fast", max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
+settings.register_profile("few", parent=settings.get_profile("fast"), max_examples=5)
 settings.register_profile("deep", max_examples=2_000, deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 

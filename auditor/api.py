@@ -213,6 +213,8 @@ class Report:
         dropped = int(captures["dropped"].fillna(0).sum()) if len(captures) else 0
         if dropped > 0:
             reasons.append(f"{dropped} packets dropped while capturing")
+        if "no_connection_in_scope" in ((self.summary.get("sufficiency") or {}).get("reasons") or {}):
+            reasons.append("nothing was judged: no connection has an end in scope")
         percent = (self.summary.get("sufficiency") or {}).get("undecided_percent") or 0.0
         if percent > max_undecided:
             reasons.append(f"{percent:.1f} % of the judged connections undecided, more than {max_undecided:g} %")

@@ -296,6 +296,8 @@ def _gather(
     for source in sources:
         found.extend(expand([source]) if isinstance(source, str) else [source])
     found = list(dict.fromkeys(found))
+    if not found:
+        raise InputError("captures", "none were named")
     followed = list((follow or follow_here)(found, options, progress))
     captures = [each.capture for each in followed]
     usable = [each for each in captures if not any(problem.kind == "unreadable" for problem in each.problems)]
@@ -685,8 +687,11 @@ def _sufficiency(
         reasons["dropped_packets"] = dropped
     if whole.released:
         reasons["first_bytes_given_up"] = whole.released
+    idle = len(connections) > 0 and not (connections["disposition"] != str(Disposition.OUT_OF_SCOPE)).any()
+    if idle:
+        reasons["no_connection_in_scope"] = len(connections)
     limit = options.get("max_undecided")
-    complete = not damaged and not dropped and percent <= (5.0 if limit is None else float(limit))
+    complete = not idle and not damaged and not dropped and percent <= (5.0 if limit is None else float(limit))
     return {"complete": complete, "undecided_percent": round(percent, 3), "reasons": dict(sorted(reasons.items()))}
 
 

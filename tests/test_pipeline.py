@@ -125,3 +125,23 @@ def test_an_authority_is_asked_of_the_paths_that_it_is_given_for() -> None:
     assert untrusted(auditor.audit("sample:diego", ca=[wrong])) == {"route-emitter-to-nats"}
     assert known.info["options"]["ca"] == [right]
     assert f'"ca":["{right}"]' in known.to_json().replace(" ", "")
+
+
+def test_an_audit_that_judged_nothing_does_not_look_clean(tmp_path):
+    """The inventory of another platform: every connection is out of scope, and that is no clean result."""
+    import auditor
+
+    other = tmp_path / "other.yml"
+    other.write_text("- {ip: 172.16.9.9, name: x/0, role: diego_cell}\n", encoding="utf-8")
+    report = auditor.audit("sample:diego", inventory=str(other))
+    assert report.summary["sufficiency"]["complete"] is False
+    assert report.exit_status() == 3
+    assert report.to_table().startswith("NOTHING JUDGED")
+
+
+def test_no_captures_at_all_is_said():
+    import auditor
+    from auditor.errors import InputError
+
+    with pytest.raises(InputError, match="none were named"):
+        auditor.audit([])

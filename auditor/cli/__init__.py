@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -168,13 +169,43 @@ def _finish(status: int) -> int:
     return status
 
 
+def _make_interruptible() -> None:
+    """Let Ctrl-C end the process wherever it falls.
+
+    Raised inside a callback of compiled code (while kernels are loaded or compiled) a KeyboardInterrupt is printed and lost: so it is raised
+    again until it gets through, and what was lost is not printed.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return
+
+    def again(_number: int, _frame: Any) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        raise KeyboardInterrupt
+
+    told = sys.unraisablehook
+
+    def untold(lost: Any) -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            told(lost)
+
+    signal.signal(signal.SIGINT, again)
+    signal.signal(signal.SIGALRM, again)
+    sys.unraisablehook = untold
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     if argv is None:
         # No matrices here: its threads would only spin. And what an audit makes stays until its end: look for garbage less often.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         gc.set_threshold(100_000, 50, 100)
+        _make_interruptible()
     try:
         return _finish(_call(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        if argv is None:
+            # It got through, or nothing was interrupted: nothing more is to be raised.
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)

@@ -92,6 +92,8 @@ def meter(when: str, *, quiet: bool) -> Iterator[Meter]:
     choice("--progress", when, ("auto", "never"))
     shown = when == "auto" and not quiet and sys.stderr is not None and sys.stderr.isatty()
     made = Meter(shown)
+    if not shown and not quiet and when != "never" and not kernel_cache().warm:
+        print("auditor: compiling for the first run (once, up to a minute)", file=sys.stderr, flush=True)
     if shown:
         made.say("starting" if kernel_cache().warm else "compiling for the first run (once, up to a minute)")
     try:

@@ -16,6 +16,7 @@ from auditor.policy import shipped
 from auditor.policy.inventory import Inventory, time_text
 from auditor.policy.loader import load_policy, title_of
 from auditor.policy.policy import Policy, PolicyPath
+from auditor.wire.text import escape
 
 PATH_COLUMNS = ("path", "row", "source", "destination", "ports", "transport", "application", "authentication")
 
@@ -101,6 +102,7 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     """Rows of texts under each other; the last column is not filled up."""
     if not rows:
         return ""
+    rows = [[escape(cell) for cell in row] for row in rows]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(lines) + "\n"

@@ -117,6 +117,10 @@ def heading(audit: Audit) -> Heading:
         "inferred": "ROLES INFERRED, no inventory was given: who is who below is a guess from the traffic.",
         "mixed": "ROLES PARTLY INFERRED: some of the inventory came from a guess.",
     }.get(str(source), "")
+    if inferred and source == "inferred" and audit.info.get("inventories"):
+        inferred = (
+            "ROLES INFERRED: the inventory is a draft; check it, and take out 'origin: inferred' where it is right."
+        )
     is_clean, is_complete = clean(audit), complete(audit)
     verdict = {
         (True, True): "CLEAN and COMPLETE",
@@ -124,6 +128,8 @@ def heading(audit: Audit) -> Heading:
         (False, True): "NOT CLEAN (complete)",
         (False, False): "NOT CLEAN and INCOMPLETE",
     }[is_clean, is_complete]
+    if "no_connection_in_scope" in ((audit.summary.get("sufficiency") or {}).get("reasons") or {}):
+        verdict = "NOTHING JUDGED, no connection has an end that this inventory knows as Diego's"
     counts = [f"{count:,} {word}" for word, count in severity_counts(audit).items() if count]
     total = sum(severity_counts(audit).values())
     waived = len(audit.findings) - total

@@ -73,19 +73,21 @@ def _findings(console: Console, audit: Audit) -> None:
 def _coverage(console: Console, audit: Audit) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
     table.add_column("row", justify="right")
-    table.add_column("source", min_width=17, overflow="fold")
-    table.add_column("destination", min_width=17, overflow="fold")
+    table.add_column("source", min_width=16, overflow="fold")
+    table.add_column("destination", min_width=16, overflow="fold")
     table.add_column("ports", min_width=10, overflow="fold")
     table.add_column("seen", justify="right")
-    table.add_column("verdicts", overflow="fold")
+    table.add_column("verdicts", min_width=15, no_wrap=True)
     silent = 0
     for row in story.rows(audit.coverage):
         seen = int(row["connections"] or 0)
         silent += not seen
         number = "-" if row["row"] is None else str(row["row"])
         cells = [number, row["source"], row["destination"], row["ports"], f"{seen:,}" if seen else "-"]
-        cells.append(story.verdict_words(row["verdicts"]) if seen else "silent")
-        table.add_row(*(Text(_safe(cell)) for cell in cells), style="" if seen else "dim")
+        # A verdict a line: cut or folded, a count would be lost or stand apart from its word.
+        verdicts = story.verdict_words(row["verdicts"]).split(", ") if seen else ["silent"]
+        words = Text("\n".join(map(_safe, verdicts)))
+        table.add_row(*(Text(_safe(cell)) for cell in cells), words, style="" if seen else "dim")
     console.print()
     total = len(audit.coverage)
     _say(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import lzma
 import os
 import subprocess
@@ -146,6 +147,8 @@ def test_what_is_known_half_way(tmp_path: Path) -> None:
         (gzip.compress(b"some text"), "no pcap or pcapng"),
         (b"\x1f\x8b\x08" + bytes(7) + b"\xff" * 30, "gzip data is corrupt"),
     ],
+    # Named by number: gzip writes the time of day into its header, and two workers would name the tests apart.
+    ids=itertools.count(),
 )
 def test_what_is_no_capture_is_refused_in_one_line(tmp_path: Path, content: bytes, says: str) -> None:
     path = tmp_path / "odd.pcap"

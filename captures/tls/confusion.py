@@ -5,6 +5,7 @@ Usage: python captures/tls/confusion.py [--check]   (--check: exit 1 where the p
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 from collections import Counter
@@ -21,7 +22,10 @@ EXTENSIONS = {41: "psk", 42: "early", 49: "late"}
 TRUTHS = ("sent", "empty", "absent", "late", "resumed", "unsure")
 SAID = ("inferred_sent", "inferred_empty", "inferred_absent", "unknown", "resumed")
 DATA, HANDSHAKE, ALERT = 23, 22, 21
-FIRST = "the first connection was not accepted"
+OURS = "(our reason) "
+"""Before a message of ours; every other message of a cell that cannot be made is the stack's own."""
+FIRST = OURS + "the first connection was not accepted"
+ENDS = re.compile(r"\d+\.\d+\.\d+\.\d+:\d+")
 
 
 @dataclass(frozen=True)
@@ -243,8 +247,9 @@ def not_made(cells: list[read.Cell]) -> str:
         if cell.truth["made"] == "no":
             message = cell.truth["client_says"]
             if message.startswith(FIRST):
-                message = f"{FIRST}, so there is no session to resume (each end's words: `corpus.truth.tsv`)"
-            if message.startswith("not resumed"):
+                words = ENDS.sub("…", message.removeprefix(FIRST).removeprefix(": "))
+                message = f"{FIRST}, so there is no session to resume; the client said: {words}"
+            if message.startswith(OURS + "not resumed"):
                 message += (
                     f" (client: resumed {cell.truth['client_resumed']}, server: resumed {cell.truth['server_resumed']})"
                 )
@@ -323,6 +328,8 @@ any short answer. So one short answer is `hidden`.
 {clear(cells)}
 
 ## Cells that a stack cannot make
+A message is the stack's own; what begins with "{OURS.strip()}" is ours, where the stack says nothing or what it says is not why. Each end's words: `corpus.truth.tsv`.
+
 {not_made(cells)}
 
 ## Versions

@@ -76,7 +76,9 @@ STACKS = ("go", "openssl", "jsse", "gnutls", "nss", "boringssl", "rustls", "rtls
 REFERENCE = ("go", "openssl")
 SHAPED = ("openssl-pad", "openssl-frag", "openssl-late")  # OpenSSL with settings: see peers/peer_ossl.c
 MODE = {"none": "none", "optional": "optional", "required": "required"}
-HRR_IN_12 = "TLS 1.2 has no HelloRetryRequest (RFC 8446 section 4.1.4)"
+OURS = "(our reason) "
+"""Before what we say of a cell that cannot be made; without it, it is the stack's own message."""
+HRR_IN_12 = OURS + "TLS 1.2 has no HelloRetryRequest (RFC 8446 section 4.1.4)"
 
 
 @dataclass(frozen=True)
@@ -529,6 +531,8 @@ def run(shop: Shop, wanted: list[Cell], table: Path) -> None:
         row = [cell.client, cell.server, cell.version, cell.auth, cell.kind, cell.policy]
 
         def cannot(says: str, row: list[str] = row) -> None:
+            if OURS in says:
+                says = OURS + says.replace(OURS, "")
             rows.append([*row, "no", "0", "-", "-", "-", "-", "-", "-", says, *["-"] * 5])
 
         if cell.server != server_name:
@@ -562,10 +566,10 @@ def run(shop: Shop, wanted: list[Cell], table: Path) -> None:
                  other.version, other.resumed, other.result, other.subject, other.says]
             )  # fmt: skip
         if cell.kind == "resumed" and len(called) == 1:
-            cannot(f"the first connection was not accepted: {called[0].says or (heard and heard[0].says)}")
+            cannot(f"{OURS}the first connection was not accepted: {called[0].says or (heard and heard[0].says)}")
         elif cell.kind == "resumed" and rows[-1][HEAD.index("truth")] != "resumed":
             rows[-1][HEAD.index("made")] = "no"
-            rows[-1][HEAD.index("client_says")] = "not resumed: a full handshake was made instead"
+            rows[-1][HEAD.index("client_says")] = OURS + "not resumed: a full handshake was made instead"
     for each in (*clients.values(), *([server] if server else [])):
         each.close()
     table.write_text("\n".join("\t".join(row) for row in [HEAD, *rows]) + "\n")

@@ -59,6 +59,23 @@ def test_every_cell_of_the_matrix_is_there(cells: list[Any]) -> None:
             assert cell.connection is not None, cell.truth["cell"]
 
 
+def test_a_cell_that_is_not_made_says_why_in_the_stacks_words_or_says_that_the_words_are_ours(cells: list[Any]) -> None:
+    ours = "\n".join(
+        path.read_text() for path in FOLDER.rglob("*") if path.suffix in {".py", ".c", ".h", ".go", ".java", ".rs"}
+    )
+    theirs = Counter[str]()
+    for cell in cells:
+        says = cell.truth["client_says"]
+        if cell.truth["made"] != "no" or says.startswith("(our reason) "):
+            continue
+        who, _, words = says.partition(": ")
+        assert who in {f"{cell.truth['client']} client", f"{cell.truth['server']} server"}, cell.truth["cell"]
+        assert words, cell.truth["cell"]
+        assert words not in ours, f"{cell.truth['cell']}: these are our own words: {words}"
+        theirs[words] += 1
+    assert theirs == {"PK - Key algorithm is unsupported (only RSA and EC are supported)": 12}
+
+
 def test_nothing_is_claimed_wrongly(confusion: ModuleType, judged: list[Any]) -> None:
     assert len(judged) > 2_000
     assert [each.truth["cell"] for each in confusion.false_claims(judged)] == []

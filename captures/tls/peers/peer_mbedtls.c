@@ -48,7 +48,7 @@ static int prepare(struct config *c, int side, const char *version, const char *
     mbedtls_x509_crt_init(&c->ca);
     mbedtls_pk_init(&c->key);
     if (!strcmp(version, "1.3")) {
-        snprintf(says, room, "Mbed TLS %s has no TLS 1.3 (MBEDTLS_SSL_PROTO_TLS1_3 is experimental and not compiled in)", MBEDTLS_VERSION_STRING);
+        snprintf(says, room, "(our reason) Mbed TLS %s has no TLS 1.3 (MBEDTLS_SSL_PROTO_TLS1_3 is experimental and not compiled in)", MBEDTLS_VERSION_STRING);
         return -1;
     }
     if (!rc) rc = mbedtls_ssl_config_defaults(&c->conf, side, MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT);

@@ -82,10 +82,14 @@ def listen(port: str, version: str, mode: str, hrr: str) -> None:
         made = context(version, server=True)
         load(made, "server")
         made.load_verify_locations(str(KEYS / "ca.pem"))
-        if ssl.__name__ == "rtls" and mode != "none":
-            raise NotImplementedError("rtls accepts verify_mode on a server and sends no CertificateRequest")
-        if ssl.__name__ == "rtls" and hrr == "1":
-            raise NotImplementedError("rtls: set_ecdh_curve does not restrict the groups that rustls takes")
+        if ssl.__name__ == "rtls" and (mode != "none" or hrr == "1"):
+            # It reports no error: it takes both settings and does otherwise.
+            verify, groups = (
+                "that it is told to ask for a client certificate (verify_mode)",
+                "which groups it is told to take (set_ecdh_curve)",
+            )
+            say("cannot", port, f"(our reason) rtls silently ignores {groups if mode == 'none' else verify}")
+            return
         made.verify_mode = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}[mode]
         if hrr == "1":
             made.set_ecdh_curve("secp384r1")

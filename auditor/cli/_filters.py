@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from auditor.errors import ConfigError
@@ -31,9 +32,71 @@ def fields(text: str | None) -> tuple[str, ...]:
     names = [name.strip().replace(".", "_") for name in text.split(",")]
     for name in names:
         if name not in known:
-            near = [each for each in known if name and (name in each or each.startswith(name.split("_")[0]))]
-            raise ConfigError("--fields", f"there is no column {name!r}", mend=f"such as {', '.join(near or known)}")
+            raise ConfigError(
+                "--fields",
+                f"there is no column {name!r}",
+                mend=f"{_meant(name, known)}auditor connections --help lists them",
+            )
     return tuple(dict.fromkeys(names))
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    """The likeliest of ``known``, as the start of a mend; nothing where none is like it."""
+    close = [each for each in known if name and name in each][:3] or get_close_matches(name, known, 3)
+    return f"did you mean {' or '.join(close)}? " if close else ""
+
+
+def resolve_roles(
+    wanted: Filter, policy: Sequence[str] | None, inventory: Sequence[str] | None, release: str | None
+) -> Filter:
+    """The filter with its roles as the policy names them (an alias stands for all roles behind it).
+
+    Raises ConfigError for a role that neither the policy nor the inventory has: it would match nothing, and look clean.
+    """
+    if not (wanted.from_roles or wanted.to_roles):
+        return wanted
+    from auditor.policy.inventory import load_inventory
+    from auditor.policy.loader import load_policy
+
+    rules = load_policy(policy or (), release=release)
+    roles = dict.fromkeys(rules.roles)
+    if inventory:
+        for _, _, host in load_inventory(inventory, rules).listing():
+            roles |= dict.fromkeys(host.roles)
+
+    def resolved(option: str, names: Sequence[str]) -> tuple[str, ...]:
+        found: dict[str, None] = {}
+        for name in names:
+            held = rules.held_by(name)
+            if name not in roles and held is None:
+                raise ConfigError(
+                    option,
+                    f"there is no role {name!r}",
+                    mend=f"{_meant(name, list(roles))}auditor policy export lists those of the policy",
+                )
+            found |= dict.fromkeys([name] if held is None else [one.role for one in held])
+        return tuple(found)
+
+    return replace(
+        wanted,
+        from_roles=resolved("--from-role", wanted.from_roles),
+        to_roles=resolved("--to-role", wanted.to_roles),
+    )
+
+
+def _applications(names: Sequence[str]) -> tuple[str, ...]:
+    if names:
+        from auditor.catalogue import discover
+
+        known = ["none", "unknown", "https", *(one.name for one in discover("auditor.inspectors", "INSPECTOR"))]
+        for name in names:
+            if name not in known:
+                raise ConfigError(
+                    "--application",
+                    f"there is no application {name!r}",
+                    mend=f"{_meant(name, known)}one of {', '.join(sorted(set(known)))}",
+                )
+    return tuple(names)
 
 
 def _network(text: str) -> Any:
@@ -131,7 +194,7 @@ def make_filter(
         tuple(to_role),
         tuple(map(_ports, to_port)),
         tuple(map(_network, ip)),
-        tuple(application),
+        _applications(application),
         tuple(disposition),
     )
     if negate and made == Filter():

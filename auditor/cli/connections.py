@@ -12,6 +12,7 @@ import typer
 from auditor.cli import _filters, complain
 from auditor.cli import _options as options
 from auditor.cli._progress import meter
+from auditor.model.columns import CONNECTIONS
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
@@ -26,7 +27,7 @@ def _option(name: str, metavar: str, says: str) -> Any:
     return typer.Option(name, metavar=metavar, help=says, show_default=False)
 
 
-@app.command()
+@app.command(epilog=f"Columns: {', '.join(column.name for column in CONNECTIONS)}.")
 def connections(
     captures: options.Captures,
     fields: Annotated[str | None, _option("--fields", "A,B,...", "These columns, in this order.")] = None,
@@ -62,6 +63,7 @@ def connections(
     wanted = _filters.make_filter(
         from_role or (), to_role or (), to_port or (), ip or (), application or (), disposition or (), negate
     )
+    wanted = _filters.resolve_roles(wanted, policy, inventory, release)
     judged = bool(policy or release or inventory or wanted.needs_policy or set(columns) - _filters.UNJUDGED)
     with options.destination(name, output) as target, meter(progress, quiet=quiet) as tell:
         from auditor import api

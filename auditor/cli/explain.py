@@ -9,7 +9,10 @@ import typer
 
 def explain(
     name: Annotated[
-        str, typer.Argument(metavar="[RULE|PATH]", help="Name of a rule or id of a path; without: all.")
+        str,
+        typer.Argument(
+            metavar="[RULE|PATH|ROW]", help="Name of a rule, id of a path or its row in the page; without: all."
+        ),
     ] = "",
     policy: Annotated[
         list[str] | None, typer.Option("--policy", help="Policy whose paths are meant; without: all that are shipped.")
@@ -29,8 +32,12 @@ def explain(
     if not name:
         typer.echo(_pages.overview(loaded.all_paths), nl=False)
         return
-    if name in loaded.by_id:
-        typer.echo(_pages.path_text(loaded.path(name), loaded), nl=False)
+    rows = [path for path in loaded.all_paths if name.isdecimal() and str(path.row) == name]
+    if rows and policy is None:
+        rows = [path for path in rows if path.policy == shipped.DEFAULT]  # every page counts its rows from 1
+    for path in [loaded.path(name)] if name in loaded.by_id else rows:
+        typer.echo(_pages.path_text(path, loaded), nl=False)
+    if name in loaded.by_id or rows:
         return
     close = _pages.close_names(name, [*(rule.name for rule in _pages.rules()), *loaded.by_id])
     mend = f"did you mean {' or '.join(close)}?" if close else "auditor explain alone lists all names"

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auditor.cli import _options as options
+from auditor.cli import complain
 from auditor.cli._progress import meter
 
 if TYPE_CHECKING:
     from auditor.policy.inventory import Inventory
 
-app = typer.Typer(help="Who is who: show, check, import, infer.", no_args_is_help=True)
+app = typer.Typer(help="Who is who: show, check, import, infer.")
 
 Files = Annotated[
     list[str],
@@ -52,11 +53,12 @@ def show(files: Files, policy: Policies = None) -> None:
 @app.command()
 def check(files: Files, policy: Policies = None) -> None:
     """Say whether inventories are valid and agree. Exit status 1 for conflicts and unknown roles, 2 for what cannot be read."""
+    from auditor.policy import present
+
     inventory = _load(files, policy)
     for line in (*inventory.conflicts, *inventory.warnings):
-        typer.echo(line)
-    known = sum(1 for _, _, host in inventory.listing() if host.roles)
-    typer.echo(f"{len(inventory.listing())} addresses, {known} with a role, {len(inventory.conflicts)} conflicts")
+        complain(line)
+    typer.echo(present.inventory_counts(inventory))
     if inventory.conflicts or inventory.warnings:
         raise typer.Exit(1)
 

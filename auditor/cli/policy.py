@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-app = typer.Typer(help="Policies as data: list, show, check, diff, export.", no_args_is_help=True)
+from auditor.cli import _options as options
+from auditor.cli import complain
+from auditor.cli._progress import meter
+
+if TYPE_CHECKING:
+    from auditor.api import Report
+
+app = typer.Typer(help="Policies as data: list, show, check, coverage, suggest, diff, export.")
 
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="[NAME|FILE]...", help="Shipped names or files; without: tas-diego.")
@@ -28,14 +35,14 @@ def show(
     release: Release = None,
     path: Annotated[str | None, typer.Option("--path", help="One path, with its conditions and source.")] = None,
 ) -> None:
-    """Show the paths of a policy as a table, or one path with all that is declared of it."""
+    """Show the paths of a policy, two lines each, or one path with all that is declared of it."""
     from auditor.errors import ConfigError
     from auditor.policy import present
     from auditor.policy.loader import load_policy
 
     policy = load_policy(names or (), release=release)
     if path is None:
-        typer.echo(present.path_table(policy.all_paths), nl=False)
+        typer.echo(present.path_list(policy.all_paths), nl=False)
         return
     if path not in policy.by_id:
         raise ConfigError(path, "no path has this id", mend="auditor policy show lists all")
@@ -54,11 +61,82 @@ def check(
         mistakes = check_policy(file)
         wrong += len(mistakes)
         for mistake in mistakes:
-            typer.echo(f"{mistake}", err=True)
+            complain(mistake)
         if not mistakes:
             typer.echo(f"{file}: valid")
     if wrong:
         raise typer.Exit(2)
+
+
+@app.command()
+def coverage(
+    captures: options.Captures,
+    policy: options.Policies = None,
+    release: options.Release = None,
+    inventory: options.Inventories = None,
+    format: options.Format = "table",  # noqa: A002  # it is the option's name
+    output: options.Output = None,
+    quiet: options.Quiet = False,
+    progress: options.Progress = "auto",
+) -> None:
+    """Say which paths of the policy captures show, how often, and which stay silent. Exit status 3 where an input was damaged."""
+    name, _ = options.written_as(format, output, "coverage")
+    with options.destination(name, output) as target:
+        report = _audited(captures, policy, inventory, release, progress, quiet)
+        options.write(report, name, target, "coverage", no_color=True, output=output)
+    _end(report, quiet=quiet)
+
+
+@app.command()
+def suggest(
+    captures: options.Captures,
+    policy: options.Policies = None,
+    release: options.Release = None,
+    inventory: options.Inventories = None,
+    name: Annotated[str, typer.Option("--name", help="Name of the drafted policy.")] = "suggested",
+    output: options.Output = None,
+    quiet: options.Quiet = False,
+    progress: options.Progress = "auto",
+) -> None:
+    """Draft a policy that would declare what captures show undeclared between known roles: to be read, not to be believed."""
+    from auditor.policy.loader import load_policy
+    from auditor.policy.present import write_whole
+    from auditor.policy.suggest import suggest as drafted
+
+    report = _audited(captures, policy, inventory, release, progress, quiet)
+    text = drafted(report.audit.connections, load_policy(policy or (), release=release), name)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write_whole(output, text)
+    _end(report, quiet=quiet)
+
+
+def _audited(
+    captures: list[str],
+    policy: list[str] | None,
+    inventory: list[str] | None,
+    release: str | None,
+    progress: str,
+    quiet: bool,
+) -> Report:
+    with meter(progress, quiet=quiet) as tell:
+        from auditor import api
+
+        report = api.audit(
+            captures, policy=policy or "tas-diego", inventory=inventory or (), release=release, progress=tell
+        )
+        tell.done()
+    return report
+
+
+def _end(report: Report, *, quiet: bool) -> None:
+    """Say what was missing, and exit accordingly."""
+    reasons = report.incomplete(100.0)
+    if not quiet:
+        for line in [*report.warnings, *(f"incomplete: {reason}" for reason in reasons)]:
+            complain(line)
+    raise typer.Exit(3 if reasons else 0)
 
 
 @app.command()

@@ -376,7 +376,7 @@ def parse_span(text: str) -> Span:
 
 def write_yaml(inventory: Inventory) -> str:
     """Our own YAML; notes become comments."""
-    out = ["# yaml-language-server: $schema=inventory.schema.json", "schema: auditor.inventory/1"]
+    out = ["schema: auditor.inventory/1"]
     if inventory.networks:
         out.append("networks:")
         out += [f"  - {_quoted(_span_text(one))}" for one in inventory.networks]

@@ -180,6 +180,14 @@ class PolicyPath:
         return " and ".join(self.transports)
 
     @property
+    def judged_ports(self) -> str:
+        """The documented ports, and those that a footnote names where the column alone says that they vary."""
+        known = ports_text(self.ports)
+        if not known or known == self.ports_text:
+            return self.ports_text
+        return f"{self.ports_text} ({known} among them)" if self.varies else f"{self.ports_text}: {known}"
+
+    @property
     def applications(self) -> frozenset[str] | None:
         """Words of the ``application`` column that satisfy it; None: any."""
         return SATISFIED_BY[self.application]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,23 @@ def shipped_list() -> str:
     return columns(rows)
 
 
-def path_table(paths: Iterable[PolicyPath]) -> str:
-    """As the page has it."""
-    rows = [_row(path) for path in paths]
-    return columns([PATH_COLUMNS, *rows])
+def path_list(paths: Iterable[PolicyPath], width: int = 80) -> str:
+    """Two lines a path, its row in the page first; a table of all columns is wider than a terminal (``export`` writes one)."""
+    out = []
+    for path in paths:
+        told = path.describe()
+        row = "" if path.row is None else str(path.row)
+        how = [_ports(path), told["application"], told["authentication"]]
+        lines = (
+            f"{row:>3}  {path.id}: {', '.join(each for each in how if each)}",
+            f"     {told['source']} to {told['destination']}",
+        )
+        out += [textwrap.fill(escape(line), width, subsequent_indent=" " * 7, break_on_hyphens=False) for line in lines]
+    return "\n".join(out) + "\n" if out else ""
+
+
+def _ports(path: PolicyPath) -> str:
+    return f"{path.judged_ports}/{path.transport}" if path.judged_ports else path.transport
 
 
 def _row(path: PolicyPath) -> tuple[str, ...]:
@@ -202,6 +216,17 @@ def inventory_table(inventory: Inventory) -> str:
             ", ".join(notes),
         ))  # fmt: skip
     return columns(rows)
+
+
+def inventory_counts(inventory: Inventory) -> str:
+    """How many addresses there are, how many have a role that the policy knows, and how many conflict."""
+    roles = inventory.policy.roles
+    known = sum(1 for _, _, host in inventory.listing() if any(role in roles for role in host.roles))
+    addresses, conflicts = len(inventory.listing()), len(inventory.conflicts)
+    return (
+        f"{addresses:,} address{'' if addresses == 1 else 'es'}, {known:,} with a role of the policy, "
+        f"{conflicts:,} conflict{'' if conflicts == 1 else 's'}"
+    )
 
 
 def path_text(path: PolicyPath) -> str:

@@ -19,6 +19,10 @@ from auditor.model.audit import Audit
 from auditor.model.judgement import Disposition, Verdict
 from auditor.model.roles import Severity
 from auditor.report._columns import int_parts, rfc3339, row_digits
+from auditor.report._text import clip
+
+INSTANCE = 48
+"""A longer name of a VM is cut: ``group/`` and a UUID fit."""
 
 SHOWN_OF_A_RULE = 5
 """So many findings of a rule are told; the machine-readable formats have all."""
@@ -198,7 +202,8 @@ def _problem(problem: dict[str, Any]) -> str:
         for key, where in (("frame", "after frame"), ("offset", "at byte"))
         if problem.get(key) is not None
     )
-    return f"{problem.get('kind', 'problem')}: {problem.get('says', '')}{place}"
+    kind = problem.get("kind", "problem")
+    return f"{'' if kind == 'unreadable' else f'{kind}: '}{problem.get('says', '')}{place}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +219,8 @@ class Told:
     example: str
     """One connection that shows it, with its frames."""
     waived: str
+    remediation: str
+    """Empty where the whole group has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +233,7 @@ class Group:
     connections: int
     told: tuple[Told, ...]
     remediation: str
+    """What mends all that are told; empty where each has its own."""
 
 
 def _end(row: dict[str, Any], which: str) -> str:
@@ -233,8 +241,8 @@ def _end(row: dict[str, Any], which: str) -> str:
     port = row.get(f"{which}_port")
     if port is not None:
         address = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-    who = row.get(f"{which}_role") or row.get(f"{which}_instance")
-    return f"{address} ({who})" if who else address
+    who = row.get(f"{which}_instance") or row.get(f"{which}_role")
+    return f"{address} ({clip(str(who), INSTANCE)})" if who else address
 
 
 def _frames(audit: Audit, evidence: Any, row: dict[str, Any]) -> str:
@@ -252,7 +260,7 @@ def _frames(audit: Audit, evidence: Any, row: dict[str, Any]) -> str:
     return f"{place}{'frame' if len(numbers) == 1 else 'frames'} {shown}"
 
 
-def _tell(audit: Audit, finding: dict[str, Any], example: dict[str, Any] | None) -> Told:
+def _tell(audit: Audit, finding: dict[str, Any], example: dict[str, Any] | None, *, alike: bool) -> Told:
     row = example or {}
     near = row.get("near_miss") or {}
     shown = ""
@@ -273,6 +281,7 @@ def _tell(audit: Audit, finding: dict[str, Any], example: dict[str, Any] | None)
         near_miss=f"{near.get('path')}, differs in {near.get('differs')}: {near.get('says')}" if near else "",
         example=shown,
         waived=f"waived until {waived.get('until')} by {waived.get('owner')}: {waived.get('reason')}" if waived else "",
+        remediation="" if alike else str(finding.get("remediation") or ""),
     )
 
 
@@ -290,6 +299,7 @@ def groups(audit: Audit) -> list[Group]:
     result = []
     for key in sorted(by):
         found = by[key]
+        alike = len({finding.get("remediation") for finding in told[key]}) == 1
         result.append(
             Group(
                 rule=key[1],
@@ -297,10 +307,15 @@ def groups(audit: Audit) -> list[Group]:
                 findings=len(found),
                 connections=sum(int(finding.get("count") or 0) for finding in found),
                 told=tuple(
-                    _tell(audit, finding, examples.get(finding["connections"][0]) if finding["connections"] else None)
+                    _tell(
+                        audit,
+                        finding,
+                        examples.get(finding["connections"][0]) if finding["connections"] else None,
+                        alike=alike,
+                    )
                     for finding in told[key]
                 ),
-                remediation=str(found[0].get("remediation") or ""),
+                remediation=str(found[0].get("remediation") or "") if alike else "",
             )
         )
     return result

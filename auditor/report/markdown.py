@@ -52,6 +52,8 @@ def _findings(audit: Audit) -> Iterator[str]:
                 yield f"  - near miss: {_words(told.near_miss)}"
             if told.example:
                 yield f"  - e.g. {_code(told.example)}"
+            if told.remediation:
+                yield f"  - to mend: {_words(told.remediation)}"
         if group.findings > len(group.told):
             yield f"- and {group.findings - len(group.told):,} more"
         yield ""

@@ -64,6 +64,8 @@ def _findings(console: Console, audit: Audit) -> None:
                 _say(console, f"near miss: {told.near_miss}", indent=5, hang=2)
             if told.example:
                 _say(console, f"e.g. {told.example}", indent=5, hang=2)
+            if told.remediation:
+                _say(console, f"mend: {told.remediation}", indent=5, hang=2)
         if group.findings > len(group.told):
             _say(console, f"- and {group.findings - len(group.told):,} more (--format json has all)", indent=3)
         if group.remediation:
@@ -153,7 +155,9 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
         emoji=False,
         _environ={},
     )
-    if table:
+    if table == "coverage":
+        _coverage(console, audit)
+    elif table:
         _plain(console, audit, table)
     else:
         _report(console, audit)

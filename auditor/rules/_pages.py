@@ -96,7 +96,7 @@ def path_text(path: Any, policy: Any, width: int = WIDTH) -> str:
     facts = [
         ("from", path.source),
         ("to", path.destination),
-        ("ports", f"{path.ports_text} ({path.transport})"),
+        ("ports", f"{path.judged_ports} ({path.transport})"),
         ("application", path.application_text),
         ("authentication", path.authentication_text),
         ("footnote", path.footnote),

@@ -45,13 +45,15 @@ def test_records_have_what_scripts_read(given, capsys):
         (["--application", "dns", "--application", "ssh"], lambda row: row["application"] in ("dns", "ssh")),
         (["--disposition", "undeclared"], lambda row: row["disposition"] == "undeclared"),
         (["--from-role", "diego_database"], lambda row: "diego_database" in row["originator_roles"]),
-        (["--to-role", "rep", "--to-role", "uaa"], lambda row: bool({"rep", "uaa"} & set(row["responder_roles"]))),
+        (["--to-role", "nats", "--to-role", "uaa"], lambda row: bool({"nats", "uaa"} & set(row["responder_roles"]))),
+        # An alias of cf-deployment stands for the role behind it.
+        (["--from-role", "diego-api"], lambda row: "diego_database" in row["originator_roles"]),
         (
             ["--to-port", "8889", "--application", "http"],
             lambda row: row["responder_port"] == 8889 and row["application"] == "http",
         ),
         (["--not", "--application", "tls"], lambda row: row["application"] != "tls"),
-        (["--application", "nonesuch"], lambda row: False),
+        (["--application", "quic"], lambda row: False),
     ],
 )
 def test_filters(options, wanted, given, capsys):

@@ -19,7 +19,7 @@ def run(*arguments: str) -> tuple[int, str]:
     done = CliRunner().invoke(app, list(arguments), catch_exceptions=True)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
-    return done.exit_code, done.stdout
+    return done.exit_code, done.output
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_show(vms: str) -> None:
 
 
 def test_check(vms: str, tmp_path: Path) -> None:
-    assert run("check", vms) == (0, "3 addresses, 3 with a role, 0 conflicts\n")
+    assert run("check", vms) == (0, "3 addresses, 3 with a role of the policy, 0 conflicts\n")
     other = tmp_path / "other.csv"
     other.write_text("ip,name,role\n10.0.4.20,nats/1,\n")
     status, out = run("check", vms, str(other))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import auditor
 from auditor.cli.policy import app
 from auditor.errors import ConfigError
 
@@ -21,10 +22,46 @@ def run(*arguments: str) -> tuple[int, str, str]:
 def test_list_and_show() -> None:
     assert run("list")[1].startswith("tas-diego (default)")
     status, out, _ = run("show")
-    assert (status, len(out.splitlines())) == (0, 26)
+    assert (status, len(out.splitlines())) == (0, 51)
+    assert max(map(len, out.splitlines())) <= 80
+    assert (
+        " 7  ssh-proxy-to-app: Varies: 61001-65534/tcp, SSH, SSH\n     diego_brain (SSH Proxy) to diego_cell (App instances)\n"
+        in out
+    )
     status, out, _ = run("show", "bosh-dns", "--path", "bosh-dns-health")
     assert (status, "ports: 8853" in out) == (0, True)
-    assert len(run("show", "loggregator", "--release", "TAS 2.11")[1].splitlines()) == 42
+    older, newer = (run("show", "loggregator", "--release", release)[1] for release in ("TAS 2.11", "TPCF 10"))
+    assert older != newer
+
+
+def test_coverage_is_the_table_of_the_report() -> None:
+    status, out, _ = run("coverage", "sample:healthy", "--quiet")
+    assert status == 0
+    assert len([line for line in out.splitlines() if line[:3].strip().isdecimal()]) == 25
+    assert max(map(len, out.splitlines())) <= 80
+    status, out, _ = run("coverage", "sample:healthy", "--quiet", "--format", "csv")
+    assert out.startswith('"path","row",') and len(out.splitlines()) == 26
+
+
+def test_what_is_suggested_is_a_policy_that_declares_it(tmp_path: Path) -> None:
+    status, out, _ = run("suggest", "sample:diego", "--quiet")
+    assert status == 0
+    file = tmp_path / "suggested.yml"
+    assert run("suggest", "sample:diego", "--quiet", "--output", str(file))[:2] == (0, "")
+    assert file.read_text() == out
+    assert run("check", str(file))[0] == 0
+    before = auditor.audit("sample:diego").connections
+    after = auditor.audit("sample:diego", policy=["tas-diego", str(file)]).connections
+    undeclared = after[after["disposition"] == "undeclared"]
+    # What stays is what the draft says that it leaves out: strangers, attempts, and what a shipped policy explains.
+    left = [int(line.split()[3]) for line in out.splitlines() if line.startswith("# Left out, ")]
+    assert len(undeclared) == sum(left) < (before["disposition"] == "undeclared").sum()
+    assert "diego-brain-to-diego-cell-ssh" in set(after["paths"].explode())
+
+
+def test_a_name_that_no_policy_can_have() -> None:
+    with pytest.raises(ConfigError, match="names no policy"):
+        run("suggest", "sample:healthy", "--quiet", "--name", "../x")
 
 
 def test_a_path_that_is_none() -> None:
@@ -38,7 +75,7 @@ def test_check(tmp_path: Path) -> None:
     file.write_text("schema: auditor.policy/1\nnaem: x\n")
     status, out, err = run("check", str(file))
     assert (status, out) == (2, "")
-    assert f"{file}:2: unknown key 'naem' (did you mean name?)" in err.splitlines()
+    assert f"auditor: {file}:2: unknown key 'naem' (did you mean name?)" in err.splitlines()
 
 
 def test_diff() -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from auditor.errors import ConfigError
-from auditor.policy import present
+from auditor.policy import present, shipped
 from auditor.policy.inventory import load_inventory
 from auditor.policy.loader import load_policy
 from auditor.policy.policy import Policy
@@ -23,11 +23,13 @@ def test_the_list_of_shipped_policies() -> None:
     assert any(line.startswith("bosh-dns ") and "ambient" in line for line in lines)
 
 
-def test_the_table(tas_diego: Policy) -> None:
-    header, first, *rest = present.path_table(tas_diego.paths).splitlines()
-    assert header.split() == list(present.PATH_COLUMNS)
-    assert first.startswith("cc-to-bbs")
-    assert len(rest) == 24
+def test_the_list_of_paths_fits_a_terminal(tas_diego: Policy) -> None:
+    first, second, *rest = present.path_list(tas_diego.paths).splitlines()
+    assert first == "  1  cc-to-bbs: 8889/tcp, HTTPS, Mutual TLS"
+    assert second == "     cloud_controller to diego_database (BBS)"
+    assert [line for line in rest if line[:3].strip()][-1].startswith(" 25  locket-to-mysql: 3306/tcp")
+    for name in shipped.names():
+        assert max(map(len, present.path_list(load_policy([name]).all_paths).splitlines())) <= 80
 
 
 @pytest.mark.parametrize("form", sorted(present.EXPORTS))

@@ -1,0 +1,185 @@
+"""A draft of a policy for what an audit found undeclared: to be read by somebody who knows, not to be believed.
+
+What happens is no proof that it should. So the draft declares only connections that came about between two known roles; each path says
+how often it was seen, between whom, and where to look first. Strangers, attempts, and what a shipped policy already declares are named in
+comments and declared nowhere. What authenticated is taken from the wire as it was seen, never stronger.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from auditor.errors import ConfigError
+from auditor.model.judgement import Breach, Disposition
+from auditor.policy.policy import Policy, ports_text
+from auditor.policy.schema import SCHEMA
+from auditor.wire.text import clip, escape
+
+_APPLICATIONS = {
+    "tls": "HTTPS",
+    "https": "HTTPS",
+    "http": "HTTP",
+    "ssh": "SSH",
+    "mysql": "MySQL",
+    "nats": "NATS",
+    "dns": "DNS",
+}
+"""What a path calls an application of the wire; others have no word of their own: TCP or Varies says nothing of the content."""
+
+_AUTHENTICATED = {"ssh": "ssh", "mysql": "mysql_native_password", "nats": "basic"}
+
+_HOST_PORTS = (61001, 65534)
+"""Where Garden puts application instances: one port of it stands for all."""
+
+_MOST_PORTS = 8
+"""A pair on more different ports than this has no service port to declare."""
+
+_EXAMPLES = 3
+
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
+
+_COLUMNS = (
+    "id", "originator_ip", "originator_instance", "originator_role", "responder_ip", "responder_instance", "responder_role", "responder_port",
+    "transport", "application", "breach", "sibling", "tls",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Undeclared connections between two roles that speak alike."""
+
+    ports: Counter[tuple[int, int]] = field(default_factory=Counter)
+    pairs: Counter[str] = field(default_factory=Counter)
+    first: str = ""
+    mutual: int = 0
+    connections: int = 0
+
+
+def suggest(connections: pd.DataFrame, policy: Policy, name: str = "suggested") -> str:
+    """YAML of an overlay policy that would declare what was undeclared.
+
+    Parameters
+    ----------
+    connections : the audit's connections with the internal columns
+    policy : what they were judged by
+    name : of the drafted policy
+
+    Raises ConfigError for a name that no policy can have.
+
+    Returns a file that ``load_policy`` accepts, with no path where nothing is to be suggested.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            "--name", f"{name!r} names no policy", mend="write lower-case letters, digits and - between them"
+        )
+    frame = connections.loc[connections["disposition"] == Disposition.UNDECLARED.value, list(_COLUMNS)]
+    seen: dict[tuple[str, str, str, str], _Seen] = {}
+    left: Counter[str] = Counter()
+    for row in frame.astype(object).where(frame.notna(), None).to_dict("records"):
+        why = _why_not(row)
+        if why:
+            left[why] += 1
+            continue
+        spoken = _APPLICATIONS.get(row["application"], "TCP" if row["transport"] == "tcp" else "Varies")
+        one = seen.setdefault((row["originator_role"], row["responder_role"], row["transport"], spoken), _Seen())
+        _add(one, row)
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "name": name,
+        "version": "1",
+        "title": "Suggested from captures",
+        "overlay": True,
+        "ambient": True,
+        "origin": {"title": "Suggested from captures; nobody has checked it yet"},
+    }
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+    return "\n".join([*_head(left), text.rstrip("\n"), *_paths(seen, policy)]) + "\n"
+
+
+def _why_not(row: dict[str, Any]) -> str:
+    """Why a connection is not suggested; empty where it is."""
+    if row["sibling"]:
+        return f"explained by a shipped policy: audit with --policy {row['sibling']}"
+    if row["breach"] == Breach.ATTEMPT.value:
+        return "no connection came about"
+    if not (row["originator_role"] and row["responder_role"]):
+        return "an end is in no inventory: name it there first"
+    return ""
+
+
+def _add(one: _Seen, row: dict[str, Any]) -> None:
+    port = row["responder_port"]
+    if port is not None:
+        low, high = _HOST_PORTS
+        one.ports[(low, high) if low <= port <= high else (int(port), int(port))] += 1
+    ends = [row[f"{end}_instance"] or row[f"{end}_ip"] for end in ("originator", "responder")]
+    one.pairs[" to ".join(clip(escape(str(each)), 60) for each in ends)] += 1
+    one.first = one.first or str(row["id"])
+    one.connections += 1
+    one.mutual += (row["tls"] or {}).get("client_certificate") in ("sent", "inferred_sent")
+
+
+def _head(left: Counter[str]) -> Iterator[str]:
+    yield "# Drafted from captures: what was seen, not what should be. Read each path, keep what belongs, and give 'origin' its true source."
+    yield "# Audit with it: --policy tas-diego --policy THIS-FILE"
+    for why, count in sorted(left.items()):
+        yield f"# Left out, {count:,} connection{'' if count == 1 else 's'}: {why}"
+
+
+def _paths(seen: dict[tuple[str, str, str, str], _Seen], policy: Policy) -> Iterator[str]:
+    if not seen:
+        yield "paths: []"
+        return
+    yield "paths:"
+    taken = set(policy.by_id)
+    for key in sorted(seen):
+        originator, responder, transport, spoken = key
+        one = seen[key]
+        ports: Any = "varies" if len(one.ports) > _MOST_PORTS else _given(sorted(one.ports))
+        path: dict[str, Any] = {
+            "id": _free(f"{originator}-to-{responder}-{spoken}".lower().replace("_", "-"), taken),
+            "source": {"vm": originator},
+            "destination": {"vm": responder},
+            **({"ports": ports} if transport in ("tcp", "udp", "sctp") else {}),
+            "transport": transport,
+            "application": spoken,
+            "authentication": _authentication(spoken, one),
+        }
+        told = ports_text(sorted(one.ports)) if len(one.ports) <= _MOST_PORTS else f"{len(one.ports)} ports"
+        yield f"  # {one.connections:,} connection{'' if one.connections == 1 else 's'} on {told or transport}, the first {one.first}: {_examples(one)}"
+        lines = yaml.safe_dump([path], sort_keys=False, allow_unicode=True, width=120).rstrip("\n").splitlines()
+        yield from (f"  {line}" for line in lines)
+
+
+def _given(ports: list[tuple[int, int]]) -> Any:
+    each = [low if low == high else f"{low}-{high}" for low, high in ports]
+    return each[0] if len(each) == 1 else each
+
+
+def _examples(one: _Seen) -> str:
+    pairs: Iterable[str] = sorted(one.pairs, key=lambda pair: (-one.pairs[pair], pair))[:_EXAMPLES]
+    more = len(one.pairs) - _EXAMPLES
+    return ", ".join(pairs) + (f" and {more} more pairs" if more > 0 else "")
+
+
+def _authentication(spoken: str, one: _Seen) -> str:
+    """What all of them did; one without a client certificate is enough not to ask for one."""
+    if spoken == "HTTPS":
+        return "mutual_tls" if one.mutual == one.connections else "tls"
+    return _AUTHENTICATED.get(spoken.lower(), "none")
+
+
+def _free(wanted: str, taken: set[str]) -> str:
+    name, number = wanted, 1
+    while name in taken:
+        number += 1
+        name = f"{wanted}-{number}"
+    taken.add(name)
+    return name

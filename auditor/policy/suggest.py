@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,7 +103,7 @@ def suggest(connections: pd.DataFrame, policy: Policy, name: str = "suggested") 
     return "\n".join([*_head(left), text.rstrip("\n"), *_paths(seen, policy)]) + "\n"
 
 
-def _why_not(row: dict[str, Any]) -> str:
+def _why_not(row: Mapping[Any, Any]) -> str:
     """Why a connection is not suggested; empty where it is."""
     if row["sibling"]:
         return f"explained by a shipped policy: audit with --policy {row['sibling']}"
@@ -114,7 +114,7 @@ def _why_not(row: dict[str, Any]) -> str:
     return ""
 
 
-def _add(one: _Seen, row: dict[str, Any]) -> None:
+def _add(one: _Seen, row: Mapping[Any, Any]) -> None:
     port = row["responder_port"]
     if port is not None:
         low, high = _HOST_PORTS

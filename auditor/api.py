@@ -27,6 +27,7 @@ from auditor.report._target import file_target, folder_target
 if TYPE_CHECKING:
     from auditor.pipeline import Progress
     from auditor.policy.infer import Service
+    from auditor.policy.waivers import Applied
 
 Source = str | Path | BinaryIO
 Place = str | Path
@@ -113,11 +114,13 @@ def _damaging(problems: Any) -> bool:
 class Report:
     """The result of an audit: tables to work with, and every form it is written in."""
 
-    def __init__(self, audit: Audit, warnings: Sequence[str] = ()) -> None:
+    def __init__(self, audit: Audit, warnings: Sequence[str] = (), waivers: Applied | None = None) -> None:
         self.audit = audit
         """All of it, with the internal columns and times as nanoseconds."""
         self.warnings = tuple(warnings)
         """What is odd about the inventory (an address with two names at one time, ...), and what could not be decrypted."""
+        self.waivers = waivers
+        """What the waivers did: how many there are, which have expired, matched nothing, or are above their ceiling."""
 
     def __repr__(self) -> str:
         return f"<Report: {len(self.audit.connections)} connections, {len(self.audit.findings)} findings>"
@@ -234,8 +237,8 @@ class Report:
         return int((findings["severity"].isin(counted) & findings["waived"].isna()).sum())
 
     def exit_status(self, fail_on: str = "medium", max_undecided: float = 5.0, allow_incomplete: bool = False) -> int:
-        """0: clean and whole. 1: findings at or above ``fail_on``. 3: none of these, but not done whole."""
-        if self.failing(fail_on):
+        """0: clean and whole. 1: findings at or above ``fail_on``, or a waiver that has expired. 3: none of these, but not done whole."""
+        if self.failing(fail_on) or (self.waivers is not None and self.waivers.expired):
             return 1
         return 3 if self.incomplete(max_undecided) and not allow_incomplete else 0
 
@@ -253,6 +256,11 @@ def audit(
     linktype: int | None = None,
     fail_on: str = "medium",
     max_undecided: float = 5.0,
+    waivers: Place | Sequence[Place] = (),
+    store: Place | None = None,
+    baseline: str | None = None,
+    new_only: bool = False,
+    hash: bool = False,  # noqa: A002  # it is the option's name
     workers: int = 1,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
@@ -271,6 +279,11 @@ def audit(
     strict : what the capture cannot tell counts as a finding of medium severity
     linktype : LINKTYPE_ number to take for every input instead of what it says
     fail_on, max_undecided : what the report calls clean and complete
+    waivers : files with findings that somebody answers for; they stay in the report, marked, and count no more
+    store : folder of earlier audits; this one is kept there, and says which of its findings are new
+    baseline : an earlier report (JSON, NDJSON, folder of Parquet), or an audit of the store: findings that are not in it are new
+    new_only : leave out the findings that are not new; needs ``store`` or ``baseline``
+    hash : take the SHA-256 of captures, as ``store`` does
     workers : processes that follow captures, one capture each at a time; the result is the same. A script that asks for more
         than one starts under ``if __name__ == "__main__":``
     progress : called now and then while reading
@@ -282,11 +295,29 @@ def audit(
     """
     from auditor import pipeline
 
-    return _run(pipeline.run, captures, policy, inventory, release, progress, {
-        "scope": scope, "strict": strict, "linktype": linktype, "release": release, "fail_on": fail_on,
-        "max_undecided": max_undecided, "ca": [str(each) for each in _many(ca)],
-        "keylog": None if keylog is None else str(keylog),
-    }, workers)  # fmt: skip
+    def made() -> Report:
+        return _run(pipeline.run, captures, policy, inventory, release, progress, {
+            "scope": scope, "strict": strict, "linktype": linktype, "release": release, "fail_on": fail_on,
+            "max_undecided": max_undecided, "ca": [str(each) for each in _many(ca)],
+            "keylog": None if keylog is None else str(keylog),
+        }, workers)  # fmt: skip
+
+    excused = [str(each) for each in _many(waivers)]
+    if not (excused or store is not None or baseline is not None or new_only or hash):
+        return made()
+    from auditor.jobs.keep import Wishes
+
+    files = [str(each) for each in (*_many(policy), *_many(inventory), *_brought(captures), *excused)]
+    wishes = Wishes(excused, None if store is None else str(store), baseline, new_only, hash, tuple(files))
+    with wishes.ready() as settle:
+        report = made()
+        settled, applied, warnings = settle(report.audit)
+    return Report(settled, (*report.warnings, *warnings), applied)
+
+
+def _brought(captures: Any) -> list[str]:
+    """The inventories that samples among the captures bring."""
+    return _sources(_many(captures))[1]
 
 
 def connections(

@@ -40,6 +40,8 @@ def test_an_added_file_imports_no_other_of_its_kind(room):
         ("numba", {"kernels", "cli"}),
         ("pyshark", {"tshark"}),
         ("scapy", set()),
+        ("duckdb", {"store"}),
+        ("sqlite3", {"store"}),
         ("typer", {"cli"}),
         ("yaml", {"policy"}),
         ("pydantic", {"policy"}),

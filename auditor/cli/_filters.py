@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.errors import ConfigError
 from auditor.model.columns import CONNECTIONS
+from auditor.model.judgement import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +25,9 @@ UNJUDGED = frozenset(
     | {f"{end}_{field}" for end in ("originator", "responder") for field in ("ip", "port", "packets", "bytes")}
 )  # fmt: skip
 """Columns that need no policy and no inventory."""
+
+
+VERDICTS = tuple(str(verdict) for verdict in Verdict)
 
 
 def fields(text: str | None) -> tuple[str, ...]:
@@ -118,6 +124,26 @@ def _ports(text: str) -> range:
     return range(int(low), int(high) + 1)
 
 
+_AGO = re.compile(r"(\d{1,9})\s*(s|m|h|d|w)")
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+
+def moment(option: str, text: str | None) -> int | None:
+    """A time in nanoseconds: RFC 3339, a date, seconds since 1970, or so long ago (``2h``, ``7d``). Raises ConfigError."""
+    from auditor.policy.inventory import parse_time
+
+    if text is None:
+        return None
+    ago = _AGO.fullmatch(text.strip())
+    if ago:
+        return time.time_ns() - int(ago[1]) * _SECONDS[ago[2]] * 1_000_000_000
+    try:
+        return parse_time(text)
+    except (ValueError, OverflowError):
+        mend = "such as 2026-11-22T10:00:00Z, 2026-11-22, or 2h for two hours ago"
+        raise ConfigError(option, f"{text!r} is no time", mend=mend) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Values of one option are alternatives; options must all hold; ``negate`` turns the whole around."""
@@ -128,15 +154,37 @@ class Filter:
     networks: tuple[Any, ...] = ()
     applications: tuple[str, ...] = ()
     dispositions: tuple[str, ...] = ()
+    verdicts: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    since_ns: int | None = None
+    until_ns: int | None = None
     negate: bool = False
 
     @property
     def needs_policy(self) -> bool:
         """It asks for what only a policy and an inventory can say."""
-        return bool(self.from_roles or self.to_roles or self.dispositions)
+        return bool(self.from_roles or self.to_roles or self.dispositions or self.verdicts or self.rules)
 
-    def mask(self, frame: pd.DataFrame) -> pd.Series[bool]:
-        """True for the connections that match."""
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What ``mask`` reads."""
+        asked = {
+            "originator_roles": self.from_roles,
+            "responder_roles": self.to_roles,
+            "responder_port": self.to_ports,
+            "originator_ip": self.networks,
+            "responder_ip": self.networks,
+            "application": self.applications,
+            "disposition": self.dispositions,
+            "authentication_verdict": self.verdicts,
+            "findings": self.rules,
+            "start": self.since_ns is not None or self.until_ns is not None,
+            "duration": self.since_ns is not None,
+        }
+        return tuple(name for name, needed in asked.items() if needed)
+
+    def mask(self, frame: pd.DataFrame, findings: pd.DataFrame | None = None) -> pd.Series[bool]:
+        """True for the connections that match; ``findings``: of the same audits, for ``rules``."""
         import pandas as pd
 
         keep = pd.Series(True, index=frame.index)
@@ -151,7 +199,32 @@ class Filter:
             keep &= frame["application"].isin(self.applications)
         if self.dispositions:
             keep &= frame["disposition"].isin(self.dispositions)
+        if self.verdicts:
+            keep &= frame["authentication_verdict"].isin(self.verdicts)
+        if self.rules:
+            keep &= self._of_rules(frame, findings)
+        if self.since_ns is not None:
+            keep &= frame["start"] + (frame["duration"] * 1e9).round().astype("int64") >= self.since_ns
+        if self.until_ns is not None:
+            keep &= frame["start"] <= self.until_ns
         return ~keep if self.negate else keep
+
+    def _of_rules(self, frame: pd.DataFrame, findings: pd.DataFrame | None) -> pd.Series[bool]:
+        """Connections that are part of a finding of these rules; ids of findings are those of their audit."""
+        import pandas as pd
+
+        if findings is None or not len(findings):
+            return pd.Series(False, index=frame.index)
+        found = findings[findings["rule"].isin(self.rules)]
+        audits = found["audit"].tolist() if "audit" in found else [0] * len(found)
+        wanted = set(zip(audits, found["id"].tolist(), strict=True))
+        of = frame["audit"].tolist() if "audit" in frame else [0] * len(frame)
+        held = zip(of, frame["findings"].tolist(), strict=True)
+        return pd.Series(
+            [any((audit, name) in wanted for name in names or ()) for audit, names in held],
+            index=frame.index,
+            dtype=bool,
+        )
 
     def _inside(self, text: Any) -> bool:
         try:
@@ -183,8 +256,23 @@ def make_filter(
     application: Sequence[str],
     disposition: Sequence[str],
     negate: bool,
+    *,
+    verdict: Sequence[str] = (),
+    rule: Sequence[str] = (),
+    since: str | None = None,
+    until: str | None = None,
 ) -> Filter:
     """The filter that these options make. Raises ConfigError."""
+    for word in verdict:
+        if word not in VERDICTS:
+            raise ConfigError("--verdict", f"there is no {word!r}", mend=f"one of {', '.join(VERDICTS)}")
+    if rule:
+        from auditor.catalogue import discover
+
+        known = [each.name for each in discover("auditor.rules", "RULE")]
+        for word in rule:
+            if word not in known:
+                raise ConfigError("--rule", f"there is no rule {word!r}", mend="auditor explain lists them")
     words = ("documented", "undeclared", "ambient", "out_of_scope")
     for word in disposition:
         if word not in words:
@@ -196,6 +284,10 @@ def make_filter(
         tuple(map(_network, ip)),
         _applications(application),
         tuple(disposition),
+        tuple(verdict),
+        tuple(rule),
+        moment("--since", since),
+        moment("--until", until),
     )
     if negate and made == Filter():
         raise ConfigError("--not", "turns a filter around, and there is none", mend="add --ip, --to-port, ...")
@@ -206,7 +298,7 @@ def apply(audit: Audit, wanted: Filter, columns: Sequence[str]) -> Audit:
     """The audit with only those connections, and only those columns of them."""
     frame = audit.connections
     if wanted != Filter():
-        frame = frame[wanted.mask(frame)].reset_index(drop=True)
+        frame = frame[wanted.mask(frame, audit.findings)].reset_index(drop=True)
     if columns:
         # The capture's index stays: it says how many digits the times of a row have.
         frame = frame[[*columns, *(["capture"] if "capture" in frame.columns else [])]]

@@ -62,6 +62,27 @@ Keylog = Annotated[
         show_default=False,
     ),
 ]
+Waivers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--waivers", metavar="FILE", help="Findings that somebody answers for; repeatable.", show_default=False
+    ),
+]
+Store = Annotated[
+    str | None,
+    typer.Option("--store", metavar="FILE", help="Keep this audit with earlier ones there.", show_default=False),
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        metavar="AUDIT",
+        help="An earlier report, or an audit of the store: what is not in it is new.",
+        show_default=False,
+    ),
+]
+NewOnly = Annotated[bool, typer.Option("--new-only", help="Only findings that are new.")]
+Hash = Annotated[bool, typer.Option("--hash", help="Take the SHA-256 of captures.")]
 Format = Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="How to write the result.")]
 Output = Annotated[
     Path | None,

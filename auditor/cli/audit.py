@@ -38,6 +38,11 @@ def audit(
         str, typer.Option("--fail-on", metavar="|".join(options.FAIL_ON), help="Exit 1 from this severity on.")
     ] = "medium",
     max_undecided: options.MaxUndecided = 5.0,
+    waivers: options.Waivers = None,
+    store: options.Store = None,
+    baseline: options.Baseline = None,
+    new_only: options.NewOnly = False,
+    hash: options.Hash = False,  # noqa: A002  # it is the option's name
     allow_incomplete: options.AllowIncomplete = False,
     workers: options.Workers = 1,
     quiet: options.Quiet = False,
@@ -47,7 +52,7 @@ def audit(
 ) -> None:
     """One pass over captures: every connection against the documented paths.
 
-    Exit status: 0 nothing found and the job done whole; 1 findings at or above --fail-on; 2 nothing could be audited, or the
+    Exit status: 0 nothing found and the job done whole; 1 findings at or above --fail-on, or a waiver that has expired; 2 nothing could be audited, or the
     arguments are wrong; 3 nothing found, but not done whole.
     """
     name, which = options.written_as(format, output, table)
@@ -70,6 +75,11 @@ def audit(
             linktype=link,
             fail_on=fail_on,
             max_undecided=max_undecided,
+            waivers=waivers or (),
+            store=store,
+            baseline=baseline,
+            new_only=new_only,
+            hash=hash,
             workers=workers,
             progress=tell,
         )

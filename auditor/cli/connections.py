@@ -37,6 +37,12 @@ def connections(
     ip: Annotated[Words, _option("--ip", "ADDRESS[/BITS]", "Either end lies there; repeatable.")] = None,
     application: Annotated[Words, _option("--application", "NAME", "tls, ssh, http, ...; repeatable.")] = None,
     disposition: Annotated[Words, _option("--disposition", "WORD", "documented, undeclared, ...; repeatable.")] = None,
+    verdict: Annotated[Words, _option("--verdict", "WORD", "verified, violated, ...; repeatable.")] = None,
+    rule: Annotated[Words, _option("--rule", "NAME", "Part of a finding of this rule; repeatable.")] = None,
+    since: Annotated[
+        str | None, _option("--since", "TIME", "Seen then or later: RFC 3339, or 2h for so long ago.")
+    ] = None,
+    until: Annotated[str | None, _option("--until", "TIME", "Begun then or earlier.")] = None,
     negate: Annotated[bool, typer.Option("--not", help="Those that the filter does not match.")] = False,
     policy: options.Policies = None,
     release: options.Release = None,
@@ -61,8 +67,9 @@ def connections(
     columns = _filters.fields(fields)
     link = options.number("--linktype", linktype, 65_535)
     wanted = _filters.make_filter(
-        from_role or (), to_role or (), to_port or (), ip or (), application or (), disposition or (), negate
-    )
+        from_role or (), to_role or (), to_port or (), ip or (), application or (), disposition or (), negate,
+        verdict=verdict or (), rule=rule or (), since=since, until=until,
+    )  # fmt: skip
     wanted = _filters.resolve_roles(wanted, policy, inventory, release)
     judged = bool(policy or release or inventory or wanted.needs_policy or set(columns) - _filters.UNJUDGED)
     with options.destination(name, output) as target, meter(progress, quiet=quiet) as tell:

@@ -132,14 +132,21 @@ def heading(audit: Audit) -> Heading:
         (False, True): "NOT CLEAN (complete)",
         (False, False): "NOT CLEAN and INCOMPLETE",
     }[is_clean, is_complete]
+    if is_clean and expired_waivers(audit):
+        verdict = f"NOT CLEAN, {many(len(expired_waivers(audit)), 'waiver')} expired"
+        is_clean = False
     if "no_connection_in_scope" in ((audit.summary.get("sufficiency") or {}).get("reasons") or {}):
         verdict = "NOTHING JUDGED, no connection has an end that this inventory knows as Diego's"
     counts = [f"{count:,} {word}" for word, count in severity_counts(audit).items() if count]
     total = sum(severity_counts(audit).values())
     waived = len(audit.findings) - total
-    found = f"{', '.join(counts)} {'finding' if total == 1 else 'findings'}" if total else "no findings"
+    fresh = "new " if (audit.info.get("options") or {}).get("new_only") else ""
+    found = f"{', '.join(counts)} {fresh}{'finding' if total == 1 else 'findings'}" if total else f"no {fresh}findings"
     if waived:
         found += f" and {waived:,} waived"
+    continuing = int((audit.findings["status"] == "continuing").sum()) if len(audit.findings) else 0
+    if continuing:
+        found += f", {continuing:,} of them known from before"
     says = f"{found} in {many(int(audit.summary.get('connections', len(audit.connections))), 'connection')}."
     return Heading(inferred, verdict, is_clean and is_complete, says)
 
@@ -319,6 +326,11 @@ def groups(audit: Audit) -> list[Group]:
             )
         )
     return result
+
+
+def expired_waivers(audit: Audit) -> list[dict[str, Any]]:
+    """The waivers that have expired."""
+    return list(((audit.info.get("options") or {}).get("waivers") or {}).get("expired") or ())
 
 
 def explained(audit: Audit) -> list[str]:

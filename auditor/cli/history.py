@@ -1,0 +1,312 @@
+"""``auditor history``: what earlier audits found, and what changed between two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from auditor.cli import _filters
+from auditor.cli import _options as options
+from auditor.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=False,
+    help="What earlier audits found, and what changed between two.",
+)
+
+Words = list[str] | None
+Text = str | None
+
+Store = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        metavar="FILE",
+        envvar="AUDITOR_STORE",
+        help="The store that auditor audit --store or auditor run wrote.",
+        show_default=False,
+    ),
+]
+
+
+def _option(name: str, metavar: str, says: str) -> Any:
+    return typer.Option(name, metavar=metavar, help=says, show_default=False)
+
+
+FromRole = Annotated[Words, _option("--from-role", "ROLE", "Opened by a VM with this role; repeatable.")]
+ToRole = Annotated[Words, _option("--to-role", "ROLE", "Answered by a VM with this role; repeatable.")]
+ToPort = Annotated[Words, _option("--to-port", "PORT[-PORT]", "Answered on this port; repeatable.")]
+Ip = Annotated[Words, _option("--ip", "ADDRESS[/BITS]", "Either end lies there; repeatable.")]
+Application = Annotated[Words, _option("--application", "NAME", "tls, ssh, http, ...; repeatable.")]
+Disposition = Annotated[Words, _option("--disposition", "WORD", "documented, undeclared, ...; repeatable.")]
+Verdict = Annotated[Words, _option("--verdict", "WORD", "verified, violated, ...; repeatable.")]
+Rule = Annotated[Words, _option("--rule", "NAME", "Part of a finding of this rule; repeatable.")]
+Since = Annotated[Text, _option("--since", "TIME", "Seen then or later: RFC 3339, or 2h for so long ago.")]
+Until = Annotated[Text, _option("--until", "TIME", "Begun then or earlier.")]
+Negate = Annotated[bool, typer.Option("--not", help="Those that the filter does not match.")]
+Fields = Annotated[Text, _option("--fields", "A,B,...", "These columns, in this order.")]
+
+
+def _opened(store: str) -> Any:
+    from auditor.store.history import open_history
+
+    if not store:
+        raise ConfigError("--store", "which store?", mend="name it, or set AUDITOR_STORE")
+    return open_history(store)
+
+
+def _picked(table: pa.Table, fields: str | None) -> pa.Table:
+    if fields is None:
+        return table
+    names = [name.strip().replace(".", "_") for name in fields.split(",")]
+    for name in names:
+        if name not in table.schema.names:
+            raise ConfigError(
+                "--fields", f"there is no column {name!r}", mend=f"one of {', '.join(table.schema.names)}"
+            )
+    return table.select(list(dict.fromkeys(names)))
+
+
+def _write(table: pa.Table, format: str, output: Path | None, kind: str) -> None:  # noqa: A002  # it is the option's name
+    from auditor.report._plain import write_table
+
+    options.choice("--format", format, options.FORMATS)
+    if format == "parquet" and output is None:
+        raise ConfigError("--format", "parquet is a folder of files", mend="add --output DIR")
+    with options.destination(format, output) as target:
+        try:
+            write_table(table, format, target, kind)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise ConfigError(
+                str(output or "standard output"), f"cannot be written: {error.strerror or error}"
+            ) from error
+
+
+@app.command("list")
+def list_(
+    store: Store = "",
+    since: Since = None,
+    until: Until = None,
+    last: Annotated[
+        int | None, typer.Option("--last", metavar="N", min=1, help="The last N audits.", show_default=False)
+    ] = None,
+    fields: Fields = None,
+    format: options.Format = "table",  # noqa: A002  # it is the option's name
+    output: options.Output = None,
+) -> None:
+    """The audits of a store, in the order in which they were kept."""
+    import pyarrow as pa
+
+    with _opened(store) as history:
+        rows = history.rows(
+            since_ns=_filters.moment("--since", since), until_ns=_filters.moment("--until", until), last=last
+        )
+    moment = pa.timestamp("us" if format in ("table", "markdown") else "ns", "UTC")
+    columns: dict[str, Any] = {
+        "audit": pa.array([row.audit for row in rows], pa.int32()),
+        "id": [row.id for row in rows],
+    }
+    columns["kind"] = [row.kind for row in rows]
+    for name in ("first", "last", "started"):
+        values = pa.array([getattr(row, f"{name}_ns") for row in rows], pa.int64())
+        columns[name] = values.cast(pa.timestamp("ns", "UTC")).cast(moment, safe=False)
+    for name in ("captures", "connections", "findings", "new", "waived", "critical", "high", "medium", "low", "info"):
+        columns[name] = pa.array([row.counts[name] for row in rows], pa.int64())
+    columns["complete"] = pa.array([bool(row.counts["complete"]) for row in rows], pa.bool_())
+    _write(_picked(pa.table(columns), fields), format, output, "audit")
+
+
+@app.command()
+def show(
+    audit: Annotated[str, typer.Argument(metavar="[AUDIT]", help="Id, number, latest, latest~1.")] = "latest",
+    store: Store = "",
+    from_role: FromRole = None,
+    to_role: ToRole = None,
+    to_port: ToPort = None,
+    ip: Ip = None,
+    application: Application = None,
+    disposition: Disposition = None,
+    verdict: Verdict = None,
+    rule: Rule = None,
+    since: Since = None,
+    until: Until = None,
+    negate: Negate = False,
+    fields: Fields = None,
+    table: Annotated[
+        Text, typer.Option("--table", metavar="|".join(options.TABLES), help="This table alone.", show_default=False)
+    ] = None,
+    format: options.Format = "table",  # noqa: A002  # it is the option's name
+    output: options.Output = None,
+    no_color: options.NoColor = False,
+) -> None:
+    """The report of an audit again, in any format. A filter, or --fields, shows its connections."""
+    from auditor import api
+    from auditor.jobs import keep
+
+    wanted = _filters.make_filter(
+        from_role or (), to_role or (), to_port or (), ip or (), application or (), disposition or (), negate,
+        verdict=verdict or (), rule=rule or (), since=since, until=until,
+    )  # fmt: skip
+    columns = _filters.fields(fields)
+    if table is None and (columns or wanted != _filters.Filter()):
+        table = "connections"
+    name, which = options.written_as(format, output, table)
+    with _opened(store) as history:
+        found = keep.restore(history, history.find(audit))
+    with options.destination(name, output) as target:
+        shown = api.Report(_filters.apply(found, wanted, columns))
+        options.write(shown, name, target, which, no_color=no_color, output=output)
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(metavar="[AUDIT]", help="The earlier audit.")] = "latest~1",
+    after: Annotated[str, typer.Argument(metavar="[AUDIT]", help="The later one.")] = "latest",
+    store: Store = "",
+    all_: Annotated[bool, typer.Option("--all", help="Tell findings that continue, too.")] = False,
+    fields: Fields = None,
+    format: options.Format = "table",  # noqa: A002  # it is the option's name
+    output: options.Output = None,
+) -> None:
+    """What changed between two audits: findings, documented paths, who talks to whom, and the files that decided."""
+    import pyarrow as pa
+
+    from auditor.jobs.compare import compare
+
+    with _opened(store) as history:
+        pair = history.find(before), history.find(after)
+        changes = compare(history, *pair)
+    if not all_:
+        changes = [each for each in changes if each.change != "continuing"]
+    if format == "table" and fields is None and output is None:
+        _tell(pair, changes)
+        return
+    schema = pa.schema([(name, pa.string()) for name in ("change", "what", "name", "severity", "says")])
+    made = pa.Table.from_pylist([each.as_dict() for each in changes], schema=schema)
+    _write(_picked(made, fields), format, output, "change")
+
+
+_HEADS = {
+    "new": "New findings",
+    "gone": "Findings that are gone",
+    "continuing": "Findings that continue",
+    "waived": "Findings now waived",
+    "unwaived": "Findings waived no more",
+    "seen": "Documented paths now seen",
+    "silent": "Documented paths now silent",
+    "verdicts": "Documented paths with other verdicts",
+    "appeared": "Who talks to whom, and did not before",
+    "disappeared": "Who talked to whom, and does no more",
+    "decided_by": "Policies, inventories and waivers",
+}
+
+
+def _tell(pair: tuple[Any, Any], changes: list[Any]) -> None:
+    from auditor.policy.inventory import time_text
+    from auditor.report._text import escape
+
+    before, after = (f"audit {row.audit} ({row.id}, {time_text(row.last_ns or row.finished_ns)})" for row in pair)
+    print(f"From {before} to {after}:")
+    for kind, head in _HEADS.items():
+        found = [each for each in changes if each.change == kind]
+        if found:
+            print(f"\n{head}: {len(found)}")
+        for each in found:
+            grade = f"{each.severity.upper()} " if each.severity else ""
+            print(f"  {grade}{escape(each.says)}")
+    if not changes:
+        print("Nothing changed.")
+
+
+@app.command()
+def query(
+    sql: Annotated[
+        Text,
+        typer.Argument(metavar="[SQL]", help="What DuckDB is to answer; without it, a filter.", show_default=False),
+    ] = None,
+    store: Store = "",
+    from_role: FromRole = None,
+    to_role: ToRole = None,
+    to_port: ToPort = None,
+    ip: Ip = None,
+    application: Application = None,
+    disposition: Disposition = None,
+    verdict: Verdict = None,
+    rule: Rule = None,
+    since: Since = None,
+    until: Until = None,
+    negate: Negate = False,
+    fields: Fields = None,
+    format: options.Format = "table",  # noqa: A002  # it is the option's name
+    output: options.Output = None,
+) -> None:
+    """Connections of all audits by filter, or what SQL asks of the tables audits, connections, findings, coverage, captures, facts, deciders and locations."""
+    wanted = _filters.make_filter(
+        from_role or (), to_role or (), to_port or (), ip or (), application or (), disposition or (), negate,
+        verdict=verdict or (), rule=rule or (), since=since, until=until,
+    )  # fmt: skip
+    if sql is not None and (wanted != _filters.Filter() or fields is not None):
+        raise ConfigError(
+            "query", "SQL and filters do not go together", mend="write the condition in SQL, or leave SQL out"
+        )
+    from auditor.jobs import keep
+
+    with _opened(store) as history:
+        table = history.query(sql, keep.schemas()) if sql is not None else _filtered(history, wanted, _columns(fields))
+    _write(table, format, output, "row" if sql is not None else "connection")
+
+
+def _columns(fields: str | None) -> tuple[str, ...]:
+    """The columns that somebody chose; the number of the audit always comes first."""
+    if fields is None:
+        return ()
+    names = [name for name in fields.split(",") if name.strip() != "audit"]
+    return _filters.fields(",".join(names)) if names else ("id",)
+
+
+_SHOWN = (
+    "start", "duration", "originator_ip", "originator_role", "responder_ip", "responder_port", "responder_role", "transport",
+    "application", "disposition", "authentication_verdict",
+)  # fmt: skip
+
+
+def _filtered(history: Any, wanted: _filters.Filter, columns: tuple[str, ...]) -> pa.Table:
+    """Connections of all audits that match, with the number of their audit."""
+    import pyarrow as pa
+
+    from auditor.jobs import keep
+
+    shown = columns or _SHOWN
+    asked = [*dict.fromkeys([*shown, *wanted.columns])]
+    span = (None, None) if wanted.negate else (wanted.since_ns, wanted.until_ns)
+    found = []
+    rules = (
+        [keep.frame_of("findings", each) for each in history.scan("findings", ["id", "rule"], *span)]
+        if wanted.rules
+        else []
+    )
+    for piece in history.scan("connections", asked, *span):
+        table = piece
+        if wanted != _filters.Filter() and table.num_rows:
+            frame = keep.frame_of("connections", table)
+            findings = None
+            if rules:
+                import pandas as pd
+
+                findings = pd.concat(rules, ignore_index=True)
+            table = table.filter(pa.array(wanted.mask(frame, findings).to_numpy(bool)))
+        found.append(table.select(["audit", *shown]))
+    if not found:
+        schema = keep.schemas()["connections"]
+        return pa.schema([pa.field("audit", pa.int32()), *(schema.field(name) for name in shown)]).empty_table()
+    return pa.concat_tables(found, promote_options="default")

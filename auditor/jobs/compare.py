@@ -1,0 +1,169 @@
+"""What changed between two audits: findings, documented paths, and who talks to whom.
+
+Findings are compared by fingerprint, paths by whether and how they were seen, connections by the roles (or addresses) at their ends and the service: so
+that a week's difference is some lines, however many connections there were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from auditor.store.history import History, Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+HOST_PORTS = range(61_001, 65_535)
+CHANGES = (
+    "new",
+    "gone",
+    "continuing",
+    "waived",
+    "unwaived",
+    "seen",
+    "silent",
+    "verdicts",
+    "appeared",
+    "disappeared",
+    "decided_by",
+)
+"""What can have happened: to findings (the first five), to documented paths (seen, silent, verdicts), to edges, and to the files that decide."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of a difference."""
+
+    change: str
+    """One of ``CHANGES``."""
+    what: str
+    """finding, path, edge or file."""
+    name: str
+    """Fingerprint, id of the path, ends and service, or name of the file."""
+    severity: str | None
+    says: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """As every format has it."""
+        return {
+            "change": self.change,
+            "what": self.what,
+            "name": self.name,
+            "severity": self.severity,
+            "says": self.says,
+        }
+
+
+def compare(history: History, before: Row, after: Row) -> list[Change]:
+    """From one audit of the store to another. Raises ConfigError."""
+    return [
+        *_findings(history, before, after),
+        *_paths(history, before, after),
+        *_edges(history, before, after),
+        *_files(history, before, after),
+    ]
+
+
+def _rows(history: History, name: str, row: Row, columns: list[str]) -> list[dict[str, Any]]:
+    table = history.table(name, row.audit, columns)
+    return [] if table is None else table.to_pylist()
+
+
+def _findings(history: History, before: Row, after: Row) -> list[Change]:
+    columns = ["fingerprint", "rule", "severity", "title", "path", "count", "waived"]
+    old, new = (
+        {each["fingerprint"]: each for each in _rows(history, "findings", row, columns)} for row in (before, after)
+    )
+    found = []
+    for mark in [*new, *(mark for mark in old if mark not in new)]:
+        here = new.get(mark) or old[mark]
+        place = f" [{here['path']}]" if here["path"] else ""
+        says = f"{here['rule']}: {here['title']}{place}"
+        kinds = [("new" if mark not in old else "continuing") if mark in new else "gone"]
+        if mark in old and mark in new and bool(old[mark]["waived"]) != bool(new[mark]["waived"]):
+            kinds.append("waived" if new[mark]["waived"] else "unwaived")
+        found += [Change(kind, "finding", mark, here["severity"], says) for kind in kinds]
+    return sorted(found, key=lambda each: CHANGES.index(each.change))
+
+
+def _paths(history: History, before: Row, after: Row) -> list[Change]:
+    import msgspec
+
+    columns = ["path", "source", "destination", "ports", "connections", "verdicts"]
+    old, new = ({each["path"]: each for each in _rows(history, "coverage", row, columns)} for row in (before, after))
+    found = []
+    for path, here in new.items():
+        was = old.get(path)
+        if was is None:
+            continue
+        words = f"{here['source']} to {here['destination']} on {here['ports']}"
+        if bool(was["connections"]) != bool(here["connections"]):
+            found.append(Change("seen" if here["connections"] else "silent", "path", path, None, words))
+            continue
+        verdicts = [set(msgspec.json.decode(each["verdicts"] or "{}")) for each in (was, here)]
+        if verdicts[0] != verdicts[1]:
+            says = f"{words}: {', '.join(sorted(verdicts[0]))} before, {', '.join(sorted(verdicts[1]))} now"
+            found.append(Change("verdicts", "path", path, None, says))
+    return sorted(found, key=lambda each: CHANGES.index(each.change))
+
+
+Edge = tuple[str, str, str, str]
+
+
+def _edges(history: History, before: Row, after: Row) -> list[Change]:
+    old, new = (edges(history.table("connections", row.audit, _EDGE)) for row in (before, after))
+    found = []
+    for change, here, other in (("appeared", new, old), ("disappeared", old, new)):
+        for edge in sorted(set(here) - set(other)):
+            originator, responder, service, disposition = edge
+            says = f"{originator} to {responder} on {service}, {disposition}, {here[edge]} connections"
+            found.append(Change(change, "edge", f"{originator} {responder} {service}", None, says))
+    return found
+
+
+_EDGE = [
+    "originator_role",
+    "originator_ip",
+    "responder_role",
+    "responder_ip",
+    "responder_port",
+    "transport",
+    "disposition",
+]
+
+
+def edges(table: pa.Table | None) -> Mapping[Edge, int]:
+    """Who talks to whom: originator and responder (role, else address), service and disposition, with the number of connections."""
+    if table is None or not table.num_rows:
+        return {}
+    counted = table.select(_EDGE).group_by(_EDGE).aggregate([([], "count_all")]).to_pylist()
+    found: dict[Edge, int] = {}
+    for each in counted:
+        port = each["responder_port"]
+        service = (
+            "" if port is None else f"{HOST_PORTS.start}-{HOST_PORTS.stop - 1}/" if port in HOST_PORTS else f"{port}/"
+        )
+        edge = (
+            each["originator_role"] or each["originator_ip"],
+            each["responder_role"] or each["responder_ip"],
+            service + each["transport"],
+            each["disposition"].replace("_", " "),
+        )
+        found[edge] = found.get(edge, 0) + each["count_all"]
+    return found
+
+
+def _files(history: History, before: Row, after: Row) -> list[Change]:
+    old, new = (
+        {(each.kind, each.name): each.sha256 for each in history.deciders(row.audit)} for row in (before, after)
+    )
+    return [
+        Change("decided_by", "file", name, None, f"{kind} {name}: " + ("changed" if (kind, name) in old else "added"))
+        for (kind, name), digest in sorted(new.items())
+        if old.get((kind, name)) != digest
+    ] + [
+        Change("decided_by", "file", name, None, f"{kind} {name}: left out")
+        for kind, name in sorted(set(old) - set(new))
+    ]

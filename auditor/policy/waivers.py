@@ -1,0 +1,339 @@
+"""Waivers: findings that somebody answers for, for a while.
+
+Rules that hold here:
+
+- A waiver names a rule, what it matches, a reason, an owner, a ticket and the day it ends. Nothing is waived for ever: ``expires`` is mandatory.
+- It covers a finding only where every connection of the finding matches, so that a wide finding is not waived by its harmless half.
+- It has a ceiling. One that covers more findings (or connections) than it says covers none: a second intruder is not hidden by the
+  waiver of the first.
+- One that has expired covers nothing and fails the audit until somebody decides anew. One that matched nothing is told.
+- A waived finding stays in every machine-readable output, marked; it only stops counting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from auditor.errors import ConfigError
+from auditor.policy.marked import Marked, parse_json, parse_yaml, read_text
+from auditor.policy.mistakes import mistakes
+from auditor.policy.policy import canonical
+from auditor.policy.schema import Ports
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = "auditor.waivers/1"
+MAX_BYTES = 4 * 1024 * 1024
+BUDGET = 100_000
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1_000, strip_whitespace=True)]
+
+
+def _day(value: Any) -> Any:
+    """A date; a time is taken for its day."""
+    text = value.isoformat() if isinstance(value, date) else str(value)
+    try:
+        return date.fromisoformat(text[:10] if "T" in text or " " in text else text)
+    except ValueError:
+        says = f"{text[:40]!r} is no date".replace("{", "(").replace("}", ")")
+        raise PydanticCustomError("policy_date", says, {"mend": "write 2027-01-31"}) from None
+
+
+def _ends(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[Text, ...], BeforeValidator(lambda value: tuple(_ends(value)))]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
+
+
+class Match(_Model):
+    """Which findings of the rule: all that is named must hold; of several words one."""
+
+    fingerprint: Words = Field((), description="Of the finding, or its first eight digits or more.")
+    path: Words = Field((), description="Documented path or near miss.")
+    from_: Words = Field((), alias="from", description="Role, address, network or instance that opened it.")
+    to: Words = Field((), description="Role, address, network or instance that answered.")
+    port: Ports | None = Field(None, description="Port that answered, or ranges.")
+    transport: Literal["tcp", "udp", "icmp", "icmp6", "sctp"] | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Match:
+        if not (self.fingerprint or self.path or self.from_ or self.to or self.port or self.transport):
+            raise PydanticCustomError(
+                "policy_match", "match names nothing", {"mend": "name from, to, port, path, transport or fingerprint"}
+            )
+        if any(len(each) < 8 for each in self.fingerprint):
+            raise PydanticCustomError(
+                "policy_match", "a fingerprint is too short", {"mend": "write eight digits or more"}
+            )
+        return self
+
+
+class WaiverModel(_Model):
+    """One waiver."""
+
+    rule: Text
+    match: Match
+    reason: Text
+    owner: Text
+    ticket: Text
+    expires: Annotated[date, BeforeValidator(_day)] = Field(description="The last day on which it holds, in UTC.")
+    max_findings: int = Field(1, ge=1, description="It covers none where it would cover more findings than this.")
+    max_connections: int | None = Field(None, ge=1, description="... or more connections than this in one audit.")
+
+
+class WaiversModel(_Model):
+    """A file of waivers."""
+
+    schema_: Literal["auditor.waivers/1"] = Field("auditor.waivers/1", alias="schema")
+    waivers: tuple[WaiverModel, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Waiver:
+    """One waiver and where it stands."""
+
+    file: str
+    line: int
+    model: WaiverModel
+
+    @property
+    def place(self) -> str:
+        """File and line."""
+        return f"{self.file}:{self.line}"
+
+    def expired(self, today: date) -> bool:
+        """Whether its last day is over."""
+        return today > self.model.expires
+
+    def told(self) -> dict[str, Any]:
+        """As reports name it."""
+        model = self.model
+        return {
+            "place": self.place,
+            "rule": model.rule,
+            "owner": model.owner,
+            "ticket": model.ticket,
+            "until": model.expires.isoformat(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Waivers:
+    """The waivers of some files."""
+
+    entries: tuple[Waiver, ...] = ()
+    sources: tuple[dict[str, str], ...] = ()
+    """{path, sha256} of each file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What the waivers did in one audit; each is told as ``Waiver.told`` plus what matters."""
+
+    sources: tuple[dict[str, str], ...] = ()
+    entries: int = 0
+    expired: tuple[dict[str, Any], ...] = ()
+    unused: tuple[dict[str, Any], ...] = ()
+    over: tuple[dict[str, Any], ...] = ()
+    """Those above their ceiling, with ``says``."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the report's ``audit.options.waivers``."""
+        return {
+            "files": list(self.sources),
+            "entries": self.entries,
+            "expired": list(self.expired),
+            "unused": list(self.unused),
+            "over": list(self.over),
+        }
+
+
+def load_waivers(files: Sequence[str], rules: Sequence[str]) -> Waivers:
+    """The waivers of these YAML or JSON files; ``rules``: names of all rules. Raises ConfigError with file, line and mend."""
+    entries: list[Waiver] = []
+    sources: list[dict[str, str]] = []
+    for file in files:
+        text = read_text(file, MAX_BYTES)
+        marked = parse_json(file, text) if file.endswith(".json") else parse_yaml(file, text, BUDGET)
+        entries += _entries(marked, rules)
+        sources.append({"path": file, "sha256": hashlib.sha256(text.encode()).hexdigest()})
+    return Waivers(tuple(entries), tuple(sources))
+
+
+def _entries(marked: Marked, rules: Sequence[str]) -> list[Waiver]:
+    data = marked.data
+    if data is None:
+        return []
+    if not isinstance(data, dict):
+        raise marked.error((), "must be a mapping", "write 'waivers:' and a list below it")
+    try:
+        model = WaiversModel.model_validate(data)
+    except ValidationError as error:
+        raise mistakes(marked, error, WaiversModel)[0] from None
+    found = []
+    for at, each in enumerate(model.waivers):
+        if each.rule not in rules:
+            from difflib import get_close_matches
+
+            close = get_close_matches(each.rule, rules, 1)
+            mend = f"did you mean {close[0]}?" if close else "auditor explain lists them"
+            raise marked.error(("waivers", at, "rule"), f"there is no rule {each.rule!r}", mend)
+        found.append(Waiver(marked.file, marked.line(("waivers", at)) or 1, each))
+    return found
+
+
+# Matching
+
+
+def apply(
+    waivers: Waivers, findings: pd.DataFrame, connections: pd.DataFrame, today: date
+) -> tuple[list[dict[str, Any] | None], Applied]:
+    """``waived`` of each finding, and what the waivers did. The tables are those of an audit; ``today`` is the day in UTC."""
+    waived: list[dict[str, Any] | None] = [None] * len(findings)
+    expired = [each.told() for each in waivers.entries if each.expired(today)]
+    unused: list[dict[str, Any]] = []
+    over: list[dict[str, Any]] = []
+    wanted = {each.model.rule for each in waivers.entries}
+    rule_of = [str(rule) for rule in findings["rule"]] if len(findings) else []
+    subjects = _subjects(findings, connections, [k for k, rule in enumerate(rule_of) if rule in wanted])
+    for waiver in waivers.entries:
+        model = waiver.model
+        hits = [k for k, subject in subjects.items() if rule_of[k] == model.rule and _covers(model.match, subject)]
+        if not hits:
+            unused.append(waiver.told())
+            continue
+        if waiver.expired(today):
+            continue
+        concerned = sum(subjects[k].count for k in hits)
+        says = None
+        if len(hits) > model.max_findings:
+            says = f"covers {len(hits)} findings, more than its max_findings of {model.max_findings}"
+        elif model.max_connections is not None and concerned > model.max_connections:
+            says = f"covers {concerned} connections, more than its max_connections of {model.max_connections}"
+        if says:
+            over.append({**waiver.told(), "says": says})
+            continue
+        for k in hits:
+            until = model.expires.isoformat()
+            mark = {"reason": model.reason, "owner": model.owner, "ticket": model.ticket, "until": until}
+            held = waived[k]
+            if held is None or held["until"] < until:
+                waived[k] = mark
+    return waived, Applied(waivers.sources, len(waivers.entries), tuple(expired), tuple(unused), tuple(over))
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    ip: str
+    names: frozenset[str]
+    """Roles and instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What a finding is about, as far as a waiver may ask."""
+
+    fingerprint: str
+    path: str
+    count: int
+    ends: frozenset[tuple[_End, _End, int | None, str]]
+    """Originator, responder, port and transport of all its connections."""
+
+
+def _subjects(findings: pd.DataFrame, connections: pd.DataFrame, asked: Sequence[int]) -> Mapping[int, _Subject]:
+    if not asked:
+        return {}
+    wanted = {name for k in asked for name in findings["connections"].iloc[k]}
+    rows = connections[connections["id"].isin(wanted)]
+    ends: dict[str, set[tuple[_End, _End, int | None, str]]] = {}
+    columns = [
+        rows["id"].tolist(),
+        *(rows[f"{end}_{name}"].tolist() for end in ("originator", "responder") for name in ("ip", "role", "roles", "instance")),
+        rows["responder_port"].astype(object).tolist(),
+        rows["transport"].astype(object).tolist(),
+    ]  # fmt: skip
+    made: dict[tuple[Any, ...], tuple[_End, _End, int | None, str]] = {}
+    for name, *values in zip(*columns, strict=True):
+        ip, role, roles, instance, ip2, role2, roles2, instance2, port, transport = values
+        key = (ip, role, tuple(roles), instance, ip2, role2, tuple(roles2), instance2, port, transport)
+        if key not in made:
+            number = int(port) if isinstance(port, int) else None
+            made[key] = _end(ip, role, roles, instance), _end(ip2, role2, roles2, instance2), number, str(transport)
+        ends.setdefault(name, set()).add(made[key])
+    found = {}
+    for k in asked:
+        row = findings.iloc[k]
+        shown = frozenset(each for name in row["connections"] for each in ends.get(name, ()))
+        path = row["path"] if isinstance(row["path"], str) else ""
+        found[k] = _Subject(str(row["fingerprint"]), path, int(row["count"]), shown)
+    return found
+
+
+def _end(ip: Any, role: Any, roles: Any, instance: Any) -> _End:
+    words = [*(roles or ()), *(each for each in (role, instance) if isinstance(each, str))]
+    return _End(str(ip), frozenset(canonical(word) for word in words))
+
+
+def _covers(match: Match, subject: _Subject) -> bool:
+    if match.fingerprint and not any(subject.fingerprint.startswith(each) for each in match.fingerprint):
+        return False
+    if match.path and subject.path not in match.path:
+        return False
+    if not (match.from_ or match.to or match.port or match.transport):
+        return True
+    return bool(subject.ends) and all(_covers_one(match, *each) for each in subject.ends)
+
+
+def _covers_one(match: Match, originator: _End, responder: _End, port: int | None, transport: str) -> bool:
+    for words, end in ((match.from_, originator), (match.to, responder)):
+        if words and not any(_is(end, word) for word in words):
+            return False
+    if match.transport and match.transport != transport:
+        return False
+    if match.port is None or match.port == "varies":
+        return True
+    return port is not None and any(low <= port <= high for low, high in match.port)
+
+
+def _is(end: _End, word: str) -> bool:
+    try:
+        network = ipaddress.ip_network(word, strict=False)
+    except ValueError:
+        return canonical(word) in end.names
+    try:
+        return ipaddress.ip_address(end.ip) in network
+    except ValueError:
+        return False
+
+
+def today_of(at_ns: int) -> date:
+    """The day in UTC of a time."""
+    return datetime.fromtimestamp(at_ns // 1_000_000_000, UTC).date()
+
+
+def warnings(applied: Applied) -> list[str]:
+    """What the waivers did, a line each."""
+    lines = [
+        f"{each['place']}: waiver of {each['rule']} expired on {each['until']} ({each['owner']}, {each['ticket']})"
+        for each in applied.expired
+    ]
+    lines += [f"{each['place']}: waiver of {each['rule']} {each['says']}; it covers none" for each in applied.over]
+    lines += [f"{each['place']}: waiver of {each['rule']} matched nothing" for each in applied.unused]
+    return lines
+
+
+__all__ = ["Applied", "ConfigError", "Waiver", "Waivers", "apply", "load_waivers", "today_of", "warnings"]

@@ -1,0 +1,136 @@
+"""``auditor history``: as somebody uses it who looks back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+import auditor
+from auditor.cli import main
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    place = tmp_path_factory.mktemp("history") / "store"
+    auditor.audit("sample:healthy", store=place)
+    auditor.audit("sample:diego", store=place)
+    return str(place)
+
+
+def asked(capsys, *words):
+    status = main(["history", *words])
+    got = capsys.readouterr()
+    assert status == 0, got.err
+    return got.out
+
+
+def test_list(capsys, store, monkeypatch):
+    rows = json.loads(asked(capsys, "list", "--store", store, "--format", "json"))
+    assert [(row["audit"], row["connections"]) for row in rows] == [(1, 28), (2, 136)]
+    assert rows[1]["first"] == "2026-11-16T09:00:00.000000Z"
+    monkeypatch.setenv("AUDITOR_STORE", store)
+    assert (
+        asked(capsys, "list", "--last", "1", "--fields", "audit,findings", "--format", "csv")
+        == '"audit","findings"\n2,45\n'
+    )
+    assert asked(capsys, "list", "--since", "2030-01-01", "--format", "json").strip() == "[]"
+
+
+def test_show_is_the_report_again(capsys, store):
+    assert asked(capsys, "show", "1", "--store", store).startswith("CLEAN and COMPLETE")
+    told = json.loads(asked(capsys, "show", "latest", "--store", store, "--format", "json"))
+    assert (told["schema"], len(told["findings"])) == ("auditor.report/1", 45)
+    found = json.loads(asked(capsys, "show", "--store", store, "--table", "findings", "--format", "json"))
+    assert found == told["findings"]
+    cells = asked(
+        capsys, "show", "--store", store, "--from-role", "diego_cell", "--to-port", "8889", "--format", "ndjson"
+    )
+    for line in cells.splitlines():
+        record = json.loads(line)
+        assert (record["originator"]["role"], record["responder"]["port"]) == ("diego_cell", 8889)
+
+
+def test_diff(capsys, store):
+    words = asked(capsys, "diff", "--store", store)
+    assert "New findings: 45" in words
+    assert "CRITICAL plaintext: diego_cell talks to cloud_controller on 9023/tcp in the clear [rep-to-cc]" in words
+    rows = list(csv.DictReader(io.StringIO(asked(capsys, "diff", "2", "1", "--store", store, "--format", "csv"))))
+    assert sum(row["change"] == "gone" for row in rows) == 45
+    assert "Nothing changed." in asked(capsys, "diff", "1", "1", "--store", store)
+
+
+@pytest.mark.parametrize(
+    ("words", "test"),
+    [
+        (["--verdict", "violated"], lambda c, f: c["authentication"]["verdict"] == "violated"),
+        (["--rule", "plaintext", "--rule", "weak-tls"], lambda c, f: bool({f[n] for n in c["findings"]} & {"plaintext", "weak-tls"})),
+        (["--to-role", "nats", "--not"], lambda c, f: "nats" not in c["responder"]["roles"]),
+        (["--since", "2026-11-16T09:01:40Z"], lambda c, f: None),
+        (["--ip", "10.0.4.22"], lambda c, f: "10.0.4.22" in (c["originator"]["ip"], c["responder"]["ip"])),
+    ],
+)  # fmt: skip
+def test_filters_find_what_the_reports_say(capsys, store, words, test):
+    rows = json.loads(
+        asked(capsys, "query", "--store", store, *words, "--fields", "id,start,duration", "--format", "json")
+    )
+    expected = set()
+    for audit in ("1", "2"):
+        told = json.loads(asked(capsys, "show", audit, "--store", store, "--format", "json"))
+        rules = {each["id"]: each["rule"] for each in told["findings"]}
+        expected |= {(int(audit), each["id"]) for each in told["connections"] if test(each, rules)}
+    found = {(row["audit"], row["id"]) for row in rows}
+    if "--since" in words:
+        assert found
+        assert all(row["start"] >= "2026-11-16T09:01" or row["duration"] > 30 for row in rows)
+        return
+    assert found == expected
+    assert found
+
+
+def test_sql(capsys, store):
+    ask = "SELECT audit, rule, count(*) AS n FROM findings WHERE rule = 'plaintext' GROUP BY ALL"
+    assert json.loads(asked(capsys, "query", ask, "--store", store, "--format", "json")) == [
+        {"audit": 2, "rule": "plaintext", "n": 1}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["list"], "which store?"),
+        (["list", "--store", "gone"], "gone: is no store of audits"),
+        (["show", "9", "--store", "STORE"], "there is no audit '9'"),
+        (["show", "--store", "STORE", "--verdict", "fine"], "there is no 'fine'"),
+        (["query", "--store", "STORE", "--rule", "plain"], "there is no rule 'plain'"),
+        (["query", "SELECT 1", "--store", "STORE", "--to-port", "1"], "SQL and filters do not go together"),
+        (["query", "SELEC 1", "--store", "STORE"], "syntax error"),
+        (["list", "--store", "STORE", "--since", "yesterday-ish"], "--since: 'yesterday-ish' is no time"),
+        (["list", "--store", "STORE", "--fields", "nope"], "there is no column 'nope'"),
+        (["diff", "--store", "STORE", "--format", "parquet"], "add --output DIR"),
+    ],
+)
+def test_mistakes_are_one_line(capsys, store, words, says, monkeypatch):
+    monkeypatch.delenv("AUDITOR_STORE", raising=False)
+    assert main(["history", *(store if word == "STORE" else word for word in words)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert says in line
+
+
+def test_parquet_and_markdown(capsys, store, tmp_path):
+    asked(
+        capsys,
+        "query",
+        "--store",
+        store,
+        "--verdict",
+        "violated",
+        "--format",
+        "parquet",
+        "--output",
+        str(tmp_path / "out"),
+    )
+    assert (tmp_path / "out" / "connections.parquet").is_file()
+    assert asked(capsys, "list", "--store", store, "--format", "markdown").startswith("| audit | id |")

@@ -1,0 +1,176 @@
+"""Waivers: what they cover, what they must not, and what is told of them."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pandas as pd
+import pytest
+
+from auditor.errors import ConfigError
+from auditor.policy.waivers import apply, load_waivers, today_of, warnings
+
+RULES = ("undeclared-connection", "plaintext", "weak-tls")
+TODAY = date(2026, 11, 22)
+
+
+def written(tmp_path, text):
+    file = tmp_path / "waivers.yml"
+    file.write_text(text)
+    return str(file)
+
+
+def entry(match, *, rule="undeclared-connection", expires="2027-01-31", more=""):
+    return f"""
+  - rule: {rule}
+    match: {match}
+    reason: known
+    owner: platform
+    ticket: OPS-1
+    expires: {expires}
+{more}"""
+
+
+def connection(name, originator, responder, port=8443, transport="tcp"):
+    """``originator`` and ``responder``: (address, role or None)."""
+    row = {"id": name, "responder_port": port, "transport": transport}
+    for end, (ip, role) in (("originator", originator), ("responder", responder)):
+        row |= {f"{end}_ip": ip, f"{end}_role": role, f"{end}_roles": (role,) if role else (), f"{end}_instance": None}
+    return row
+
+
+CELL, OTHER, UAA, NATS = ("10.0.4.20", "diego_cell"), ("10.0.4.66", None), ("10.0.5.9", "uaa"), ("10.0.5.7", "nats")
+CONNECTIONS = pd.DataFrame(
+    [
+        connection("c1", CELL, UAA),
+        connection("c2", CELL, UAA),
+        connection("c3", OTHER, NATS, 4222),
+        connection("c4", ("10.0.4.67", None), NATS, 4222),
+    ]
+)
+CONNECTIONS["responder_port"] = CONNECTIONS["responder_port"].astype("Int64")
+FINDINGS = pd.DataFrame(
+    [
+        {
+            "fingerprint": "a" * 32,
+            "rule": "undeclared-connection",
+            "path": None,
+            "connections": ("c1", "c2"),
+            "count": 2,
+        },
+        {
+            "fingerprint": "b" * 32,
+            "rule": "undeclared-connection",
+            "path": "x-to-nats",
+            "connections": ("c3",),
+            "count": 1,
+        },
+        {
+            "fingerprint": "c" * 32,
+            "rule": "undeclared-connection",
+            "path": "x-to-nats",
+            "connections": ("c4",),
+            "count": 1,
+        },
+        {"fingerprint": "d" * 32, "rule": "plaintext", "path": None, "connections": ("c1", "c3"), "count": 2},
+    ]
+)
+
+
+def judged(tmp_path, *entries, today=TODAY):
+    loaded = load_waivers([written(tmp_path, "schema: auditor.waivers/1\nwaivers:" + "".join(entries))], RULES)
+    waived, applied = apply(loaded, FINDINGS, CONNECTIONS, today)
+    return [k for k, each in enumerate(waived) if each], applied
+
+
+@pytest.mark.parametrize(
+    ("match", "covered"),
+    [
+        ("{from: diego-cell, to: uaa, port: 8443}", [0]),
+        ("{from: 10.0.4.0/26}", [0]),
+        ("{from: 10.0.4.66}", [1]),
+        ("{to: [uaa, nats], from: 10.0.4.66}", [1]),
+        ("{fingerprint: cccccccc}", [2]),
+        ("{from: diego_cell, transport: udp}", []),
+        ("{port: 8000-8999}", [0]),
+        ("{path: other}", []),
+    ],
+)
+def test_a_waiver_covers_what_it_names(tmp_path, match, covered):
+    found, applied = judged(tmp_path, entry(match))
+    assert found == covered
+    assert len(applied.unused) == (not covered)
+
+
+def test_a_second_intruder_is_not_hidden_by_the_waiver_of_the_first(tmp_path):
+    found, applied = judged(tmp_path, entry("{to: nats}"))
+    assert found == []
+    assert applied.over[0]["says"] == "covers 2 findings, more than its max_findings of 1"
+    found, applied = judged(tmp_path, entry("{to: nats}", more="    max_findings: 2\n"))
+    assert (found, applied.over) == ([1, 2], ())
+    found, applied = judged(tmp_path, entry("{to: uaa}", more="    max_connections: 1\n"))
+    assert found == []
+    assert "covers 2 connections" in applied.over[0]["says"]
+
+
+def test_a_finding_is_waived_only_where_all_its_connections_match(tmp_path):
+    assert judged(tmp_path, entry("{from: diego_cell}", rule="plaintext"))[0] == []
+    assert judged(tmp_path, entry("{from: [diego_cell, 10.0.4.66]}", rule="plaintext"))[0] == [3]
+
+
+def test_a_waiver_holds_through_its_last_day_and_then_fails(tmp_path):
+    day = entry("{to: uaa}", expires="2026-11-22")
+    assert judged(tmp_path, day)[0] == [0]
+    found, applied = judged(tmp_path, day, today=date(2026, 11, 23))
+    assert found == []
+    assert [each["until"] for each in applied.expired] == ["2026-11-22"]
+    [line] = warnings(applied)
+    assert "waivers.yml:3: waiver of undeclared-connection expired on 2026-11-22 (platform, OPS-1)" in line
+
+
+def test_the_mark_is_that_of_the_contract(tmp_path):
+    loaded = load_waivers([written(tmp_path, "waivers:" + entry("{to: uaa}"))], RULES)
+    waived, applied = apply(loaded, FINDINGS, CONNECTIONS, TODAY)
+    assert waived[0] == {"reason": "known", "owner": "platform", "ticket": "OPS-1", "until": "2027-01-31"}
+    assert applied.as_dict()["entries"] == 1
+    assert applied.as_dict()["files"][0]["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "waivers:" + entry("{to: uaa}").replace("    expires: 2027-01-31\n", ""),
+            ":2: 'expires' is missing (add expires:)",
+        ),
+        ("waivers:" + entry("{to: uaa}", expires="soon"), ":7: 'soon' is no date (write 2027-01-31)"),
+        ("waivers:" + entry("{to: uaa}", rule="plaintxt"), ":2: there is no rule 'plaintxt' (did you mean plaintext?)"),
+        ("waivers:" + entry("{}"), "match names nothing (name from, to, port"),
+        ("waivers:" + entry("{fingerprint: abc}"), "a fingerprint is too short"),
+        ("waivers:" + entry("{too: uaa}"), "unknown key 'too' (did you mean to?)"),
+        ("waivers:" + entry("{to: uaa}", more="    max_findings: 0\n"), ":8: 'max_findings'"),
+        ("- a\n", "must be a mapping"),
+        ("waivers: [", "is not valid YAML"),
+    ],
+)
+def test_a_mistake_is_told_with_file_line_and_mend(tmp_path, text, says):
+    with pytest.raises(ConfigError) as caught:
+        load_waivers([written(tmp_path, text)], RULES)
+    assert says in str(caught.value)
+    assert "waivers.yml" in str(caught.value)
+
+
+def test_json_and_an_empty_file_are_understood(tmp_path):
+    empty = written(tmp_path, "# nothing waived\n")
+    other = tmp_path / "w.json"
+    other.write_text(
+        '{"waivers": [{"rule": "plaintext", "match": {"to": "uaa"}, "reason": "r", "owner": "o", "ticket": "t", "expires": "2027-01-31"}]}'
+    )
+    loaded = load_waivers([empty, str(other)], RULES)
+    assert len(loaded.entries) == 1
+    assert len(loaded.sources) == 2
+
+
+def test_the_day_is_that_of_utc():
+    assert today_of(1_795_305_599_999_999_999) == date(2026, 11, 21)
+    assert today_of(1_795_305_600_000_000_000) == date(2026, 11, 22)

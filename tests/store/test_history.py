@@ -1,0 +1,263 @@
+"""The store of earlier audits: kept whole or not at all, readable while somebody writes, small, and never older than it may be."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import textwrap
+
+import pyarrow as pa
+import pytest
+
+from auditor.errors import ConfigError
+from auditor.store import _schema
+from auditor.store.history import CATALOGUE, JOIN_AT, PIECES, Decider, Fact, Kept, open_history
+from tests.conftest import ROOT
+
+HOUR = 3_600 * 1_000_000_000
+DAY = 24 * HOUR
+BEGIN = 1_795_300_000 * 1_000_000_000
+SCHEMAS = {
+    "connections": pa.schema([("id", pa.string()), ("start", pa.timestamp("ns", "UTC")), ("first_frame", pa.int64()),
+                              ("duration", pa.float64()), ("capture", pa.int64())]),
+    "findings": pa.schema([("fingerprint", pa.string()), ("rule", pa.string())]),
+    "coverage": pa.schema([("path", pa.string())]),
+    "captures": pa.schema([("capture", pa.int64()), ("path", pa.string()), ("sha256", pa.string())]),
+}  # fmt: skip
+
+
+def an_audit(hour, marks=("aa",), connections=3):
+    start = BEGIN + hour * HOUR
+    tables = {
+        "connections": pa.table(
+            {"id": [f"c{hour}-{k}" for k in range(connections)], "start": pa.array([start] * connections, pa.timestamp("ns", "UTC")),
+             "first_frame": list(range(connections)), "duration": [1.0] * connections, "capture": [0] * connections}
+        ).cast(SCHEMAS["connections"]),
+        "findings": pa.table({"fingerprint": list(marks), "rule": ["plaintext"] * len(marks)}).cast(SCHEMAS["findings"]),
+        "coverage": pa.table({"path": ["rep-to-bbs"]}),
+        "captures": pa.table({"capture": [0], "path": [f"{hour}.pcap"], "sha256": ["00"]}).cast(SCHEMAS["captures"]),
+    }  # fmt: skip
+    return Kept(
+        id=f"{hour:04d}{'abcdef' * 2}",
+        kind="audit",
+        started_ns=start + HOUR,
+        finished_ns=start + HOUR + 1,
+        first_ns=start,
+        last_ns=start + HOUR - 1,
+        counts={"connections": connections, "findings": len(marks)},
+        body={"audit": {"id": "x"}, "summary": {"connections": connections}},
+        tables=tables,
+        facts=[Fact(mark, "plaintext", "high", None, "title", start, start + HOUR // 2) for mark in marks],
+        deciders=[Decider("d1", "policy", "tas-diego", b"name: tas-diego\n")],
+    )
+
+
+def names(store):
+    return {each.name for each in (store / PIECES).iterdir()}
+
+
+def ids(history, audit):
+    return history.table("connections", audit)["id"].to_pylist()
+
+
+def test_what_is_kept_comes_back(tmp_path):
+    place = tmp_path / "store"
+    with open_history(place, write=True) as history:
+        assert history.rows() == []
+        assert history.keep(an_audit(0), gone_after_ns=DAY) == 1
+        assert history.keep(an_audit(1, ("aa", "bb")), gone_after_ns=DAY) == 2
+    with open_history(place) as history:
+        assert [row.audit for row in history.rows()] == [1, 2]
+        assert [row.audit for row in history.rows(since_ns=BEGIN + HOUR)] == [2]
+        assert [row.audit for row in history.rows(until_ns=BEGIN)] == [1]
+        assert [row.audit for row in history.rows(last=1)] == [2]
+        assert ids(history, 2) == ["c1-0", "c1-1", "c1-2"]
+        assert history.table("findings", 2, ["fingerprint"])["fingerprint"].to_pylist() == ["aa", "bb"]
+        assert history.body(1)["summary"] == {"connections": 3}
+        assert [each.content for each in history.deciders(2)] == [b"name: tas-diego\n"]
+        for name, audit in (("1", 1), ("latest", 2), ("latest~1", 1), ("0001abc", 2), ("0000abcdefabcdef", 1)):
+            assert history.find(name).audit == audit
+        for name in ("3", "latest~2", "zzzz", "000", "~1"):
+            with pytest.raises(ConfigError, match="audit"):
+                history.find(name)
+
+
+def test_a_finding_is_new_once_then_continues_then_is_gone(tmp_path):
+    with open_history(tmp_path / "s", write=True) as history:
+        history.keep(an_audit(0, ("aa",)), gone_after_ns=2 * HOUR)
+        assert history.known()["aa"].open
+        history.keep(an_audit(1, ("bb",)), gone_after_ns=2 * HOUR)
+        assert history.known()["aa"].open, "not seen for an hour is not gone"
+        history.keep(an_audit(2, ("bb",)), gone_after_ns=2 * HOUR)
+        known = history.known()
+        assert (known["aa"].open, known["bb"].open) == (False, True)
+        history.keep(an_audit(3, ("aa",)), gone_after_ns=2 * HOUR)
+        back = history.known()["aa"]
+        assert (back.open, back.first_audit, back.last_audit) == (True, 1, 4)
+
+
+def test_pieces_are_joined_and_nothing_changes(tmp_path):
+    count = JOIN_AT + 3
+    with open_history(tmp_path / "s", write=True) as history:
+        for hour in range(count):
+            history.keep(an_audit(hour, connections=hour % 4), gone_after_ns=DAY)
+        before = {audit: ids(history, audit) for audit in range(1, count + 1)}
+        history.tidy(BEGIN)
+        assert {audit: ids(history, audit) for audit in before} == before
+        pieces = history.sql.execute("SELECT count(*) FROM pieces WHERE of = 'connections'").fetchone()[0]
+        assert pieces < count / 2
+        files = names(tmp_path / "s")
+        history.tidy(BEGIN + HOUR)
+        left = names(tmp_path / "s")
+        assert left < files, "replaced pieces go once nobody can be reading them"
+        assert left == {file for (file,) in history.sql.execute("SELECT file FROM pieces")}
+        assert {audit: ids(history, audit) for audit in before} == before
+        scanned = [
+            row
+            for table in history.scan("connections", ["id"], BEGIN + 5 * HOUR, BEGIN + 6 * HOUR)
+            for row in table.to_pylist()
+        ]
+        assert {row["audit"] for row in scanned} == {6, 7}
+
+
+def test_old_audits_go_by_age_and_by_size(tmp_path):
+    with open_history(tmp_path / "s", write=True) as history:
+        for hour in range(JOIN_AT + 8):
+            history.keep(an_audit(hour, connections=50), gone_after_ns=DAY)
+        history.tidy(BEGIN)
+        now = BEGIN + (JOIN_AT + 8) * HOUR
+        assert history.retain(now, max_age_ns=30 * HOUR) == 10
+        assert history.rows()[0].audit == 11
+        assert ids(history, 11)[0] == "c10-0"
+        assert history.table("connections", 10) is None
+        assert history.retain(now, max_age_ns=30 * HOUR) == 0
+        total = sum(size for (size,) in history.sql.execute("SELECT bytes FROM pieces"))
+        went = history.retain(now, max_bytes=total // 2)
+        assert went > 5
+        left = sum(size for (size,) in history.sql.execute("SELECT bytes FROM pieces"))
+        assert left <= total // 2 + 20_000
+        assert history.retain(now, max_bytes=1) > 0
+        assert len(history.rows()) == 1, "the latest stays, whatever it takes"
+        assert history.keep(an_audit(99), gone_after_ns=DAY) == JOIN_AT + 9, "numbers are not given twice"
+
+
+def test_readers_read_while_another_process_writes(tmp_path):
+    place = tmp_path / "s"
+    with open_history(place, write=True) as history:
+        history.keep(an_audit(0), gone_after_ns=DAY)
+    script = textwrap.dedent("""
+        import sys
+        from auditor.store.history import open_history
+        from tests.store.test_history import DAY, an_audit
+        with open_history(sys.argv[1], write=True) as history, history.writing():
+            history.keep(an_audit(1), gone_after_ns=DAY)
+            print("kept", flush=True)
+            sys.stdin.readline()
+    """)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", script, str(place)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert writer.stdout.readline() == "kept\n"
+        with open_history(place) as history:
+            assert [row.audit for row in history.rows()] == [1]
+            assert history.query("SELECT count(*) n FROM connections", SCHEMAS).to_pylist() == [{"n": 3}]
+        writer.communicate("\n", timeout=60)
+        assert writer.returncode == 0
+    finally:
+        writer.kill()
+        writer.wait()
+    with open_history(place) as history:
+        assert [row.audit for row in history.rows()] == [1, 2]
+
+
+def test_what_a_killed_writer_left_is_swept_away(tmp_path):
+    place = tmp_path / "s"
+    with open_history(place, write=True) as history:
+        history.keep(an_audit(0), gone_after_ns=DAY)
+        with pytest.raises(RuntimeError), history.writing():
+            history.keep(an_audit(1), gone_after_ns=DAY)
+            raise RuntimeError
+        assert len(history.rows()) == 1
+        assert any("00000002" in name for name in names(place))
+        (place / PIECES / ".x.parquet.part").write_bytes(b"half")
+        history.keep(an_audit(2), gone_after_ns=DAY)
+        named = {file for (file,) in history.sql.execute("SELECT file FROM pieces")}
+        assert names(place) == named
+        assert ids(history, 2)[0] == "c2-0"
+
+
+def test_sql_sees_the_tables_and_nothing_else(tmp_path):
+    secret = tmp_path / "secret.csv"
+    secret.write_text("a\n1\n")
+    with open_history(tmp_path / "s", write=True) as history:
+        assert history.query("SELECT * FROM connections", SCHEMAS).num_rows == 0
+        history.keep(an_audit(0, ("aa", "bb")), gone_after_ns=DAY)
+        history.keep(an_audit(1, ("bb",)), gone_after_ns=DAY)
+        ask = "SELECT a.audit, a.id, count(*) n FROM audits a JOIN findings f USING (audit) GROUP BY ALL ORDER BY 1"
+        assert history.query(ask, SCHEMAS).to_pylist() == [
+            {"audit": 1, "id": "0000abcdefabcdef", "n": 2},
+            {"audit": 2, "id": "0001abcdefabcdef", "n": 1},
+        ]
+        found = history.query(
+            "SELECT connection, path, sha256, first_frame FROM locations WHERE audit = 2 LIMIT 1", SCHEMAS
+        )
+        assert found.to_pylist() == [{"connection": "c1-0", "path": "1.pcap", "sha256": "00", "first_frame": 0}]
+        assert history.query("SELECT fingerprint FROM facts WHERE last_audit = 2", SCHEMAS).to_pylist() == [
+            {"fingerprint": "bb"}
+        ]
+        for sql in (
+            f"FROM read_csv('{secret}')",
+            f"COPY audits TO '{tmp_path / 'out.csv'}'",
+            "INSTALL httpfs",
+            f"ATTACH '{tmp_path / 'other.db'}'",
+            "SELEC 1",
+            "SELECT * FROM nothing",
+            "SET enable_external_access = true",
+        ):
+            with pytest.raises(ConfigError):
+                history.query(sql, SCHEMAS)
+    assert {each.name for each in tmp_path.iterdir()} == {"s", "secret.csv"}
+
+
+def test_a_store_of_a_later_version_is_refused(tmp_path):
+    place = tmp_path / "s"
+    open_history(place, write=True).close()
+    other = sqlite3.connect(place / CATALOGUE)
+    other.execute(f"PRAGMA user_version = {_schema.VERSION + 1}")
+    other.close()
+    for write in (True, False):
+        with pytest.raises(ConfigError, match=r"later version.*update the auditor"):
+            open_history(place, write=write)
+
+
+def test_what_is_no_store_is_said_to_be_none(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("x")
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "notes.txt").write_text("x")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / CATALOGUE).write_bytes(b"no database at all, but long enough to look at" * 40)
+    for place, write, says in (
+        (file, True, "is a file"),
+        (full, True, "holds other files"),
+        (full, False, "is no store"),
+        (tmp_path / "gone", False, "is no store"),
+        (broken, True, "is no store of audits, or damaged"),
+        (broken, False, "is no store of audits, or damaged"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            open_history(place, write=write)
+    assert not (tmp_path / "gone").exists()
+
+
+def test_a_damaged_piece_is_named(tmp_path):
+    with open_history(tmp_path / "s", write=True) as history:
+        history.keep(an_audit(0), gone_after_ns=DAY)
+        [piece] = (tmp_path / "s" / PIECES).glob("connections.*")
+        piece.write_bytes(piece.read_bytes()[:-20])
+        with pytest.raises(ConfigError, match=r"connections\.00000001-00000001\.parquet: is damaged"):
+            history.table("connections", 1)

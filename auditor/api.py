@@ -180,6 +180,10 @@ class Report:
         """The report for people, as Markdown."""
         return self._text("markdown", table=table)
 
+    def to_html(self, table: str | None = None) -> str:
+        """The report as one HTML page that needs nothing beside it."""
+        return self._text("html", table=table)
+
     def to_table(self, *, color: bool = False, width: int = 80) -> str:
         """The report for people, as a terminal shows it."""
         return self._text("table", color=color, width=width)

@@ -35,6 +35,17 @@ def public_captures() -> Path:
 
 
 @pytest.fixture(scope="session")
+def chromium() -> tuple[str, str]:
+    """Paths of Chromium and of its driver."""
+    found = shutil.which("chromium"), shutil.which("chromedriver")
+    if not all(found):
+        _absent("Chromium is not installed (Debian packages chromium, chromium-driver)")
+    assert found[0]
+    assert found[1]
+    return found[0], found[1]
+
+
+@pytest.fixture(scope="session")
 def tshark() -> str:
     """Path of tshark."""
     found = shutil.which("tshark")

@@ -46,6 +46,7 @@ def test_an_added_file_imports_no_other_of_its_kind(room):
         ("yaml", {"policy"}),
         ("pydantic", {"policy"}),
         ("rich", {"report", "cli"}),
+        ("jinja2", {"report"}),
     ],
 )
 def test_a_tool_stays_in_its_room(tool, rooms):

@@ -16,6 +16,7 @@ import auditor
 from auditor.api import Report, format_names
 from auditor.cli import main
 from auditor.errors import InputError
+from tests.report.pages import told as told_by
 from tests.test_certificate_rules import NO_CHECK_TIME, issue
 from tests.tshark.talks import Secure, Talk, Wire, secured, write
 
@@ -269,6 +270,7 @@ def test_no_output_holds_what_was_decrypted_nor_a_key(told, opened, tmp_path, mo
         opened.write(name, out)
         files = [each for each in out.rglob("*") if each.is_file()] if out.is_dir() else [out]
         for data in (each.read_bytes() for each in files):
+            data = told_by(data).encode() if name == "html" else data  # noqa: PLW2901  # what is packed, too
             assert TOKEN.encode() not in data
             assert not any(key.encode() in data for key in keys)
     left = tmp_path / "tmp"

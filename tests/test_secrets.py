@@ -31,6 +31,7 @@ from auditor.errors import AuditorError
 from auditor.model.columns import TABLES
 from tests.capture.make import pcap
 from tests.conversation import Talk, Wire, address
+from tests.report.pages import told
 
 PIECE = 8
 """So many characters of a secret in a row are found; fewer may happen by chance."""
@@ -498,7 +499,7 @@ def test_formats_hold_no_secret(name: str, planted: Planted, report: Any, tmp_pa
         out = io.BytesIO()
         with contextlib.suppress(AuditorError):  # a table that this format does not have
             report.write(name, out, table=table)
-        assert planted.found_in(out.getvalue()) == []
+        assert planted.found_in(told(out.getvalue()) if name == "html" else out.getvalue()) == []
         if table is None:
             assert len(out.getvalue()) > 100
 
@@ -507,6 +508,9 @@ def parquet_text(file: Path) -> str:
     """What a compressed file says."""
     import pandas as pd
 
+    data = file.read_bytes()
+    if data.startswith(b"<!doctype html>"):
+        return told(data)
     return (
         pd.read_parquet(file).to_json(default_handler=str, date_format="iso")
         if file.suffix == ".parquet"

@@ -15,7 +15,7 @@ import typer
 
 from auditor.errors import ConfigError
 
-FORMATS = ("table", "json", "ndjson", "csv", "parquet", "markdown")
+FORMATS = ("table", "json", "ndjson", "csv", "parquet", "markdown", "html")
 TABLES = ("connections", "findings", "coverage", "captures")
 FAIL_ON = ("critical", "high", "medium", "low", "info", "never")
 

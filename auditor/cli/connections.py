@@ -20,7 +20,7 @@ Words = list[str] | None
 
 _EVIDENCE = frozenset(("tls", "ssh", "mysql", "nats", "http"))
 """Columns that hold what the first bytes show; collecting it costs more than all the rest, so only where it is shown."""
-_WITH_EVIDENCE = frozenset(("json", "ndjson", "parquet"))
+_WITH_EVIDENCE = frozenset(("json", "ndjson", "parquet", "html"))
 
 
 def _option(name: str, metavar: str, says: str) -> Any:

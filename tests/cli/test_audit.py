@@ -82,7 +82,7 @@ def test_standard_input_is_handed_on(given, capsys):
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("name", ["table", "json", "ndjson", "csv", "markdown"])
+@pytest.mark.parametrize("name", ["table", "json", "ndjson", "csv", "markdown", "html"])
 def test_output_is_what_standard_output_would_be(name, given, capfdbinary, tmp_path):
     given(make.audit())
     extra = ["--table", "connections"] if name == "ndjson" else []

@@ -1,0 +1,406 @@
+(() => {
+'use strict';
+// What strangers wrote reaches the page as text nodes only, and made visible like everywhere else in the reports.
+const BLANK = /[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\ufe00-\ufe0f]|(?! )[\p{C}\p{Z}]/gu;
+const visible = text => String(text).replace(BLANK, c => {
+  const code = c.codePointAt(0);
+  if (code <= 0xff) return '\\x' + code.toString(16).padStart(2, '0');
+  return code <= 0xffff ? '\\u' + code.toString(16).padStart(4, '0') : '\\U' + code.toString(16).padStart(8, '0');
+});
+const el = (tag, given, ...inside) => {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(given || {})) {
+    if (value !== null && value !== undefined) made.setAttribute(name, value);
+  }
+  for (const each of inside.flat()) {
+    if (each === null || each === undefined) continue;
+    made.append(each instanceof Node ? each : document.createTextNode(visible(each)));
+  }
+  return made;
+};
+const $ = id => document.getElementById(id);
+
+// Paper shows everything, so what is folded opens for it and folds again.
+let folded = [];
+addEventListener('beforeprint', () => {
+  folded = [...document.querySelectorAll('details:not([open]):not(.more, .astable)')];
+  folded.forEach(each => { each.open = true; });
+});
+addEventListener('afterprint', () => folded.forEach(each => { each.open = false; }));
+
+// A finding that is gone to opens.
+const reveal = () => {
+  const hash = decodeURIComponent(location.hash.slice(1));
+  const target = hash && !hash.includes('?') && !hash.includes('=') ? $(hash) : null;
+  if (target && target.tagName === 'DETAILS') target.open = true;
+};
+addEventListener('hashchange', reveal);
+reveal();
+
+const source = $('data');
+if (!source) return;
+if (typeof DecompressionStream === 'undefined') { $('old').hidden = false; return; }
+const packed = JSON.parse(source.textContent);
+
+const unpack = async text => {
+  const raw = atob(text);
+  const bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+  return JSON.parse(await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'))).text());
+};
+
+const WORST = ['critical', 'high', 'medium', 'low', 'info'];
+const VERDICTS = ['violated', 'rejected', 'unverifiable', 'inherited', 'inferred', 'verified', 'not_applicable'];
+const NOBODY = '(in no inventory)', OUTSIDE = '(outside the platform)';
+const ROW = 28, AROUND = 12, PRINTED = 300;
+const words = text => visible(text).replaceAll('_', ' ');
+
+const start = async () => {
+  const [columns, rules, captures] = await Promise.all([unpack(packed.columns), unpack(packed.findings), unpack(packed.captures)]);
+  const count = columns.rows;
+  const nothing = { codes: new Int32Array(count).fill(-1), words: [] };
+  const coded = name => columns[name] ? { codes: Int32Array.from(columns[name].codes), words: columns[name].words } : nothing;
+  const numbers = name => columns[name] || [];
+  const ends = ['originator', 'responder'].map(which => ({
+    ip: coded(which + '_ip'), role: coded(which + '_role'), instance: coded(which + '_instance'),
+    component: coded(which + '_component'), port: numbers(which + '_port'), bytes: numbers(which + '_bytes'),
+  }));
+  const transport = coded('transport'), application = coded('application'), disposition = coded('disposition');
+  const verdict = coded('authentication_verdict'), state = coded('conn_state'), name = coded('name');
+  const paths = coded('paths'), findings = coded('findings');
+  const ids = numbers('id'), duration = numbers('duration');
+  const epoch = BigInt(columns.epoch || '0');
+  const since = new Float64Array(count);  // microseconds after the first
+  let sum = 0;
+  numbers('start').forEach((step, row) => { sum += step; since[row] = sum; });
+  const word = (column, row) => column.codes[row] < 0 ? '' : column.words[column.codes[row]];
+  const epochMs = Number(epoch / 1000n), epochRest = Number(epoch % 1000n);
+  const iso = row => {
+    const micros = epochRest + since[row];
+    const at = new Date(epochMs + Math.floor(micros / 1000)).toISOString();
+    return at.slice(0, 23) + String(Math.floor(micros % 1000)).padStart(3, '0');
+  };
+  const oneDay = count > 0 && iso(0).slice(0, 10) === iso(count - 1).slice(0, 10);
+  const when = row => oneDay ? iso(row).slice(11, 23) : iso(row).slice(0, 23).replace('T', ' ');
+  const bytes = row => (ends[0].bytes[row] || 0) + (ends[1].bytes[row] || 0);
+  const size = n => {
+    for (const unit of ['B', 'KiB', 'MiB', 'GiB']) {
+      if (n < 1024 || unit === 'GiB') return unit === 'B' ? n + ' B' : n.toFixed(1) + ' ' + unit;
+      n /= 1024;
+    }
+  };
+  const length = micros => micros === undefined ? '' : micros < 1e6 ? (micros / 1e3).toFixed(1) + ' ms' : (micros / 1e6).toFixed(1) + ' s';
+  const service = row => ends[1].port[row] === null || ends[1].port[row] === undefined ? word(transport, row) : ends[1].port[row] + '/' + word(transport, row);
+  const roleOf = (end, row) => word(end.role, row) || NOBODY;
+
+  // Severity and number of each list of findings, once.
+  const worst = findings.words.map(list => {
+    const ranks = list.map(id => rules[id] ? WORST.indexOf(rules[id][1]) : 9);
+    return ranks.length ? Math.min(...ranks) : 99;
+  });
+
+  // -- filters: each says which words of a column it takes; rows are then compared by number alone.
+  const fields = { q: $('f-q'), from: $('f-from'), to: $('f-to'), path: $('f-path'), verdict: $('f-verdict'), disposition: $('f-disposition'),
+    rule: $('f-rule'), finding: $('f-finding'), app: $('f-app'), since: $('f-since'), until: $('f-until') };
+  const fill = (select, counts, show, order) => {
+    select.replaceChildren(el('option', { value: '' }, 'any'));
+    const keys = [...counts.keys()];
+    keys.sort(order || ((a, b) => counts.get(b) - counts.get(a) || (a < b ? -1 : 1)));
+    for (const key of keys) select.append(el('option', { value: key }, `${show(key)} (${counts.get(key).toLocaleString('en')})`));
+    select.disabled = keys.length === 0;
+  };
+  const tally = (column, of) => {
+    const per = new Array(column.words.length).fill(0);
+    let none = 0;
+    for (let row = 0; row < count; row++) { const code = column.codes[row]; if (code < 0) none++; else per[code]++; }
+    const counts = new Map();
+    column.words.forEach((value, code) => { for (const key of of(value)) if (per[code]) counts.set(key, (counts.get(key) || 0) + per[code]); });
+    return [counts, none];
+  };
+  const one = value => [value];
+  for (const [key, end] of [['from', ends[0]], ['to', ends[1]]]) {
+    const [counts, none] = tally(end.role, one);
+    if (none && counts.size) counts.set(NOBODY, none);
+    fill(fields[key], counts, visible);
+  }
+  fill(fields.path, tally(paths, list => list)[0], visible, (a, b) => a < b ? -1 : 1);
+  fill(fields.verdict, tally(verdict, one)[0], words, (a, b) => VERDICTS.indexOf(a) - VERDICTS.indexOf(b));
+  fill(fields.disposition, tally(disposition, one)[0], words);
+  fill(fields.app, tally(application, one)[0], visible);
+  fill(fields.rule, tally(findings, list => new Set(list.map(id => rules[id] && rules[id][0]).filter(Boolean)))[0], visible);
+  fill(fields.finding, tally(findings, list => list)[0], id => (rules[id] ? rules[id][0] + ': ' + visible(rules[id][2]).slice(0, 60) : id));
+  if (count) for (const key of ['since', 'until']) { fields[key].min = iso(0).slice(0, 19); }
+
+  let shown = Uint32Array.from({ length: count }, (_, row) => row);
+  let sort = { key: 'start', down: false };
+  const isIn = (column, test) => { const ok = new Uint8Array(column.words.length + 1); column.words.forEach((value, code) => { if (test(value)) ok[code] = 1; }); return ok; };
+  const take = () => {
+    const tests = [];  // [codes, which codes]; -1 is the last place
+    const by = (column, test, missing) => { const ok = isIn(column, test); if (missing) ok[column.words.length] = 1; tests.push([column.codes, ok, column.words.length]); };
+    const value = key => fields[key].value;
+    for (const [key, end] of [['from', ends[0]], ['to', ends[1]]]) {
+      if (value(key)) by(end.role, each => each === value(key), value(key) === NOBODY || value(key) === OUTSIDE);
+    }
+    if (value('path')) by(paths, list => list.includes(value('path')));
+    if (value('verdict')) by(verdict, each => each === value('verdict'));
+    if (value('disposition')) by(disposition, each => each === value('disposition'));
+    if (value('app')) by(application, each => each === value('app'));
+    if (value('rule')) by(findings, list => list.some(id => rules[id] && rules[id][0] === value('rule')));
+    if (value('finding')) by(findings, list => list.includes(value('finding')));
+    let low = -Infinity, high = Infinity;
+    const micros = text => (Date.parse(text + 'Z') - epochMs) * 1000 - epochRest;
+    if (value('since')) low = micros(value('since'));
+    if (value('until')) high = micros(value('until')) + (/T..:..$/.test(value('until')) ? 6e7 : 1e6) - 1;
+    const wanted = value('q').trim().toLowerCase().split(/\s+/).filter(Boolean).map(part => {
+      const holds = each => visible(each).toLowerCase().includes(part);
+      const columns = [...ends.flatMap(end => [end.ip, end.role, end.instance, end.component]), name, application, transport, state]
+        .map(column => [column.codes, isIn(column, holds), column.words.length]);
+      for (const column of [paths, findings]) columns.push([column.codes, isIn(column, list => list.some(holds)), column.words.length]);
+      const split = /^(.*):(\d+)$/.exec(part);
+      const pair = split ? ends.map(end => [end.ip.codes, isIn(end.ip, each => each.toLowerCase() === split[1].replace(/^\[|\]$/g, '')), end.port, Number(split[2])]) : [];
+      return { part, columns, pair, port: /^\d{1,5}$/.test(part) ? Number(part) : -1, id: /^[0-9a-f]{4,}$/.test(part) };
+    });
+    const found = new Uint32Array(count);
+    let n = 0;
+    rows: for (let row = 0; row < count; row++) {
+      if (since[row] < low || since[row] > high) continue;
+      for (const [codes, ok, none] of tests) if (!ok[codes[row] < 0 ? none : codes[row]]) continue rows;
+      for (const { part, columns, pair, port, id } of wanted) {
+        let hit = port >= 0 && (ends[0].port[row] === port || ends[1].port[row] === port);
+        for (let i = 0; !hit && i < columns.length; i++) hit = columns[i][0][row] >= 0 && columns[i][1][columns[i][0][row]] === 1;
+        for (let i = 0; !hit && i < pair.length; i++) hit = pair[i][0][row] >= 0 && pair[i][1][pair[i][0][row]] === 1 && pair[i][2][row] === pair[i][3];
+        if (!hit && id && ids.length) hit = ids[row].startsWith(part);
+        if (!hit) continue rows;
+      }
+      found[n++] = row;
+    }
+    shown = found.slice(0, n);
+  };
+
+  // -- order
+  const rank = column => { const order = column.words.map((value, code) => [String(value), code]).sort((a, b) => a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0);
+    const place = new Int32Array(column.words.length + 1); order.forEach(([, code], at) => { place[code] = at; }); place[column.words.length] = order.length;
+    return row => place[column.codes[row] < 0 ? column.words.length : column.codes[row]]; };
+  const verdictRank = row => { const at = VERDICTS.indexOf(word(verdict, row)); return at < 0 ? 9 : at; };
+  const KEYS = {
+    start: () => row => since[row], from: () => { const a = rank(ends[0].role), b = rank(ends[0].ip); return row => a(row) * 1e6 + b(row); },
+    to: () => { const a = rank(ends[1].role), b = rank(ends[1].ip); return row => a(row) * 1e6 + b(row); },
+    service: () => { const a = rank(application); return row => (ends[1].port[row] ?? -1) * 1e4 + a(row); }, path: () => { const a = rank(paths), b = rank(disposition); return row => b(row) * 1e6 + a(row); },
+    verdict: () => verdictRank, findings: () => row => findings.codes[row] < 0 ? 99 : worst[findings.codes[row]],
+    duration: () => row => duration[row] ?? -1, bytes: () => bytes,
+  };
+  const order = () => {
+    if (sort.key === 'start' && !sort.down) return;
+    const key = KEYS[sort.key](), values = new Float64Array(count);
+    for (const row of shown) values[row] = key(row);
+    const way = sort.down ? -1 : 1;
+    shown.sort((a, b) => way * (values[a] - values[b]) || a - b);
+  };
+
+  // -- the table: only the rows in view exist; the room of the others is kept above and below.
+  const table = $('table'), body = $('body'), room = $('rows');
+  const WIDTHS = { start: oneDay ? 108 : 178, from: 0, to: 0, service: 132, path: 158, verdict: 112, findings: 88, duration: 82, bytes: 82 };
+  const heads = [...table.tHead.rows[0].cells];
+  for (const head of heads) {
+    const key = head.dataset.key;
+    if (WIDTHS[key]) head.style.width = WIDTHS[key] + 'px';
+    const button = el('button', { type: 'button' }, head.textContent);
+    button.addEventListener('click', () => { sort = { key, down: sort.key === key ? !sort.down : ['bytes', 'duration'].includes(key) }; apply(); });
+    if (['duration', 'bytes'].includes(key)) head.classList.add('num');
+    head.replaceChildren(button);
+  }
+  table.classList.toggle('unjudged', disposition === nothing && paths === nothing);
+  table.setAttribute('role', 'grid');
+  table.tabIndex = 0;
+  let at = 0;
+  const party = (end, row, short) => {
+    const port = short ? null : end.port[row], ip = word(end.ip, row);
+    const address = port === null || port === undefined ? ip : ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;
+    return el('td', { title: `${visible(word(end.instance, row) || roleOf(end, row))} ${visible(address)}` }, word(end.instance, row) || word(end.role, row) || '', el('span', { class: 'addr m' }, address));
+  };
+  const badge = row => {
+    const list = findings.codes[row] < 0 ? [] : findings.words[findings.codes[row]];
+    if (!list.length) return el('td');
+    const severity = WORST[worst[findings.codes[row]]] || 'info';
+    return el('td', {}, el('span', { class: 'sev ' + severity }, severity + (list.length > 1 ? ' +' + (list.length - 1) : '')));
+  };
+  const place = row => {
+    const list = paths.codes[row] < 0 ? [] : paths.words[paths.codes[row]], kind = word(disposition, row);
+    if (kind === 'documented' || (list.length && kind === '')) return el('td', { title: visible(list.join(' or ')) }, list.join(' or '));
+    return el('td', {}, kind ? el('span', { class: 'tag ' + (kind === 'undeclared' ? kind : '') }, words(kind)) : '');
+  };
+  const line = index => {
+    const row = shown[index], said = word(verdict, row);
+    const made = el('tr', { id: 'row-' + index, 'aria-rowindex': index + 2, 'data-index': index },
+      el('td', { class: 'm' }, when(row)), party(ends[0], row), party(ends[1], row, true), el('td', { title: `${service(row)} ${visible(word(application, row))}` }, el('span', { class: 'm' }, service(row)), ' ' + word(application, row)), place(row),
+      el('td', {}, said && said !== 'not_applicable' ? el('span', { class: 'ver ' + said }, words(said)) : ''), badge(row),
+      el('td', { class: 'num' }, length(duration[row])), el('td', { class: 'num' }, ends[0].bytes.length ? size(bytes(row)) : ''));
+    if (index === at) { made.classList.add('at'); made.setAttribute('aria-selected', 'true'); }
+    return made;
+  };
+  const spacer = height => { const made = el('tr', { class: 'gap', 'aria-hidden': 'true' }, el('td', { colspan: heads.length })); made.style.height = height + 'px'; return made; };
+  let drawn = '';
+  const draw = (force, first, last) => {
+    const from = first ?? Math.max(0, Math.floor(room.scrollTop / ROW) - AROUND);
+    const to = last ?? Math.min(shown.length, Math.ceil((room.scrollTop + room.clientHeight) / ROW) + AROUND);
+    const key = from + '-' + to;
+    if (!force && key === drawn) return;
+    drawn = key;
+    const rows = [];
+    if (from) rows.push(spacer(from * ROW));
+    for (let index = from; index < to; index++) rows.push(line(index));
+    if (to < shown.length && last === undefined) rows.push(spacer((shown.length - to) * ROW));
+    body.replaceChildren(...rows);
+    if (shown.length) table.setAttribute('aria-activedescendant', 'row-' + at); else table.removeAttribute('aria-activedescendant');
+  };
+  const go = index => {
+    at = Math.max(0, Math.min(shown.length - 1, index));
+    const top = at * ROW, view = room.clientHeight - 34;
+    if (top < room.scrollTop) room.scrollTop = top;
+    else if (top + ROW > room.scrollTop + view) room.scrollTop = top + ROW - view;
+    draw(true);
+  };
+  room.addEventListener('scroll', () => draw(false), { passive: true });
+  addEventListener('resize', () => draw(false));
+  table.addEventListener('keydown', event => {
+    if (event.target !== table) return;
+    const page = Math.max(1, Math.floor(room.clientHeight / ROW) - 2);
+    const step = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: shown.length - 1 }[event.key];
+    if (step !== undefined) { event.preventDefault(); go(step); }
+    else if ((event.key === 'Enter' || event.key === ' ') && shown.length) { event.preventDefault(); open(at); }
+  });
+  body.addEventListener('click', event => {
+    const row = event.target.closest('tr[data-index]');
+    if (row) { at = Number(row.dataset.index); draw(true); open(at); }
+  });
+
+  // -- one connection
+  const drawer = $('drawer');
+  const chunks = new Map();
+  const record = async row => {
+    const chunk = Math.floor(row / packed.chunk);
+    if (!chunks.has(chunk)) chunks.set(chunk, unpack(packed.details[chunk]));
+    return (await chunks.get(chunk))[row % packed.chunk];
+  };
+  const plain = value => value === null || value === undefined ? 'undecided' : value === true ? 'yes' : value === false ? 'no'
+    : Array.isArray(value) && value.every(each => typeof each !== 'object') ? value.join(', ') : typeof value === 'object' ? JSON.stringify(value) : String(value);
+  const facts = pairs => el('dl', { class: 'facts' }, pairs.filter(([, value]) => value !== null && value !== undefined && value !== '')
+    .flatMap(([title, value]) => [el('dt', {}, title), el('dd', {}, value)]));
+  const endWords = end => [end.instance, end.role, end.component].filter(Boolean).join(', ') || (end.role === null ? 'in no inventory' : 'role not asked for');
+  const address = end => end.port === null || end.port === undefined ? end.ip : end.ip.includes(':') ? `[${end.ip}]:${end.port}` : `${end.ip}:${end.port}`;
+  const frames = list => {
+    const by = new Map();
+    for (const [capture, frame] of list) by.set(capture, [...(by.get(capture) || []), frame]);
+    return [...by].map(([capture, of]) => el('span', { class: 'row' }, of.sort((a, b) => a - b).slice(0, 40).join(', ') + (of.length > 40 ? ` and ${of.length - 40} more` : ''),
+      captures.length > 1 ? el('span', { class: 'note' }, ' ' + (captures[capture] ?? capture)) : ''));
+  };
+  const PROTOCOLS = ['tls', 'ssh', 'mysql', 'nats', 'http'];
+  let opened = -1;
+  const open = async index => {
+    opened = index;
+    const row = shown[index], told = await record(row);
+    if (opened !== index) return;
+    const auth = told.authentication || {}, inside = told.inside || {}, from = told.originator || {}, to = told.responder || {};
+    const button = (text, label, run, off) => { const made = el('button', { type: 'button', 'aria-label': label }, text); made.disabled = !!off; made.addEventListener('click', run); return made; };
+    const parts = [];
+    const list = (told.findings || []).map(id => {
+      const link = el('a', { href: '#' + id }, rules[id] ? rules[id][2] : id);
+      link.addEventListener('click', () => drawer.close());
+      return el('span', { class: 'row' }, el('span', { class: 'sev ' + (rules[id] ? rules[id][1] : 'info') }, rules[id] ? rules[id][1] : ''), ' ', link);
+    });
+    if (list.length) parts.push(el('h3', {}, 'Findings'), ...list);
+    parts.push(el('h3', {}, 'Connection'), facts([
+      ['From', `${address(from)} (${endWords(from)})`], ['To', `${address(to)} (${endWords(to)})`],
+      ['Start', told.start ? told.start.replace('T', ' ').replace('Z', ' UTC') : null], ['Duration', told.duration === undefined ? null : told.duration + ' s'],
+      ['Policy', told.disposition ? words(told.disposition) + (inside.says && inside.says !== told.disposition ? ': ' + inside.says : '') : null], ['Paths', (told.paths || []).join(' or ')],
+      ['Closest path', told.near_miss ? `${told.near_miss.path} (differs in ${told.near_miss.differs}): ${told.near_miss.says}` : null],
+      ['Would be explained by', inside.sibling ? '--policy ' + inside.sibling : null],
+      ['Sent', from.bytes === undefined ? null : `${from.packets} packets, ${size(from.bytes)}`], ['Answered', to.bytes === undefined ? null : `${to.packets} packets, ${size(to.bytes)}`],
+      ['State', told.conn_state ? `${told.conn_state}, history ${told.history || 'empty'}; who opened it: by ${told.direction_by}` : null],
+      ['Incomplete', inside.incomplete], ['Missed', told.missed_bytes ? size(told.missed_bytes) : null],
+      ['Seen at', (told.vantages || []).join(', ')], ['Tunnel', told.tunnel ? plain(told.tunnel) : null], ['Frame', inside.first_frame ? `${inside.first_frame} of ${captures[inside.capture || 0]}` : null], ['Community ID', told.community_id],
+      ['Id', told.id],
+    ]));
+    if (auth.verdict && auth.verdict !== 'not_applicable') {
+      parts.push(el('h3', {}, 'Authentication'), facts([
+        ['Verdict', el('span', { class: 'ver ' + auth.verdict }, words(auth.verdict))], ['Confidence', auth.confidence], ['Documented', plain(auth.required)], ['Observed', auth.observed || 'undecided'],
+        ['Missing', inside.authentication_missing ? words(inside.authentication_missing) : null],
+      ]));
+      for (const factor of auth.factors || []) parts.push(el('p', {}, el('span', { class: 'ver ' + factor.verdict }, `${factor.name} ${factor.verdict}`), ': ' + factor.says));
+    }
+    if ((auth.evidence || []).length) {
+      parts.push(el('h3', {}, 'Evidence'), el('table', { class: 'grid' }, el('thead', {}, el('tr', {}, ['Fact', 'Value', 'How sure', 'Frames'].map(text => el('th', { scope: 'col' }, text)))),
+        el('tbody', {}, auth.evidence.map(each => el('tr', {}, el('th', { scope: 'row' }, el('code', {}, each.kind)), el('td', {}, plain(each.value)), el('td', {}, each.certainty), el('td', {}, frames(each.frames || [])))))));
+    }
+    for (const protocol of PROTOCOLS) if (told[protocol]) parts.push(el('h3', {}, protocol.toUpperCase()), facts(Object.entries(told[protocol]).map(([key, value]) => [words(key), plain(value)])));
+    const at0 = inside.capture !== undefined ? captures[inside.capture] : captures[0];
+    if (told.id && captures.length) parts.push(el('h3', {}, 'Look for yourself'), el('p', { class: 'cmds' }, el('code', {}, `auditor dissect '${at0 || captures[0]}' --connection ${told.id}`)));
+    const raw = { ...told }; delete raw.inside;
+    parts.push(el('details', {}, el('summary', {}, 'The record as JSON'), el('pre', { tabindex: '0' })));
+    parts[parts.length - 1].lastChild.textContent = JSON.stringify(raw, null, 1).split('\n').map(visible).join('\n');
+    drawer.replaceChildren(el('header', {}, el('div', { class: 'tools' }, button('\u2191', 'Connection before', () => { go(index - 1); open(at); }, index === 0),
+      button('\u2193', 'Next connection', () => { go(index + 1); open(at); }, index >= shown.length - 1), button('Close', 'Close', () => drawer.close())),
+      el('h2', { id: 'drawer-title' }, `${from.role || from.ip || 'Connection'} to ${to.role || to.ip || ''}, ${service(row)}`)), el('div', { class: 'inside' }, parts));
+    drawer.scrollTop = 0;
+    if (!drawer.open) drawer.showModal();
+  };
+  drawer.addEventListener('click', event => { if (event.target === drawer) drawer.close(); });
+  drawer.addEventListener('close', () => { opened = -1; table.focus({ preventScroll: true }); });
+
+  // -- the address says what is filtered, so that a filter can be passed on
+  const apply = () => {
+    take();
+    order();
+    at = 0;
+    room.scrollTop = 0;
+    for (const head of heads) { if (head.dataset.key === sort.key) head.setAttribute('aria-sort', sort.down ? 'descending' : 'ascending'); else head.removeAttribute('aria-sort'); }
+    for (const field of Object.values(fields)) field.classList.toggle('on', field.value !== '');
+    $('count').textContent = `${shown.length.toLocaleString('en')} of ${count.toLocaleString('en')} connections`;
+    table.setAttribute('aria-rowcount', shown.length + 1);
+    draw(true);
+  };
+  const write = () => {
+    const said = new URLSearchParams();
+    for (const [key, field] of Object.entries(fields)) if (field.value) said.set(key, field.value);
+    const text = said.toString();
+    history.replaceState(null, '', '#connections' + (text ? '?' + text : ''));
+  };
+  const read = () => {
+    const hash = location.hash.slice(1);
+    if (hash.startsWith('connection=')) {
+      const row = ids.indexOf(decodeURIComponent(hash.slice(11)));
+      if (row < 0) return;
+      $('filters').reset();
+      apply();
+      go(shown.indexOf(row));
+      $('connections').scrollIntoView();
+      open(at);
+      return;
+    }
+    if (!hash.startsWith('connections?')) return;
+    const said = new URLSearchParams(hash.slice(12));
+    for (const [key, field] of Object.entries(fields)) {
+      const value = said.get(key) || '';
+      if (key === 'to' && value === OUTSIDE) { field.value = NOBODY; continue; }
+      field.value = value;
+    }
+    apply();
+    $('connections').scrollIntoView();
+  };
+  let waiting = 0;
+  $('filters').addEventListener('submit', event => event.preventDefault());
+  $('filters').addEventListener('input', event => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => { apply(); write(); }, event.target === fields.q ? 90 : 0);
+  });
+  $('filters').addEventListener('reset', () => setTimeout(() => { apply(); write(); }));
+  addEventListener('hashchange', read);
+  addEventListener('beforeprint', () => draw(true, 0, Math.min(shown.length, PRINTED)));
+  addEventListener('afterprint', () => draw(true));
+  document.documentElement.classList.add('scripted');
+  apply();
+  read();
+  document.documentElement.dataset.ready = String(Math.round(performance.now()));
+};
+start();
+})();

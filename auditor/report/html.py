@@ -1,0 +1,193 @@
+"""The report as one HTML file: opens offline, holds everything it shows, useful with scripts off, fit to print and to send on.
+
+What it says comes from captures that strangers wrote, so three things hold whatever a name may be:
+
+- Every value passes ``auditor.wire.text.escape`` (nothing invisible, nothing that turns the reading direction) and Jinja2's autoescape, both by
+  the environment and so nowhere to be forgotten; the script writes text nodes only.
+- The page's own Content-Security-Policy allows one script and one style, by their hashes, and nothing else: no other source, no
+  inline handler, no request to anywhere.
+- The data inside is base64 of gzip, which cannot end the element it stands in.
+
+The same audit gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from auditor.model.audit import Audit
+from auditor.model.columns import TABLES
+from auditor.model.roles import Format, Out
+from auditor.report import _embedded as embedded
+from auditor.report import _overview as overview
+from auditor.report import _story as story
+from auditor.report._columns import encode, int_parts
+from auditor.report._drawings import clock
+from auditor.wire.text import escape
+
+STATIC_ROWS = 200
+"""Connections that stand in the page as HTML, for readers with scripts off and for paper."""
+
+_CODE = re.compile(r"`([^`]*)`")
+
+
+def _shown(value: Any) -> Any:
+    """Every value on its way into the page: visible text, or markup that this package made."""
+    if value is None or isinstance(value, Markup | jinja2.Undefined):
+        return value if value is not None else ""
+    return escape(str(value))
+
+
+def _made_here(text: str) -> Markup:
+    """Text that this package wrote itself and no stranger had a part in."""
+    return Markup(text)  # noqa: S704
+
+
+def _prose(text: str) -> Markup:
+    """A rule page's text: what stands between backticks is code."""
+    parts = _CODE.split(escape(text[:1].upper() + text[1:]))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts)
+    )
+
+
+def _words(text: Any) -> str:
+    return str(text or "").replace("_", " ")
+
+
+def _resource(name: str) -> str:
+    return files("auditor.report").joinpath("_html", name).read_text(encoding="utf-8")
+
+
+def hash_source(text: str) -> str:
+    """The source expression that allows exactly this inline script or style (CSP 3, section 2.3.1)."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Templates of the page: strict about names, escaping everything."""
+    made = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_resource),
+        autoescape=True,
+        finalize=_shown,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        prose=_prose, words=_words, n=lambda count: f"{count:,}", px=lambda x: f"{x:.1f}".removesuffix(".0")
+    )
+    return made
+
+
+def _rule_pages(names: list[str]) -> dict[str, Any]:
+    from auditor.rules import _pages
+
+    known = {rule.name: rule for rule in _pages.rules()} if names else {}
+    return {name: _pages.rule_page(known[name]) for name in names if name in known}
+
+
+def _facts(audit: Audit) -> dict[str, Any]:
+    """When and from what."""
+    ends: dict[str, list[int]] = {"first_packet": [], "last_packet": []}
+    for name, found in ends.items():
+        if len(audit.captures):
+            values, missing = int_parts(audit.captures[name])
+            found.extend(values[~missing].tolist())
+    first, last = ends.values()
+    line = story.capture_lines(audit)[0].split(", ")
+    if not (first and last):
+        return {"line": ", ".join(line), "span": ""}
+    return {
+        "line": ", ".join(line[:3]),
+        "span": overview.span_words(min(first), max(last)),
+        "first": clock(min(first), 3, date=True),
+        "last": clock(max(last), 3, date=True),
+    }
+
+
+def _context(audit: Audit, table: str | None) -> dict[str, Any]:
+    table_of = {"findings": "findings", "coverage": "paths", "connections": "connections", "captures": "captures"}
+    sections = (
+        {table_of[table]} if table else {"summary", "paths", "map", "timeline", "findings", "connections", "captures"}
+    )
+    context: dict[str, Any] = {"sections": sections, "info": audit.info, "story": story, "overview": overview,
+               "captures": list(story.rows(audit.captures))}  # fmt: skip
+    if "summary" in sections:
+        context |= {
+            "answer": overview.answer(audit),
+            "facts": _facts(audit),
+            "severities": story.severity_counts(audit),
+            "summary": audit.summary,
+            "verdicts": {word: int((audit.summary.get("verdicts") or {}).get(word, 0)) for word in overview.VERDICTS},
+            "explained": story.explained(audit),
+        }
+    if sections & {"summary", "findings"}:
+        context["groups"] = overview.groups(audit)
+        context["pages"] = _rule_pages([group.rule for group in context["groups"]])
+        context["level"] = story.level(audit).word
+    if "paths" in sections:
+        context["paths"] = overview.path_rows(audit)
+    if "map" in sections:
+        context["map"] = overview.drawn_map(audit)
+    if "timeline" in sections:
+        context["timeline"] = overview.drawn_timeline(audit)
+    if "connections" in sections:
+        context |= _connections(audit)
+    return context
+
+
+def _connections(audit: Audit) -> dict[str, Any]:
+    positions = embedded.shown_rows(audit.connections)
+    held = audit.connections.iloc[positions]
+    first = list(range(len(held)))
+    if "findings" in held:
+        worth = [len(each) == 0 for each in held["findings"].tolist()]
+        first.sort(key=worth.__getitem__)
+    static = sorted(first[:STATIC_ROWS])
+    rules = {}
+    if len(audit.findings):
+        columns = (audit.findings[name] for name in ("id", "rule", "severity", "title"))
+        rules = {str(id_): [str(rule), str(word), str(title)] for id_, rule, word, title in zip(*columns, strict=True)}
+    data = {
+        "columns": embedded.pack(encode(embedded.columns(held))),
+        "chunk": embedded.CHUNK,
+        "details": list(embedded.details(audit, positions)),
+        "findings": embedded.pack(encode(rules)),
+        "captures": embedded.pack(encode([str(path) for path in audit.captures["path"]])),
+    }
+    return {
+        "total": len(audit.connections),
+        "held": len(held),
+        "static": list(overview.lines(audit, positions[static].tolist()).values()),
+        "data": _made_here(encode(data).decode()),  # base64 and numbers
+    }
+
+
+def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = False, width: int = 80) -> None:
+    """The page, or a page with one table's part of it."""
+    if table is not None and table not in TABLES:
+        raise ValueError(table)
+    style, script = _resource("style.css"), _resource("page.js")
+    context = _context(audit, table) | {
+        "style": _made_here(style),
+        "script": _made_here(script),
+        "style_hash": _made_here(hash_source(style)),
+        "script_hash": _made_here(hash_source(script)),
+    }
+    stream = environment().get_template("report.html").stream(context)
+    stream.enable_buffering(500)
+    for piece in stream:
+        out.write(piece.encode())
+
+
+FORMAT = Format("html", ".html", write, tables=True)

@@ -1,0 +1,67 @@
+"""The connections inside the page are those of the audit, in few bytes and always the same ones."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditor.report import _embedded as embedded
+from auditor.report._columns import encode
+from tests.report import make
+from tests.report.pages import unpacked
+
+
+@given(st.binary(max_size=2000))
+def test_packed_is_gzip_in_base64_and_the_same_each_time(data):
+    text = embedded.pack(data)
+    assert gzip.decompress(base64.b64decode(text)) == data
+    assert text == embedded.pack(data)
+    assert not set("<>&\"'") & set(text)
+
+
+def test_columns_say_what_the_table_says(audit):
+    told = json.loads(encode(embedded.columns(audit.connections)))
+    table = audit.connections
+    assert told["rows"] == len(table)
+    starts = int(told["epoch"]) + np.cumsum(told["start"])
+    assert starts.tolist() == (table["start"].to_numpy(np.int64) // 1000).tolist()
+    for name in ("originator_ip", "responder_role", "authentication_verdict", "application"):
+        words = [*told[name]["words"], None]
+        values = [value if isinstance(value, str) else None for value in table[name].astype(object)]
+        assert [words[code] for code in told[name]["codes"]] == values
+    paths = told["paths"]
+    assert [paths["words"][code] for code in paths["codes"]] == [list(each) for each in table["paths"]]
+    assert told["originator_port"][18] is None
+    names = told["name"]
+    assert names["words"][names["codes"][0]] == "bbs.service.cf.internal"
+    assert names["codes"][18] == -1
+
+
+def test_details_come_in_pieces_in_order(audit, monkeypatch):
+    monkeypatch.setattr(embedded, "CHUNK", 7)
+    every = np.arange(len(audit.connections))
+    pieces = [unpacked(piece) for piece in embedded.details(audit, every)]
+    assert [len(piece) for piece in pieces] == [7, 7, 7, 7, 2]
+    assert [record["id"] for piece in pieces for record in piece] == audit.connections["id"].tolist()
+    some = [unpacked(piece) for piece in embedded.details(audit, every[[3, 9, 20]])]
+    assert [record["id"] for record in some[0]] == audit.connections["id"].iloc[[3, 9, 20]].tolist()
+
+
+def test_an_audit_of_nothing_is_packed_too(audit):
+    empty = replace(audit, connections=audit.connections.iloc[:0])
+    assert embedded.columns(empty.connections)["rows"] == 0
+    assert list(embedded.details(empty, np.arange(0))) == []
+
+
+def test_those_that_matter_are_kept(monkeypatch):
+    monkeypatch.setattr(embedded, "MOST", 17)
+    table = make.audit().connections
+    kept = table.iloc[embedded.shown_rows(table)]
+    assert len(kept) == 17
+    assert (kept["findings"].map(len) > 0).sum() == (table["findings"].map(len) > 0).sum()

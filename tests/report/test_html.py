@@ -1,0 +1,456 @@
+"""The page in a real browser: what a reader does with it, and what a stranger's name cannot."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from auditor.api import Report
+from auditor.model.columns import TABLES
+from auditor.report import _embedded as embedded
+from auditor.report.html import hash_source
+from tests.browser import CONTRAST, Browser, started
+from tests.report import make
+from tests.report.pages import data_of, unpacked
+
+WIDE = 320
+MANY = 50_000
+
+
+class Skeleton(HTMLParser):
+    """The elements and attributes of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.fixture(scope="module")
+def page(audit, tmp_path_factory) -> Path:
+    """The page of the audit with everything in it."""
+    place = tmp_path_factory.mktemp("page") / "report.html"
+    Report(audit).write("html", place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def browser(chromium, tmp_path_factory) -> Iterator[Browser]:
+    with started(chromium, tmp_path_factory.mktemp("profile")) as window:
+        yield window
+
+
+@pytest.fixture
+def opened(browser, page) -> Browser:
+    browser.look()
+    browser.open(page)
+    browser.ready()
+    return browser
+
+
+# -- the file ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_policy_allows_its_own_script_and_style_and_nothing_else(page):
+    text = page.read_text(encoding="utf-8")
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1]
+    told = dict(part.split(" ", 1) for part in policy.replace("&#39;", "'").split("; "))
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    styles = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert told == {
+        "default-src": "'none'",
+        "script-src": hash_source(scripts[0]),
+        "style-src": hash_source(styles[0]),
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    assert (len(scripts), len(styles)) == (1, 1)
+
+
+def test_nothing_is_fetched_and_nothing_is_inline(page):
+    for tag, attributes in Skeleton(page.read_text(encoding="utf-8")).found:
+        assert tag not in ("link", "img", "iframe", "object", "embed", "base")
+        for name, value in attributes.items():
+            assert name not in ("src", "style", "srcdoc", "action", "ping"), (tag, attributes)
+            assert not name.startswith("on"), (tag, attributes)
+            if name == "href":
+                assert value
+                assert value.startswith("#")
+
+
+def test_every_id_is_there_once_and_every_link_leads_somewhere(page):
+    found = Skeleton(page.read_text(encoding="utf-8")).found
+    ids = [attributes["id"] for _, attributes in found if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in found:
+        target = (attributes.get("href") or "#main")[1:]
+        assert target in ids or target.startswith(("connections?", "connection="))
+
+
+def test_the_page_holds_each_connection_as_the_json_report_has_it(audit, page, written):
+    data = data_of(page.read_text(encoding="utf-8"))
+    records = [record for chunk in data["details"] for record in unpacked(chunk)]
+    inside = [record.pop("inside") for record in records]
+    assert records == json.loads(written("json", audit))["connections"]
+    assert inside[21]["incomplete"] == "midstream,gap"
+    columns = unpacked(data["columns"])
+    assert columns["rows"] == 30
+    assert columns["id"] == [record["id"] for record in records]
+
+
+def test_more_connections_than_a_page_holds_are_chosen_by_worth_and_told(audit, monkeypatch, written):
+    monkeypatch.setattr(embedded, "MOST", 20)
+    text = written("html", audit).decode()
+    assert "This page holds 20 of 30 connections" in text
+    held = unpacked(data_of(text)["columns"])["id"]
+    table = audit.connections
+    assert set(table.loc[table["findings"].map(len) > 0, "id"]) <= set(held)
+    assert held == sorted(held)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_one_table_is_a_page_with_that_part_alone(table, audit, written):
+    text = written("html", audit, table=table).decode()
+    part = {"coverage": "paths"}.get(table, table)
+    sections = re.findall(r'<section id="([a-z]+)"', text)
+    assert sections == [part]
+
+
+def test_a_page_of_unjudged_connections(browser, audit, tmp_path):
+    names = ["id", "start", "originator_ip", "responder_ip", "responder_port", "transport", "application"]
+    bare = replace(audit, connections=audit.connections[names], findings=audit.findings.iloc[:0])
+    Report(bare).write("html", tmp_path / "bare.html", table="connections")
+    browser.look()
+    browser.open(tmp_path / "bare.html")
+    browser.ready()
+    assert browser.text("#count") == "30 of 30 connections"
+    browser.find("#table").send_keys(Keys.ENTER)
+    browser.wait(lambda: browser.text("#drawer-title"), "the connection")
+    assert not browser.find("#f-verdict").is_displayed()
+    assert browser.complaints() == []
+
+
+# -- honesty -------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "tone", "clean", "complete"),
+    [
+        ({"clean": True, "complete": True}, "good", "Yes", "Yes"),
+        ({"clean": True, "complete": False}, "warn", "Yes", "No"),
+        ({"clean": False, "complete": True}, "bad", "No", "Yes"),
+        ({"clean": False, "complete": False}, "bad", "No", "No"),
+    ],
+)
+def test_the_first_answer(given, tone, clean, complete, written):
+    text = written("html", make.audit(**given)).decode()
+    assert re.search(r'class="verdict (\w+)"', text)[1] == tone
+    assert re.findall(r"<dt>(?:Clean|Complete)\?</dt><dd>([^<]*)</dd>", text) == [clean, complete]
+
+
+def test_a_clean_result_on_captures_that_do_not_suffice_does_not_look_clean(written):
+    text = written("html", make.audit(clean=True)).decode()
+    assert "do not suffice to call the platform clean" in text
+    assert '<h1 id="summary-h">CLEAN SO FAR, but INCOMPLETE</h1>' in text
+    for doubt in (
+        "17 packets dropped",
+        "the file ends inside a record",
+        "4.8 % of the judged connections",
+        "begun before the capture",
+    ):
+        assert doubt in text
+
+
+def test_nothing_judged_is_neither_clean_nor_complete(written):
+    audit = make.audit(clean=True)
+    sufficiency = {"complete": False, "undecided_percent": 0.0, "reasons": {"no_connection_in_scope": 26}}
+    text = written("html", replace(audit, summary={**audit.summary, "sufficiency": sufficiency})).decode()
+    assert re.findall(r"<dt>(?:Clean|Complete)\?</dt><dd>([^<]*)</dd>", text) == ["Not judged", "No"]
+    assert 'class="verdict warn"' in text
+    assert "NOTHING JUDGED" in text
+
+
+def test_inferred_roles_are_said_first(written):
+    body = written("html", make.audit(inventory="inferred")).decode().split('<section id="summary"')[1]
+    assert body.index("ROLES INFERRED") < body.index("<h1")
+    assert "ROLES INFERRED" not in written("html", make.audit()).decode()
+
+
+# -- in the browser ------------------------------------------------------------------------------------------------------------------
+
+
+def choose(browser: Browser, field: str, value: str, count: str) -> None:
+    browser.run(
+        "const field = document.getElementById('f-' + arguments[0]); field.value = arguments[1];"
+        "field.dispatchEvent(new Event('input', { bubbles: true }))",
+        field,
+        value,
+    )
+    browser.wait(lambda: browser.text("#count") == count, count)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "count"),
+    [
+        ("q", "10.0.0.9", 5),
+        ("q", "[2001:db8::15]:40020", 1),
+        ("q", "8443", 1),
+        ("q", "invoice", 0),
+        ("q", "bbs.service diego_cell/1", 2),
+        ("q", "c00000000000001c", 1),
+        ("from", "diego_brain", 1),
+        ("to", "(in no inventory)", 6),
+        ("path", "diego-24", 1),
+        ("verdict", "violated", 2),
+        ("disposition", "undeclared", 10),
+        ("rule", "unknown-host", 5),
+        ("finding", "f03", 3),
+        ("app", "nats", 1),
+        ("since", "2025-11-22T08:27:00", 10),
+        ("until", "2025-11-22T08:26:41", 2),
+    ],
+)
+def test_filters(opened, field, value, count):
+    choose(opened, field, value, f"{count} of 30 connections")
+    assert len(opened.all("#body tr[data-index]")) == count
+    opened.find("#filters button").click()
+    opened.wait(lambda: opened.text("#count") == "30 of 30 connections", "the filters to be cleared")
+    assert opened.complaints() == []
+
+
+def test_a_filter_stands_in_the_address_and_is_read_from_it(opened, page):
+    choose(opened, "disposition", "undeclared", "10 of 30 connections")
+    choose(opened, "rule", "undeclared-port", "3 of 30 connections")
+    address = opened.driver.current_url
+    assert address.endswith("#connections?disposition=undeclared&rule=undeclared-port")
+    opened.open(address)
+    opened.ready()
+    assert opened.text("#count") == "3 of 30 connections"
+
+
+def test_the_map_and_the_numbers_lead_to_their_connections(opened):
+    found = "return [...document.querySelectorAll('#map a, #paths a, .cards a')].map(each => each.getAttribute('href').slice(1))"
+    links = set(opened.run(found))
+    assert {"connections?disposition=undeclared", "connections?verdict=violated", "connections?path=diego-12"} <= links
+    for link in sorted(links):
+        opened.run("location.hash = arguments[0]", link)
+        field = link.split("?")[1].split("=")[0]
+        opened.wait(
+            lambda field=field: opened.run("return document.getElementById('f-' + arguments[0]).value", field), link
+        )
+    edge = "connections?from=diego_cell&to=%28outside%20the%20platform%29&disposition=ambient"
+    assert edge in links
+    opened.run("location.hash = arguments[0]", edge)
+    opened.wait(lambda: opened.text("#count") == "1 of 30 connections", edge)
+
+
+def test_rows_are_sorted_by_the_head_that_is_clicked(opened):
+    for key, way, first in (("bytes", "descending", "c00000000000001d"), ("bytes", "ascending", "c00000000000001c"), ("start", "ascending", "c000000000000000")):  # fmt: skip
+        opened.find(f'th[data-key="{key}"] button').click()
+        assert opened.find(f'th[data-key="{key}"]').get_attribute("aria-sort") == way
+        opened.find("#table").send_keys(Keys.ENTER)
+        opened.wait(lambda: opened.run("return document.getElementById('drawer').open"), "the connection")
+        assert first in opened.text("#drawer")
+        opened.find("#drawer").send_keys(Keys.ESCAPE)
+        opened.wait(lambda: not opened.run("return document.getElementById('drawer').open"), "the table")
+
+
+def test_the_keyboard_alone_leads_to_a_connection_and_its_finding(opened):
+    table = opened.find("#table")
+    table.send_keys(Keys.END)
+    assert table.get_attribute("aria-activedescendant") == "row-29"
+    table.send_keys(Keys.HOME, *[Keys.ARROW_DOWN] * 9, Keys.ENTER)
+    opened.wait(lambda: "POST" in opened.text("#drawer"), "the connection")
+    inside = opened.text("#drawer")
+    for told in ("diego_cell", "Documented", "mutual_tls", "tls.client_certificate", "HTTP in the clear"):
+        assert told in inside
+    assert opened.run("return document.activeElement.closest('dialog')?.id") == "drawer"
+    opened.find('#drawer a[href="#f01"]').click()
+    opened.wait(lambda: opened.run("return document.getElementById('f01').open"), "the finding")
+    assert not opened.run("return document.getElementById('drawer').open")
+    opened.run("location.hash = 'connection=c000000000000015'")
+    opened.wait(lambda: "c000000000000015" in opened.text("#drawer"), "the connection of the address")
+    assert "midstream,gap" in opened.text("#drawer")
+    assert opened.complaints() == []
+
+
+def test_findings_tell_what_a_reviewer_asks(opened):
+    told = opened.text("#f09")
+    for words in ("When", "Missing", "1 of 1 begun before the capture", "1 of 1 with packets missing"):
+        assert words in told
+    assert "tshark -r cell-0.pcap -Y 'frame.number in {61}'" in opened.text("#f02")
+    rule = opened.text("#r-missing-client-certificate-critical")
+    for words in ("Why it matters", "What to do", "What proves it", "How to waive"):
+        assert words in rule
+    assert "until 2026-12-31 by ops: password rotation | under way (OPS-1)" in opened.text("#f07")
+
+
+def test_hostile_names_are_text(opened):
+    """Nothing of a stranger became an element, ran, or reached the page unescaped."""
+    table, told = opened.find("#table"), ""
+    for _ in range(30):
+        table.send_keys(Keys.ENTER)
+        opened.wait(lambda: opened.run("return document.getElementById('drawer').open"), "the connection")
+        left = opened.run("return document.getElementById('drawer').textContent")
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b\u202e\u2066\u2069\ufeff\U000e0041]", left)
+        told += left
+        opened.find("#drawer").send_keys(Keys.ESCAPE)
+        table.send_keys(Keys.ARROW_DOWN)
+    for text in (told, opened.run("return document.body.textContent")):
+        assert "\\x1b[31mred.example" in text
+        assert "<script>alert(1)</script>" in text
+        assert "\\U000e0041\\u2066isolate" in text
+    assert "invoice\\u202egnp.exe" in told
+    assert "latin1-\\xe9-not-utf8" in told
+    assert opened.run("return document.querySelectorAll('script').length") == 2
+    assert opened.complaints() == []
+
+
+def test_a_name_cannot_end_the_element_that_holds_it(browser, audit, tmp_path):
+    name = "</script><script>document.title='owned'</script>\"><img src=x onerror=document.title='owned'>{{7*7}}"
+    table = audit.connections.copy()
+    table["originator_instance"] = name
+    table["originator_role"] = name
+    files = audit.captures.assign(path=name)
+    told = audit.findings.assign(title=name, detail=name, remediation=name)
+    hostile = replace(audit, connections=table, captures=files, findings=told)
+    Report(hostile).write("html", tmp_path / "hostile.html")
+    browser.look()
+    browser.open(tmp_path / "hostile.html")
+    browser.ready()
+    browser.find("#table").send_keys(Keys.ENTER)
+    browser.wait(lambda: "onerror" in browser.text("#drawer"), "the connection")
+    assert browser.driver.title.startswith("Diego flow audit")
+    assert browser.all("img") == []
+    assert browser.run("return document.querySelectorAll('script').length") == 2
+    assert "49" not in browser.text("#drawer-title")
+    assert name in browser.text("#f05")
+    assert browser.complaints() == []
+
+
+def test_without_scripts_everything_but_the_filters_is_there(browser, page):
+    browser.look(scripts=False)
+    browser.open(page)
+    try:
+        assert browser.run("return document.documentElement.dataset.ready") is None
+        assert not browser.find("#filters").is_displayed()
+        assert "Scripts are off" in browser.find("noscript").text
+        assert len(browser.all("#body tr")) == 30
+        for part in ("summary", "paths", "map", "timeline", "findings", "connections", "captures"):
+            assert browser.find(f"#{part}").is_displayed()
+        browser.find("#f03 summary").click()
+        assert "documented on 1801" in browser.find("#f03").text
+    finally:
+        browser.look()
+
+
+def test_colours_follow_the_reader_and_the_switch(opened):
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    light = opened.run(ground)
+    opened.look(dark=True)
+    dark = opened.run(ground)
+    assert light != dark
+    opened.find("label:has(#theme-light)").click()
+    assert opened.run(ground) == light
+    opened.look()
+    opened.find("label:has(#theme-dark)").click()
+    assert opened.run(ground) == dark
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_text_can_be_read(opened, dark):
+    opened.look(dark=dark)
+    opened.run("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    found = opened.run(CONTRAST)
+    assert len(found) > 300
+    assert [each for each in found if each[0] < 4.5] == []
+    opened.find("#table").send_keys(Keys.ENTER)
+    opened.wait(lambda: opened.text("#drawer-title"), "the connection")
+    assert [each for each in opened.run(CONTRAST) if each[0] < 4.5] == []
+
+
+def test_a_screen_reader_finds_its_way(opened):
+    outline = [int(each.tag_name[1]) for each in opened.all("h1, h2, h3, h4")]
+    assert outline[0] == 1
+    assert outline.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(outline))
+    for landmark in ("header", "nav[aria-label]", "main", "footer", "a.skip"):
+        assert opened.all(landmark)
+    names = opened.run(
+        "return [...document.querySelectorAll('input, select, button, a, summary')].filter(each => each.checkVisibility())"
+        ".map(each => (each.labels?.[0]?.textContent || each.getAttribute('aria-label') || each.textContent || '').trim())"
+    )
+    assert len(names) > 60
+    assert all(names)
+    assert opened.find("#table").get_attribute("aria-rowcount") == "31"
+
+
+def test_a_narrow_window_does_not_scroll_sideways(browser, page):
+    browser.look(width=WIDE)
+    browser.open(page)
+    browser.ready()
+    assert browser.run("return document.documentElement.scrollWidth") <= WIDE
+    browser.look()
+
+
+def test_paper_holds_what_is_folded_on_the_screen(opened):
+    pdf = opened.paper()
+    assert pdf.startswith(b"%PDF")
+    assert pdf.count(b"/Type /Page\n") >= 4
+    opened.command("Emulation.setEmulatedMedia", media="print")
+    opened.run("dispatchEvent(new Event('beforeprint'))")
+    assert opened.find("#f12 .facts").is_displayed()
+    assert not opened.find(".bar").is_displayed()
+    opened.run("dispatchEvent(new Event('afterprint'))")
+    opened.look()
+    assert not opened.run("return document.getElementById('f12').open")
+
+
+def test_fifty_thousand_connections(browser, tmp_path):
+    """Few rows exist at a time, all can be reached, and filters find them."""
+    place = tmp_path / "large.html"
+    audit = make.large(MANY, hostile=True)
+    violated = int((audit.connections["authentication_verdict"] == "violated").sum())
+    Report(audit).write("html", place)
+    assert place.stat().st_size < 12 * 2**20
+    browser.look()
+    browser.open(place)
+    browser.ready()
+    assert browser.text("#count") == "50,000 of 50,000 connections"
+    assert len(browser.all("#body tr")) < 80
+    browser.find("#table").send_keys(Keys.END)
+    browser.wait(lambda: browser.all("#row-49999.at"), "the last row")
+    browser.find("#table").send_keys(Keys.ENTER)
+    browser.wait(lambda: "c00000000000c34f" in browser.text("#drawer"), "the last connection")
+    browser.find("#drawer").send_keys(Keys.ESCAPE)
+    choose(browser, "q", "c00000000000a1b2", "1 of 50,000 connections")
+    choose(browser, "q", "", "50,000 of 50,000 connections")
+    choose(browser, "verdict", "violated", f"{violated:,} of 50,000 connections")
+    assert browser.complaints() == []
+
+
+def test_a_real_audit(browser, tmp_path):
+    """The shipped sample, as `make audit` reads it."""
+    import auditor
+
+    auditor.audit("sample:diego").write("html", tmp_path / "sample.html")
+    browser.look()
+    browser.open(tmp_path / "sample.html")
+    browser.ready()
+    assert browser.text("h1") == "NOT CLEAN (complete)"
+    assert len(browser.all("#paths tbody tr")) == 25
+    assert len(browser.screenshot()) > 20_000
+    browser.find('#findings a[href^="#connection="]').click()
+    browser.wait(lambda: browser.text("#drawer-title") == "diego_brain to diego_cell, 1801/tcp", "the connection")
+    assert browser.complaints() == []

@@ -48,7 +48,7 @@ def test_findings_come_worst_first_and_whole(audit):
     assert near.missing == ()
     assert told["f02"].factors == ("mutual_tls violated: no client certificate",)
     assert told["f02"].evidence[0].frames == (("cell-0.pcap", "61"),)
-    assert told["f09"].missing == ("1 of 1 begun before the capture", "1 of 1 with packets missing")
+    assert told["f09"].missing == ("1 of 1 with packets missing", "1 of 1 begun before the capture")
     assert told["f07"].waived["ticket"] == "OPS-1"
 
 

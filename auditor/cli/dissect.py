@@ -1,11 +1,11 @@
-"""``auditor dissect``: the protocol tree of one connection, credential fields masked."""
+"""``auditor dissect``: the protocol tree of one connection, credential fields masked, or how far tshark agrees with what is told of all."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -15,6 +15,7 @@ from auditor.cli._progress import meter
 from auditor.errors import ConfigError
 
 if TYPE_CHECKING:
+    from auditor.api import Report
     from auditor.tshark.dissect import Flow
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
@@ -27,9 +28,12 @@ _SHORTEST_ID = 6
 def dissect(
     captures: options.Captures,
     connection: Annotated[
-        str,
+        str | None,
         typer.Option("--connection", metavar="ID", help="Its id, or how it begins.", show_default=False),
-    ],
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Instead: our fields of all connections beside tshark's, as a table.")
+    ] = False,
     format: Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="How to write it.")] = "text",  # noqa: A002
     keylog: options.Keylog = None,
     limit: Annotated[str, typer.Option("--limit", metavar="N", help="So many frames at most.")] = "200",
@@ -40,7 +44,8 @@ def dissect(
 ) -> None:
     """The full protocol tree of one connection, as tshark reads it; credentials and payload are masked.
 
-    Exit status: 0, 2 for no such connection, no tshark or wrong arguments, 3 where a capture was damaged.
+    Exit status: 0, 1 where --compare finds a difference without a known cause, 2 for no such connection, no tshark or wrong
+    arguments, 3 where a capture was damaged.
     """
     options.choice("--format", format, FORMATS)
     most = _at_least_one("--limit", limit, 1_000_000)
@@ -50,6 +55,10 @@ def dissect(
     from auditor.tshark import dissect as tree
 
     tree.check()
+    if (connection is None) == (not compare):
+        raise ConfigError("--connection", "one of --connection and --compare is needed", mend="auditor dissect --help")
+    if compare and keylog is not None:
+        raise ConfigError("--keylog", "--compare is about what the wire shows", mend="leave it out")
     if keylog is not None:
         decrypt.check(keylog)
     with meter(progress, quiet=quiet) as tell:
@@ -57,6 +66,8 @@ def dissect(
 
         report = api.connections(captures, linktype=link, progress=tell)
         tell.done()
+    if connection is None:
+        _compare(report, format, float(seconds))
     row = _find(report.audit.connections, connection)
     flow = _flow(row)
     told = tree.dissect(_where(report.audit.captures, flow), flow, keylog=keylog, limit=most, seconds=float(seconds))
@@ -69,6 +80,21 @@ def dissect(
     if told.truncated and not quiet:
         complain(f"{len(told.frames)} frames are shown, there are more (--limit)")
     raise typer.Exit(3 if told.problems else 0)
+
+
+def _compare(report: Report, form: str, seconds: float) -> NoReturn:
+    """Show how far tshark agrees."""
+    from auditor.tshark import compare as beside
+
+    table, told = report.audit.connections, beside.Agreement()
+    for index, path in enumerate(report.audit.captures["path"]):
+        if not Path(path).is_file():
+            raise ConfigError(str(path), "is no file, and tshark reads a capture twice", mend="save it to a file first")
+        told.add(beside.compare(Path(path), beside.ours_of(table[table["capture"] == index]), seconds=seconds))
+    sys.stdout.writelines(f"{line}\n" for line in ([beside.as_json(told)] if form == "json" else beside.as_lines(told)))
+    for problem in told.problems:
+        complain(problem)
+    raise typer.Exit(1 if told.unexplained else 3 if told.problems else 0)
 
 
 def _at_least_one(option: str, given: str, most: int) -> int:

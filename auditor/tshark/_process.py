@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,6 +44,7 @@ def find() -> str:
     return str(Path(found).absolute())
 
 
+@cache
 def version(path: str) -> str:
     """Version of tshark, ``4.0.17`` say. Raises MissingToolError where it does not start."""
     with private_profile() as profile:

@@ -145,9 +145,10 @@ class Authority:
         ca: str = "internalCA",
         units: Sequence[str] = (),
         days: tuple[int, int] = (-100, 630),
+        bits: int = 2048,
     ) -> Issued:
         """A leaf for both ends of a connection, valid from and until so many days around the capture."""
-        key = self._key(cn)
+        key = self._key(cn, bits)
         until = BEGIN + dt.timedelta(days=days[1])
         builder = (
             x509.CertificateBuilder()

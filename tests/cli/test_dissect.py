@@ -88,7 +88,7 @@ def test_a_damaged_capture_is_told(capture, capsys, tmp_path, tshark):
         (("--connection", "x", "--limit", "0"), "--limit: '0' is not enough"),
         (("--connection", "x", "--timeout", "soon"), "--timeout: 'soon' is no number"),
         (("--connection", "x", "--keylog", "gone.log"), "gone.log: no such file"),
-        ((), "Missing option"),
+        ((), "--connection: one of --connection and --compare is needed"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(arguments, says, capture, capsys, tshark):

@@ -235,7 +235,7 @@ def test_secrets_inside_the_capture(told, tmp_path):
 
 
 def test_many_connections_are_found_by_their_ports(told, monkeypatch):
-    monkeypatch.setattr("auditor.tshark.decrypt._MAX_NAMED_FLOWS", 1)
+    monkeypatch.setattr("auditor.tshark._talks._MAX_NAMED_FLOWS", 1)
     opened, _, _ = decrypt(told.path, list(told.flows.values()), keylog=told.keylog)
     assert opened == list(told.opened.values())
 

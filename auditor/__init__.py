@@ -11,10 +11,11 @@ from auditor.model.version import VERSION
 
 if TYPE_CHECKING:
     from auditor.api import Report, audit
+    from auditor.model.limits import Limits
 
 __version__ = VERSION
 
-__all__ = ["Report", "__version__", "audit"]
+__all__ = ["Limits", "Report", "__version__", "audit"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,4 +24,8 @@ def __getattr__(name: str) -> Any:
         from auditor import api
 
         return getattr(api, name)
+    if name == "Limits":
+        from auditor.model.limits import Limits
+
+        return Limits
     raise AttributeError(f"module 'auditor' has no attribute {name!r}")

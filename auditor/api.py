@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import pkgutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +21,8 @@ from auditor import report as formats_package
 from auditor.errors import ConfigError, InputError, MissingToolError
 from auditor.model.audit import Audit
 from auditor.model.columns import TABLES
+from auditor.model.frames import REMARKS
+from auditor.model.limits import DEFAULTS, Limits, parse_limits
 from auditor.model.roles import Format, Severity
 from auditor.report._target import file_target, folder_target
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 Source = str | Path | BinaryIO
 Place = str | Path
+Follow = Callable[[], bool]
+"""Asked again and again while a growing capture is followed: True ends the reading."""
 
 SAMPLE = "sample:"
 _PACKAGE = Path(__file__).resolve().parent
@@ -108,7 +112,7 @@ def _sources(captures: Iterable[Source]) -> tuple[list[str | BinaryIO], list[str
 
 def _damaging(problems: Any) -> bool:
     """Whether something was lost: what the reader could put right is told, but takes nothing away."""
-    return any(problem.get("kind") != "corrected" for problem in problems or ())
+    return any(problem.get("kind") not in REMARKS for problem in problems or ())
 
 
 class Report:
@@ -258,6 +262,8 @@ def audit(
     scope: Literal["diego", "all"] = "diego",
     strict: bool = False,
     linktype: int | None = None,
+    limits: Limits | Mapping[str, int] | None = None,
+    follow: Follow | None = None,
     fail_on: str = "medium",
     max_undecided: float = 5.0,
     waivers: Place | Sequence[Place] = (),
@@ -282,6 +288,10 @@ def audit(
     scope : ``all`` judges connections that no Diego VM takes part in, too
     strict : what the capture cannot tell counts as a finding of medium severity
     linktype : LINKTYPE_ number to take for every input instead of what it says
+    limits : how much may be asked of the machine (``auditor.Limits``, or some of its values by name). One that is hit makes the audit
+        incomplete and is told in ``report.captures.problems``
+    follow : the one capture is still being written: read on at its end until this function says True, the file is rotated, or
+        ``limits.follow_idle_seconds`` are over
     fail_on, max_undecided : what the report calls clean and complete
     waivers : files with findings that somebody answers for; they stay in the report, marked, and count no more
     store : folder of earlier audits; this one is kept there, and says which of its findings are new
@@ -303,7 +313,7 @@ def audit(
         return _run(pipeline.run, captures, policy, inventory, release, progress, {
             "scope": scope, "strict": strict, "linktype": linktype, "release": release, "fail_on": fail_on,
             "max_undecided": max_undecided, "ca": [str(each) for each in _many(ca)],
-            "keylog": None if keylog is None else str(keylog),
+            "keylog": None if keylog is None else str(keylog), **_reading(captures, limits, follow),
         }, workers)  # fmt: skip
 
     excused = [str(each) for each in _many(waivers)]
@@ -328,6 +338,8 @@ def connections(
     captures: Source | Sequence[Source],
     *,
     linktype: int | None = None,
+    limits: Limits | Mapping[str, int] | None = None,
+    follow: Follow | None = None,
     evidence: bool = True,
     workers: int = 1,
     progress: Callable[[Progress], None] | None = None,
@@ -340,7 +352,7 @@ def connections(
     from auditor import pipeline
 
     sources, _ = _sources(_many(captures))
-    options = {"linktype": linktype, "evidence": evidence}
+    options = {"linktype": linktype, "evidence": evidence, **_reading(captures, limits, follow)}
     return Report(pipeline.connections(sources, options=options, progress=progress, follow=_follow(workers)))
 
 
@@ -348,6 +360,7 @@ def services(
     captures: Source | Sequence[Source],
     *,
     linktype: int | None = None,
+    limits: Limits | Mapping[str, int] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> list[Service]:
     """What each address serves, and to whom: what ``auditor inventory infer`` drafts an inventory from.
@@ -357,7 +370,22 @@ def services(
     from auditor import pipeline
 
     sources, _ = _sources(_many(captures))
-    return pipeline.services(sources, options={"linktype": linktype}, progress=progress)
+    return pipeline.services(sources, options={"linktype": linktype, **_reading(captures, limits)}, progress=progress)
+
+
+def _reading(captures: Any, limits: Limits | Mapping[str, int] | None, follow: Follow | None = None) -> dict[str, Any]:
+    """Limits and following as options of the pipeline. Raises ConfigError."""
+    if limits is not None and not isinstance(limits, Limits):
+        limits = parse_limits(f"{name}={value}" for name, value in limits.items())
+    found: dict[str, Any] = {"limits": limits or DEFAULTS}
+    if follow is not None:
+        named = _many(captures)
+        if len(named) != 1 or (isinstance(named[0], str) and (named[0].startswith(SAMPLE) or Path(named[0]).is_dir())):
+            raise ConfigError("--follow", "follows one capture", mend="name one file, or - for standard input")
+        from auditor.capture.growing import Growth
+
+        found["growth"] = Growth(follow, float(found["limits"].follow_idle_seconds))
+    return found
 
 
 def _follow(workers: int) -> Any:

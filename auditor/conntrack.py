@@ -30,6 +30,7 @@ from auditor.model.connections import (
     SEEN_SYNACK,
     ConnectionTable,
 )
+from auditor.model.limits import DEFAULTS, Limits
 from auditor.model.streams import HEAD, HEAD_BYTES, HEAD_SEGMENTS
 
 QUEUE_ROWS = 4_096
@@ -55,14 +56,33 @@ class TrackLimits:
     """So long a closed connection waits for packets that come out of order."""
     beyond_bytes: int = HEAD_BYTES
     """A direction that goes so far beyond its head settles both, once the other has spoken too."""
-    head_slots: int = 12_288
+    head_slots: int = DEFAULTS.first_bytes // HEAD_BYTES
     """Directions whose first bytes are held at once: 96 MiB at the most, touched only as far as used."""
+    connections: int = DEFAULTS.connections
+    """Connections of one capture that are held; packets of more are counted and left."""
+    waiting_bytes: int = DEFAULTS.waiting_bytes
+    """Of heads that wait for what other captures hold of them; more are examined as they are."""
+
+    @classmethod
+    def of(cls, limits: Limits) -> TrackLimits:
+        """What the user's limits ask of a tracker."""
+        return cls(
+            head_slots=max(limits.first_bytes // HEAD_BYTES, 2),
+            connections=limits.connections,
+            waiting_bytes=limits.waiting_bytes,
+        )
 
     def vector(self) -> NDArray[np.int64]:
         """As the kernels take them: see L_ in ``kernels/tcpstate.py``."""
         ns = 1_000_000_000
         return np.array(
-            [int(self.tcp_silence_s * ns), int(self.other_silence_s * ns), int(self.linger_s * ns), self.beyond_bytes],
+            [
+                int(self.tcp_silence_s * ns),
+                int(self.other_silence_s * ns),
+                int(self.linger_s * ns),
+                self.beyond_bytes,
+                self.connections,
+            ],
             np.int64,
         )
 
@@ -120,6 +140,8 @@ class Part:
     """Packets that belong to no connection."""
     released: int = 0
     """Connections whose heads were handed on early, because room ran out."""
+    hits: dict[str, int] = field(default_factory=dict)
+    """How often each limit (a name of ``Limits``) cost something while this part was followed."""
 
 
 class Tracker:
@@ -162,6 +184,9 @@ class Tracker:
         self._first_ns: int | None = None
         self._last_ns: int | None = None
         self._released = 0
+        self._waiting_limit = limits.waiting_bytes
+        self._waiting = 0
+        self._impatient = 0
 
     def __len__(self) -> int:
         """Connections so far."""
@@ -243,6 +268,10 @@ class Tracker:
             anchored = ((seen & (SEEN_SYN | SEEN_SYNACK)) != 0) | (self._pairs[:n] < 0)
             back = ((rows["state"][queued] & ROW_FIRST) != 0) & ~(opening & anchored.all(axis=1))
             for k in np.flatnonzero(back):
+                if self._waiting >= self._waiting_limit:
+                    back[k] = False
+                    self._impatient += 1
+                    continue
                 self._hold(int(queued[k]), self._pairs[k])
             wanted = np.flatnonzero(~back)
         if wanted.size:
@@ -271,6 +300,7 @@ class Tracker:
             extent = max([int(heads[side]["filled_bytes"]), *map(int, ranges)])
             data[side] = self._arena[slot, :extent].tobytes()
         self._held[row] = (heads, data)
+        self._waiting += heads.nbytes + sum(len(each) for each in data if each is not None)
 
     def finish(self) -> Part:
         """All that is known at the end of the packets. The tracker is spent afterwards."""
@@ -286,6 +316,12 @@ class Tracker:
             if at >= n:
                 break
         self._rows.resize(n, refcheck=False)
+        hurried = (self._rows["state"] & ROW_RELEASED != 0) & ((self._rows["side"]["seen"] & HEAD_CUT) != 0).any(axis=1)
+        hits = {
+            "connections": int(self._state[tcpstate.S_REFUSED]),
+            "first_bytes": int(hurried.sum()),
+            "waiting_bytes": self._impatient,
+        }
         return Part(
             self._rows,
             self._facts,
@@ -294,11 +330,15 @@ class Tracker:
             self._last_ns,
             int(self._state[tcpstate.S_SKIPPED]),
             self._released,
+            hits,
         )
 
     def _hold_queued(self) -> None:
         """Keep what the packets' end left unsettled: a later part may go on with it."""
         n = int(self._state[tcpstate.S_QUEUE])
+        if self._waiting >= self._waiting_limit:
+            self._examine()
+            return
         slots = self._rows["side"]["slot"][self._queue[:n]]
         for row, pair in zip(self._queue[:n].tolist(), slots, strict=True):
             self._hold(row, pair)
@@ -343,6 +383,7 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
     if not len(a.rows) or not len(b.rows):
         kept = a if len(a.rows) else b
         kept.skipped, kept.released = a.skipped + b.skipped, a.released + b.released
+        kept.hits = _added(a.hits, b.hits)
         return kept
     n, m = len(a.rows), len(b.rows)
     size = 1 << max(int(n * 2 - 1).bit_length(), 4)
@@ -389,7 +430,12 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
         max(filter(lambda ns: ns is not None, (a.last_ns, b.last_ns)), default=None),  # type: ignore[type-var]
         a.skipped + b.skipped,
         a.released + b.released,
+        _added(a.hits, b.hits),
     )
+
+
+def _added(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
+    return {name: a.get(name, 0) + b.get(name, 0) for name in {**a, **b}}
 
 
 def _lacking(rows: Array) -> NDArray[np.int64]:

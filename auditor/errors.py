@@ -58,7 +58,8 @@ class MissingToolError(AuditorError):
 class WireError(AuditorError):
     """Bytes of a conversation contradict their protocol, or end too early.
 
-    ``kind`` is ``short`` (the head ends, more bytes might mend it) or ``malformed``. Never holds bytes of the wire.
+    ``kind`` is ``short`` (the head ends, more bytes might mend it), ``malformed``, or ``limit`` (more than the user's limits
+    let be read). Never holds bytes of the wire.
     """
 
     def __init__(self, says: str, *, kind: str = "malformed", at: int = 0) -> None:

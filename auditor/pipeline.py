@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from auditor.capture import expand, open_capture
 from auditor.catalogue import discover
-from auditor.conntrack import BY_GUESS, BY_POLICY, Part, Tracker, conclude, merge, opened_by
+from auditor.conntrack import BY_GUESS, BY_POLICY, Part, Tracker, TrackLimits, conclude, merge, opened_by
 from auditor.decode import Decoder, guess_link_type
 from auditor.errors import InputError
 from auditor.inspectors._examine import Examiner
@@ -29,6 +29,8 @@ from auditor.model.connections import ConnectionTable, transport_name
 from auditor.model.facts import Facts
 from auditor.model.frames import Capture, FrameBatch, Problem
 from auditor.model.judgement import Authentication, Classification, Disposition, Flow, Outcome, Verdict
+from auditor.model.limits import DEFAULTS, Limits, told
+from auditor.model.packets import STOP_DEPTH
 from auditor.model.tables import (
     Ends,
     captures_table,
@@ -236,7 +238,7 @@ def connections(
     table = conclude(whole, side, by, gathered.examiner.applications)
     ends = _ends(table, inventory)
     shown = connections_table(table, _texts(table), _vantages(captures), ends, evidence=options.get("evidence", True))
-    info = {"started": started, "finished": datetime.now(UTC), "version": VERSION, "options": dict(options)}
+    info = {"started": started, "finished": datetime.now(UTC), "version": VERSION, "options": _told(options)}
     info = {"id": _audit_id(info, captures), **info, "policies": [], "inventories": []}
     summary = {"connections": len(shown)}
     return Audit(info, summary, captures_table(captures), shown, pd.DataFrame(), pd.DataFrame())
@@ -258,11 +260,15 @@ def services(
 
 def _told(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as a report tells them."""
-    told = {key: value for key, value in sorted(options.items()) if key not in ("workers", "progress")}
-    authorities = told.get("ca")
+    shown = {key: value for key, value in sorted(options.items()) if key not in ("workers", "progress")}
+    authorities = shown.get("ca")
     if authorities is not None:
-        told["ca"] = list(authorities.specs)
-    return told
+        shown["ca"] = list(authorities.specs)
+    if "limits" in shown:
+        shown["limits"] = shown["limits"].changed()
+    if "growth" in shown:
+        shown["follow"] = shown.pop("growth") is not None
+    return shown
 
 
 # Reading
@@ -270,7 +276,7 @@ def _told(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_reading(options: Mapping[str, Any]) -> dict[str, Any]:
     """What decides how captures are followed, wherever that is done."""
-    return {key: options[key] for key in ("linktype", "evidence") if key in options}
+    return {key: options[key] for key in ("linktype", "evidence", "limits", "growth") if key in options}
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +304,10 @@ def _gather(
     found = list(dict.fromkeys(found))
     if not found:
         raise InputError("captures", "none were named")
-    followed = list((follow or follow_here)(found, options, progress))
+    limits: Limits = options.get("limits", DEFAULTS)
+    if len(found) > limits.captures:
+        raise InputError("captures", told("captures", limits, f"{len(found)} are too many"))
+    followed = _within((follow or follow_here)(found, options, progress), limits)
     captures = [each.capture for each in followed]
     usable = [each for each in captures if not any(problem.kind == "unreadable" for problem in each.problems)]
     if not usable:
@@ -307,12 +316,32 @@ def _gather(
     certificates: dict[str, bytes] = {}
     for each in followed:
         certificates.update(each.certificates)
-    examiner = Examiner(collect=options.get("evidence", True))
+    examiner = Examiner(collect=options.get("evidence", True), limits=limits)
     # In the order of their packets: a connection that spans two files is one.
     parts = sorted((each.part for each in followed), key=lambda part: (part.first_ns is None, part.first_ns or 0))
-    whole = merge(parts, examiner)
+    whole = merge(parts, examiner, TrackLimits.of(limits))
     certificates.update(examiner.certificates.der)
+    captures[0] = _told_limits(captures[0], limits, examiner.hits)
     return _Gathered(whole, captures, [each.has_secrets for each in followed], certificates, examiner)
+
+
+def _within(followed: Iterable[Followed], limits: Limits) -> list[Followed]:
+    """All captures, with no more connections than may be held together: what a later capture has beyond is given up and told."""
+    kept: list[Followed] = []
+    left = limits.connections
+    for each in followed:
+        part = each.part
+        beyond = part.rows[left:]
+        if len(beyond):
+            packets = int(beyond["side"]["pkts"].sum())
+            part.rows, part.facts = part.rows[:left].copy(), part.facts[:left]
+            part.rows["outer"][part.rows["outer"] >= left] = -1
+            part.held = {row: head for row, head in part.held.items() if row < left}
+            hits = {"connections": packets}
+            each = replace(each, capture=_told_limits(each.capture, limits, hits))  # noqa: PLW2901 - the same, told
+        left -= len(part.rows)
+        kept.append(each)
+    return kept
 
 
 def follow_here(
@@ -342,18 +371,19 @@ def follow_one(
 ) -> Followed:
     """Follow one capture to its end; what is wrong with it is told in its ``Capture``, not raised (unless it is ``alone``)."""
     before = before or _Before()
-    examiner = Examiner(collect=options.get("evidence", True))
-    tracker = Tracker(examiner, capture=index, alone=alone)
+    limits: Limits = options.get("limits", DEFAULTS)
+    examiner = Examiner(collect=options.get("evidence", True), limits=limits)
+    tracker = Tracker(examiner, capture=index, alone=alone, limits=TrackLimits.of(limits))
     wanted = options.get("linktype")
     try:
-        reader = open_capture(source, link_type=wanted)
+        reader = open_capture(source, link_type=wanted, limits=limits, growth=options.get("growth"))
     except InputError as error:
         if alone:
             raise
         problem = Problem("unreadable", error.says, offset=error.offset)
         nothing = Capture(error.path, "unknown", 0, 0, None, None, 6, (), None, (problem,))
         return Followed(nothing, tracker.finish(), {})
-    decoder = Decoder()
+    decoder = Decoder(max_depth=limits.tunnel_depth)
     corrected: int | None = None
     with reader:
         for batch in reader.batches():
@@ -379,7 +409,30 @@ def follow_one(
     before.bytes += capture.bytes
     if corrected is not None:
         capture = _told_corrected(capture, corrected)
-    return Followed(capture, tracker.finish(), dict(examiner.certificates.der), reader.has_secrets)
+    part = tracker.finish()
+    hits = {**part.hits, **examiner.hits, "tunnel_depth": int(decoder.stops[STOP_DEPTH])}
+    capture = _told_limits(capture, limits, hits)
+    return Followed(capture, part, dict(examiner.certificates.der), reader.has_secrets)
+
+
+_HIT = {
+    "connections": "{} packets belong to connections beyond those that are held; they are in no connection",
+    "first_bytes": "the first bytes of {} connections were given up before they were whole",
+    "waiting_bytes": "{} connections were judged without waiting for what other captures hold of them",
+    "tunnel_depth": "{} packets carry tunnels that were not opened",
+    "certificate_bytes": "{} certificates are too large to be read",
+    "certificates_bytes": "{} certificates were not kept",
+    "line_bytes": "{} connections have lines that were not read to their end",
+}
+"""What a limit cost when it was hit so often."""
+
+
+def _told_limits(capture: Capture, limits: Limits, hits: Mapping[str, int]) -> Capture:
+    """The capture with a problem for each limit that was hit."""
+    found = [
+        Problem("limit", told(name, limits, says.format(hits[name]))) for name, says in _HIT.items() if hits.get(name)
+    ]
+    return replace(capture, problems=(*capture.problems, *found)) if found else capture
 
 
 def _as(batch: FrameBatch, link_type: int) -> FrameBatch:
@@ -679,14 +732,14 @@ def _sufficiency(
     for word, count in connections.loc[undecided, "authentication_missing"].value_counts().items():
         if count:
             reasons[str(word)] = int(count)
-    damaged = sum(any(problem.kind != "corrected" for problem in each.problems) for each in captures)
+    damaged = sum(any(problem.damaging for problem in each.problems) for each in captures)
     dropped = sum(each.dropped or 0 for each in captures)
     if damaged:
         reasons["damaged_captures"] = damaged
     if dropped:
         reasons["dropped_packets"] = dropped
-    if whole.released:
-        reasons["first_bytes_given_up"] = whole.released
+    if whole.hits.get("first_bytes"):
+        reasons["first_bytes_given_up"] = whole.hits["first_bytes"]
     idle = len(connections) > 0 and not (connections["disposition"] != str(Disposition.OUT_OF_SCOPE)).any()
     if idle:
         reasons["no_connection_in_scope"] = len(connections)

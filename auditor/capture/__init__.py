@@ -3,7 +3,6 @@
 ``expand`` turns what a user names into captures, ``open_capture`` gives the reader of one.
 """
 
-from auditor.capture.limits import CaptureLimits
 from auditor.capture.opening import expand, open_capture
 
-__all__ = ["CaptureLimits", "expand", "open_capture"]
+__all__ = ["expand", "open_capture"]

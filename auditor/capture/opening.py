@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
-from auditor.capture.limits import CaptureLimits
-from auditor.capture.sources import HEAD_BYTES, RawSource, Rewound, unwrapped
+from auditor.capture.growing import GrowingSource, Growth
+from auditor.capture.sources import HEAD_BYTES, RawSource, Rewound, compression_of, unwrapped
 from auditor.errors import InputError, MissingToolError, NotACaptureError
+from auditor.model.limits import Limits, told
 from auditor.wire import pcap, pcapng
 
 if TYPE_CHECKING:
@@ -40,40 +41,46 @@ def open_capture(
     *,
     name: str | None = None,
     link_type: int | None = None,
-    limits: CaptureLimits | None = None,
+    limits: Limits | None = None,
+    growth: Growth | None = None,
 ) -> CaptureReader:
     """A reader for one capture; its first bytes have been looked at.
 
     ``source``: a path, ``-`` for standard input, an fsspec URL, or an open binary file, which stays open. ``name`` is what
-    reports call it; ``link_type`` overrides what the capture says of its interfaces.
+    reports call it; ``link_type`` overrides what the capture says of its interfaces. ``growth``: the capture is still being
+    written, and reading waits at its end (``auditor.capture.growing``).
 
     Raises InputError (missing, unreadable, a folder), NotACaptureError (empty, unknown format) and MissingToolError (a URL
     without fsspec or without the library for its kind). What is wrong further on becomes a Problem of the summary.
     """
-    limits = limits or CaptureLimits()
+    limits = limits or Limits()
     file, label, close = _opened(source)
     label = name or label
     try:
-        raw = RawSource(file)
+        growing = None
+        if growth is not None:
+            named = isinstance(source, str | Path) and str(source) != STANDARD_INPUT
+            growing = GrowingSource(file, str(source) if named else None, growth)
+        raw = growing or RawSource(file)
         rewound, compressions = unwrapped(raw, limits)
-        head = _capture_head(rewound, label, compressions)
+        head = _capture_head(rewound, label, compressions, limits)
         # Only now: the kernels bring numba, which takes longer to import than a wrong file name takes to be told.
         from auditor.capture.pcap import PcapReader
         from auditor.capture.pcapng import PcapngReader
 
         is_pcapng = head.startswith(pcapng.SHB_BYTES)
         words = (label, "+".join(["pcapng" if is_pcapng else "pcap", *reversed(compressions)]), rewound, raw, limits)
-        size = _size_of(file)
+        size = None if growing else _size_of(file)
         if is_pcapng:
-            return PcapngReader(*words, link_type, total_bytes=size, close=close)
-        return PcapReader(head, *words, link_type, total_bytes=size, close=close)
+            return PcapngReader(*words, link_type, total_bytes=size, close=close, growing=growing)
+        return PcapReader(head, *words, link_type, total_bytes=size, close=close, growing=growing)
     except BaseException:
         if close is not None:
             close()
         raise
 
 
-def _capture_head(rewound: Rewound, label: str, compressions: list[str]) -> bytes:
+def _capture_head(rewound: Rewound, label: str, compressions: list[str], limits: Limits) -> bytes:
     """The first bytes, proven to start a capture."""
     head = rewound.peek()
     if is_capture_head(head):
@@ -88,6 +95,10 @@ def _capture_head(rewound: Rewound, label: str, compressions: list[str]) -> byte
         raise NotACaptureError(label, failed.says)
     if not head:
         raise NotACaptureError(label, f"nothing is inside the {compressions[-1]} data" if compressions else "is empty")
+    if compression_of(head) is not None:
+        raise NotACaptureError(label, told("nesting", limits, "is compressed again inside its compressions"))
+    if any(head[:4] in (each.to_bytes(4, "little"), each.to_bytes(4, "big")) for each in pcap.FOREIGN_MAGICS):
+        raise NotACaptureError(label, "is a variant of pcap that is not known; convert it with editcap -F pcap")
     says = "is no pcap or pcapng capture"
     for magic, what in (*_OTHER_FORMATS, (b"", "")):
         if magic and head.startswith(magic):
@@ -109,7 +120,7 @@ def is_capture_head(head: bytes) -> bool:
 
 def looks_like_capture(path: str | Path) -> bool:
     """By content, through its compressions. Raises OSError where it cannot be read."""
-    limits = CaptureLimits()
+    limits = Limits()
     with Path(path).open("rb", buffering=0) as file:
         rewound, _ = unwrapped(RawSource(cast(BinaryIO, file)), limits)
         return is_capture_head(rewound.peek(HEAD_BYTES))

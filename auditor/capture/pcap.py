@@ -9,6 +9,7 @@ from typing import Any
 from auditor.capture.reader import CaptureReader, Columns
 from auditor.kernels import load
 from auditor.model.frames import FrameBatch, VantagePoint
+from auditor.model.limits import told
 from auditor.wire import pcap
 
 
@@ -31,7 +32,8 @@ class PcapReader(CaptureReader):
         magic, major, minor = struct.unpack_from(f"{order}IHH", head)
         snaplen, link = struct.unpack_from(f"{order}II", head, pcap.FILE_SNAPLEN)
         self._big_endian = order == ">"
-        self._nanos = magic == pcap.MAGIC_NANOS
+        self._nanos = magic in pcap.IN_NANOS
+        self._file_header_bytes = pcap.FILE_HEADER_BYTES + (pcap.IXIA_SIZE_BYTES if magic in pcap.IXIA else 0)
         self._header_bytes = (
             pcap.MODIFIED_RECORD_HEADER_BYTES if magic == pcap.MAGIC_MODIFIED else pcap.RECORD_HEADER_BYTES
         )
@@ -44,7 +46,9 @@ class PcapReader(CaptureReader):
     def _walk(self) -> Iterator[FrameBatch]:
         self._judge_header()
         window = self._window
-        window.skip(pcap.FILE_HEADER_BYTES)
+        if not window.skip(self._file_header_bytes):
+            self._at_end("the file header", 0)
+            return
         columns = Columns(self._vantage_points[0].link_type)
         limit = self._limits.frame_bytes
         while True:
@@ -65,9 +69,8 @@ class PcapReader(CaptureReader):
             if count:
                 yield self._batch(columns, count)
             if stop == load.STOP_CAPLEN:
-                self._problem(
-                    "corrupt", f"frame {self._frames + 1} claims more than {limit} captured bytes; reading stopped"
-                )
+                says = f"frame {self._frames + 1} claims more than {limit} captured bytes; reading stopped"
+                self._problem("corrupt", told("frame_bytes", self._limits, says))
                 return
             if stop == load.STOP_SHORT and not window.more(self._record_bytes()):
                 self._at_end("a packet")

@@ -14,13 +14,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from auditor.capture.limits import MIB
 from auditor.capture.reader import CaptureReader, Columns
 from auditor.kernels import load
 from auditor.model.frames import FrameBatch, VantagePoint
+from auditor.model.limits import MIB, told
 from auditor.wire import pcapng
 
 MAX_NAME_CHARS: Final = 256
+MAX_FILTER_CHARS: Final = 80
+MAX_FILTERS: Final = 16
+"""So many different ones are told."""
 MAX_OPTIONS_BYTES: Final = MIB
 """What a packet block may hold beside its packet."""
 
@@ -56,10 +59,12 @@ class PcapngReader(CaptureReader):
         super().__init__(*arguments, **options)
         self._order = "<"
         self._digits = 0
+        self._filters: dict[str, None] = {}
         # Of the section that is being read:
         self._interfaces = np.zeros((4, load.IF_COLUMNS), np.int64)
         self._known = 0
         self._statistics: dict[int, int] = {}
+        self._place: str | None = None
         # Of those before it:
         self._dropped_before: int | None = None
 
@@ -100,6 +105,10 @@ class PcapngReader(CaptureReader):
 
     def _corrupt(self, says: str, kind: str = "corrupt", offset: int | None = None) -> None:
         self._problem(kind, f"{says} (after frame {self._frames}); reading stopped", offset)
+        raise _Stop
+
+    def _corrupt_limit(self, name: str, says: str) -> None:
+        self._problem("limit", told(name, self._limits, f"{says} (after frame {self._frames}); reading stopped"))
         raise _Stop
 
     def _need(self, count: int, says: str = "a block") -> None:
@@ -158,7 +167,7 @@ class PcapngReader(CaptureReader):
         if size < least:
             self._corrupt(_CORRUPT[load.STOP_LENGTH])
         if size > self._limits.block_bytes:
-            self._corrupt(f"{says} of {size} bytes", "limit")
+            self._corrupt_limit("block_bytes", f"{says} of {size} bytes")
         self._need(size, says)
         block = self._window.peek(size)
         if self._word(size - pcapng.BLOCK_TRAILER_BYTES, block) != size:
@@ -182,7 +191,15 @@ class PcapngReader(CaptureReader):
             self._corrupt(_CORRUPT[load.STOP_LENGTH])
         if major != pcapng.VERSION_MAJOR:
             self._corrupt(f"pcapng version {major}.{minor} is not known", "unsupported")
-        self._pass_over(size)
+        self._place = None
+        if size > self._limits.block_bytes:
+            self._pass_over(size)
+            return
+        for code, value in self._options(
+            self._whole(size, pcapng.SHB_MIN_BYTES, "a section header"), pcapng.SHB_OPTIONS
+        ):
+            if code == pcapng.OPT_COMMENT and self._place is None:
+                self._place = _first_line(_text(value))
 
     def _close_section(self) -> None:
         self._dropped_before = self._dropped()
@@ -192,7 +209,7 @@ class PcapngReader(CaptureReader):
     def _describe(self, block: bytes) -> None:
         """Section 4.2: an Interface Description Block."""
         if len(self._vantage_points) >= self._limits.interfaces:
-            self._corrupt(f"more than {self._limits.interfaces} interfaces", "limit")
+            self._corrupt_limit("interfaces", f"more than {self._limits.interfaces} interfaces")
         written, _ = struct.unpack_from(f"{self._order}HH", block, pcapng.IDB_LINKTYPE)
         link_type = written if self._link_type is None else self._link_type
         snaplen = self._word(pcapng.IDB_SNAPLEN, block)
@@ -204,6 +221,8 @@ class PcapngReader(CaptureReader):
                 name = _text(value)
             elif code == pcapng.IF_DESCRIPTION:
                 description = _text(value)
+            elif code == pcapng.IF_FILTER and value[:1] == bytes([pcapng.IF_FILTER_TEXT]):
+                self._note_filter(_text(value[1:]))
             elif code == pcapng.IF_TSRESOL and len(value) == 1:
                 resolution = value[0]
             elif code == pcapng.IF_TSOFFSET and len(value) == 8:
@@ -219,7 +238,15 @@ class PcapngReader(CaptureReader):
         row[load.IF_LOST] = -1
         self._known += 1
         self._digits = max(self._digits, _digits_of(resolution))
-        self._vantage_points.append(VantagePoint(description, name, link_type, snaplen))
+        self._vantage_points.append(VantagePoint(description or self._place, name, link_type, snaplen))
+
+    def _note_filter(self, text: str) -> None:
+        """What a filter kept out was never captured: a remark, once for each filter."""
+        if not text.strip() or text in self._filters or len(self._filters) >= MAX_FILTERS:
+            return
+        self._filters[text] = None
+        shown = text if len(text) <= MAX_FILTER_CHARS else f"{text[:MAX_FILTER_CHARS]}..."
+        self._problem("filtered", f"taken with the filter '{shown}': other traffic is not in it")
 
     def _count_drops(self, block: bytes) -> None:
         """Section 4.6: an Interface Statistics Block; counters run from the start of the capture, so the latest holds."""
@@ -260,6 +287,10 @@ class PcapngReader(CaptureReader):
 
 def _text(value: bytes) -> str:
     return value.rstrip(b"\0").decode("utf-8", "replace")[:MAX_NAME_CHARS]
+
+
+def _first_line(text: str) -> str | None:
+    return next((line.strip() for line in text.splitlines() if line.strip()), None)
 
 
 def _digits_of(resolution: int) -> int:

@@ -14,17 +14,19 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.capture.limits import CaptureLimits
+from auditor.capture.growing import GrowingSource
 from auditor.capture.sources import RawSource, Source, SourceError
 from auditor.kernels.load import overlapping_words
 from auditor.model.frames import BATCH_FRAMES, RESERVE_BYTES, Capture, FrameBatch, Problem, VantagePoint
+from auditor.model.limits import Limits
 
 
 class Window:
     """The part of a source that lies in the buffer: ``buf[at:filled]`` waits to be taken."""
 
-    def __init__(self, source: Source, fill_bytes: int) -> None:
-        self._source = source
+    def __init__(self, source: Source, fill_bytes: int, *, eager: bool = False) -> None:
+        """``eager``: hand on what there is, because what follows may be long in coming."""
+        self._source, self._eager = source, eager
         self._room = fill_bytes
         self.buf: NDArray[np.uint8] = np.zeros(fill_bytes + RESERVE_BYTES, np.uint8)
         self.words = overlapping_words(self.buf)
@@ -73,6 +75,8 @@ class Window:
                 self.ended = True
                 break
             self.filled += count
+            if self._eager and self.filled >= want:
+                break
         return self.left >= want
 
     def skip(self, count: int, *, wipe: bool = False) -> bool:
@@ -113,11 +117,12 @@ class CaptureReader(ABC):
         format_name: str,
         source: Source,
         raw: RawSource,
-        limits: CaptureLimits,
+        limits: Limits,
         link_type: int | None,
         *,
         total_bytes: int | None = None,
         close: Callable[[], None] | None = None,
+        growing: GrowingSource | None = None,
     ) -> None:
         self.name, self.format_name = name, format_name
         self.total_bytes = total_bytes
@@ -125,7 +130,8 @@ class CaptureReader(ABC):
         self.has_secrets = False
         """The capture carries keys (Decryption Secrets Blocks). They are passed over and never kept."""
         self._raw, self._limits, self._link_type = raw, limits, link_type
-        self._window = Window(source, limits.buffer_bytes)
+        self._growing = growing
+        self._window = Window(source, limits.buffer_bytes, eager=growing is not None)
         self._close = close
         self._frames = 0
         self._first_ns: int | None = None
@@ -213,8 +219,13 @@ class CaptureReader(ABC):
 
         ``says``: what is cut off; ``start``: the offset where that begins, when part of it was taken already.
         """
-        failed, window = self._window.failed, self._window
-        if failed is not None:
+        failed, window, growing = self._window.failed, self._window, self._growing
+        if growing is not None and growing.ended_by_caller:
+            # What its writer has not finished yet is no damage.
+            if growing.unread_bytes:
+                says = f"reading was ended before the end: {growing.unread_bytes} bytes behind were not read"
+                self._problem("truncated", says, window.offset + window.left)
+        elif failed is not None:
             self._problem(failed.kind, failed.says, window.offset + window.left)
         elif start is not None or window.left:
             self._problem("truncated", f"cut off inside {says}; everything before it was read", start)

@@ -11,7 +11,8 @@ The rules:
 - Compression is known by content. Concatenated members (gzip), frames (zstd, lz4) and streams (xz) are one stream of bytes, as
   their tools treat them: RFC 1952 section 2.2, RFC 8878 section 3, LZ4 frame format, xz file format section 1.
 - No step holds more than a chunk of input and a piece of output, whatever the input claims.
-- A source at its end may be asked again. A file that grows can be followed by a RawSource that waits instead of returning 0.
+- A source at its end may be asked again. A file that grows is followed by a RawSource that waits instead of returning 0
+  (``auditor.capture.growing``).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import IO, Any, BinaryIO, Final, Protocol, cast
 
-from auditor.capture.limits import CaptureLimits
+from auditor.model.limits import Limits, told
 
 CHUNK_BYTES: Final = 64 * 1024
 """Compressed bytes read at once."""
@@ -113,7 +114,7 @@ class Rewound:
 class _Guard:
     """Stops what expands beyond the limits."""
 
-    def __init__(self, raw: RawSource, limits: CaptureLimits) -> None:
+    def __init__(self, raw: RawSource, limits: Limits) -> None:
         self._raw, self._limits = raw, limits
         self._out = 0
 
@@ -121,24 +122,31 @@ class _Guard:
         """Raises SourceError where ``count`` more bytes pass a limit."""
         self._out += count
         if self._out > self._limits.expanded_bytes:
-            raise SourceError("limit", f"expands to more than {self._limits.expanded_bytes} bytes; reading stopped")
+            says = f"expands to more than {self._limits.expanded_bytes} bytes; reading stopped"
+            raise SourceError("limit", told("expanded_bytes", self._limits, says))
         if (
             self._out > self._limits.expansion_free_bytes
             and self._out > self._limits.expansion_ratio * self._raw.read_bytes
         ):
-            raise SourceError(
-                "limit",
-                f"expands to more than {self._limits.expansion_ratio} times its size, as decompression bombs do; reading stopped",
-            )
+            ratio = self._limits.expansion_ratio
+            says = f"expands to more than {ratio} times its size, as decompression bombs do; reading stopped"
+            raise SourceError("limit", told("expansion_ratio", self._limits, says))
 
 
 class Members:
     """gzip, xz or lz4: members one after the other, each with a decoder of the interface of bz2.BZ2Decompressor."""
 
     def __init__(
-        self, name: str, source: Source, guard: _Guard, make: Callable[[], Any], starts: Callable[[bytes], bool]
+        self,
+        name: str,
+        source: Source,
+        guard: _Guard,
+        limits: Limits,
+        make: Callable[[], Any],
+        starts: Callable[[bytes], bool],
     ) -> None:
         self._name, self._source, self._guard = name, source, guard
+        self._limits = limits
         self._make, self._starts = make, starts
         self._decoder: Any = None
         self._waiting = b""
@@ -158,7 +166,7 @@ class Members:
             try:
                 piece = self._decoder.decompress(data, min(len(view), PIECE_BYTES))
             except Exception as error:  # each library has its own
-                raise _decoder_failed(self._name, error) from error
+                raise _decoder_failed(self._name, error, self._limits) from error
             if self._decoder.eof:
                 self._waiting, self._decoder = self._decoder.unused_data or b"", None
             if piece:
@@ -191,10 +199,10 @@ class Members:
 class ZstdFrames:
     """zstd frames. The library does not tell a cut from an end, so the frames are counted while they pass by."""
 
-    def __init__(self, source: Source, guard: _Guard, limits: CaptureLimits) -> None:
+    def __init__(self, source: Source, guard: _Guard, limits: Limits) -> None:
         import zstandard
 
-        self._guard = guard
+        self._guard, self._limits = guard, limits
         self._frames = _ZstdOutline(source)
         self._reader = zstandard.ZstdDecompressor(max_window_size=limits.window_bytes).stream_reader(
             cast(IO[bytes], self._frames), read_size=CHUNK_BYTES, read_across_frames=True
@@ -206,7 +214,7 @@ class ZstdFrames:
         try:
             count: int = self._reader.readinto(view[:PIECE_BYTES])
         except self._error as error:
-            raise _decoder_failed("zstd", error) from error
+            raise _decoder_failed("zstd", error, self._limits) from error
         if count == 0 and self._frames.foreign:
             raise SourceError("corrupt", "what follows the zstd data is no zstd data")
         if count == 0 and not self._frames.between:
@@ -324,7 +332,7 @@ def compression_of(head: bytes) -> str | None:
     return None
 
 
-def decompressed(name: str, source: Source, raw: RawSource, limits: CaptureLimits) -> Source:
+def decompressed(name: str, source: Source, raw: RawSource, limits: Limits) -> Source:
     """``source`` as its compression (a word of ``compression_of``) expands it."""
     guard = _Guard(raw, limits)
     if name == "zstd":
@@ -336,6 +344,7 @@ def decompressed(name: str, source: Source, raw: RawSource, limits: CaptureLimit
             "gzip",
             source,
             guard,
+            limits,
             lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP),
             lambda head: head.startswith(GZIP_MAGIC[: len(head)]),
         )
@@ -346,20 +355,21 @@ def decompressed(name: str, source: Source, raw: RawSource, limits: CaptureLimit
             "xz",
             source,
             guard,
+            limits,
             # The decoder needs its window and a little more.
             lambda: lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=limits.window_bytes + 1024 * 1024),
             lambda head: head.startswith(XZ_MAGIC[: len(head)]),
         )
     import lz4.frame
 
-    return Members("lz4", source, guard, lz4.frame.LZ4FrameDecompressor, _starts_lz4)
+    return Members("lz4", source, guard, limits, lz4.frame.LZ4FrameDecompressor, _starts_lz4)
 
 
 def _starts_lz4(head: bytes) -> bool:
     return head.startswith(LZ4_MAGIC[: len(head)]) or _is_skippable(head)
 
 
-def unwrapped(raw: RawSource, limits: CaptureLimits) -> tuple[Rewound, list[str]]:
+def unwrapped(raw: RawSource, limits: Limits) -> tuple[Rewound, list[str]]:
     """``raw`` without its compressions, at most ``limits.nesting``; and their names, outermost first."""
     source, names = Rewound(raw), list[str]()
     while (name := compression_of(source.peek())) is not None and len(names) < limits.nesting:
@@ -368,10 +378,12 @@ def unwrapped(raw: RawSource, limits: CaptureLimits) -> tuple[Rewound, list[str]
     return source, names
 
 
-def _decoder_failed(name: str, error: Exception) -> SourceError:
+def _decoder_failed(name: str, error: Exception, limits: Limits) -> SourceError:
     says = _one_line(error)
     if "memory" in says.lower():  # the words of liblzma and libzstd for a window above the limit
-        return SourceError("limit", f"the {name} data asks for too much memory: {says}")
+        return SourceError(
+            "limit", told("window_bytes", limits, f"the {name} data asks for too much memory ({says}); reading stopped")
+        )
     return SourceError("corrupt", f"the {name} data is corrupt: {says}")
 
 

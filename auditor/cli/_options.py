@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -14,6 +15,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from auditor.errors import ConfigError
+from auditor.model.limits import Limits, described, parse_limits
 
 FORMATS = ("table", "json", "ndjson", "csv", "parquet", "markdown", "html")
 TABLES = ("connections", "findings", "coverage", "captures")
@@ -97,6 +99,22 @@ Linktype = Annotated[
     str | None,
     typer.Option("--linktype", metavar="NUMBER", help="Take every input for this LINKTYPE_.", show_default=False),
 ]
+LimitValues = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="NAME=VALUE",
+        help=f"Ask more or less of the machine; repeatable. Defaults: {', '.join(f'{name}={value}' for name, value, _ in described())}.",
+        show_default=False,
+    ),
+]
+Follow = Annotated[
+    bool,
+    typer.Option(
+        "--follow",
+        help="The capture is still being written: read on until Ctrl-C, its rotation, or --limit follow_idle_seconds.",
+    ),
+]
 MaxUndecided = Annotated[
     float, typer.Option("--max-undecided", metavar="PERCENT", help="More undecided connections than this: incomplete.")
 ]
@@ -117,6 +135,34 @@ def choice(option: str, given: str, allowed: tuple[str, ...]) -> str:
     if given not in allowed:
         raise ConfigError(option, f"there is no {given!r}", mend=f"one of {', '.join(allowed)}")
     return given
+
+
+def limits(given: list[str] | None) -> Limits:
+    """The limits of ``--limit NAME=VALUE``. Raises ConfigError."""
+    return parse_limits(given or ())
+
+
+@contextmanager
+def following(wanted: bool) -> Iterator[Callable[[], bool] | None]:
+    """While a capture is followed, the first Ctrl-C or SIGTERM ends the reading and not the audit; the second ends all."""
+    if not wanted:
+        yield None
+        return
+    asked: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _frame: Any) -> None:
+        asked.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def percent(option: str, given: float) -> float:

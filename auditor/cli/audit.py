@@ -28,6 +28,8 @@ def audit(
         bool, typer.Option("--strict", help="What the capture cannot tell is a finding of medium severity.")
     ] = False,
     linktype: options.Linktype = None,
+    limit: options.LimitValues = None,
+    follow: options.Follow = False,
     format: options.Format = "table",  # noqa: A002  # it is the option's name
     output: options.Output = None,
     table: Annotated[
@@ -60,7 +62,12 @@ def audit(
     options.choice("--scope", scope, ("diego", "all"))
     options.percent("--max-undecided", max_undecided)
     link = options.number("--linktype", linktype, 65_535)
-    with options.destination(name, output) as target, meter(progress, quiet=quiet) as tell:
+    limits = options.limits(limit)
+    with (
+        options.destination(name, output) as target,
+        meter(progress, quiet=quiet) as tell,
+        options.following(follow) as stopped,
+    ):
         from auditor import api
 
         report = api.audit(
@@ -73,6 +80,8 @@ def audit(
             scope=cast(Literal["diego", "all"], scope),
             strict=strict,
             linktype=link,
+            limits=limits,
+            follow=stopped,
             fail_on=fail_on,
             max_undecided=max_undecided,
             waivers=waivers or (),

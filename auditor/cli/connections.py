@@ -48,6 +48,8 @@ def connections(
     release: options.Release = None,
     inventory: options.Inventories = None,
     linktype: options.Linktype = None,
+    limit: options.LimitValues = None,
+    follow: options.Follow = False,
     format: options.Format = "table",  # noqa: A002  # it is the option's name
     output: options.Output = None,
     allow_incomplete: options.AllowIncomplete = False,
@@ -66,13 +68,18 @@ def connections(
     name, _ = options.written_as(format, output, "connections")
     columns = _filters.fields(fields)
     link = options.number("--linktype", linktype, 65_535)
+    limits = options.limits(limit)
     wanted = _filters.make_filter(
         from_role or (), to_role or (), to_port or (), ip or (), application or (), disposition or (), negate,
         verdict=verdict or (), rule=rule or (), since=since, until=until,
     )  # fmt: skip
     wanted = _filters.resolve_roles(wanted, policy, inventory, release)
     judged = bool(policy or release or inventory or wanted.needs_policy or set(columns) - _filters.UNJUDGED)
-    with options.destination(name, output) as target, meter(progress, quiet=quiet) as tell:
+    with (
+        options.destination(name, output) as target,
+        meter(progress, quiet=quiet) as tell,
+        options.following(follow) as stopped,
+    ):
         from auditor import api
 
         if judged:
@@ -82,12 +89,22 @@ def connections(
                 inventory=inventory or (),
                 release=release,
                 linktype=link,
+                limits=limits,
+                follow=stopped,
                 workers=workers,
                 progress=tell,
             )
         else:
             evidence = name in _WITH_EVIDENCE if not columns else bool(set(columns) & _EVIDENCE)
-            report = api.connections(captures, linktype=link, evidence=evidence, workers=workers, progress=tell)
+            report = api.connections(
+                captures,
+                linktype=link,
+                limits=limits,
+                follow=stopped,
+                evidence=evidence,
+                workers=workers,
+                progress=tell,
+            )
         tell.done()
         shown = api.Report(_filters.apply(report.audit, wanted, columns))
         options.write(shown, name, target, "connections", no_color=no_color, output=output)

@@ -10,6 +10,7 @@ import typer
 
 from auditor import __version__
 from auditor.cli import _machine as machine
+from auditor.model.limits import described
 from auditor.report._text import escape
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
@@ -72,3 +73,6 @@ def doctor() -> None:
     for there, what, says in _lines():
         mark = {True: "ok", False: "!!", None: "--"}[there]
         print(escape(f"{mark}  {what:17} {says}"))
+    print("\nlimits (--limit NAME=VALUE; a report tells which was hit)")
+    for name, value, says in described():
+        print(f"    {name:21} {value:>8}  {says}")

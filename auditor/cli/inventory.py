@@ -74,6 +74,7 @@ def infer(
     captures: options.Captures,
     policy: Policies = None,
     linktype: options.Linktype = None,
+    limit: options.LimitValues = None,
     output: Output = None,
     quiet: options.Quiet = False,
     progress: options.Progress = "auto",
@@ -87,6 +88,6 @@ def infer(
     with meter(progress, quiet=quiet) as tell:
         from auditor import api
 
-        found = api.services(captures, linktype=link, progress=tell)
+        found = api.services(captures, linktype=link, limits=options.limits(limit), progress=tell)
         tell.done()
     _write(draft(found, rules), output)

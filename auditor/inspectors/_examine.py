@@ -21,6 +21,7 @@ from auditor.kernels import recognise
 from auditor.kernels import tls as tls_kernel
 from auditor.model.evidence import Attachment, Certainty, Evidence, Handover
 from auditor.model.facts import Facts
+from auditor.model.limits import DEFAULTS, Limits
 from auditor.model.roles import Inspector, Match
 from auditor.model.streams import HEAD_BYTES, StreamHead, Streams
 from auditor.wire import tls as tls_wire
@@ -59,14 +60,20 @@ class _Found:
     certainties: dict[str, Certainty]
     handover: Handover | None = None
     roles: str | None = None
+    limited: bool = False
+    """A line was longer than the limit."""
 
 
 class Examiner:
     """Recognises what is spoken and collects the evidence. One a process: its caches grow with what is distinct, within bounds."""
 
-    def __init__(self, inspectors: Iterable[Inspector] | None = None, *, collect: bool = True) -> None:
+    def __init__(
+        self, inspectors: Iterable[Inspector] | None = None, *, collect: bool = True, limits: Limits = DEFAULTS
+    ) -> None:
         """``inspectors``: all of the catalogue, unless a test gives others; ``collect`` False: say what is spoken and collect no facts."""
         self._collect = collect
+        self._line_bytes = limits.line_bytes
+        self._long_lines = 0
         found = tuple(discover("auditor.inspectors", "INSPECTOR") if inspectors is None else inspectors)
         self.inspectors: tuple[Inspector, ...] = found
         self._by_name = {each.name: each for each in reversed(found)}
@@ -77,10 +84,19 @@ class Examiner:
         self._numbers = [frozenset(PROTOCOL_NUMBERS[each] for each in one.transports) for one in found]
         self._table: SignatureTable = build(found)
         self._tls_bit = sum(1 << place for place, each in enumerate(found) if each.name == "tls")
-        self.certificates = _tls_facts.Certificates()
+        self.certificates = _tls_facts.Certificates(limits.certificates_bytes, limits.certificate_bytes)
         """Certificates seen, by the fingerprints that facts name."""
         self._tls = _tls_facts.TlsFacts(self.certificates)
         self._interned: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+    @property
+    def hits(self) -> dict[str, int]:
+        """How often each limit (a name of ``Limits``) cost something until now."""
+        return {
+            "certificate_bytes": self.certificates.too_large,
+            "certificates_bytes": self.certificates.left_out,
+            "line_bytes": self._long_lines,
+        }
 
     def examine(
         self,
@@ -215,6 +231,7 @@ class Examiner:
             self._head(arena, heads, int(pair[client]), limit),
             self._head(arena, heads, int(pair[1 - client]), limit),
             settled,
+            self._line_bytes,
         )
 
     def _ask(
@@ -264,7 +281,7 @@ class Examiner:
                 either = (
                     opener < 0
                     and int(candidates[i, 1 - client]) >> place & 1
-                    and inspector.probe(Streams(streams.resp, streams.orig, settled)) is Match.YES
+                    and inspector.probe(Streams(streams.resp, streams.orig, settled, self._line_bytes)) is Match.YES
                 )
                 if settled and (self._collect or opener < 0):
                     self._tell(out, handed, i, inspector, streams, client, bool(either))
@@ -286,7 +303,7 @@ class Examiner:
         found = self._inspect(inspector, streams)
         if found.roles == "swapped":
             client = 1 - client
-            found = self._inspect(inspector, Streams(streams.resp, streams.orig, streams.settled))
+            found = self._inspect(inspector, Streams(streams.resp, streams.orig, streams.settled, self._line_bytes))
             either = False
         elif found.roles is not None:
             either = False
@@ -313,10 +330,12 @@ class Examiner:
                     _take(found, told)
         except WireError as error:
             kind = "malformed" if error.kind == "malformed" else "cut"
+            found.limited = error.kind == "limit"
             _take(found, Evidence(f"{inspector.name}.{kind}", error.says, Certainty.PROVEN))
         return found
 
     def _facts(self, found: _Found) -> Facts:
+        self._long_lines += found.limited
         return Facts(
             self._intern(found.values),
             marks=((found.frames, None),) if found.frames else (),
@@ -449,12 +468,15 @@ class Examiner:
             return
         inspector = self._by_name.get(upgrade.protocol)
         if upgrade.carried is not None:
-            rest = Streams(*upgrade.carried)
+            rest = Streams(*upgrade.carried, line_bytes=self._line_bytes)
         else:
-            rest = Streams(_cut(streams.orig, upgrade.orig_at), _cut(streams.resp, upgrade.resp_at))
+            rest = Streams(
+                _cut(streams.orig, upgrade.orig_at), _cut(streams.resp, upgrade.resp_at), line_bytes=self._line_bytes
+            )
         if inspector is None or inspector.probe(rest) is not Match.YES:
             return
         inner = self._inspect(inspector, rest)
+        found.limited = found.limited or inner.limited
         self._follow(inner, rest, depth + 1)
         for kind, value in inner.values.items():
             found.values.setdefault(kind, value)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from auditor.errors import WireError
 from auditor.kernels import tls as kernel
 from auditor.model.facts import Facts, pack_marks
+from auditor.model.limits import DEFAULTS
 from auditor.wire import tls as wire
 from auditor.wire.reader import Reader, printable
 from auditor.wire.tls_ciphers import cipher_name
@@ -59,13 +60,18 @@ def split_alpn(body: bytes) -> tuple[str, ...]:
 
 
 class Certificates:
-    """Distinct certificates by SHA-256 fingerprint, bounded in all; beyond the bound only fingerprints are told."""
+    """Distinct certificates by SHA-256 fingerprint, each and all bounded; beyond the bounds only fingerprints are told."""
 
-    def __init__(self, max_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(
+        self, max_bytes: int = DEFAULTS.certificates_bytes, max_one_bytes: int = DEFAULTS.certificate_bytes
+    ) -> None:
         self.der: dict[str, bytes] = {}
         self.left_bytes = max_bytes
         self.left_out = 0
-        """Certificates that were not kept for want of room."""
+        """Sights of certificates that were not kept for want of room."""
+        self.too_large = 0
+        """Sights of certificates that are larger than what is read of one."""
+        self._max_one_bytes = max_one_bytes
 
     def add(self, der: bytes) -> str:
         """Keep a certificate; returns its fingerprint."""
@@ -76,6 +82,9 @@ class Certificates:
     def keep(self, name: str, der: bytes) -> None:
         """Keep a certificate whose fingerprint is known."""
         if name in self.der:
+            return
+        if len(der) > self._max_one_bytes:
+            self.too_large += 1
             return
         if len(der) > self.left_bytes:
             self.left_out += 1

@@ -96,6 +96,8 @@ def _head(reader: Reader) -> _Message:
     end = reader.data.find(b"\r\n\r\n", start, min(reader.end, start + wire.MAX_LINE_BYTES))
     if end >= 0:  # the common case at once
         lines = reader.data[start:end].split(b"\r\n")
+        if end - start > reader.line_bytes and max(map(len, lines)) > reader.line_bytes:
+            raise WireError("header is longer than the limit", kind="limit", at=start)
         reader.at = end + 4
     else:
         lines = []
@@ -241,8 +243,10 @@ def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
         frames = orig.frames(0, len(wire.PREFACE))
         yield Evidence("http.version", "2", Certainty.PROVEN, frames)
         return
-    told, stopped = _read_requests(Reader(orig.data))
-    statuses, version, first_end, tunnel_at, stopped_too = _read_responses(Reader(resp.data), told.methods)
+    told, stopped = _read_requests(Reader(orig.data, line_bytes=streams.line_bytes))
+    statuses, version, first_end, tunnel_at, stopped_too = _read_responses(
+        Reader(resp.data, line_bytes=streams.line_bytes), told.methods
+    )
     if told.methods:
         first = orig.frames(*told.spans[0])
         every = orig.frames(told.spans[0][0], told.spans[-1][1])

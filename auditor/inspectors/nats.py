@@ -79,7 +79,7 @@ class _Told:
 def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
     """Raises WireError on a line that is malformed or no operation of NATS."""
     orig, resp = streams.orig, streams.resp
-    client, server = Reader(orig.data), Reader(resp.data)
+    client, server = (Reader(each.data, line_bytes=streams.line_bytes) for each in (orig, resp))
     if resp.data[:5].upper() == b"INFO ":
         info = server.json_line(b"INFO ", wire.MAX_LINE_BYTES, "INFO")
         frames = resp.frames(0, server.at)

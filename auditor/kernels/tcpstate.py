@@ -67,14 +67,16 @@ S_CLOCK_NS = 6  # largest time stamp seen
 S_CAPTURE = 7  # index of the capture being read
 S_SKIPPED = 8  # packets of no connection (not IP, headers cut off)
 S_CURSOR = 9  # where settle_all goes on
-S_SIZE = 10
+S_REFUSED = 10  # packets of connections that were not taken up: L_ROWS are held
+S_SIZE = 11
 
 # Places of the limits vector (int64).
 L_TCP_NS = 0  # silence that ends a TCP connection
 L_OTHER_NS = 1  # ... any other
 L_LINGER_NS = 2  # so long a closed connection waits for late packets before its heads are handed on
 L_BEYOND_BYTES = 3  # a stream so long settles heads although the other direction is short
-L_SIZE = 4
+L_ROWS = 4  # so many connections are held; packets of others are counted and left
+L_SIZE = 5
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
@@ -291,6 +293,10 @@ def track(
             elif proto == TCP and not flags & RST:
                 fresh = is_foreign(r, me, seq)
         if fresh:
+            if state[S_ROWS] >= limits[L_ROWS]:
+                state[S_REFUSED] += 1
+                conn_of[i] = -1
+                continue
             if state[S_ROWS] == rows.size:
                 return NEED_ROWS, i
             if found == EMPTY and (state[S_KEYS] + 1) * 3 > table.size * 2:

@@ -34,17 +34,26 @@ class VantagePoint:
     """0: no limit is stated."""
 
 
+REMARKS = frozenset({"corrected", "filtered"})
+"""Kinds of problems that take nothing away: a wrong link type put right, a filter that the capture was taken with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something that is wrong with an input, and where."""
 
     kind: str
-    """One word a script can rely on: truncated, corrupt, unsupported, unreadable, limit, empty."""
+    """One word a script can rely on: truncated, corrupt, unsupported, unreadable, limit, empty; and those of REMARKS."""
     says: str
     frame: int | None = None
     """The last whole frame before it, from 1."""
     offset: int | None = None
     """Byte offset in the (decompressed) input."""
+
+    @property
+    def damaging(self) -> bool:
+        """Something was lost: not so where the reader could put it right, or where all that was captured was read."""
+        return self.kind not in REMARKS
 
     def as_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "says": self.says, "frame": self.frame, "offset": self.offset}

@@ -82,3 +82,5 @@ class Streams:
     resp: StreamHead = field(default_factory=StreamHead)
     settled: bool = True
     """No more bytes will come; while False, an inspector may answer that it needs more."""
+    line_bytes: int = HEAD_BYTES
+    """The longest line of a text that is read (``Limits.line_bytes``)."""

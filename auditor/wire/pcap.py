@@ -14,7 +14,16 @@ MAGIC_MICROS: Final = 0xA1B2C3D4
 MAGIC_NANOS: Final = 0xA1B23C4D
 MAGIC_MODIFIED: Final = 0xA1B2CD34
 """Kuznetzov's patched libpcap: microseconds, and eight more bytes in each record header."""
-MAGICS: Final = (MAGIC_MICROS, MAGIC_NANOS, MAGIC_MODIFIED)
+MAGIC_IXIA_NANOS: Final = 0x1C0001AC
+"""Ixia's lcap with hardware time stamps: nanoseconds, and the total size of the records behind the file header (Wireshark, libpcap.h)."""
+MAGIC_IXIA_MICROS: Final = 0x1C0001AB
+"""The same with software time stamps: microseconds."""
+MAGICS: Final = (MAGIC_MICROS, MAGIC_NANOS, MAGIC_MODIFIED, MAGIC_IXIA_NANOS, MAGIC_IXIA_MICROS)
+IN_NANOS: Final = frozenset({MAGIC_NANOS, MAGIC_IXIA_NANOS})
+IXIA: Final = frozenset({MAGIC_IXIA_NANOS, MAGIC_IXIA_MICROS})
+IXIA_SIZE_BYTES: Final = 4
+FOREIGN_MAGICS: Final = (0xA1B234CD, 0xA12B3C4D)
+"""Variants of pcap whose records nobody documented (libpcap, sf-pcap.c: FMESQUITA, NAVTEL); they are named and not read."""
 
 # File header, section 4: offsets of its fields.
 FILE_MAGIC: Final = 0

@@ -81,9 +81,14 @@ ISB_MIN_BYTES: Final = 24
 # Options, section 3.5: code (16 bits), length (16 bits), value padded to 32 bits.
 OPTION_HEADER_BYTES: Final = 4
 OPT_ENDOFOPT: Final = 0
+OPT_COMMENT: Final = 1
+"""In any block."""
 IF_NAME: Final = 2
 IF_DESCRIPTION: Final = 3
 IF_TSRESOL: Final = 9
+IF_FILTER: Final = 11
+"""Its first byte says in which form; 0 is the text given to libpcap."""
+IF_FILTER_TEXT: Final = 0
 IF_TSOFFSET: Final = 14
 ISB_IFDROP: Final = 5
 ISB_OSDROP: Final = 7

@@ -11,6 +11,8 @@ from auditor.errors import WireError
 
 MAX_TEXT = 255
 """So many characters of a text from the wire are kept."""
+MAX_LINE = 1 << 20
+"""No line of anything is longer, unless a limit below says so."""
 
 
 def printable(data: bytes, limit: int = MAX_TEXT) -> str:
@@ -25,10 +27,12 @@ def printable(data: bytes, limit: int = MAX_TEXT) -> str:
 class Reader:
     """A cursor over ``data[at:end]``; ``at`` is always an offset into ``data``."""
 
-    __slots__ = ("at", "data", "end", "whole")
+    __slots__ = ("at", "data", "end", "line_bytes", "whole")
 
-    def __init__(self, data: bytes, at: int = 0, end: int | None = None, *, whole: bool = False) -> None:
-        self.data, self.at, self.whole = data, at, whole
+    def __init__(
+        self, data: bytes, at: int = 0, end: int | None = None, *, whole: bool = False, line_bytes: int = MAX_LINE
+    ) -> None:
+        self.data, self.at, self.whole, self.line_bytes = data, at, whole, line_bytes
         self.end = len(data) if end is None else min(end, len(data))
 
     @property
@@ -100,7 +104,10 @@ class Reader:
         return text
 
     def line(self, limit: int, what: str = "line") -> bytes:
-        """A line without its LF or CRLF."""
+        """A line without its LF or CRLF. Raises WireError of kind ``limit`` where it exceeds what is read of lines at all."""
+        least = self.line_bytes
+        if least < limit and self.left > least and self.data.find(b"\n", self.at, self.at + least + 1) < 0:
+            raise WireError(f"{what} is longer than the limit", kind="limit", at=self.at)
         return self.until(b"\n", limit, what).removesuffix(b"\r")
 
     def json_line(self, prefix: bytes, limit: int, what: str = "JSON line") -> dict[str, Any]:

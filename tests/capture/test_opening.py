@@ -16,9 +16,10 @@ import lz4.frame
 import pytest
 import zstandard
 
-from auditor.capture import CaptureLimits, expand, open_capture
+from auditor.capture import expand, open_capture
 from auditor.capture.opening import looks_like_capture
 from auditor.errors import InputError, MissingToolError, NotACaptureError
+from auditor.model.limits import Limits
 from tests.capture.make import Blocks, Trickle, pcap, read
 
 PCAP = pcap([(1, 0, b"one"), (2, 0, b"two")])
@@ -70,7 +71,7 @@ def test_a_wrong_checksum_is_told_and_the_frames_stand() -> None:
 
 def test_a_bomb_in_a_capture_is_a_problem() -> None:
     bomb = gzip.compress(pcap([(1, 0, b"x")]) + bytes(3_000_000))
-    frames, summary = read(bomb, limits=CaptureLimits(expansion_free_bytes=100_000))
+    frames, summary = read(bomb, limits=Limits(expansion_free_bytes=100_000))
     assert frames[0].data == b"x"
     assert summary.problems[-1].kind == "limit"
 

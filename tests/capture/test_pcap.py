@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditor.capture import CaptureLimits
 from auditor.model.frames import VantagePoint
+from auditor.model.limits import Limits
 from tests.capture.make import Trickle, pcap, read
 from tests.naive_load import parse_pcap
 
-SMALL = CaptureLimits(frame_bytes=500, buffer_bytes=64)
+SMALL = Limits(frame_bytes=500, buffer_bytes=64)
 """A buffer so small that every record crosses its end."""
 
 records = st.lists(
@@ -135,7 +135,7 @@ def test_whatever_the_pieces_the_frames_are_those_of_a_plain_parser(
         if at < len(data):
             data[at] = value
     want = parse_pcap(bytes(data), SMALL.frame_bytes)
-    for source, limits in ((bytes(data), CaptureLimits(frame_bytes=500)), (Trickle(bytes(data), most), SMALL)):
+    for source, limits in ((bytes(data), Limits(frame_bytes=500)), (Trickle(bytes(data), most), SMALL)):
         frames, summary = read(source, limits=limits)
         assert frames == want.frames
         assert [(p.kind, p.frame, p.offset) for p in summary.problems] == (

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditor.capture import CaptureLimits, open_capture
+from auditor.capture import open_capture
 from auditor.model.frames import VantagePoint
+from auditor.model.limits import Limits
 from tests.capture.make import Blocks, Trickle, read
 from tests.naive_load import parse_pcapng
 
-SMALL = CaptureLimits(frame_bytes=500, buffer_bytes=64)
+SMALL = Limits(frame_bytes=500, buffer_bytes=64)
 
 
 def ng(order: str = "<") -> Blocks:
@@ -134,7 +135,7 @@ def test_too_many_interfaces() -> None:
     blocks = ng()
     for _ in range(6):
         blocks.interface()
-    _, summary = read(blocks.enhanced(1, b"x").bytes, limits=CaptureLimits(interfaces=5))
+    _, summary = read(blocks.enhanced(1, b"x").bytes, limits=Limits(interfaces=5))
     assert summary.problems[0].kind == "limit"
     assert len(summary.vantage_points) == 5
     assert len(read(blocks.enhanced(1, b"x", 5).bytes)[0]) == 2
@@ -194,7 +195,7 @@ def test_whatever_the_pieces_the_frames_are_those_of_a_plain_parser(
         if at < len(data):
             data[at] = value
     want = parse_pcapng(bytes(data), SMALL.frame_bytes)
-    for source, limits in ((bytes(data), CaptureLimits(frame_bytes=500)), (Trickle(bytes(data), most), SMALL)):
+    for source, limits in ((bytes(data), Limits(frame_bytes=500)), (Trickle(bytes(data), most), SMALL)):
         frames, summary = read(source, limits=limits)
         assert frames == want.frames
         assert [(p.kind, p.frame, p.offset) for p in summary.problems] == (

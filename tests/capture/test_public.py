@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from auditor.capture import CaptureLimits, expand
+from auditor.capture import expand
 from auditor.errors import AuditorError, NotACaptureError
 from auditor.kernels.load import MAX_NS
+from auditor.model.limits import Limits
 from tests.capture.make import Trickle, read
 from tests.naive_load import parse_pcap, parse_pcapng
 
@@ -108,9 +109,7 @@ def test_mutated_captures_are_read_as_a_plain_parser_reads_them(public_captures:
         data = mutated(path.read_bytes(), rng)
         pieces = Trickle(data, rng.choice([50, 5_000]), rng.random())
         try:
-            frames, summary = read(
-                pieces, name=path.name, limits=CaptureLimits(buffer_bytes=rng.choice([64, 1_000, 65_536]))
-            )
+            frames, summary = read(pieces, name=path.name, limits=Limits(buffer_bytes=rng.choice([64, 1_000, 65_536])))
         except NotACaptureError:
             continue
         is_pcapng = data[:4] == b"\n\r\r\n"

@@ -14,8 +14,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditor.capture.limits import MIB, CaptureLimits
 from auditor.capture.sources import RawSource, SourceError, compression_of, unwrapped
+from auditor.model.limits import MIB, Limits
 from tests.capture.make import Trickle
 
 NOISE = random.Random(1).randbytes(200_000) + bytes(150_000) + b"hello" * 2_000
@@ -47,11 +47,11 @@ every = pytest.mark.parametrize(("name", "compress"), COMPRESSIONS.values(), ids
 
 
 def drain(
-    data: bytes, most: int | None = None, limits: CaptureLimits | None = None
+    data: bytes, most: int | None = None, limits: Limits | None = None
 ) -> tuple[bytes, list[str], SourceError | None]:
     """All that comes out, the compressions found, and the error at the end."""
     raw = RawSource(Trickle(data, most) if most else io.BytesIO(data))  # type: ignore[arg-type]
-    source, names = unwrapped(raw, limits or CaptureLimits())
+    source, names = unwrapped(raw, limits or Limits())
     out = bytearray()
     room = bytearray(100_000)
     try:
@@ -118,7 +118,7 @@ def test_a_flipped_bit_is_found_out(compress: Callable[[bytes], bytes]) -> None:
 
 @pytest.mark.parametrize("compress", [gzip.compress, lzma.compress, zstd])
 def test_a_bomb_is_stopped_by_its_ratio(compress: Callable[[bytes], bytes]) -> None:
-    limits = CaptureLimits(expansion_free_bytes=MIB)
+    limits = Limits(expansion_free_bytes=MIB)
     packed = compress(bytes(20 * MIB))
     out, _, error = drain(packed, limits=limits)
     assert len(out) <= MIB + 250 * len(packed)
@@ -130,7 +130,7 @@ def test_a_bomb_is_stopped_by_its_ratio(compress: Callable[[bytes], bytes]) -> N
 
 
 def test_a_bomb_is_stopped_by_its_size() -> None:
-    out, _, error = drain(gzip.compress(NOISE), limits=CaptureLimits(expanded_bytes=100_000))
+    out, _, error = drain(gzip.compress(NOISE), limits=Limits(expanded_bytes=100_000))
     assert len(out) <= 100_000
     assert error is not None
     assert (error.kind, "100000 bytes" in error.says) == ("limit", True)
@@ -141,7 +141,7 @@ def test_a_window_beyond_the_limit_is_refused() -> None:
     packed = wide.compress(NOISE) + wide.flush()
     assert getattr(drain(packed)[2], "kind", None) == "limit"
     packed = lzma.compress(NOISE, preset=9)
-    assert getattr(drain(packed, limits=CaptureLimits(window_bytes=MIB))[2], "kind", None) == "limit"
+    assert getattr(drain(packed, limits=Limits(window_bytes=MIB))[2], "kind", None) == "limit"
 
 
 def test_no_more_than_the_allowed_compressions_are_taken_off() -> None:
@@ -156,7 +156,7 @@ def test_a_failing_file_is_unreadable() -> None:
         def readinto(self, _: object) -> int:
             raise OSError(5, "Input/output error")
 
-    source, _ = unwrapped(RawSource(Broken()), CaptureLimits())  # type: ignore[arg-type]
+    source, _ = unwrapped(RawSource(Broken()), Limits())  # type: ignore[arg-type]
     with pytest.raises(SourceError, match="Input/output error") as caught:
         source.readinto(memoryview(bytearray(9)))
     assert caught.value.kind == "unreadable"
@@ -178,4 +178,4 @@ def test_broken_bytes_are_nothing_but_a_source_error(
     out, names, error = drain(bytes(packed), most)
     assert len(names) <= 2
     assert error is None or error.kind in ("truncated", "corrupt", "limit")
-    assert len(out) <= CaptureLimits().expanded_bytes
+    assert len(out) <= Limits().expanded_bytes

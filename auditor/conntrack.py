@@ -597,10 +597,14 @@ def conclude(
     back = np.empty(n, np.int64)
     back[order] = np.arange(n)
     book = _AddressBook(n)
-    # Some rows at a time: a sorted copy of all records would double the memory of a large audit.
-    some = [order[start : start + SOME_ROWS] for start in range(0, n, SOME_ROWS)] or [order]
-    pieces = [_conclude_some(rows[at], orig_side[at], by[at], book, applications) for at in some]
-    columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    # Some rows at a time, each straight into its place: a sorted copy of all records would double the memory of a large audit.
+    columns: dict[str, Array] = {}
+    for start in range(0, max(n, 1), SOME_ROWS):
+        at = order[start : start + SOME_ROWS]
+        for name, values in _conclude_some(rows[at], orig_side[at], by[at], book, applications).items():
+            if start == 0:
+                columns[name] = np.empty(n, values.dtype)
+            columns[name][start : start + SOME_ROWS] = values
     rank, addresses, versions = book.sorted()
     outer = columns["outer"]
     columns["outer"] = np.where(outer >= 0, back[np.maximum(outer, 0)], -1) if n else outer

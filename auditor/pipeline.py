@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -126,6 +127,8 @@ def run(
         side[order[turned]] = 1 - side[order[turned]]
         by[order[turned | confirmed]] = BY_POLICY
         table = conclude(whole, side, by, examiner.applications)
+    # Nobody asks the records any more: the room goes to what is made of them.
+    whole.rows = whole.rows[:0].copy()
     judging = {**options, "inventory": who}
     answers = _judge(table, classes, class_of, certificates, policy, judging)
     table, shown = _opened(table, answers, gathered, options.get("keylog"), warn)
@@ -140,6 +143,8 @@ def run(
     tls = connections["tls"].to_numpy(dtype=object).copy()
     tell_inferred_certificates(tls, authentications)
     connections["tls"] = tls
+    # What the columns hold need not be held twice while the rules look at them.
+    del table, classes, class_of, authentications, answers
     _fall_back_on_inventory(connections)
     judged = Judged(connections, who, policy, dict(options))
     findings = [finding for rule in discover("auditor.rules", "RULE") for finding in rule.check(judged)]
@@ -525,7 +530,11 @@ def _classify(
     classes: list[Classification] = []
     of_flow = np.zeros(first.size, np.int32)
     # itertuples types its fields as anything pandas can hold; these are the ints and bools put in above.
-    asked: Iterator[Any] = facts.iloc[first].itertuples(index=False)
+    asked: Iterator[Any] = chain.from_iterable(
+        # Some at a time: each number of them becomes an object.
+        facts.iloc[first[start : start + _ASKED_AT_ONCE]].itertuples(index=False)
+        for start in range(0, first.size, _ASKED_AT_ONCE)
+    )
     for k, row in enumerate(asked):
         flow = Flow(
             orig_h=table.addresses[row.orig_h],
@@ -545,6 +554,9 @@ def _classify(
             classes.append(found)
         of_flow[k] = place
     return classes, of_flow[number]
+
+
+_ASKED_AT_ONCE = 16_384
 
 
 def attribute(

@@ -194,12 +194,22 @@ def _make_interruptible() -> None:
     sys.unraisablehook = untold
 
 
+def _give_memory_back() -> None:
+    """Let glibc return large arrays to the system as soon as they are freed; by itself it soon keeps all below 32 MiB for later."""
+    import ctypes
+
+    m_mmap_threshold, size = -3, 1 << 18  # mallopt(3)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(m_mmap_threshold, size)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     if argv is None:
         # No matrices here: its threads would only spin. And what an audit makes stays until its end: look for garbage less often.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         gc.set_threshold(100_000, 50, 100)
+        _give_memory_back()
         _make_interruptible()
     try:
         return _finish(_call(sys.argv[1:] if argv is None else argv))

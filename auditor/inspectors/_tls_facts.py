@@ -7,6 +7,7 @@ differs (lengths of encrypted records, links between sessions) stays with each.
 
 from collections.abc import Mapping
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from auditor.errors import WireError
 from auditor.kernels import tls as kernel
-from auditor.model.facts import Facts, pack_marks
+from auditor.model.facts import LINK, Facts, pack_marks
 from auditor.model.limits import DEFAULTS
 from auditor.wire import tls as wire
 from auditor.wire.reader import Reader, printable
@@ -25,6 +26,7 @@ MAX_CERTIFICATES = 16
 
 MAX_ALPN = 16
 _MAX_CACHED = 50_000
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def link(secret: bytes) -> str:
@@ -329,6 +331,7 @@ class TlsFacts:
         self._chains: dict[bytes, tuple[str, ...] | None] = {}
         self._chain_bytes = 0
         self._names: dict[bytes, str] = {}
+        self._owns: dict[tuple[Any, ...], Mapping[str, Any]] = {}
         self._tuples: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._lists: dict[bytes, tuple[str, ...] | None] = {}
 
@@ -453,7 +456,7 @@ class TlsFacts:
             if found is None:
                 found = self._common(key, rows[i], parts)
             version = version_of[i]
-            own: dict[str, Any] = {}
+            own: Mapping[str, Any] = _NOTHING
             if i in lists:
                 counts, lengths, order = lists[i]
                 kept = kernel.KEPT_RECORDS
@@ -484,10 +487,21 @@ class TlsFacts:
                     (0, 0),
                     "",
                 )
+            own = self._own(own)
             packed = marks[i]
             where = ((MARKS, packed),) if packed is not None else ((_frames_by_kind(rows[i]), None),)
             out.append((Facts(found[0], own, where), found[1]))
         return out
+
+    def _own(self, own: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The one mapping with this content, but for links between sessions, of which no two are alike."""
+        if not own:
+            return _NOTHING
+        if any(kind.startswith(LINK) for kind in own):
+            return own
+        if len(self._owns) >= _MAX_CACHED:
+            self._owns.clear()
+        return self._owns.setdefault(tuple(own.items()), own)
 
     def _tuple(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         if len(self._tuples) >= _MAX_CACHED:

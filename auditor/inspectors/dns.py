@@ -129,13 +129,12 @@ def inspect(streams: Streams) -> Iterator[Evidence]:
         frames = head.frames(0, message.end)
         yield Evidence("dns.name", message.name, Certainty.PROVEN, frames)
         yield Evidence("dns.type", wire.TYPES.get(message.kind, str(message.kind)), Certainty.PROVEN, frames)
-    for head, message in told:
-        frames = head.frames(0, message.end)
-        if message.answer:
-            rcode = wire.RCODES.get(message.rcode, str(message.rcode))
-            yield Evidence("dns.rcode", rcode, Certainty.PROVEN, frames)
-        else:
-            yield Evidence("dns.query", True, Certainty.PROVEN, frames)
+    # Both sides may send the same: then the client's query counts, and the server's answer.
+    for head, message in [each for each in told if not each[1].answer][:1]:
+        yield Evidence("dns.query", True, Certainty.PROVEN, head.frames(0, message.end))
+    for head, message in [each for each in told if each[1].answer][-1:]:
+        rcode = wire.RCODES.get(message.rcode, str(message.rcode))
+        yield Evidence("dns.rcode", rcode, Certainty.PROVEN, head.frames(0, message.end))
 
 
 _COUNT_MASK = b"\x00\x40\xff\xfe"  # any opcode, Z clear, at most one question

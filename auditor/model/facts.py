@@ -24,12 +24,17 @@ def pack_marks(marks: NDArray[np.int64]) -> list[bytes | None]:
     low = np.where(seen, marks, np.iinfo(np.int64).max).min(axis=(1, 2), initial=np.iinfo(np.int64).max)
     high = marks.max(axis=(1, 2), initial=0)
     base = np.where(high > 0, low - 1, 0)
-    packed = np.zeros(n, dtype=[("base", "<i8"), ("deltas", "<u4", marks.shape[1:])])
-    packed["base"] = base
-    packed["deltas"] = np.where(seen, marks - base[:, None, None], 0).astype(np.uint32)
-    raw, size = packed.tobytes(), packed.itemsize
-    fits = (high - base < 1 << 32).tolist()
-    return [raw[i * size : (i + 1) * size] if fits[i] else None for i in range(n)]
+    deltas = np.where(seen, marks - base[:, None, None], 0)
+    packed: list[bytes | None] = [None] * n
+    near, fits = high - base < 1 << 16, high - base < 1 << 32
+    for kind, rows in (("<u2", np.flatnonzero(near)), ("<u4", np.flatnonzero(fits & ~near))):
+        some = np.zeros(rows.size, dtype=[("base", "<i8"), ("deltas", kind, marks.shape[1:])])
+        # A base below zero says that two bytes a delta are enough.
+        some["base"], some["deltas"] = (~base if kind == "<u2" else base)[rows], deltas[rows].astype(kind)
+        raw, size = some.tobytes(), some.itemsize
+        for k, row in enumerate(rows.tolist()):
+            packed[row] = raw[k * size : (k + 1) * size]
+    return packed
 
 
 class Facts(Mapping[str, Any]):
@@ -94,9 +99,12 @@ class Facts(Mapping[str, Any]):
                 continue
             if packed is None:
                 return tuple(places[kind])
-            base = int.from_bytes(packed[:8], "little")
-            pair = np.frombuffer(packed, dtype="<u4", count=2, offset=8 + 8 * places[kind])
-            return tuple(sorted({base + int(delta) for delta in pair if delta}))
+            base, width = int.from_bytes(packed[:8], "little", signed=True), 4
+            if base < 0:
+                base, width = ~base, 2
+            at = 8 + 2 * width * places[kind]
+            pair = (int.from_bytes(packed[k : k + width], "little") for k in (at, at + width))
+            return tuple(sorted({base + delta for delta in pair if delta}))
         return ()
 
     def evidence(self) -> Iterator[Evidence]:

@@ -3,7 +3,7 @@
 The rules, those of ``tail -f`` on a file that matters:
 
 - Reading ends when the caller says so (Ctrl-C, SIGTERM), when the file was rotated (its name leads to another file or to none, or it became
-  shorter than what was read) and all of the old one is read, or when nothing came for the time allowed.
+  shorter than what was read) and all of the old one is read, or when nothing came for the time allowed, counted in looks and not by a clock.
 - A pipe ends by itself, when its writer closes it; while it gives nothing, the caller is asked all the same.
 - Bytes behind the place where the caller ended the reading are told, not forgotten. A record that its writer has not finished yet is no
   damage when the caller ended the reading; it is one where the file ended by itself.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import select
 import stat
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +57,7 @@ class GrowingSource(RawSource):
 
     def readinto(self, view: memoryview) -> int:
         """At least one byte, however long that takes; 0 where following has ended. Raises SourceError."""
-        since = time.monotonic()
+        looks = 0
         while True:
             if self._growth.stopped():
                 return self._end_here()
@@ -68,10 +67,11 @@ class GrowingSource(RawSource):
                 count = super().readinto(view)
                 if count or rotated or not self._regular:
                     return count
-            if 0 < self._growth.idle_seconds <= time.monotonic() - since:
+            looks += 1
+            if 0 < self._growth.idle_seconds <= looks * POLL_SECONDS:
                 return 0
             if self._regular:
-                time.sleep(POLL_SECONDS)
+                select.select([], [], [], POLL_SECONDS)
 
     def _something_waits(self) -> bool:
         return bool(select.select([self._descriptor], [], [], POLL_SECONDS)[0])

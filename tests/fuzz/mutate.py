@@ -13,9 +13,45 @@ from collections.abc import Callable, Sequence
 
 from tests.fuzz.targets import frames_of, pack_frames
 
-INTERESTING = (0, 1, 2, 3, 4, 7, 8, 15, 16, 19, 20, 31, 32, 63, 64, 127, 128, 255, 256, 1023, 1024, 4095, 0x7FFF, 0x8000, 0xFFFF)
+INTERESTING = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    7,
+    8,
+    15,
+    16,
+    19,
+    20,
+    31,
+    32,
+    63,
+    64,
+    127,
+    128,
+    255,
+    256,
+    1023,
+    1024,
+    4095,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+)
 WIDE = (0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 0xFFFF_FFFE, 0x1_0000, 0x100_0000)
-WORDS = (b"\x16\x03\x01", b"SSH-2.0-", b"HTTP/1.1 ", b"\r\n\r\n", b"INFO {", b"CONNECT {", b"\x0a\x0d\x0d\x0a", b"\x28\xb5\x2f\xfd", b"\x1f\x8b\x08")
+WORDS = (
+    b"\x16\x03\x01",
+    b"SSH-2.0-",
+    b"HTTP/1.1 ",
+    b"\r\n\r\n",
+    b"INFO {",
+    b"CONNECT {",
+    b"\x0a\x0d\x0d\x0a",
+    b"\x28\xb5\x2f\xfd",
+    b"\x1f\x8b\x08",
+)
 
 Random = random.Random
 
@@ -50,7 +86,11 @@ def lie(rng: Random, data: bytes) -> bytes:
 def insert(rng: Random, data: bytes) -> bytes:
     """Bytes that were not there."""
     at = rng.randint(0, len(data))
-    return data[:at] + rng.choice((rng.randbytes(rng.randint(1, 16)), rng.choice(WORDS), bytes(rng.randint(1, 64)))) + data[at:]
+    return (
+        data[:at]
+        + rng.choice((rng.randbytes(rng.randint(1, 16)), rng.choice(WORDS), bytes(rng.randint(1, 64))))
+        + data[at:]
+    )
 
 
 PLAIN: tuple[Callable[[Random, bytes], bytes], ...] = (flip, flip, cut, lie, lie, insert)
@@ -96,9 +136,13 @@ def nest(rng: Random, frame: tuple[int, bytes]) -> tuple[int, bytes]:
     if how == 6:
         return link, ends + b"\x88\x64\x11\0\0\1" + struct.pack(">H", min(len(packet) + 2, 0xFFFF)) + b"\0\x21" + packet
     if how == 7:
-        return link, ethernet + _ipv4(17, _udp(2152, struct.pack(">BBHI", 0x30, 255, min(len(packet), 0xFFFF), 9) + packet))
+        return link, ethernet + _ipv4(
+            17, _udp(2152, struct.pack(">BBHI", 0x30, 255, min(len(packet), 0xFFFF), 9) + packet)
+        )
     half = len(packet) // 2 // 8 * 8
-    return link, ethernet + struct.pack(">BBHHHBBH", 0x45, 0, 20 + half, 9, 0x2000, 64, 17, 0) + bytes(8) + packet[:half]
+    return link, ethernet + struct.pack(">BBHHHBBH", 0x45, 0, 20 + half, 9, 0x2000, 64, 17, 0) + bytes(8) + packet[
+        :half
+    ]
 
 
 def of_frames(rng: Random, frames: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
@@ -120,7 +164,10 @@ def of_frames(rng: Random, frames: list[tuple[int, bytes]]) -> list[tuple[int, b
     elif how == 3:
         del out[at]
     elif how == 4:
-        out[at] = (rng.choice((0, 1, 9, 12, 50, 51, 101, 104, 105, 107, 108, 113, 117, 127, 228, 229, 239, 253, 276)), data)
+        out[at] = (
+            rng.choice((0, 1, 9, 12, 50, 51, 101, 104, 105, 107, 108, 113, 117, 127, 228, 229, 239, 253, 276)),
+            data,
+        )
     elif how == 5:
         out[at] = (link, splice(rng, data, frames[to][1]))
     else:
@@ -225,7 +272,13 @@ def text(rng: Random, data: bytes) -> bytes:
         lines[at] = b" " * rng.randint(1, 9) + lines[at]
     elif how == 3:
         key, colon, _ = lines[at].partition(b":")
-        lines[at] = key + colon + b" " + rng.choice((b"[]", b"{}", b"null", b"-1", b"1e999", b"&a [*a]", b"!!python/none", b"2001-99-99", b"'")) + b"\n"
+        lines[at] = (
+            key
+            + colon
+            + b" "
+            + rng.choice((b"[]", b"{}", b"null", b"-1", b"1e999", b"&a [*a]", b"!!python/none", b"2001-99-99", b"'"))
+            + b"\n"
+        )
     else:
         lines[at] = lines[at].replace(b": ", b": {a: ", 1)
     return b"".join(lines)

@@ -61,19 +61,31 @@ def _frames() -> list[bytes]:
     from tests.frames import every_kind
 
     kinds = list(every_kind())
-    return [pack_frames(flow) for flow in conversations()] + [pack_frames(kinds[k : k + 8]) for k in range(0, len(kinds), 8)]
+    return [pack_frames(flow) for flow in conversations()] + [
+        pack_frames(kinds[k : k + 8]) for k in range(0, len(kinds), 8)
+    ]
 
 
 def _captures() -> list[bytes]:
     found = []
     for k, flow in enumerate(conversations()):
         records = [(1_800_000_000 + n, n * 1_000, data) for n, (_, data) in enumerate(flow)]
-        found.append(pcap(records, order="<>"[k % 4 == 3], magic=(0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34, 0x1C0001AB)[k % 7 % 4]))
+        found.append(
+            pcap(records, order="<>"[k % 4 == 3], magic=(0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34, 0x1C0001AB)[k % 7 % 4])
+        )
         if k % 3 == 0:
-            blocks = Blocks("<>"[k % 2]).section().interface(1, 96 * (k % 2), name="eth0", tsresol=9, description="cell")
+            blocks = (
+                Blocks("<>"[k % 2]).section().interface(1, 96 * (k % 2), name="eth0", tsresol=9, description="cell")
+            )
             for n, (_, data) in enumerate(flow):
                 blocks.enhanced(n * 10**6, data, lost=n if k % 2 else None)
-            found.append(blocks.statistics(0, ifdrop=k).simple(flow[0][1]).old_packet(5, flow[-1][1]).block(0xBAD, bytes(8)).bytes)
+            found.append(
+                blocks.statistics(0, ifdrop=k)
+                .simple(flow[0][1])
+                .old_packet(5, flow[-1][1])
+                .block(0xBAD, bytes(8))
+                .bytes
+            )
     some = found[0]
     found += [gzip.compress(some), lzma.compress(some), lz4.frame.compress(some), zstandard.compress(some)]
     found.append(zstandard.compress(gzip.compress(some)))
@@ -84,7 +96,12 @@ def _talks() -> dict[str, list[bytes]]:
     from tests.inspectors.test_catalogue import CONVERSATIONS
 
     return {
-        name: [pack_talk(client, server), pack_talk(client, server, 0b10010), pack_talk(server, client, 0b1001001), pack_talk(client[:90], b"")]
+        name: [
+            pack_talk(client, server),
+            pack_talk(client, server, 0b10010),
+            pack_talk(server, client, 0b1001001),
+            pack_talk(client[:90], b""),
+        ]
         for name, (client, server) in CONVERSATIONS.items()
     }
 

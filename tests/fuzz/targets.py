@@ -244,7 +244,9 @@ def talk_of(data: bytes) -> Streams:
         cut = len(said) // 3
         places = tuple(sorted({0: 5, cut: 7, 2 * cut: 6}.items())) if said else ()
         more = 100 if bits & 1 else 0
-        return StreamHead(said, bool(bits & 1), bool(bits & 2) and not bits & 1, bool(bits & 4), len(said) + more, places)
+        return StreamHead(
+            said, bool(bits & 1), bool(bits & 2) and not bits & 1, bool(bits & 4), len(said) + more, places
+        )
 
     return Streams(head(client, flags & 7), head(server, flags >> 3 & 7), True, 512 if flags & 64 else HEAD_BYTES)
 

@@ -161,7 +161,9 @@ def run(
         "options": _told(options),
     }
     info = {"id": _audit_id(info, captures), **info}
-    return Audit(info, summary, captures_table(captures), connections, found, coverage_table(policy.paths, connections))
+    covered = coverage_table(policy.paths, connections)
+    covered["origin"] = [(path.origin.file, path.origin.line or 1) for path in policy.paths]  # for SARIF
+    return Audit(info, summary, captures_table(captures), connections, found, covered)
 
 
 @dataclass(frozen=True, slots=True)

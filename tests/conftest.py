@@ -46,6 +46,15 @@ def chromium() -> tuple[str, str]:
 
 
 @pytest.fixture(scope="session")
+def validators() -> Path:
+    """Folder of the packages that tests/npm-packages installs."""
+    folder = Path(os.environ.get("AUDITOR_VALIDATORS", ROOT / ".venv" / "validators")) / "node_modules"
+    if not folder.is_dir() or not shutil.which("node"):
+        _absent("the validators are not installed: make test does, where npm is")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tshark() -> str:
     """Path of tshark."""
     found = shutil.which("tshark")

@@ -17,7 +17,11 @@ import typer
 from auditor.errors import ConfigError
 from auditor.model.limits import Limits, described, parse_limits
 
-FORMATS = ("table", "json", "ndjson", "csv", "parquet", "markdown", "html")
+FORMATS = ("table", "json", "ndjson", "csv", "parquet", "markdown", "html", "sarif", "junit", "ocsf", "ecs", "cef", "zeek")
+FOLDERS = ("parquet", "zeek")
+"""Formats that are a folder of files."""
+WHOLE = ("sarif", "junit", "cef")
+"""Formats without tables: they tell findings, and need the whole audit."""
 TABLES = ("connections", "findings", "coverage", "captures")
 FAIL_ON = ("critical", "high", "medium", "low", "info", "never")
 
@@ -186,8 +190,10 @@ def written_as(name: str, output: Path | None, table: str | None) -> tuple[str, 
     choice("--format", name, FORMATS)
     if table is not None:
         choice("--table", table, TABLES)
-    if name == "parquet" and output is None:
-        raise ConfigError("--format", "parquet is a folder of files", mend="add --output DIR")
+    if name in FOLDERS and output is None:
+        raise ConfigError("--format", f"{name} is a folder of files", mend="add --output DIR")
+    if name in WHOLE and table is not None:
+        raise ConfigError("--table", f"{name} has no tables", mend="leave --table out, or take another --format")
     if table is None and (name == "csv" or (name == "ndjson" and output is None)):
         table = "connections"
     return name, table
@@ -206,7 +212,7 @@ def destination(name: str, output: Path | None) -> Iterator[IO[bytes] | Path]:
     if output is not None:
         from auditor.report._target import file_target, folder_target
 
-        with (folder_target if name == "parquet" else file_target)(output) as target:
+        with (folder_target if name in FOLDERS else file_target)(output) as target:
             yield target
         return
     if sys.stdout is None:

@@ -20,7 +20,7 @@ Words = list[str] | None
 
 _EVIDENCE = frozenset(("tls", "ssh", "mysql", "nats", "http"))
 """Columns that hold what the first bytes show; collecting it costs more than all the rest, so only where it is shown."""
-_WITH_EVIDENCE = frozenset(("json", "ndjson", "parquet", "html"))
+_WITH_EVIDENCE = frozenset(("json", "ndjson", "parquet", "html", "ocsf", "ecs", "zeek"))
 
 
 def _option(name: str, metavar: str, says: str) -> Any:
@@ -61,7 +61,7 @@ def connections(
 ) -> None:
     """The connection table alone: who talked to whom, how much, in which protocol.
 
-    What TLS, SSH, MySQL, NATS and HTTP show is in json, ndjson and parquet, elsewhere where --fields names it (tls, ssh, ...).
+    What TLS, SSH, MySQL, NATS and HTTP show is in json, ndjson, parquet, ocsf, ecs and zeek, elsewhere where --fields names it (tls, ssh, ...).
     Roles, paths and dispositions are in it where --policy, --inventory, a filter or --fields asks for them. Exit status: 0, 2 for
     nothing to read or wrong arguments, 3 where an input was damaged.
     """

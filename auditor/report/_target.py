@@ -18,7 +18,18 @@ from typing import IO
 
 from auditor.errors import ConfigError
 
-OURS = frozenset({"connections.parquet", "findings.parquet", "coverage.parquet", "captures.parquet", "audit.json"})
+OURS = frozenset(
+    {
+        "connections.parquet",
+        "findings.parquet",
+        "coverage.parquet",
+        "captures.parquet",
+        "audit.json",
+        "conn.log",
+        "ssl.log",
+        "notice.log",
+    }
+)
 
 
 def _refused(path: Path, error: OSError) -> ConfigError:

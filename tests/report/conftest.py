@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from auditor import api
 from auditor.api import find_format
 from auditor.model.audit import Audit
 from tests.report import make
@@ -18,6 +19,12 @@ Written = Callable[..., bytes]
 @pytest.fixture(scope="session")
 def audit() -> Audit:
     return make.audit()
+
+
+@pytest.fixture(scope="session")
+def real() -> Audit:
+    """The audit of the sample that has every fault."""
+    return api.audit("sample:diego").audit
 
 
 @pytest.fixture(scope="session")

@@ -156,7 +156,8 @@ def test_an_audit_of_nothing_is_still_json(audit, schema, written):
     jsonschema.Draft202012Validator(schema).validate(report)
     assert report["connections"] == []
     for name in STREAMS:
-        assert written(name, empty)
+        # A format that has a line a record, and no more, has nothing to say.
+        assert bool(written(name, empty)) is (name not in ("cef", "ocsf", "ecs"))
 
 
 def test_ndjson_has_the_same_records_with_their_kind(audit, written):

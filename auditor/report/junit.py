@@ -1,0 +1,127 @@
+"""JUnit XML: a test case for each documented path, so that a pipeline shows what passed, too.
+
+A path fails where a finding that counts (``--fail-on``) is on it, and is skipped where the capture never shows it: a silent path is no
+proof. Findings on no documented path are a suite of their own, a case for each rule. The last suite says whether the audit was
+done whole; where it was not, its case is an error, so that a clean result of an insufficient capture is not green.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from xml.etree import ElementTree as ET
+
+from auditor.model.audit import Audit
+from auditor.model.roles import Format, Out, Severity
+from auditor.report import _story as story
+from auditor.report._pairs import Record, findings
+from auditor.report._records import records
+from auditor.report._text import escape
+from auditor.rules import _pages
+
+
+def _xml(text: object) -> str:
+    """Without what XML 1.0 (section 2.2) does not allow; line feeds stay."""
+    lines = (escape(line) for line in str(text).split("\n"))
+    return "\n".join("".join(c for c in line if c not in "\ufffe\uffff") for line in lines)
+
+
+def _case(suite: ET.Element, group: str, name: str) -> ET.Element:
+    return ET.SubElement(suite, "testcase", {"classname": f"auditor.{group}", "name": _xml(name), "time": "0"})
+
+
+def _fail(case: ET.Element, kind: str, message: str, type_: str, text: str) -> None:
+    ET.SubElement(case, kind, {"message": _xml(message), "type": type_}).text = _xml(text)
+
+
+def _told(found: Iterable[Record]) -> str:
+    return "\n\n".join(
+        "\n".join(
+            str(each)
+            for each in (
+                f"{finding['severity'].upper()} {finding['rule']}: {finding['title']}",
+                finding["detail"],
+                f"To mend: {finding['remediation']}" if finding["remediation"] else "",
+                f"{story.many(int(finding['count'] or 0), 'connection')}, the first {finding['connections'][0]}"
+                if finding["connections"]
+                else "",
+                f"Fingerprint: {finding['fingerprint']}",
+            )
+            if each
+        )
+        for finding in found
+    )
+
+
+def _suite(root: ET.Element, name: str) -> ET.Element:
+    return ET.SubElement(root, "testsuite", {"name": name})
+
+
+def _count(suite: ET.Element) -> None:
+    for key, tag in (
+        ("tests", "testcase"),
+        ("failures", "testcase/failure"),
+        ("errors", "testcase/error"),
+        ("skipped", "testcase/skipped"),
+    ):
+        suite.set(key, str(len(suite.findall(tag))))
+    suite.set("time", "0")
+
+
+def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = False, width: int = 80) -> None:
+    """The whole document. ``table``, ``color`` and ``width`` mean nothing to it."""
+    least = story.level(audit)
+    by_path: dict[str, list[Record]] = {}
+    elsewhere: list[Record] = []
+    for finding, connection in findings(audit):
+        if finding["waived"] or Severity[finding["severity"].upper()] < least:
+            continue
+        # The path of an undeclared connection is the nearest one, which is not to blame.
+        if finding["path"] and connection is not None and finding["path"] in (connection.get("paths") or ()):
+            by_path.setdefault(str(finding["path"]), []).append(finding)
+        else:
+            elsewhere.append(finding)
+    root = ET.Element("testsuites", {"name": "Diego flow auditor"})
+
+    suite = _suite(root, "documented paths")
+    for row in (row for chunk in records(audit, "coverage") for row in chunk):
+        case = _case(suite, "path", f"{row['path']}: {row['source']} to {row['destination']}")
+        found = by_path.pop(row["path"], [])
+        if found:
+            _fail(
+                case,
+                "failure",
+                f"{story.many(len(found), 'finding')}: {found[0]['title']}",
+                found[0]["rule"],
+                _told(found),
+            )
+        elif not row["connections"]:
+            ET.SubElement(case, "skipped", {"message": "silent: the captures show no connection on it"})
+        else:
+            says = f"{story.many(row['connections'], 'connection')}: {story.verdict_words(row['verdicts'])}"
+            ET.SubElement(case, "system-out").text = _xml(says)
+    _count(suite)
+
+    suite = _suite(root, "everything else")
+    elsewhere += [finding for left in by_path.values() for finding in left]  # on ambient paths
+    for rule in (each.name for each in _pages.rules()):
+        case = _case(suite, "rule", rule)
+        found = [finding for finding in elsewhere if finding["rule"] == rule]
+        if found:
+            _fail(case, "failure", f"{story.many(len(found), 'finding')}: {found[0]['title']}", rule, _told(found))
+    _count(suite)
+
+    suite = _suite(root, "sufficiency")
+    case = _case(suite, "capture", "the audit is complete")
+    reasons = story.reasons(audit)
+    if not story.complete(audit):
+        _fail(case, "error", "; ".join(reasons) or "incomplete", "incomplete", "\n".join(reasons))
+    _count(suite)
+
+    for key in ("tests", "failures", "errors", "skipped"):
+        root.set(key, str(sum(int(each.get(key, "0")) for each in root)))
+    root.set("time", "0")
+    ET.indent(root)
+    out.write(ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")
+
+
+FORMAT = Format("junit", ".xml", write)

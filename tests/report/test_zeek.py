@@ -1,0 +1,61 @@
+"""Zeek's logs, read by a reader of its users."""
+
+from __future__ import annotations
+
+import pytest
+from parsezeeklogs import read_zeek
+
+from auditor.api import Report
+
+
+def rows(path) -> list[dict]:
+    return list(read_zeek(str(path)))
+
+
+@pytest.fixture(scope="module")
+def logs(real, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("zeek") / "logs"
+    Report(real).write("zeek", folder)
+    return folder
+
+
+def test_the_connections(logs, real):
+    found = rows(logs / "conn.log")
+    assert len(found) == len(real.connections)
+    for row, (_, ours) in zip(found, real.connections.iterrows(), strict=True):
+        assert row["uid"] == ours["id"]
+        assert (row["id.orig_h"], row["id.resp_h"]) == (ours["originator_ip"], ours["responder_ip"])
+        assert row["id.resp_p"] == ours["responder_port"]
+        assert (row["conn_state"], row["history"]) == (ours["conn_state"], ours["history"] or None)
+        assert (row["orig_pkts"], row["resp_ip_bytes"]) == (ours["originator_packets"], ours["responder_bytes"])
+        assert row["community_id"] == ours["community_id"]
+        assert row["duration"] == pytest.approx(ours["duration"], abs=1e-6)
+
+
+def test_what_tls_shows(logs, real):
+    found = rows(logs / "ssl.log")
+    assert len(found) == int(real.connections["tls"].notna().sum())
+    assert {row["version"] for row in found} <= {"TLSv10", "TLSv11", "TLSv12", "TLSv13", None}
+    assert "bbs.service.cf.internal" in {row["server_name"] for row in found}
+
+
+def test_the_findings(logs, real):
+    found = rows(logs / "notice.log")
+    assert [row["auditor_fingerprint"] for row in found] == real.findings["fingerprint"].tolist()
+    assert found[0]["note"] == "Auditor::MissingClientCertificate"
+    assert found[0]["n"] == real.findings["count"].iloc[0]
+
+
+def test_nothing_from_the_wire_breaks_a_row(audit, tmp_path):
+    Report(audit).write("zeek", tmp_path / "logs")
+    for name, count in (("conn.log", len(audit.connections)), ("notice.log", len(audit.findings))):
+        text = (tmp_path / "logs" / name).read_text()
+        lines = [line for line in text.split("\n") if line and not line.startswith("#")]
+        wide = next(line for line in text.split("\n") if line.startswith("#fields")).count("\t")
+        assert [line.count("\t") + 1 for line in lines] == [wide] * count
+        assert "\x1b" not in text
+
+
+def test_one_table_alone(real, tmp_path):
+    Report(real).write("zeek", tmp_path / "logs", table="findings")
+    assert [each.name for each in (tmp_path / "logs").iterdir()] == ["notice.log"]

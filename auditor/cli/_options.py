@@ -17,11 +17,25 @@ import typer
 from auditor.errors import ConfigError
 from auditor.model.limits import Limits, described, parse_limits
 
-FORMATS = ("table", "json", "ndjson", "csv", "parquet", "markdown", "html", "sarif", "junit", "ocsf", "ecs", "cef", "zeek")
+FORMATS = (
+    "table",
+    "json",
+    "ndjson",
+    "csv",
+    "parquet",
+    "markdown",
+    "html",
+    "sarif",
+    "junit",
+    "ocsf",
+    "ecs",
+    "cef",
+    "zeek",
+)
 FOLDERS = ("parquet", "zeek")
 """Formats that are a folder of files."""
-WHOLE = ("sarif", "junit", "cef")
-"""Formats without tables: they tell findings, and need the whole audit."""
+WHOLE = ("html", "sarif", "junit", "cef")
+"""Formats that tell the whole audit, not a table of it."""
 TABLES = ("connections", "findings", "coverage", "captures")
 FAIL_ON = ("critical", "high", "medium", "low", "info", "never")
 

@@ -74,7 +74,14 @@ def connections(
         verdict=verdict or (), rule=rule or (), since=since, until=until,
     )  # fmt: skip
     wanted = _filters.resolve_roles(wanted, policy, inventory, release)
-    judged = bool(policy or release or inventory or wanted.needs_policy or set(columns) - _filters.UNJUDGED)
+    judged = bool(
+        name in options.WHOLE
+        or policy
+        or release
+        or inventory
+        or wanted.needs_policy
+        or set(columns) - _filters.UNJUDGED
+    )
     with (
         options.destination(name, output) as target,
         meter(progress, quiet=quiet) as tell,

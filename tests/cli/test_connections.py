@@ -109,3 +109,13 @@ def test_every_column_can_be_asked_for(given, capsys):
     names = ",".join(column.name for column in reversed(CONNECTIONS))
     assert main(["connections", "x.pcap", "--allow-incomplete", "--fields", names, "--format", "csv", "--quiet"]) == 0
     assert capsys.readouterr().out.count("\n") == 31
+
+
+def test_a_format_that_tells_findings_is_judged(capsys):
+    status = main(
+        ["connections", "sample:diego", "--format", "cef", "--progress", "never", "--quiet", "--to-port", "1801"]
+    )
+    assert status == 0
+    assert "|missing-client-certificate|" in capsys.readouterr().out
+    assert main(["audit", "sample:diego", "--format", "sarif", "--table", "findings"]) == 2
+    assert "sarif has no tables" in capsys.readouterr().err

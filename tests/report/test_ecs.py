@@ -77,7 +77,7 @@ def test_every_field_is_one_of_ecs(which, request, written, ecs_fields):
 
 def test_the_check_can_fail(ecs_fields):
     wrong = {
-        "@timestamp": "2026-01-01T00:00:00Z",
+        "@timestamp": "2026-01-01T00:00:00.000000Z",
         "source": {"ip": "x", "prot": 1},
         "event": {"kind": "odd", "category": "network"},
     }

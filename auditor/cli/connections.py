@@ -65,7 +65,7 @@ def connections(
     Roles, paths and dispositions are in it where --policy, --inventory, a filter or --fields asks for them. Exit status: 0, 2 for
     nothing to read or wrong arguments, 3 where an input was damaged.
     """
-    name, _ = options.written_as(format, output, "connections")
+    name, table = options.written_as(format, output, None if format in options.WHOLE else "connections")
     columns = _filters.fields(fields)
     link = options.number("--linktype", linktype, 65_535)
     limits = options.limits(limit)
@@ -114,7 +114,7 @@ def connections(
             )
         tell.done()
         shown = api.Report(_filters.apply(report.audit, wanted, columns))
-        options.write(shown, name, target, "connections", no_color=no_color, output=output)
+        options.write(shown, name, target, table, no_color=no_color, output=output)
     reasons = report.incomplete(100.0)
     if not quiet:
         for reason in [*report.warnings, *(f"incomplete: {reason}" for reason in reasons)]:

@@ -38,6 +38,7 @@ def test_an_added_file_imports_no_other_of_its_kind(room):
     ("tool", "rooms"),
     [
         ("numba", {"kernels", "cli"}),
+        ("llvmlite", {"kernels"}),
         ("pyshark", {"tshark"}),
         ("scapy", set()),
         ("duckdb", {"store"}),

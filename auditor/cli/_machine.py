@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,11 +39,10 @@ def kernel_cache() -> KernelCache:
     sources = [each for each in sorted(KERNELS.glob("*.py")) if "@kernel" in each.read_text(encoding="utf-8")]
     baked_in = [each for room in ("kernels", "model", "wire") for each in (KERNELS.parent / room).glob("*.py")]
     changed = max(each.stat().st_mtime for each in baked_in)
-    tag = f".py{sys.version_info.major}{sys.version_info.minor}."
     fresh = {
         each.name.split(".", 1)[0]
-        for each in (folder.rglob("*.nbi") if folder.is_dir() else ())
-        if tag in each.name and each.stat().st_mtime >= changed
+        for each in (folder.rglob("*.o") if folder.is_dir() else ())
+        if each.stat().st_mtime >= changed
     }
     # What only rare captures need is compiled when one comes.
     return KernelCache(folder, {each.stem for each in sources} - RARE <= fresh)

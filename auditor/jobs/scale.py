@@ -116,7 +116,7 @@ class _Run:
 
 def _compiled() -> bool:
     """Whether the largest kernel has machine code on disk."""
-    return any(cache_folder().rglob("tcpstate.track-*.nbi"))
+    return any(cache_folder().rglob("tcpstate.track-*.o"))
 
 
 def _size(source: Source) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from auditor.kernels.accelerate import inner, kernel
+from auditor.kernels.accelerate import inner, kernel, scratch
 
 EMPTY = -1
 """A free place of the hash table."""
@@ -107,7 +107,7 @@ def sha1_rows(messages, lengths, digests):
     For identifiers, where Community ID asks for it; nothing here rests on its strength. A message and its padding
     fit the row: ``lengths[i] + 9 <= messages.shape[1]``, a multiple of 64; bytes behind the message are overwritten.
     """
-    w = np.zeros(80, np.int64)
+    w = scratch(80)
     for i in range(lengths.size):
         n = lengths[i]
         blocks = (n + 9 + 63) // 64

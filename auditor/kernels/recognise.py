@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.kernels.accelerate import kernel
+from auditor.kernels.accelerate import kernel, scratch
 from auditor.kernels.bytes import be16, u8
 
 # What a look at one side says of TLS.
@@ -178,7 +178,7 @@ def first_look(
     not looked for where both sides say TLS; ``tls``: a ``TLS_`` code; ``tls_client``: the client's side where a hello or a handshake message tells it, else -1; ``alerted``: the
     side whose first and only words are a TLS alert, else -1.
     """
-    looks = np.zeros(2, dtype=np.int64)
+    looks = scratch(2)
     for i in range(pairs.shape[0]):
         candidates[i, 0] = 0
         candidates[i, 1] = 0

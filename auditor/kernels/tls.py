@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.kernels.accelerate import kernel
+from auditor.kernels.accelerate import kernel, scratch
 from auditor.kernels.bytes import be16, u8
 from auditor.wire import tls as wire
 
@@ -651,10 +651,10 @@ def walk_tls(
     (-1: that side sent nothing), ``starts`` (n, 2) where TLS begins in them, ``rows`` (n,) of ``TLS_ROW`` takes the result and need not
     be cleared.
     """
-    client_frame = np.zeros(_EVENTS, dtype=np.int64)
-    server_frame = np.zeros(_EVENTS, dtype=np.int64)
-    client_event = np.zeros(_EVENTS, dtype=np.uint8)
-    server_event = np.zeros(_EVENTS, dtype=np.uint8)
+    client_frame = scratch(_EVENTS)
+    server_frame = scratch(_EVENTS)
+    client_event = scratch(_EVENTS)
+    server_event = scratch(_EVENTS)
     for i in range(slots.shape[0]):
         row = rows[i]
         row["flags"] = 0

@@ -1,0 +1,213 @@
+"""What only compiling needs: numba.
+
+Machine code is made for one set of types and given one way in from outside, ``int32 entry(slots)``: it takes every argument from an array
+of 64-bit slots (an array as address, shape and strides), calls the function, and puts what it returns behind them. So whoever calls it needs
+an address and ctypes, and not numba. The code refers to nothing of numba either: what allocates cannot be compiled like this, which
+is as it should be, because a kernel takes its arrays from its caller.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from llvmlite import binding as llvm
+from llvmlite import ir
+from numba import types as numba_types
+from numba.core import cgutils
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+from numba.np import arrayobj
+
+from auditor.errors import AuditorError
+
+# The published types of numba lack much of what it does.
+_njit: Any = numba.njit
+types: Any = numba_types
+_OPTIONS = {"boundscheck": True, "nogil": True, "error_model": "numpy"}
+
+_WORD, _REAL, _STATUS = ir.IntType(64), ir.DoubleType(), ir.IntType(32)
+_ALLOWED = frozenset({"NRT_MemInfo_call_dtor", "memcpy", "memmove", "memset", "memcmp"})
+
+
+def dispatcher(function: Callable[..., Any]) -> Any:
+    """``function`` as numba compiles it into others; with no way in from Python, which makes compiling shorter."""
+    return _njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
+
+
+def callable_by_python(function: Callable[..., Any]) -> Any:
+    """``function`` as numba compiles it for Python; kept nowhere."""
+    return _njit(**_OPTIONS)(function)
+
+
+def _type_of(value: Any) -> Any:
+    """The type to compile an argument for: all whole numbers are int64."""
+    if isinstance(value, tuple):
+        inside = [_type_of(each) for each in value]
+        if hasattr(value, "_fields"):
+            made = types.NamedUniTuple if len(set(inside)) == 1 else types.NamedTuple
+            return made(inside[0], len(inside), type(value)) if len(set(inside)) == 1 else made(inside, type(value))
+        return types.Tuple(inside)
+    found = numba.typeof(value)
+    if isinstance(found, types.Boolean):
+        return types.boolean
+    return types.int64 if isinstance(found, types.Integer) else found
+
+
+def compile_entry(compiled: Any, given: tuple[Any, ...], symbol: str) -> tuple[str, bytes]:
+    """Compile for the types of ``given``: what is returned (a letter each, as ``accelerate._Compiled`` takes it), and object code with ``symbol`` in it."""
+    with global_compiler_lock:
+        return _compile_entry(compiled, tuple(map(_type_of, given)), symbol)
+
+
+def _compile_entry(compiled: Any, signature: tuple[Any, ...], symbol: str) -> tuple[str, bytes]:
+    compiled.compile(signature)
+    result = compiled.overloads[signature]
+    context = result.target_context
+    module = context.create_module(symbol)
+    returns = _entry(context, module, result.fndesc, symbol)
+    whole = llvm.parse_assembly(str(module))
+    whole.link_in(result.library._get_module_for_linking(), preserve=True)
+    whole.verify()
+    for function in whole.functions:
+        outside = function.is_declaration and not function.name.startswith("llvm.")
+        if outside and function.name not in _ALLOWED:
+            raise CompileError(f"{symbol} refers to {function.name}: does it allocate?")
+    return returns, result.library.codegen._tm.emit_object(whole)
+
+
+class CompileError(AuditorError):
+    """A kernel does what kernels must not."""
+
+
+def _entry(context: Any, module: Any, described: Any, symbol: str) -> str:
+    """The way in, as LLVM's language has it, into ``module``; gives the letters of what is returned."""
+    function = ir.Function(module, ir.FunctionType(_STATUS, [_WORD.as_pointer()]), symbol)
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    slots = _Slots(builder, function.args[0])
+    arguments = [_take(context, builder, slots, each) for each in described.argtypes]
+    called = context.declare_function(module, described)
+    status, found = context.call_conv.call_function(builder, called, described.restype, described.argtypes, arguments)
+    with builder.if_then(status.is_error, likely=False):
+        builder.ret(ir.Constant(_STATUS, 1))
+    returns = _give(context, builder, slots, described.restype, found)
+    builder.ret(ir.Constant(_STATUS, 0))
+    return returns
+
+
+class _Slots:
+    """The slots, one after the other."""
+
+    def __init__(self, builder: Any, start: Any) -> None:
+        self._builder, self._start, self._next = builder, start, 0
+
+    def place(self, kind: Any = _WORD) -> Any:
+        at = self._builder.gep(self._start, [ir.Constant(_WORD, self._next)])
+        self._next += 1
+        return self._builder.bitcast(at, kind.as_pointer())
+
+    def take(self, kind: Any = _WORD) -> Any:
+        return self._builder.load(self.place(kind))
+
+
+def _take(context: Any, builder: Any, slots: _Slots, kind: Any) -> Any:
+    """An argument of this type out of the next slots."""
+    if isinstance(kind, types.Array):
+        array = context.make_array(kind)(context, builder)
+        data = builder.inttoptr(slots.take(), context.get_value_type(types.CPointer(kind.dtype)))
+        data = builder.bitcast(data, array.data.type)
+        shape = [slots.take() for _ in range(kind.ndim)]
+        strides = [slots.take() for _ in range(kind.ndim)]
+        size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+        arrayobj.populate_array(
+            array, data=data, shape=shape, strides=strides, itemsize=ir.Constant(_WORD, size), meminfo=None
+        )
+        return array._getvalue()
+    if isinstance(kind, types.BaseTuple):
+        inside = [_take(context, builder, slots, each) for each in kind]
+        return context.make_tuple(builder, kind, inside)
+    if isinstance(kind, types.Boolean):
+        return builder.icmp_unsigned("!=", slots.take(), ir.Constant(_WORD, 0))
+    return slots.take(_REAL if isinstance(kind, types.Float) else _WORD)
+
+
+def _give(context: Any, builder: Any, slots: _Slots, kind: Any, value: Any) -> str:
+    """Put what is returned into the next slots."""
+    if isinstance(kind, types.NoneType):
+        return ""
+    if isinstance(kind, types.BaseTuple):
+        inside = cgutils.unpack_tuple(builder, value, len(kind))
+        return "".join(_give(context, builder, slots, each, one) for each, one in zip(kind, inside, strict=True)) + ","
+    if isinstance(kind, types.Float):
+        builder.store(context.cast(builder, value, kind, types.float64), slots.place(_REAL))
+        return "f"
+    if isinstance(kind, types.Boolean):
+        builder.store(builder.zext(context.cast(builder, value, kind, types.uint64), _WORD), slots.place())
+        return "b"
+    if isinstance(kind, types.Integer):
+        wide = types.int64 if kind.signed else types.uint64
+        builder.store(context.cast(builder, value, kind, wide), slots.place())
+        return "i" if kind.signed else "u"
+    raise CompileError(f"a kernel returns {kind}")
+
+
+# What kernels are given beyond the language
+
+
+def _move_compiled(_typing: Any, target: Any, to: Any, source: Any, at: Any, size: Any) -> Any:
+    del to, at, size
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        into = context.make_array(signature.args[0])(context, builder, arguments[0])
+        out_of = context.make_array(signature.args[2])(context, builder, arguments[2])
+        to_place = builder.gep(into.data, [arguments[1]])
+        cgutils.raw_memcpy(builder, to_place, builder.gep(out_of.data, [arguments[3]]), arguments[4], 1)
+        return context.get_dummy_value()
+
+    return types.void(target, types.int64, source, types.int64, types.int64), generate
+
+
+def _scratch_compiled(_typing: Any, size: Any) -> Any:
+    if not isinstance(size, types.IntegerLiteral):
+        return None
+    room = types.Array(types.int64, 1, "C")
+
+    def generate(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
+        n = size.literal_value
+        place = cgutils.alloca_once(builder, ir.ArrayType(_WORD, n))
+        cgutils.memset(builder, place, ir.Constant(_WORD, n * 8), 0)
+        array = context.make_array(room)(context, builder)
+        arrayobj.populate_array(
+            array,
+            data=builder.bitcast(place, array.data.type),
+            shape=[ir.Constant(_WORD, n)],
+            strides=[ir.Constant(_WORD, 8)],
+            itemsize=ir.Constant(_WORD, 8),
+            meminfo=None,
+        )
+        return array._getvalue()
+
+    return room(size), generate
+
+
+def _type_of_intrinsic(define: Callable[..., Any], prefer_literal: bool) -> Any:
+    made: Any = intrinsic(prefer_literal=prefer_literal)
+    context = cpu_target.typing_context
+    moving = made(define)
+    context.refresh()
+    return context.resolve_value_type(moving)
+
+
+@functools.cache
+def moving_type() -> Any:
+    """The type of ``accelerate.move_bytes`` in compiled code."""
+    return _type_of_intrinsic(_move_compiled, prefer_literal=False)
+
+
+@functools.cache
+def scratch_type() -> Any:
+    """The type of ``accelerate.scratch`` in compiled code."""
+    return _type_of_intrinsic(_scratch_compiled, prefer_literal=True)

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import struct
 import subprocess
@@ -183,8 +184,11 @@ def runs(pid: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("everyone", [True, False], ids=["interrupted", "parent killed"])
-def test_the_end_of_the_command_is_the_end_of_its_workers(everyone: bool) -> None:
-    command = [sys.executable, "-m", "auditor", "audit", "sample:diego", "sample:healthy", "--workers", "2"]
+def test_the_end_of_the_command_is_the_end_of_its_workers(everyone: bool, tmp_path: Path) -> None:
+    sample = ROOT / "captures" / "sample" / "diego.pcapng"
+    for k in range(60):  # more than can be followed before the command is ended
+        shutil.copy(sample, tmp_path / f"{k}.pcapng")
+    command = [sys.executable, "-m", "auditor", "audit", str(tmp_path), "--workers", "2"]
     started = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )

@@ -15,8 +15,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal
 
-import pandas as pd
-
 from auditor import report as formats_package
 from auditor.errors import ConfigError, InputError, MissingToolError
 from auditor.model.audit import Audit
@@ -27,7 +25,9 @@ from auditor.model.roles import Format, Severity
 from auditor.report._target import file_target, folder_target
 
 if TYPE_CHECKING:
-    from auditor.pipeline import Progress
+    import pandas as pd
+
+    from auditor.pipeline import Bare, Progress
     from auditor.policy.infer import Service
     from auditor.policy.waivers import Applied
 
@@ -115,6 +115,13 @@ def _damaging(problems: Any) -> bool:
     return any(problem.get("kind") not in REMARKS for problem in problems or ())
 
 
+def _losses(problems: Sequence[Any], dropped: Iterable[Any]) -> list[str]:
+    """What was lost of captures, by their problems and the packets that they say were dropped."""
+    damaged, packets = sum(map(_damaging, problems)), int(sum(each or 0 for each in dropped))
+    told = [f"{damaged} of {len(problems)} captures damaged"] if damaged else []
+    return [*told, f"{packets} packets dropped while capturing"] if packets > 0 else told
+
+
 class Report:
     """The result of an audit: tables to work with, and every form it is written in."""
 
@@ -130,6 +137,8 @@ class Report:
         return f"<Report: {len(self.audit.connections)} connections, {len(self.audit.findings)} findings>"
 
     def _public(self, table: str) -> pd.DataFrame:
+        import pandas as pd
+
         frame: pd.DataFrame = getattr(self.audit, table)
         columns = [column for column in TABLES[table] if column.name in frame.columns]
         public = frame[[column.name for column in columns]].copy()
@@ -216,14 +225,10 @@ class Report:
 
     def incomplete(self, max_undecided: float = 5.0) -> list[str]:
         """Why the job was not done whole: damaged inputs, dropped packets, too much undecided. Empty: it was."""
-        reasons = []
         captures = self.audit.captures
-        damaged = sum(map(_damaging, captures["problems"].tolist())) if len(captures) else 0
-        if damaged:
-            reasons.append(f"{damaged} of {len(captures)} captures damaged")
-        dropped = int(captures["dropped"].fillna(0).sum()) if len(captures) else 0
-        if dropped > 0:
-            reasons.append(f"{dropped} packets dropped while capturing")
+        reasons = (
+            _losses(captures["problems"].tolist(), captures["dropped"].fillna(0).tolist()) if len(captures) else []
+        )
         if "no_connection_in_scope" in ((self.summary.get("sufficiency") or {}).get("reasons") or {}):
             reasons.append("nothing was judged: no connection has an end in scope")
         percent = (self.summary.get("sufficiency") or {}).get("undecided_percent") or 0.0
@@ -354,6 +359,49 @@ def connections(
     sources, _ = _sources(_many(captures))
     options = {"linktype": linktype, "evidence": evidence, **_reading(captures, limits, follow)}
     return Report(pipeline.connections(sources, options=options, progress=progress, follow=_follow(workers)))
+
+
+class Connections:
+    """The connection table alone, to be written: what ``connections`` gives, without DataFrames."""
+
+    warnings: tuple[str, ...] = ()
+
+    def __init__(self, found: Bare) -> None:
+        self._found = found
+
+    def __len__(self) -> int:
+        return len(self._found.table)
+
+    def write_csv(self, out: IO[bytes], fields: Sequence[str] = ()) -> None:
+        """These columns, none: all that packets tell; the same bytes as ``Report.write("csv", ...)``."""
+        from auditor.report._rows import write_csv
+
+        found = self._found
+        digits = [each.time_digits for each in found.captures]
+        write_csv(found.table, found.texts(), found.vantages(), digits, fields, out)
+
+    def incomplete(self, max_undecided: float = 100.0) -> list[str]:
+        """As ``Report.incomplete``; nothing was decided, so that nothing is undecided."""
+        del max_undecided
+        problems = [[problem.as_dict() for problem in each.problems] for each in self._found.captures]
+        return _losses(problems, [each.dropped for each in self._found.captures])
+
+
+def bare_connections(
+    captures: Source | Sequence[Source],
+    *,
+    linktype: int | None = None,
+    limits: Limits | Mapping[str, int] | None = None,
+    follow: Follow | None = None,
+    workers: int = 1,
+    progress: Callable[[Progress], None] | None = None,
+) -> Connections:
+    """As ``connections`` without evidence, for writing alone: pandas, slow to import, is left alone."""
+    from auditor import pipeline
+
+    sources, _ = _sources(_many(captures))
+    options = {"linktype": linktype, "evidence": False, **_reading(captures, limits, follow)}
+    return Connections(pipeline.bare(sources, options=options, progress=progress, follow=_follow(workers)))
 
 
 def services(

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from auditor.capture import expand, open_capture
@@ -28,25 +27,18 @@ from auditor.inspectors._examine import Examiner
 from auditor.model.audit import Audit, Judged
 from auditor.model.connections import ConnectionTable, transport_name
 from auditor.model.facts import Facts
-from auditor.model.frames import Capture, FrameBatch, Problem
+from auditor.model.frames import Capture, FrameBatch, Problem, vantage_name
 from auditor.model.judgement import Authentication, Classification, Disposition, Flow, Outcome, Verdict
 from auditor.model.limits import DEFAULTS, Limits, told
 from auditor.model.packets import STOP_DEPTH
-from auditor.model.tables import (
-    Ends,
-    captures_table,
-    connections_table,
-    coverage_table,
-    findings_table,
-    judged_columns,
-    tell_inferred_certificates,
-    vantage_name,
-)
 from auditor.model.version import VERSION
 from auditor.policy.addresses import to_text
 from auditor.wire.pcap import LINKTYPE_NAMES
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from auditor.model.tables import Ends
     from auditor.policy.certificates import Attribution, Certificate, CertificateJudge
     from auditor.policy.classify import Classifier
     from auditor.policy.infer import Service
@@ -54,7 +46,7 @@ if TYPE_CHECKING:
     from auditor.policy.policy import Policy
     from auditor.tshark.proof import Proof
 
-# What judges is imported where it is used: a table of connections needs none of it, and should not wait for it.
+# What judges, and what makes DataFrames, is imported where it is used: a bare table of connections needs none of it, and should not wait.
 
 Source = str | BinaryIO
 
@@ -101,6 +93,14 @@ def run(
     ``options``: scope, strict, linktype, ... (``auditor.api.audit``); ``ca`` are ``Authorities``. ``warn`` is told in a line what could not
     be done and hinders nothing. Raises InputError where nothing could be audited.
     """
+    from auditor.model.tables import (
+        captures_table,
+        connections_table,
+        coverage_table,
+        findings_table,
+        judged_columns,
+        tell_inferred_certificates,
+    )
     from auditor.policy.certificates import forget, judge_for
     from auditor.policy.classify import Classifier
     from auditor.policy.infer import infer_inventory
@@ -237,18 +237,49 @@ def connections(
     follow: Follow | None = None,
 ) -> Audit:
     """The connection table alone: no policy has judged it, and its other tables are empty."""
+    import pandas as pd
+
+    from auditor.model.tables import captures_table, connections_table
+
     del policy
     started = datetime.now(UTC)
-    gathered = _gather(sources, options, progress, follow)
-    whole, captures = gathered.whole, gathered.captures
-    side, by = opened_by(whole)
-    table = conclude(whole, side, by, gathered.examiner.applications)
+    found = bare(sources, options=options, progress=progress, follow=follow)
+    table, captures = found.table, found.captures
     ends = _ends(table, inventory)
-    shown = connections_table(table, _texts(table), _vantages(captures), ends, evidence=options.get("evidence", True))
+    shown = connections_table(table, found.texts(), found.vantages(), ends, evidence=options.get("evidence", True))
     info = {"started": started, "finished": datetime.now(UTC), "version": VERSION, "options": _told(options)}
     info = {"id": _audit_id(info, captures), **info, "policies": [], "inventories": []}
     summary = {"connections": len(shown)}
     return Audit(info, summary, captures_table(captures), shown, pd.DataFrame(), pd.DataFrame())
+
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """Connections that nobody judged, as columns of codes."""
+
+    table: ConnectionTable
+    captures: Sequence[Capture]
+
+    def texts(self) -> list[str]:
+        """``table.addresses`` as text."""
+        return _texts(self.table)
+
+    def vantages(self) -> list[str]:
+        """A name for each capture."""
+        return _vantages(self.captures)
+
+
+def bare(
+    sources: Sequence[Source],
+    *,
+    options: Mapping[str, Any],
+    progress: Callable[[Progress], None] | None = None,
+    follow: Follow | None = None,
+) -> Bare:
+    """The connections, without making DataFrames of them."""
+    gathered = _gather(sources, options, progress, follow)
+    side, by = opened_by(gathered.whole)
+    return Bare(conclude(gathered.whole, side, by, gathered.examiner.applications), gathered.captures)
 
 
 def services(
@@ -467,6 +498,8 @@ def _vantages(captures: Sequence[Capture]) -> list[str]:
 
 def _ends(table: ConnectionTable, inventory: Inventory | None) -> Ends:
     """Inventory entries of both ends, at the time of each connection."""
+    from auditor.model.tables import Ends
+
     n = len(table)
     if inventory is None:
         nobody = np.full(n, -1, np.int32)
@@ -507,6 +540,8 @@ def _classify(
     table: ConnectionTable, classifier: Classifier, inventory: Inventory
 ) -> tuple[list[Classification], NDArray[np.int32]]:
     """The classification of each connection, made once for all that share their facts."""
+    import pandas as pd
+
     n = len(table)
     guessed = table.direction_by == BY_GUESS
     facts = pd.DataFrame(
@@ -714,6 +749,8 @@ def _names_in(chain: Sequence[str] | None, describe: Describe) -> tuple[str, ...
 
 def _fall_back_on_inventory(connections: pd.DataFrame) -> None:
     """An end whose role no path named has the first of its roles: null only where it has none."""
+    import pandas as pd
+
     for which in ("originator", "responder"):
         role = connections[f"{which}_role"]
         open_rows = np.flatnonzero(role.isna().to_numpy())

@@ -245,8 +245,15 @@ def write(
     shown = output is None and sys.stdout.isatty()
     width = min(shutil.get_terminal_size((80, 24)).columns, 140) if shown else 80
     color = output is None and colors(no_color)
-    try:
+    with writing(target, output):
         find_format(name).write(report.audit, target, table=table, color=color, width=width)
+
+
+@contextmanager
+def writing(target: IO[bytes] | Path, output: Path | None) -> Iterator[None]:
+    """While something is written there. Raises ConfigError where the place takes no more."""
+    try:
+        yield
         if not isinstance(target, Path):
             target.flush()
     except BrokenPipeError:

@@ -5,6 +5,7 @@ Nothing is judged, which is what makes it quick, unless something that only a po
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -82,6 +83,9 @@ def connections(
         or wanted.needs_policy
         or set(columns) - _filters.UNJUDGED
     )
+    evidence = bool(set(columns) & _EVIDENCE) if columns else name in _WITH_EVIDENCE
+    # Written as it is, without DataFrames, which take longer to import than most captures to follow.
+    bare = name == "csv" and not judged and not evidence and wanted == _filters.Filter()
     with (
         options.destination(name, output) as target,
         meter(progress, quiet=quiet) as tell,
@@ -89,6 +93,7 @@ def connections(
     ):
         from auditor import api
 
+        report: Any
         if judged:
             report = api.audit(
                 captures,
@@ -101,8 +106,11 @@ def connections(
                 workers=workers,
                 progress=tell,
             )
+        elif bare:
+            report = api.bare_connections(
+                captures, linktype=link, limits=limits, follow=stopped, workers=workers, progress=tell
+            )
         else:
-            evidence = name in _WITH_EVIDENCE if not columns else bool(set(columns) & _EVIDENCE)
             report = api.connections(
                 captures,
                 linktype=link,
@@ -113,8 +121,13 @@ def connections(
                 progress=tell,
             )
         tell.done()
-        shown = api.Report(_filters.apply(report.audit, wanted, columns))
-        options.write(shown, name, target, table, no_color=no_color, output=output)
+        if bare:
+            assert not isinstance(target, Path)  # noqa: S101  # only parquet is a folder
+            with options.writing(target, output):
+                report.write_csv(target, columns)
+        else:
+            shown = api.Report(_filters.apply(report.audit, wanted, columns))
+            options.write(shown, name, target, table, no_color=no_color, output=output)
     reasons = report.incomplete(100.0)
     if not quiet:
         for reason in [*report.warnings, *(f"incomplete: {reason}" for reason in reasons)]:

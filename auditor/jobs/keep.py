@@ -31,7 +31,7 @@ from auditor.policy.inventory import parse_time
 from auditor.policy.marked import read_text
 from auditor.policy.waivers import Applied, Waivers, apply, load_waivers, today_of
 from auditor.policy.waivers import warnings as told
-from auditor.report._columns import encode
+from auditor.report._json import encode
 from auditor.report.parquet import arrow_schema, arrow_table
 from auditor.store.history import Decider, Fact, History, Kept, Row, open_history
 

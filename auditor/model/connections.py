@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from auditor.model.packets import TUNNEL_NAMES
+
 MAX_HOLES = 4
 """So many holes of a direction's sequence space are kept apart; the smallest of more is counted as lost for good."""
 
@@ -184,3 +186,13 @@ class ConnectionTable:
 
     def __len__(self) -> int:
         return int(self.first_ns.size)
+
+
+def tunnel_of(table: ConnectionTable, row: int) -> dict[str, Any]:
+    """What a report says of the tunnel that a connection was seen in."""
+    outer = int(table.outer[row])
+    return {
+        "kind": TUNNEL_NAMES[int(table.tunnel[row])],
+        "id": int(table.tunnel_id[row]) or None,
+        "outer": table.id[outer].decode("ascii") if outer >= 0 else None,
+    }

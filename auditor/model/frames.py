@@ -6,6 +6,7 @@ the next one is taken; whoever needs bytes for longer copies them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,3 +104,14 @@ class FrameBatch:
 
     def __len__(self) -> int:
         return int(self.start.size)
+
+
+def vantage_name(capture: Capture) -> str | None:
+    """What the capture says of where it was taken."""
+    told = dict.fromkeys(point.interface or point.name for point in capture.vantage_points)
+    return ", ".join(name for name in told if name) or None
+
+
+def names_of(mask: int, vantages: Sequence[str]) -> tuple[str, ...]:
+    """Names of the captures in the mask; the last bit stands for all beyond."""
+    return tuple(name for k, name in enumerate(vantages) if mask >> min(k, 63) & 1)

@@ -16,12 +16,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from auditor.model.columns import CAPTURES, COVERAGE, FINDINGS
-from auditor.model.connections import CONN_STATES, DIRECTION_BY, FRAME_BITS, INCOMPLETE, ConnectionTable, transport_name
+from auditor.model.connections import (
+    CONN_STATES,
+    DIRECTION_BY,
+    FRAME_BITS,
+    INCOMPLETE,
+    ConnectionTable,
+    transport_name,
+    tunnel_of,
+)
 from auditor.model.facts import Facts
 from auditor.model.finding import Finding
-from auditor.model.frames import Capture
+from auditor.model.frames import Capture, names_of, vantage_name
 from auditor.model.judgement import Authentication, Classification
-from auditor.model.packets import TUNNEL_NAMES
 
 FRAME_MASK = (1 << FRAME_BITS) - 1
 PROTOCOLS = ("tls", "ssh", "mysql", "nats", "http")
@@ -151,7 +158,7 @@ def connections_table(
     columns |= {
         "missed_bytes": table.missed_bytes,
         "direction_by": coded(table.direction_by, DIRECTION_BY),
-        "vantages": spread(mask_of, [_names_of(int(mask), vantages) for mask in masks]),
+        "vantages": spread(mask_of, [names_of(int(mask), vantages) for mask in masks]),
         "tunnel": _tunnels(table),
         "application": coded(table.application, table.applications),
         **(_protocol_objects(table.facts) if evidence else {}),
@@ -196,20 +203,10 @@ def ascii_texts(values: NDArray[np.bytes_]) -> pd.api.extensions.ExtensionArray:
     return pd.arrays.ArrowStringArray(pa.chunked_array([array]))
 
 
-def _names_of(mask: int, vantages: Sequence[str]) -> tuple[str, ...]:
-    """Names of the captures in the mask; the last bit stands for all beyond."""
-    return tuple(name for k, name in enumerate(vantages) if mask >> min(k, 63) & 1)
-
-
 def _tunnels(table: ConnectionTable) -> NDArray[np.object_]:
     tunnels = np.full(len(table), None, dtype=object)
     for row in np.flatnonzero(table.tunnel).tolist():
-        outer = int(table.outer[row])
-        tunnels[row] = {
-            "kind": TUNNEL_NAMES[int(table.tunnel[row])],
-            "id": int(table.tunnel_id[row]) or None,
-            "outer": table.id[outer].decode("ascii") if outer >= 0 else None,
-        }
+        tunnels[row] = tunnel_of(table, row)
     return tunnels
 
 
@@ -366,12 +363,6 @@ def captures_table(captures: Sequence[Capture]) -> pd.DataFrame:
         if column.kind in ("int", "time"):
             table[column.name] = table[column.name].astype("Int64" if column.nullable else np.int64)
     return table
-
-
-def vantage_name(capture: Capture) -> str | None:
-    """What the capture says of where it was taken."""
-    told = dict.fromkeys(point.interface or point.name for point in capture.vantage_points)
-    return ", ".join(name for name in told if name) or None
 
 
 def coverage_table(paths: Sequence[Any], connections: pd.DataFrame) -> pd.DataFrame:

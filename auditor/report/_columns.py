@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from enum import Enum
 from typing import Any, TypeAlias
 
-import msgspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -24,7 +22,8 @@ from numpy.typing import NDArray
 
 from auditor.model.audit import Audit
 from auditor.model.columns import TABLES, Column
-from auditor.report._text import json_for_terminals, unicode_text
+from auditor.report._json import clean, encode, encode_lines
+from auditor.report._text import unicode_text
 
 SCHEMA = "auditor.report/1"
 """Name of what the reports say, in every machine-readable format."""
@@ -63,59 +62,6 @@ def chosen(frame: pd.DataFrame, table: str) -> tuple[Column, ...]:
 
 
 # -- JSON ------------------------------------------------------------------------------------------------------------------------
-
-
-def _plain(value: Any) -> Any:
-    """What msgspec does not know, as what it does."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, Sequence):
-        return list(value)
-    raise TypeError(f"{type(value).__name__} in a report")
-
-
-def clean(value: Any) -> Any:
-    """``value`` with every text in UTF-8, at any depth."""
-    if isinstance(value, Enum):
-        return clean(value.value)
-    if isinstance(value, str):
-        return unicode_text(value)
-    if isinstance(value, dict):
-        return {str(clean(key)): clean(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [clean(each) for each in value]
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).hex()
-    if isinstance(value, Sequence):
-        return [clean(each) for each in value]
-    return value
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_plain)
-
-
-def encode(value: Any) -> bytes:
-    """JSON of ``value`` on one line, fit for a terminal."""
-    try:
-        data = _encoder.encode(value)
-    except (UnicodeEncodeError, msgspec.MsgspecError):
-        data = _encoder.encode(clean(value))
-    return json_for_terminals(data)
-
-
-def encode_lines(values: Sequence[Any]) -> bytes:
-    """JSON of each value, each with a line feed behind it."""
-    if not isinstance(values, list):
-        values = list(values)
-    try:
-        data: bytes = _encoder.encode_lines(values)
-    except (UnicodeEncodeError, msgspec.MsgspecError):
-        return b"".join(encode(each) + b"\n" for each in values)
-    return json_for_terminals(data)
 
 
 def _json_array(values: NDArray[np.object_]) -> ArrowArray:

@@ -18,7 +18,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from auditor.model.audit import Audit
-from auditor.report._columns import encode, int_parts
+from auditor.report._columns import int_parts
+from auditor.report._json import encode
 from auditor.report._records import records
 
 MOST = 100_000

@@ -18,8 +18,9 @@ from auditor.model.audit import Audit
 from auditor.model.judgement import Disposition, Verdict
 from auditor.model.roles import Severity
 from auditor.report import _story as story
-from auditor.report._columns import encode, int_parts, rfc3339, row_digits
+from auditor.report._columns import int_parts, rfc3339, row_digits
 from auditor.report._drawings import Edge, FlowMap, Span, Timeline, flow_map, timeline
+from auditor.report._json import encode
 from auditor.report._text import clip
 from auditor.rules.unverifiable_authentication import LACKS
 

@@ -15,7 +15,8 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
 from auditor.errors import ConfigError
-from auditor.report._columns import encode, encode_lines, rfc3339
+from auditor.report._columns import rfc3339
+from auditor.report._json import encode, encode_lines
 from auditor.report._text import clip, escape, markdown, spreadsheet
 
 CELL = 200

@@ -13,7 +13,8 @@ import pandas as pd
 
 from auditor.model.audit import Audit
 from auditor.model.columns import TABLES
-from auditor.report._columns import chosen, encode, python_reader, row_digits
+from auditor.report._columns import chosen, python_reader, row_digits
+from auditor.report._json import encode
 
 CHUNK_ROWS = 4096
 

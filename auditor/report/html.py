@@ -29,8 +29,9 @@ from auditor.model.roles import Format, Out
 from auditor.report import _embedded as embedded
 from auditor.report import _overview as overview
 from auditor.report import _story as story
-from auditor.report._columns import encode, int_parts
+from auditor.report._columns import int_parts
 from auditor.report._drawings import clock
+from auditor.report._json import encode
 from auditor.wire.text import escape
 
 STATIC_ROWS = 200

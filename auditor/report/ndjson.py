@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out
-from auditor.report._columns import SCHEMA, encode, encode_lines
+from auditor.report._columns import SCHEMA
+from auditor.report._json import encode, encode_lines
 from auditor.report._records import records
 
 KINDS = {"captures": "capture", "coverage": "coverage", "connections": "connection", "findings": "finding"}

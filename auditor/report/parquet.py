@@ -21,13 +21,13 @@ from auditor.report._columns import (
     SCHEMA,
     ArrowArray,
     chosen,
-    encode,
     int_array,
     int_parts,
     json_array,
     list_array,
     text_array,
 )
+from auditor.report._json import encode
 
 CHUNK_ROWS = 65_536
 

@@ -63,7 +63,9 @@ def test_filters(options, wanted, given, capsys):
 
 def test_fields_in_the_order_asked_for(given, capsys):
     given(make.audit())
-    main(["connections", "x.pcap", "--format", "csv", "--quiet", "--fields", "responder_port,start,originator.ip"])
+    all_of_them = ("--not", "--ip", "255.255.255.255")
+    fields = "responder_port,start,originator.ip"
+    main(["connections", "x.pcap", "--format", "csv", "--quiet", "--fields", fields, *all_of_them])
     rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
     assert rows[0] == ["responder_port", "start", "originator_ip"]
     assert rows[1] == ["8889", "2025-11-22T08:26:40.123456Z", "10.0.4.10"]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditor.report import _embedded as embedded
-from auditor.report._columns import encode
+from auditor.report._json import encode
 from tests.report import make
 from tests.report.pages import unpacked
 

@@ -1,0 +1,193 @@
+"""Rows of CSV (RFC 4180) out of columns of numbers: what a table of hundreds of thousands of connections is written by.
+
+A text is a word of a pool, ready as it stands in the file, quotes and all; most columns have few different ones.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditor.kernels.accelerate import inner, kernel
+
+# What a column holds.
+WORD = 0  # the word of this number; -1: nothing
+INTEGER = 1
+NATURAL = 2  # an integer; -1: nothing
+MOMENT = 3  # nanoseconds since 1970 as RFC 3339 in quotes
+SECONDS = 4  # nanoseconds as seconds; -1 - k: the word k
+LETTERS = 5  # so many of the row's own letters, from there on and up to a zero byte, in quotes
+
+NUMBER_BYTES = 34
+"""No number, moment or span of time is longer, comma included."""
+
+MAX_SECONDS_NS = 10**15 - 1
+"""Up to here nanoseconds have at most 15 digits, and the shortest decimal fraction that means the same float64 has just these."""
+
+_DAY_NS = 86_400 * 10**9
+_QUOTE, _COMMA, _FEED, _MINUS, _POINT, _ZERO = 34, 44, 10, 45, 46, 48
+_LETTER_E, _DASH, _COLON, _LETTER_T, _LETTER_Z = 101, 45, 58, 84, 90
+
+
+@inner
+def _decimal(out, at, value):
+    """``value`` in decimal; gives where it ends. BOUNDS: the caller left NUMBER_BYTES."""
+    if value < 0:
+        # The least int64 has no positive twin; no column holds it.
+        out[at] = _MINUS
+        at += 1
+        value = -value
+    size = 1
+    rest = value // 10
+    while rest > 0:
+        size += 1
+        rest //= 10
+    for k in range(size - 1, -1, -1):
+        out[at + k] = _ZERO + value % 10
+        value //= 10
+    return at + size
+
+
+@inner
+def _padded(out, at, value, size):
+    """``value`` in ``size`` digits."""
+    for k in range(size - 1, -1, -1):
+        out[at + k] = _ZERO + value % 10
+        value //= 10
+    return at + size
+
+
+@inner
+def _moment(out, at, ns, digits):
+    """``ns`` since 1970 as in RFC 3339 section 5.6, with 6 or 9 digits behind the second.
+
+    The date from the days: years begin in March, so that the odd day comes last, and 400 of them are 146 097 days.
+    """
+    days = ns // _DAY_NS
+    left = ns - days * _DAY_NS
+    shifted = days + 719_468  # from 0000-03-01
+    era = shifted // 146_097
+    of_era = shifted - era * 146_097
+    year = (of_era - of_era // 1_460 + of_era // 36_524 - of_era // 146_096) // 365
+    of_year = of_era - (365 * year + year // 4 - year // 100)
+    month = (5 * of_year + 2) // 153
+    day = of_year - (153 * month + 2) // 5 + 1
+    year += era * 400
+    month += 3
+    if month > 12:
+        month -= 12
+        year += 1
+    out[at] = _QUOTE
+    at = _padded(out, at + 1, year, 4)
+    out[at] = _DASH
+    at = _padded(out, at + 1, month, 2)
+    out[at] = _DASH
+    at = _padded(out, at + 1, day, 2)
+    out[at] = _LETTER_T
+    seconds = left // 10**9
+    at = _padded(out, at + 1, seconds // 3_600, 2)
+    out[at] = _COLON
+    at = _padded(out, at + 1, seconds // 60 % 60, 2)
+    out[at] = _COLON
+    at = _padded(out, at + 1, seconds % 60, 2)
+    out[at] = _POINT
+    fraction = left % 10**9
+    at = _padded(out, at + 1, fraction if digits > 6 else fraction // 1_000, 9 if digits > 6 else 6)
+    out[at] = _LETTER_Z
+    out[at + 1] = _QUOTE
+    return at + 2
+
+
+@inner
+def _seconds(out, at, ns):
+    """``ns`` / 1e9 as the shortest decimal fraction of that float64; below 1e-6 with an exponent. BOUNDS: 0 <= ns <= MAX_SECONDS_NS."""
+    if ns == 0:
+        out[at] = _ZERO
+        return at + 1
+    if ns < 1_000:  # D.DDe-N
+        power = -9
+        scale = 1
+        while ns // scale >= 10:
+            scale *= 10
+            power += 1
+        out[at] = _ZERO + ns // scale
+        at += 1
+        rest = ns % scale
+        if rest > 0:
+            out[at] = _POINT
+            at += 1
+            while rest > 0:
+                scale //= 10
+                out[at] = _ZERO + rest // scale
+                at += 1
+                rest %= scale
+        out[at] = _LETTER_E
+        out[at + 1] = _MINUS
+        return _decimal(out, at + 2, -power)
+    at = _decimal(out, at, ns // 10**9)
+    rest = ns % 10**9
+    if rest > 0:
+        out[at] = _POINT
+        at += 1
+        scale = 10**8
+        while rest > 0:
+            out[at] = _ZERO + rest // scale
+            rest %= scale
+            scale //= 10
+            at += 1
+    return at
+
+
+@kernel
+def write_rows(
+    columns: NDArray[np.int64],
+    numbers: NDArray[np.int64],
+    digits: NDArray[np.uint8],
+    letters: NDArray[np.uint8],
+    pool: NDArray[np.uint8],
+    pool_at: NDArray[np.int64],
+    out: NDArray[np.uint8],
+) -> int:
+    """Rows into ``out``; gives how many bytes they are.
+
+    ``columns`` int64[c, 3]: what a column holds, and for LETTERS first letter and size. ``numbers`` int64[c, n]: a row a column. ``digits``
+    uint8[n]: of the moments of each row, 6 or 9. ``letters`` uint8[n, m]. ``pool`` uint8[], ``pool_at`` int64[w + 1]: where each word begins and the
+    last one ends. ``out`` has room for n times the longest row: for every column the longest word, NUMBER_BYTES or the letters and 3.
+    """
+    at = 0
+    for row in range(numbers.shape[1]):
+        for column in range(columns.shape[0]):
+            kind = columns[column, 0]
+            value = numbers[column, row]
+            if column > 0:
+                out[at] = _COMMA
+                at += 1
+            if kind == WORD or (kind == SECONDS and value < 0):
+                word = value if kind == WORD else -1 - value
+                if word >= 0:
+                    for k in range(pool_at[word], pool_at[word + 1]):
+                        out[at] = pool[k]
+                        at += 1
+            elif kind == INTEGER:
+                at = _decimal(out, at, value)
+            elif kind == NATURAL:
+                if value >= 0:
+                    at = _decimal(out, at, value)
+            elif kind == MOMENT:
+                at = _moment(out, at, value, digits[row])
+            elif kind == SECONDS:
+                at = _seconds(out, at, value)
+            else:
+                out[at] = _QUOTE
+                at += 1
+                first = columns[column, 1]
+                for k in range(first, first + columns[column, 2]):
+                    if letters[row, k] == 0:
+                        break
+                    out[at] = letters[row, k]
+                    at += 1
+                out[at] = _QUOTE
+                at += 1
+        out[at] = _FEED
+        at += 1
+    return at

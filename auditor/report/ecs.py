@@ -11,7 +11,7 @@ from typing import Any
 
 from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out
-from auditor.report._columns import encode_lines
+from auditor.report._json import encode_lines
 from auditor.report._pairs import PROTOCOLS, Record, connections, duration_ns, findings, nanoseconds, present
 
 VERSION = "9.4.0"

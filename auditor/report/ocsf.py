@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out
-from auditor.report._columns import encode_lines
+from auditor.report._json import encode_lines
 from auditor.report._pairs import PROTOCOLS, Record, connections, duration_ns, findings, milliseconds, present
 
 VERSION = "1.7.0"

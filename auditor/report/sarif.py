@@ -15,7 +15,7 @@ from typing import Any
 from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out, Severity
 from auditor.report import _story as story
-from auditor.report._columns import encode
+from auditor.report._json import encode
 from auditor.report._records import records
 from auditor.report._text import escape
 from auditor.rules import _pages

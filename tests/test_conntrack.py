@@ -189,6 +189,7 @@ def test_one_direction_alone_tells_what_the_other_acknowledged() -> None:
     (told,) = story(without(2, 5, 7))
     # The reply, and the number of a FIN that nobody saw: nothing tells it from a byte.
     assert (told.state, told.history, told.missed) == ("SH", "SADFg", len(b"reply") + 1)
+    assert told.established
     assert told.incomplete == ("one_way", "gap")
     (told,) = story(without(1, 3, 4, 6, 8))
     assert (told.orig, told.resp, told.by) == (CLIENT, SERVER, "syn")

@@ -591,6 +591,8 @@ def _came_about(proto, o, r, state):
     if o.payload_bytes > 0 and r.payload_bytes > 0:
         return True
     if o.seen & SEEN_SYN and not r.seen & SEEN_SYNACK and r.payload_bytes == 0:
+        if r.pkts == 0 and o.payload_bytes > 0 and missed(r) > 0:
+            return True  # one direction alone was captured: what the originator acknowledges, the responder sent
         # Unanswered or refused, whatever the originator sent after; acknowledgements of more than the SYN tell of an unseen answer.
         return r.pkts > 0 and not r.seen & SEEN_RST and o.acked > 0
     return state not in (REJ, S0, RSTOS0, SH) or (o.seen & HEAD_CUT) != 0

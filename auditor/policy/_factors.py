@@ -405,6 +405,9 @@ def _ssh(seen: Seen, tls: TlsReading | None) -> Said:
     if len(shown) == 6:
         says = "both banners, both NEWKEYS and encrypted packets both ways; user authentication itself is encrypted"
         return Said(Verdict.INFERRED, says, "medium", None, (), tuple(shown))
+    clear = in_clear(seen)
+    if clear.outcome == "refused" and not seen.answered:
+        return rejected(clear.why, *shown)
     says = "the key exchange was not seen to its end" if shown else "neither banners nor key exchange were seen"
     return unverifiable(seen.lacks or ("no_handshake" if not shown else "outcome"), says, *shown)
 

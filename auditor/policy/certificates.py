@@ -33,7 +33,7 @@ from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
 from auditor.errors import ConfigError
@@ -311,7 +311,24 @@ def _issued(child: x509.Certificate, issuer: x509.Certificate) -> bool | None:
     except (UnsupportedAlgorithm, TypeError):
         return None if _try(lambda: child.issuer == issuer.subject, False) else False
     except ValueError:
+        return _issued_of_old(child, issuer)
+    return True
+
+
+def _issued_of_old(child: x509.Certificate, issuer: x509.Certificate) -> bool | None:
+    """The same for RSA signatures with MD5 and SHA-1, which the library no longer verifies in certificates (RFC 5280 section 6.1.3 (a)(1))."""
+    key = _try(issuer.public_key, None)
+    digest = _try(lambda: child.signature_hash_algorithm, None)
+    if digest is None or digest.name not in WEAK_HASHES or not _try(lambda: child.issuer == issuer.subject, False):
         return False
+    if not isinstance(key, rsa.RSAPublicKey):
+        return None
+    try:
+        key.verify(child.signature, child.tbs_certificate_bytes, padding.PKCS1v15(), digest)
+    except InvalidSignature:
+        return False
+    except (UnsupportedAlgorithm, ValueError):
+        return None
     return True
 
 

@@ -163,6 +163,16 @@ def test_rule_4_ssh_in_the_clear(judge: Judge) -> None:
         assert less.verdict is Verdict.UNVERIFIABLE, kind
 
 
+def test_rule_5_ssh_that_is_closed_on_without_a_word_was_turned_away(judge: Judge) -> None:
+    """An ssh client at a port that wants TLS: its banner, and the other end closes."""
+    banner = {"ssh.client_version": SSH["ssh.client_version"]}
+    closed = judge("ssh-proxy-to-app", "ssh", banner, state="RSTR", history="ShADr", **SSH_PATH)
+    assert (closed.verdict, rules(closed)) == (Verdict.REJECTED, {"authentication-rejected"})
+    for more in ({"history": "ShADdr"}, {"state": "S1", "history": "ShAD"}, {"lacks": ("gap",), "history": "ShADr"}):
+        answer = judge("ssh-proxy-to-app", "ssh", banner, **({"state": "RSTR"} | SSH_PATH | more))
+        assert answer.verdict is Verdict.UNVERIFIABLE, more
+
+
 @pytest.mark.parametrize(
     ("facts", "verdict", "fired"),
     [

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,6 +67,7 @@ def make(
     begins: dt.datetime = NOW - 100 * DAY,
     ends: dt.datetime = NOW + 100 * DAY,
     bits: int = 0,
+    signer_bits: int = 0,
     hashed: Any = None,
     unit: str | None = None,
     serial: int = 7,
@@ -89,7 +90,7 @@ def make(
         builder = builder.add_extension(names, critical=False)
     if ca is not None:
         builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-    cert = builder.sign(key(signer or issuer, 0), hashed or hashes.SHA256())
+    cert = builder.sign(key(signer or issuer, signer_bits), hashed or hashes.SHA256())
     return Made(cert.public_bytes(serialization.Encoding.DER), cert)
 
 
@@ -374,6 +375,34 @@ def test_issuer_and_signature_lead_to_a_ca(foundation: Foundation, tmp_path: Pat
         faults = wire.faults(told, server=chain)
         assert rules(faults) == ["certificate-untrusted"], chain
         assert faults[0].confidence == "high"
+
+
+SHA1 = hashes.SHA1()  # noqa: S303  (it is to be found)
+
+
+def of_old(named: str, digest: hashes.HashAlgorithm, signer: str = "internalCA") -> Made:
+    """A certificate signed with SHA-1: one of today's with the older algorithm's number in it (RFC 8017 appendix C), signed anew."""
+    made = make(named, signer=signer, signer_bits=2048).der
+    sha256, sha1 = bytes.fromhex("06092a864886f70d01010b"), bytes.fromhex("06092a864886f70d010105")
+    assert made.count(sha256) == 2
+    changed = made.replace(sha256, sha1)
+    cert = x509.load_der_x509_certificate(changed)
+    signature = key(signer, 2048).sign(cert.tbs_certificate_bytes, padding.PKCS1v15(), digest)
+    der = changed[: -len(signature)] + signature
+    return Made(der, x509.load_der_x509_certificate(der))
+
+
+def test_a_sha1_signature_of_the_authority_leads_to_it(foundation: Foundation, tmp_path: Path) -> None:
+    """Weak it is, and from nobody else; the library's own check refuses to say."""
+    root = make("internalCA", ca=True, bits=2048, signer_bits=2048)
+    told = foundation.says("cell", "database", 8889)
+    wire = Wire(foundation.policy, **given_to(tmp_path, foundation.policy, ("", [root])))
+    assert rules(wire.faults(told, [of_old("cell.service.cf.internal", SHA1)])) == ["weak-certificate"]
+    for forged in (
+        of_old("cell.service.cf.internal", hashes.SHA256()),
+        of_old("cell.service.cf.internal", SHA1, "x"),
+    ):
+        assert set(rules(wire.faults(told, [forged]))) == {"weak-certificate", "certificate-untrusted"}
 
 
 def test_without_ca_nobody_is_asked(foundation: Foundation, wire: Wire) -> None:

@@ -4,19 +4,31 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: audit test check format golden docs bench clean help
+.PHONY: audit lab lab-check test check format golden docs bench clean help
 
 help:
-	@echo "make audit   audit the sample captures and print the report"
-	@echo "make test    run the tests"
-	@echo "make check   formatter, linter, strict types, import contract"
-	@echo "make golden  write the expected results of the reports anew (read their diff like code)"
-	@echo "make docs    write the generated pages anew"
-	@echo "make bench   measure beside tshark, nfstream and argus (minutes)"
-	@echo "make clean   remove what was set up"
+	@echo "make audit     audit the recording of the lab that comes along, and print the report"
+	@echo "make lab       record the lab anew: real daemons in network namespaces (root; a minute)"
+	@echo "make lab-check audit the lab's recording and hold the report against what the endpoints said"
+	@echo "make test      run the tests"
+	@echo "make check     formatter, linter, strict types, import contract"
+	@echo "make golden    write the expected results of the reports anew (read their diff like code)"
+	@echo "make docs      write the generated pages anew"
+	@echo "make bench     measure beside tshark, nfstream and argus (minutes)"
+	@echo "make clean     remove what was set up"
 
 audit: $(VENV)/run.stamp
-	@$(BIN)/auditor audit sample:diego --fail-on never --allow-incomplete
+	@$(BIN)/auditor audit sample:lab --ca captures/sample/lab.ca.pem --fail-on never --allow-incomplete
+
+lab: $(VENV)/dev.stamp
+	@$(BIN)/python captures/lab/lab.py record
+	@$(BIN)/python captures/lab/lab.py record --only story --out captures/sample
+	@AUDITOR_GOLDEN=rewrite $(BIN)/python -m pytest -q tests/captures/test_lab.py -k walks
+	@$(MAKE) --no-print-directory lab-check
+
+lab-check: $(VENV)/dev.stamp
+	@$(BIN)/python captures/lab/lab.py check
+	@$(BIN)/python captures/lab/lab.py check captures/sample --quiet
 
 test: $(VENV)/dev.stamp
 	@./tests/system-packages

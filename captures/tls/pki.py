@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -14,10 +15,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 PKCS12_WORD = b"none"  # JSSE and NSS want a word on the file; it protects nothing
 Key = CertificateIssuerPrivateKeyTypes
+START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
-def rsa_key() -> Key:
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+def rsa_key(bits: int = 2048) -> Key:
+    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 
 def name(common: str) -> x509.Name:
@@ -26,8 +28,19 @@ def name(common: str) -> x509.Name:
     )
 
 
-def certificate(common: str, key: Key, issuer: x509.Certificate | None, issuer_key: Key, ca: bool) -> x509.Certificate:
-    start = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+def certificate(
+    common: str,
+    key: Key,
+    issuer: x509.Certificate | None,
+    issuer_key: Key,
+    ca: bool,
+    *,
+    sans: Sequence[str] = (),
+    start: dt.datetime = START,
+    end: dt.datetime = START + dt.timedelta(days=3650),
+    digest: hashes.HashAlgorithm | None = None,
+) -> x509.Certificate:
+    """Named ``common``, and by ``sans`` where a leaf has other names than that."""
     made = (
         x509.CertificateBuilder()
         .subject_name(name(common))
@@ -35,7 +48,7 @@ def certificate(common: str, key: Key, issuer: x509.Certificate | None, issuer_k
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start + dt.timedelta(days=3650))
+        .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
@@ -48,9 +61,10 @@ def certificate(common: str, key: Key, issuer: x509.Certificate | None, issuer_k
     )
     if not ca:
         usage = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(f"{common}")]), critical=False)
+        names = [x509.DNSName(each) for each in sans or (common,)]
+        made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
         made = made.add_extension(x509.ExtendedKeyUsage(usage), critical=False)
-    return made.sign(issuer_key, hashes.SHA256())
+    return made.sign(issuer_key, digest or hashes.SHA256())
 
 
 def write(folder: Path, stem: str, key: Key, leaf: x509.Certificate, more: tuple[x509.Certificate, ...] = ()) -> None:

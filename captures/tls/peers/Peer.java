@@ -1,5 +1,6 @@
 // Client and server on Java's JSSE; the commands are those of peer.h. A HelloRetryRequest needs a JVM of its own,
 // started with -Djdk.tls.namedGroups=secp384r1: the groups are the JVM's, not a socket's, in this version.
+// Options after the words of peer.h, and the words that its reports end in, are those of peer.go: cert, many; name, from, lax; close PORT.
 import java.io.*;
 import java.net.*;
 import java.nio.charset.StandardCharsets;
@@ -19,11 +20,39 @@ public class Peer {
         System.out.flush();
     }
 
-    static SSLContext context(String name) throws Exception {
+    static Map<String, String> options(String[] words, int from) {
+        Map<String, String> found = new HashMap<>();
+        for (int i = from; i < words.length; i++) {
+            int at = words[i].indexOf('=');
+            found.put(words[i].substring(0, at), words[i].substring(at + 1));
+        }
+        return found;
+    }
+
+    static String print(SSLSession session) {
+        try {
+            byte[] der = session.getPeerCertificates()[0].getEncoded();
+            return String.format("%040x", new java.math.BigInteger(1, MessageDigest.getInstance("SHA-1").digest(der)));
+        } catch (Exception e) { return "-"; }
+    }
+
+    static final TrustManager[] ANYBODY = {new X509ExtendedTrustManager() {
+        public void checkClientTrusted(X509Certificate[] chain, String type) { }
+        public void checkServerTrusted(X509Certificate[] chain, String type) { }
+        public void checkClientTrusted(X509Certificate[] chain, String type, Socket socket) { }
+        public void checkServerTrusted(X509Certificate[] chain, String type, Socket socket) { }
+        public void checkClientTrusted(X509Certificate[] chain, String type, SSLEngine engine) { }
+        public void checkServerTrusted(X509Certificate[] chain, String type, SSLEngine engine) { }
+        public X509Certificate[] getAcceptedIssuers() { return new X509Certificate[0]; }
+    }};
+
+    static SSLContext context(String name, boolean lax) throws Exception {
         KeyStore trust = KeyStore.getInstance("PKCS12");
         trust.load(null, null);
         try (InputStream in = new FileInputStream(keys + "/ca.pem")) {
-            trust.setCertificateEntry("ca", CertificateFactory.getInstance("X.509").generateCertificate(in));
+            int i = 0;
+            for (java.security.cert.Certificate each : CertificateFactory.getInstance("X.509").generateCertificates(in))
+                trust.setCertificateEntry("ca" + i++, each);
         }
         TrustManagerFactory trusted = TrustManagerFactory.getInstance("PKIX");
         trusted.init(trust);
@@ -36,7 +65,7 @@ public class Peer {
             mine = factory.getKeyManagers();
         }
         SSLContext made = SSLContext.getInstance("TLS");
-        made.init(mine, trusted.getTrustManagers(), null);
+        made.init(mine, lax ? ANYBODY : trusted.getTrustManagers(), null);
         return made;
     }
 
@@ -47,6 +76,7 @@ public class Peer {
 
     static void serve(SSLSocket socket) {
         String host = socket.getLocalAddress().getHostAddress();
+        String from = socket.getInetAddress().getHostAddress() + ":" + socket.getPort(), seen = "-";
         String version = "-", subject = "-", says = "";
         boolean again = false;
         int rounds = 0;
@@ -56,6 +86,7 @@ public class Peer {
             socket.startHandshake();
             SSLSession session = socket.getSession();
             version = session.getProtocol();
+            seen = print(session);
             again = resumed(session, began);
             try { subject = ((X509Certificate) session.getPeerCertificates()[0]).getSubjectX500Principal().getName(); }
             catch (SSLPeerUnverifiedException e) { subject = "-"; }
@@ -79,17 +110,26 @@ public class Peer {
         } catch (Exception e) {
             says = why(e);
         }
-        say("server", host, version, again ? "1" : "0", subject, rounds > 0 ? "ok" : "refused", rounds > 0 ? "" : says);
+        say("server", host, version, again ? "1" : "0", subject, rounds > 0 ? "ok" : "refused", rounds > 0 ? "" : says, from, seen);
     }
 
-    static void listen(String port, String version, String mode) {
+    static final Map<String, SSLServerSocket> ports = new HashMap<>();
+
+    static void listen(String port, String version, String mode, Map<String, String> more) {
         try {
-            SSLServerSocket server = (SSLServerSocket) context("server").getServerSocketFactory().createServerSocket(Integer.parseInt(port));
-            server.setEnabledProtocols(new String[] {"TLSv" + version});
+            SSLServerSocket server = (SSLServerSocket) context(more.getOrDefault("cert", "server"), false).getServerSocketFactory().createServerSocket(Integer.parseInt(port));
+            server.setEnabledProtocols(version.equals("1.2-1.3") ? new String[] {"TLSv1.2", "TLSv1.3"} : new String[] {"TLSv" + version});
             if (mode.equals("optional")) server.setWantClientAuth(true);
             if (mode.equals("required")) server.setNeedClientAuth(true);
+            ports.put(port, server);
             Thread loop = new Thread(() -> {
-                try { while (true) serve((SSLSocket) server.accept()); } catch (IOException e) { }
+                try {
+                    while (true) {
+                        SSLSocket socket = (SSLSocket) server.accept();
+                        if (more.containsKey("many")) new Thread(() -> serve(socket)).start();
+                        else serve(socket);
+                    }
+                } catch (IOException e) { }
             });
             loop.setDaemon(true);
             loop.start();
@@ -99,11 +139,21 @@ public class Peer {
         }
     }
 
-    static void connect(String host, int port, String version, String cert, String slot, int rounds, int size, boolean closeFirst) {
+    static Socket dial(String host, int port, Map<String, String> more) throws IOException {
+        Socket raw = new Socket();
+        raw.setReuseAddress(true);
+        raw.bind(new InetSocketAddress(Integer.parseInt(more.getOrDefault("from", "0"))));
+        raw.connect(new InetSocketAddress(host, port), 5000);
+        return raw;
+    }
+
+    static void connect(String host, int port, String version, String cert, String slot, int rounds, int size, boolean closeFirst,
+                        Map<String, String> more) {
         SSLContext context;
+        String other = "-", status = "-";
         try {
             context = slots.get(slot);
-            if (context == null) context = context(cert);
+            if (context == null) context = context(cert, more.containsKey("lax"));
             if (!slot.equals("-")) slots.put(slot, context);
         } catch (Exception e) {
             say("client", "-", "0", "cannot", why(e));
@@ -111,13 +161,15 @@ public class Peer {
         }
         String seen = "-";
         boolean again = false;
-        try (Socket raw = new Socket(host, port);
-             SSLSocket socket = (SSLSocket) context.getSocketFactory().createSocket(raw, "server.example", port, true)) {
+        String name = more.getOrDefault("name", "server.example");
+        try (Socket raw = dial(host, port, more);
+             SSLSocket socket = (SSLSocket) context.getSocketFactory().createSocket(raw, name, port, true)) {
             raw.setSoTimeout(5000);
             socket.setEnabledProtocols(new String[] {"TLSv" + version});
             long began = System.currentTimeMillis();
             socket.startHandshake();
             seen = socket.getSession().getProtocol();
+            other = print(socket.getSession());
             again = resumed(socket.getSession(), began);
             byte[] buf = new byte[17000];
             for (int i = 0; i < rounds; i++) {
@@ -126,12 +178,14 @@ public class Peer {
                 head += "X-Pad: ";
                 head += "x".repeat(Math.max(0, size - 4 - head.length())) + "\r\n\r\n";
                 socket.getOutputStream().write(head.getBytes());
-                if (socket.getInputStream().read(buf) <= 0) throw new EOFException("connection ended");
+                int n = socket.getInputStream().read(buf);
+                if (n <= 0) throw new EOFException("connection ended");
+                if (n > 12) status = new String(buf, 9, 3, StandardCharsets.ISO_8859_1);
             }
             if (closeFirst) socket.getInputStream().read(buf);
-            say("client", seen, again ? "1" : "0", "ok", "");
+            say("client", seen, again ? "1" : "0", "ok", "", host, other, status);
         } catch (Exception e) {
-            say("client", seen, again ? "1" : "0", "refused", why(e));
+            say("client", seen, again ? "1" : "0", "refused", why(e), host, other, status);
         }
     }
 
@@ -140,9 +194,14 @@ public class Peer {
         BufferedReader lines = new BufferedReader(new InputStreamReader(System.in));
         for (String line; (line = lines.readLine()) != null; ) {
             String[] w = line.split("\t");
-            if (w[0].equals("listen")) listen(w[1], w[2], w[3]);
+            if (w[0].equals("listen")) listen(w[1], w[2], w[3], options(w, 5));
+            if (w[0].equals("close")) {
+                ports.get(w[1]).close();
+                say("closed", w[1]);
+            }
             if (w[0].equals("connect"))
-                connect(w[1], Integer.parseInt(w[2]), w[3], w[4], w[5], Integer.parseInt(w[6]), Integer.parseInt(w[7]), w[8].equals("1"));
+                connect(w[1], Integer.parseInt(w[2]), w[3], w[4], w[5], Integer.parseInt(w[6]), Integer.parseInt(w[7]), w[8].equals("1"),
+                    options(w, 9));
         }
     }
 }

@@ -355,12 +355,13 @@ def _put_facts(facts: list[Any], rows: Array, found: Any) -> None:
         facts[row] = each
 
 
-def merge(parts: list[Part], examiner: Examiner, limits: TrackLimits | None = None) -> Part:
+def merge(parts: list[Part], examiner: Examiner, limits: TrackLimits | None = None, *, keep_held: bool = False) -> Part:
     """The connections of all parts together, their held heads examined.
 
     Parts are taken in the order given: that of their packets. Where the times of two parts overlap for more than a tenth of the shorter one, they
     were taken at two places: a connection in both is one, seen twice, and its packets are counted once. Else the later part
-    goes on where the earlier one ended, and counts add up.
+    goes on where the earlier one ended, and counts add up. With ``keep_held`` the heads that waited stay in ``held``, for who hands
+    them on to yet another part.
     """
     limits = limits or TrackLimits()
     if not parts:
@@ -368,7 +369,10 @@ def merge(parts: list[Part], examiner: Examiner, limits: TrackLimits | None = No
     whole = parts[0]
     for later in parts[1:]:
         whole = _join_parts(whole, later, limits)
+    held = dict(whole.held)
     _examine_held(whole, examiner)
+    if keep_held:
+        whole.held = held
     return whole
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.capture import expand, open_capture
+from auditor.carry import Carry
 from auditor.catalogue import discover
 from auditor.conntrack import BY_GUESS, BY_POLICY, Part, Tracker, TrackLimits, conclude, merge, opened_by
 from auditor.decode import Decoder, guess_link_type
@@ -87,11 +88,12 @@ def run(
     progress: Callable[[Progress], None] | None = None,
     follow: Follow | None = None,
     warn: Callable[[str], None] | None = None,
+    carry: Carry | None = None,
 ) -> Audit:
     """Audit captures.
 
     ``options``: scope, strict, linktype, ... (``auditor.api.audit``); ``ca`` are ``Authorities``. ``warn`` is told in a line what could not
-    be done and hinders nothing. Raises InputError where nothing could be audited.
+    be done and hinders nothing. ``carry``: what earlier passes hand to this one; afterwards, what this one hands to the next. Raises InputError where nothing could be audited.
     """
     from auditor.model.tables import (
         captures_table,
@@ -107,7 +109,7 @@ def run(
     from auditor.rules._subject import identify
 
     started = datetime.now(UTC)
-    gathered = _gather(sources, _of_reading(options), progress, follow)
+    gathered = _gather(sources, _of_reading(options), progress, follow, carry)
     whole, captures, certificates, examiner = (
         gathered.whole,
         gathered.captures,
@@ -116,6 +118,8 @@ def run(
     )
     side, by = opened_by(whole)
     table = conclude(whole, side, by, examiner.applications)
+    if carry is not None:
+        table = carry.named(table, _order_of(whole, table))
     judge = judge_for(certificates, policy, options)
     who = inventory if inventory is not None else infer_inventory(services_of(table, judge.describe), policy)
     classes, class_of = _classify(table, Classifier(policy, who, options.get("scope") or "diego"), who)
@@ -127,8 +131,11 @@ def run(
         side[order[turned]] = 1 - side[order[turned]]
         by[order[turned | confirmed]] = BY_POLICY
         table = conclude(whole, side, by, examiner.applications)
-    # Nobody asks the records any more: the room goes to what is made of them.
-    whole.rows = whole.rows[:0].copy()
+    if carry is None:
+        # Nobody asks the records any more: the room goes to what is made of them.
+        whole.rows = whole.rows[:0].copy()
+    else:
+        table = carry.named(table, _order_of(whole, table))
     judging = {**options, "inventory": who}
     answers = _judge(table, classes, class_of, certificates, policy, judging)
     table, shown = _opened(table, answers, gathered, options.get("keylog"), warn)
@@ -136,6 +143,12 @@ def run(
         # What keys showed of one connection may say more of another: the session that it resumes, the attempt before it.
         answers = _judge(table, classes, class_of, {**certificates, **shown.certificates}, policy, judging)
     classes, class_of, authentications = answers.classes, answers.class_of, answers.authentications
+    count: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    if carry is not None:
+        authentications = carry.inherited(table.facts, authentications)
+        carry.certificates = {**carry.certificates, **certificates}
+        order = _order_of(whole, table)
+        count = carry.settle(whole, order, side, table, authentications, whole.held)
     forget()
     connections = connections_table(table, _texts(table), _vantages(captures), _ends(table, who))
     for name, column in judged_columns(classes, class_of, authentications, table.facts).items():
@@ -146,6 +159,8 @@ def run(
     # What the columns hold need not be held twice while the rules look at them.
     del table, classes, class_of, authentications, answers
     _fall_back_on_inventory(connections)
+    if count is not None:
+        connections = count(connections)
     judged = Judged(connections, who, policy, dict(options))
     findings = [finding for rule in discover("auditor.rules", "RULE") for finding in rule.check(judged)]
     found, part_of = findings_table(findings, identify(findings), connections)
@@ -163,6 +178,8 @@ def run(
     info = {"id": _audit_id(info, captures), **info}
     covered = coverage_table(policy.paths, connections)
     covered["origin"] = [(path.origin.file, path.origin.line or 1) for path in policy.paths]  # for SARIF
+    if carry is not None:
+        carry.name(str(info["id"]))
     return Audit(info, summary, captures_table(captures), connections, found, covered)
 
 
@@ -334,6 +351,7 @@ def _gather(
     options: Mapping[str, Any],
     progress: Callable[[Progress], None] | None,
     follow: Follow | None,
+    carry: Carry | None = None,
 ) -> _Gathered:
     """All captures followed and joined. Raises InputError where none could be read."""
     found: list[Source] = []
@@ -351,13 +369,15 @@ def _gather(
     if not usable:
         first = captures[0]
         raise InputError(first.path, first.problems[0].says)
-    certificates: dict[str, bytes] = {}
+    certificates: dict[str, bytes] = {} if carry is None else dict(carry.certificates)
     for each in followed:
         certificates.update(each.certificates)
     examiner = Examiner(collect=options.get("evidence", True), limits=limits)
     # In the order of their packets: a connection that spans two files is one.
     parts = sorted((each.part for each in followed), key=lambda part: (part.first_ns is None, part.first_ns or 0))
-    whole = merge(parts, examiner, TrackLimits.of(limits))
+    if carry is not None:
+        parts = [carry.begin(), *parts]
+    whole = merge(parts, examiner, TrackLimits.of(limits), keep_held=carry is not None)
     certificates.update(examiner.certificates.der)
     captures[0] = _told_limits(captures[0], limits, examiner.hits)
     return _Gathered(whole, captures, [each.has_secrets for each in followed], certificates, examiner)

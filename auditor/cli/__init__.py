@@ -26,6 +26,7 @@ from auditor.report._text import escape
 
 COMMANDS = {
     "audit": "Audit captures: what is documented, undeclared or wrongly authenticated.",
+    "run": "One scheduled pass over a spool of captures; --watch stays.",
     "history": "What earlier audits found, and what changed between two.",
     "connections": "The connection table alone.",
     "dissect": "The full protocol tree of one connection (tshark), credentials masked.",

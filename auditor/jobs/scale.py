@@ -52,6 +52,16 @@ def follow_many(workers: int) -> Follow:
     return follow
 
 
+def follow_apart(source: Source, index: int, options: Mapping[str, Any]) -> Followed:
+    """Follow one capture in a process of its own. Raises InputError where that process dies."""
+    try:
+        with _workers(1) as pool, _interrupts_held():
+            task = pool.submit(follow_one, source, index, dict(options), False)
+            return task.result()
+    except BrokenProcessPool:
+        raise InputError(str(source), "the process that read it died: killed, or out of memory") from None
+
+
 def can_be_handed_on(source: Source) -> bool:
     """Whether another process can open it by its name: a file or an address, not a pipe or a descriptor of this process."""
     if not isinstance(source, str) or source.startswith(("/dev/", "/proc/")):

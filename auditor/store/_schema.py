@@ -65,6 +65,37 @@ STEPS: tuple[str, ...] = (
         PRIMARY KEY (audit, sha256)
     ) WITHOUT ROWID;
     """,
+    # 2: scheduled passes: which files were taken, what is handed from pass to pass, and what is still to be done.
+    """
+    CREATE TABLE taken (
+        content TEXT PRIMARY KEY,
+        path TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        audit INTEGER,
+        aside TEXT,
+        at_ns INTEGER NOT NULL
+    );
+    CREATE TABLE places (
+        path TEXT PRIMARY KEY,
+        bytes INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        inode INTEGER NOT NULL,
+        content TEXT NOT NULL,
+        at_ns INTEGER NOT NULL
+    );
+    CREATE TABLE following (path TEXT PRIMARY KEY, deaths INTEGER NOT NULL);
+    CREATE TABLE carried (name TEXT PRIMARY KEY, file TEXT NOT NULL);
+    CREATE TABLE errands (
+        errand INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,
+        audit INTEGER,
+        what TEXT NOT NULL,
+        tries INTEGER NOT NULL,
+        due_ns INTEGER NOT NULL,
+        made_ns INTEGER NOT NULL,
+        says TEXT
+    );
+    """,
 )
 
 VERSION = len(STEPS)

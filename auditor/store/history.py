@@ -151,9 +151,9 @@ def _complaint(path: Path, error: Exception) -> ConfigError:
     return ConfigError(str(path), f"cannot be used as a store: {says}")
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync(place: Path) -> None:
+    """Make a file's content, or the names in a folder, durable. Raises OSError."""
+    handle = os.open(place, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -173,7 +173,7 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 class History:
@@ -642,7 +642,7 @@ def _write_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) ->
         with contextlib.suppress(OSError):
             part.unlink()
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
     return rows
 
 
@@ -691,7 +691,9 @@ def _open_for_writing(path: Path, file: Path) -> History:
     except BaseException:
         connection.close()
         raise
-    sync_folder(path)
+    sync(path)
+    with contextlib.suppress(OSError):  # the store's own name; its parent may be readable for others alone
+        sync(path.parent)
     return History(path, connection)
 
 

@@ -1,0 +1,75 @@
+"""``auditor run``: one scheduled pass over a spool of captures; ``--watch`` stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from auditor.cli import _options as options
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.command()
+def run(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="A TOML file; docs/deploy/auditor.toml is an example.")
+    ],
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and react to new files.")] = False,
+    every: Annotated[
+        float, typer.Option("--every", metavar="SECONDS", min=1, help="With --watch: look at least so often.")
+    ] = 60.0,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Exit as auditor audit does: for all findings, not only new ones.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read the configuration and what it names, and do nothing else.")
+    ] = False,
+    log_format: Annotated[
+        str | None,
+        typer.Option("--log-format", metavar="text|json", help="Instead of the configuration's.", show_default=False),
+    ] = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """One pass: what is finished and new in the spool is audited, kept and told.
+
+    Exit status: 0 nothing new and the job done whole; 1 findings at or above fail_on that are new since the last pass, or a waiver that has
+    expired; 2 it could not be done; 3 something was not done whole that was before. --all: as auditor audit.
+    """
+    from auditor.jobs.config import load_config
+    from auditor.jobs.log import Log
+
+    told = load_config(config)
+    if log_format is not None:
+        options.choice("--log-format", log_format, ("text", "json"))
+    log = Log(json=(log_format or told.log.format) == "json", quiet=quiet)
+    if check:
+        from auditor.jobs.keep import rule_names
+        from auditor.policy.loader import load_policy
+        from auditor.policy.waivers import load_waivers
+
+        load_policy(told.audit.policies, release=told.audit.release)
+        load_waivers(told.audit.waivers, rule_names())
+        print(f"{config}: is in order")
+        return
+    from auditor.jobs.runner import Runner
+
+    runner = Runner(told, log, os.environ)
+    if not watch:
+        began = time.monotonic()
+        outcome = runner.once()
+        log.say(
+            "pass",
+            runner.summary(outcome, time.monotonic() - began),
+            files=outcome.files,
+            new=outcome.new,
+            aside=len(outcome.aside),
+        )
+        raise typer.Exit(outcome.status(all_, told.audit.allow_incomplete))
+    stopped = runner.stay(every)
+    raise typer.Exit(130 if stopped == signal.SIGINT else 0)

@@ -1,0 +1,292 @@
+"""The configuration of ``auditor run``: TOML, typed, every mistake told with file, line and mend.
+
+Paths are relative to the file's own folder. Durations are ``30s``, ``15m``, ``2h``, ``7d``; sizes are ``500MiB``, ``10GiB`` or bytes. No secret needs to stand in it: addresses of
+notifications may come from a file or the environment. ``docs/deploy/auditor.toml`` is an example with every key.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from auditor.errors import ConfigError
+from auditor.policy.marked import Marked, Place, read_text
+from auditor.policy.mistakes import mistakes
+
+MAX_BYTES = 1024 * 1024
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_DURATION = re.compile(r"(\d{1,9})\s*([smhdw])")
+_SIZE = re.compile(r"(\d{1,15})\s*(B|KiB|MiB|GiB|TiB)?")
+
+
+def _bad(kind: str, says: str, mend: str) -> PydanticCustomError:
+    clean: Any = says.replace("{", "(").replace("}", ")")
+    return PydanticCustomError("policy_" + kind, clean, {"mend": mend})
+
+
+def _duration(value: Any) -> Any:
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise _bad("duration", f"{value!r} is no duration", 'write "30s", "15m", "2h" or "7d"')
+    return int(match[1]) * _SECONDS[match[2]] * 1_000_000_000
+
+
+def _size(value: Any) -> Any:
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if match is None:
+        raise _bad("size", f"{value!r} is no size", 'write "500MiB" or "10GiB"')
+    return int(match[1]) * _UNITS[match[2] or ""]
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4_000)]
+Ns = Annotated[int, BeforeValidator(_duration)]
+Size = Annotated[int, BeforeValidator(_size)]
+Severity = Literal["critical", "high", "medium", "low", "info"]
+
+
+class Section(BaseModel):
+    """Strict, and nothing unknown."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
+
+
+class SpoolSection(Section):
+    """Where captures land, when they are finished, and what becomes of them."""
+
+    folders: list[Text] = Field(min_length=1)
+    patterns: list[Text] = Field(["*"], min_length=1, description="Names that are looked at.")
+    ignore: list[Text] = Field([".*", "*.part", "*.tmp"], description="Names that are not.")
+    recursive: bool = False
+    settle: Ns = Field(
+        30_000_000_000, description="A file that was not changed for so long, and that nobody writes to, is finished."
+    )
+    remember: Ns = Field(
+        7_200_000_000_000, description="So long closed connections are known, for files of another place."
+    )
+    after: Literal["keep", "delete", "move"] = "keep"
+    done: Text | None = Field(None, description="Where audited files are moved with after = move.")
+    aside: Text | None = Field(None, description="Where files that failed are moved; without it they stay.")
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> SpoolSection:
+        if self.after == "move" and self.done is None:
+            raise _bad("done", 'after = "move" needs a folder', 'add done = "/folder"')
+        return self
+
+
+class InventorySection(Section):
+    """Who is who: a file, or a command that prints one."""
+
+    file: Text | None = None
+    command: list[Text] | None = Field(None, min_length=1, description="Run as it is, without a shell.")
+    timeout: Ns = Field(60_000_000_000, description="Time limit of the command.")
+    stale: Ns = Field(86_400_000_000_000, description="Where it fails, its last answer is good for so long.")
+
+    @model_validator(mode="after")
+    def _one(self) -> InventorySection:
+        if (self.file is None) == (self.command is None):
+            raise _bad(
+                "inventory",
+                "an inventory is a file or a command",
+                'write file = "vms.json" or command = ["bosh", "vms", "--json"]',
+            )
+        return self
+
+
+class AuditSection(Section):
+    """As the options of ``auditor audit``."""
+
+    policies: list[Text] = Field(["tas-diego"], min_length=1)
+    release: Text | None = None
+    scope: Literal["diego", "all"] = "diego"
+    strict: bool = False
+    ca: list[Text] = []
+    linktype: int | None = Field(None, ge=0, le=65_535)
+    waivers: list[Text] = []
+    fail_on: Literal["critical", "high", "medium", "low", "info", "never"] = "medium"
+    max_undecided: float = Field(5.0, ge=0, le=100)
+    allow_incomplete: bool = False
+    gone_after: Ns = Field(
+        86_400_000_000_000, description="A finding not seen for so long, by the packets' clock, is gone."
+    )
+    workers: int = Field(1, ge=1, le=256)
+
+
+class LimitsSection(Section):
+    """What one audit takes at most; more waits for the next one of the same pass."""
+
+    files: int = Field(1_000, ge=1)
+    bytes: Size = Field(8 << 30)
+    file_bytes: Size = Field(1 << 40, description="A larger file is set aside.")
+
+
+class RetentionSection(Section):
+    """How much history is kept."""
+
+    age: Ns | None = None
+    size: Size | None = None
+
+
+class ReportSection(Section):
+    """A report that is written after each audit."""
+
+    format: Literal[
+        "table", "json", "ndjson", "csv", "parquet", "markdown", "html", "sarif", "junit", "ocsf", "ecs", "cef", "zeek"
+    ]
+    output: Text = Field(description="File, or folder for parquet; {id}, {audit} and {date} are filled in.")
+    table: Literal["connections", "findings", "coverage", "captures"] | None = None
+    on: Literal["always", "change"] = Field("always", description="change: only where something is new or gone.")
+
+
+class NotifySection(Section):
+    """Somebody who is told."""
+
+    name: Text
+    url: Text | None = Field(None, description="As apprise has it; better in a file or the environment.")
+    url_file: Text | None = None
+    url_env: Text | None = None
+    on: list[Literal["new", "gone", "waiver", "incomplete", "aside"]] = ["new", "gone", "waiver", "incomplete", "aside"]
+    severity: Severity = "medium"
+    tries: int = Field(
+        8, ge=1, le=100, description="So often a digest is tried, later and later, before it is given up."
+    )
+    timeout: Ns = Field(30_000_000_000)
+
+    @model_validator(mode="after")
+    def _one(self) -> NotifySection:
+        if sum(each is not None for each in (self.url, self.url_file, self.url_env)) != 1:
+            raise _bad("url", "one address is needed", "write one of url, url_file and url_env")
+        return self
+
+
+class MetricsSection(Section):
+    """Prometheus."""
+
+    textfile: Text | None = Field(None, description="For the node exporter's textfile collector; ends in .prom.")
+    listen: Text | None = Field(None, description="host:port, with --watch.")
+
+    @model_validator(mode="after")
+    def _address(self) -> MetricsSection:
+        if self.listen is not None and not re.fullmatch(r"\S+:\d{1,5}", self.listen):
+            raise _bad("listen", f"{self.listen!r} is no address", 'write "127.0.0.1:9465"')
+        return self
+
+
+class LogSection(Section):
+    """What is said on standard error."""
+
+    format: Literal["text", "json"] = "text"
+
+
+class RunConfig(Section):
+    """A whole file."""
+
+    name: Text = Field("auditor", description="Of this run, in notifications and metrics.")
+    store: Text
+    spool: SpoolSection
+    inventory: list[InventorySection] = []
+    audit: AuditSection = Field(default_factory=lambda: AuditSection.model_validate({}))
+    limits: LimitsSection = Field(default_factory=lambda: LimitsSection.model_validate({}))
+    retention: RetentionSection = Field(default_factory=lambda: RetentionSection.model_validate({}))
+    report: list[ReportSection] = []
+    notify: list[NotifySection] = []
+    metrics: MetricsSection = Field(default_factory=lambda: MetricsSection.model_validate({}))
+    log: LogSection = Field(default_factory=lambda: LogSection.model_validate({}))
+
+
+def load_config(file: str | Path) -> RunConfig:
+    """The configuration, with its paths made whole. Raises ConfigError with file, line and mend."""
+    text = read_text(str(file), MAX_BYTES)
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"at line (\d+)", str(error))
+        line = int(found[1]) if found else text.count("\n") + 1
+        says = re.sub(r"\s*\(at .*\)$", "", str(error))
+        raise ConfigError(str(file), f"is not valid TOML: {says}", line, "text is quoted, keys are not") from None
+    marked = Marked(str(file), data, toml_lines(text))
+    try:
+        config = RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise mistakes(marked, error, RunConfig)[0] from None
+    return _placed(config, Path(file).resolve().parent, marked)
+
+
+def _placed(config: RunConfig, base: Path, marked: Marked) -> RunConfig:
+    """The same with every path absolute."""
+    from auditor.policy import shipped
+
+    def at(path: str) -> str:
+        return str(base / Path(path).expanduser())
+
+    def some(path: str | None) -> str | None:
+        return None if path is None else at(path)
+
+    def scoped(spec: str) -> str:
+        role, equals, path = spec.partition("=")
+        return f"{role}={at(path)}" if equals else at(spec)
+
+    names = [each.name for each in config.notify]
+    for k, name in enumerate(names):
+        if name in names[:k]:
+            raise marked.error(("notify", k, "name"), f"{name!r} stands twice", "give each its own name")
+    audit = config.audit
+    return config.model_copy(
+        update={
+            "store": at(config.store),
+            "spool": config.spool.model_copy(
+                update={
+                    "folders": [at(each) for each in config.spool.folders],
+                    "done": some(config.spool.done),
+                    "aside": some(config.spool.aside),
+                }
+            ),
+            "inventory": [each.model_copy(update={"file": some(each.file)}) for each in config.inventory],
+            "audit": audit.model_copy(
+                update={
+                    "policies": [each if shipped.find(each) else at(each) for each in audit.policies],
+                    "ca": [scoped(each) for each in audit.ca],
+                    "waivers": [at(each) for each in audit.waivers],
+                }
+            ),
+            "report": [each.model_copy(update={"output": at(each.output)}) for each in config.report],
+            "notify": [each.model_copy(update={"url_file": some(each.url_file)}) for each in config.notify],
+            "metrics": config.metrics.model_copy(update={"textfile": some(config.metrics.textfile)}),
+        }
+    )
+
+
+_HEAD = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
+_KEY = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
+
+
+def toml_lines(text: str) -> dict[Place, int]:
+    """The line of each key and table; keys inside inline tables and arrays have the line of the whole."""
+    lines: dict[Place, int] = {(): 1}
+    counts: dict[Place, int] = {}
+    inside: Place = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        head = _HEAD.match(line)
+        if head:
+            names = tuple(part.strip().strip("\"'") for part in head[2].split("."))
+            if head[1] == "[[":
+                counts[names] = counts.get(names, -1) + 1
+                inside = (*names, counts[names])
+                lines.setdefault(names, number)
+            else:
+                inside = names
+            lines.setdefault(inside, number)
+            continue
+        key = _KEY.match(line)
+        if key:
+            place = (*inside, *(part.strip().strip("\"'") for part in key[1].split(".")))
+            lines.setdefault(place, number)
+    return lines

@@ -1,0 +1,142 @@
+"""What somebody is told: a digest of what changed, and never anything of the wire's payload.
+
+A digest has a key, made of what it tells and of nothing else (no time): a digest that is sent again after a failure has the same one, so that a receiver (or a
+person) knows it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from auditor.errors import AuditorError, ConfigError, MissingToolError
+from auditor.jobs.config import NotifySection
+from auditor.model.roles import Severity
+from auditor.policy.inventory import time_text
+from auditor.wire.text import clip, escape
+
+LINES = 25
+"""So many changes of a kind are told one by one."""
+_HEADS = {
+    "new": "New findings",
+    "gone": "Findings that are gone",
+    "waiver": "Waivers that have expired",
+    "incomplete": "Not done whole",
+    "aside": "Files set aside",
+}
+
+
+class NotToldError(AuditorError):
+    """Somebody could not be told."""
+
+
+def digest_of(
+    name: str, section: NotifySection, changes: Sequence[Mapping[str, Any]], audit: int | None, now_ns: int
+) -> dict[str, Any] | None:
+    """Title, body, key and kind of what this section wants of the changes; None: nothing."""
+    least = Severity[section.severity.upper()]
+    wanted = [
+        each
+        for each in changes
+        if each["change"] in section.on and Severity[str(each.get("severity", section.severity)).upper()] >= least
+    ]
+    if not wanted:
+        return None
+    marks = sorted(f"{each['change']}\x1f{each.get('fingerprint') or each['title']}" for each in wanted)
+    key = hashlib.sha256("\x1e".join([name, str(audit), *marks]).encode()).hexdigest()[:32]
+    counts = {kind: sum(each["change"] == kind for each in wanted) for kind in _HEADS}
+    words = {
+        "new": "new",
+        "gone": "gone",
+        "waiver": "waivers expired",
+        "incomplete": "incomplete",
+        "aside": "files aside",
+    }
+    told = ", ".join(f"{count} {words[kind]}" for kind, count in counts.items() if count)
+    lines = []
+    for kind, head in _HEADS.items():
+        found = sorted((each for each in wanted if each["change"] == kind), key=_rank)
+        if not found:
+            continue
+        lines += ["", f"{head}: {len(found)}"]
+        for each in found[:LINES]:
+            grade = f"{str(each['severity']).upper()} {each['rule']}: " if each.get("rule") else ""
+            place = f" [{each['path']}]" if each.get("path") else ""
+            lines.append(f"- {grade}{clip(escape(str(each['title'])), 300)}{escape(place)}")
+        if len(found) > LINES:
+            lines.append(f"- and {len(found) - LINES} more")
+    where = f"audit {audit}, " if audit is not None else ""
+    foot = [
+        "",
+        f"{where}{time_text(now_ns // 1_000_000_000 * 1_000_000_000)}; auditor history diff tells the rest",
+        f"dedupe-key: {key}",
+    ]
+    worst = min((_rank(each) for each in wanted), default=0)
+    bad = counts["new"] and worst <= -int(Severity.HIGH)
+    kind = "failure" if bad else "success" if {each["change"] for each in wanted} == {"gone"} else "warning"
+    return {
+        "title": f"[{name}] Diego flow audit: {told}",
+        "body": "\n".join([*lines[1:], *foot]),
+        "key": key,
+        "kind": kind,
+    }
+
+
+def _rank(change: Mapping[str, Any]) -> int:
+    return -int(Severity[str(change["severity"]).upper()]) if change.get("severity") else 0
+
+
+def address_of(section: NotifySection, environment: Mapping[str, str]) -> str:
+    """The address; it may hold a password, so it goes nowhere else. Raises ConfigError."""
+    from pathlib import Path
+
+    if section.url is not None:
+        return section.url
+    if section.url_env is not None:
+        found = environment.get(section.url_env, "").strip()
+        if not found:
+            raise ConfigError(f"notify {section.name}", f"{section.url_env} is not in the environment")
+        return found
+    try:
+        found = Path(str(section.url_file)).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"notify {section.name}", f"{section.url_file} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
+    if not found:
+        raise ConfigError(f"notify {section.name}", f"{section.url_file} is empty")
+    return found
+
+
+def tell(section: NotifySection, digest: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+    """Send a digest. Raises NotToldError, ConfigError, MissingToolError; none of them names the address."""
+    try:
+        import apprise
+    except ImportError:
+        raise MissingToolError("notifications need apprise (pip install 'diego-flow-auditor[run]')") from None
+    import logging
+    import socket
+
+    address = address_of(section, environment)
+    logging.getLogger("apprise").setLevel(logging.CRITICAL)  # its own words may hold the address
+    sender = apprise.Apprise()
+    if not sender.add(address):
+        raise ConfigError(
+            f"notify {section.name}", "apprise does not understand the address", mend="see its list of services"
+        )
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(section.timeout / 1e9)
+    try:
+        done = sender.notify(
+            title=digest["title"],
+            body=digest["body"],
+            notify_type=digest["kind"],
+            body_format=apprise.NotifyFormat.TEXT,
+        )
+    except Exception as error:  # each service has errors of its own; their words may hold the address
+        raise NotToldError(f"notify {section.name}: {type(error).__name__}") from None
+    finally:
+        socket.setdefaulttimeout(before)
+    if not done:
+        raise NotToldError(f"notify {section.name}: the other end did not take it")

@@ -1,0 +1,67 @@
+"""One pass at a time.
+
+The lock is the kernel's (``flock``), on a file in the store: it ends with the process that holds it, however that ends. So a stale lock cannot shut
+anybody out, and breaking one takes nothing away from anybody who is alive. What is written in the file only says who: a record that is still there
+when the lock is free was left by a pass that died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from auditor.errors import ConfigError
+from auditor.policy.inventory import time_text
+
+NAME = "run.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The lock, held."""
+
+    died: str | None
+    """Who held it and died, in words; None: the last pass ended by itself."""
+
+
+@contextmanager
+def only_one(store: Path, now_ns: int) -> Iterator[Held]:
+    """Hold the store's lock. Raises ConfigError where another pass has it."""
+    try:
+        store.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(store / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise ConfigError(str(store), f"cannot be used as a store: {error.strerror or error}") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = _read(handle)
+            says = "another pass is at work" + (f": {who}" if who else "")
+            raise ConfigError(str(store), says, mend="wait for it, or end it") from None
+        died = _read(handle) or None
+        _write(
+            handle,
+            f"process {os.getpid()} on {socket.gethostname()} since {time_text(now_ns // 1_000_000_000 * 1_000_000_000)}",
+        )
+        yield Held(died)
+        _write(handle, "")
+    finally:
+        os.close(handle)
+
+
+def _read(handle: int) -> str:
+    text = os.pread(handle, 500, 0).decode("utf-8", "replace")
+    return " ".join(text.split())
+
+
+def _write(handle: int, text: str) -> None:
+    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, text.encode(), 0)

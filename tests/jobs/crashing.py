@@ -1,0 +1,218 @@
+"""Passes that are ended at any moment, and what must hold after the next one: what the tests of crash safety share.
+
+A ``Place`` is a folder with a spool of small captures, a store, and somebody who is told. ``Forker`` is a process that has everything imported and compiled, so that a pass
+in a child of it takes a fraction of a second: it is run as a program (``python -m tests.jobs.crashing FOLDER TRIALS SEED``), because it forks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import ROOT
+
+SAMPLE = ROOT / "captures" / "sample" / "healthy.pcap"
+INVENTORY = ROOT / "captures" / "sample" / "healthy.inventory.yml"
+PIECES = 5
+
+CONFIG = """
+store = "history"
+[spool]
+folders = ["spool"]
+settle = "0s"
+after = "move"
+done = "done"
+aside = "aside"
+[limits]
+files = 2
+[[inventory]]
+file = "who.yml"
+[[report]]
+format = "json"
+output = "reports/{audit}.json"
+[[notify]]
+name = "team"
+url = "json://127.0.0.1:1"
+on = ["new", "gone", "aside"]
+severity = "info"
+"""
+
+
+def split(source: Path, parts: int) -> list[bytes]:
+    """A little-endian pcap cut into files of as many packets, each with the header."""
+    raw = source.read_bytes()
+    at, packets = 24, []
+    while at < len(raw):
+        size = int.from_bytes(raw[at + 8 : at + 12], "little")
+        packets.append(raw[at : at + 16 + size])
+        at += 16 + size
+    each = -(-len(packets) // parts)
+    return [raw[:24] + b"".join(packets[k : k + each]) for k in range(0, len(packets), each)]
+
+
+def lay_out(place: Path) -> None:
+    """A spool with captures, one twice and one that is none."""
+    spool = place / "spool"
+    spool.mkdir(parents=True)
+    pieces = split(SAMPLE, PIECES)
+    now = 1_795_300_000
+    for k, piece in enumerate([*pieces, pieces[0], b"no capture at all\n"]):
+        file = spool / f"{k}.pcap"
+        file.write_bytes(piece)
+        os.utime(file, (now + k, now + k))
+    text = INVENTORY.read_text(encoding="utf-8")
+    # Without one cell there are strangers: findings whose story can be followed.
+    (place / "who.yml").write_text(text)
+    (place / "run.toml").write_text(CONFIG)
+
+
+def clock() -> int:
+    """The time, wherever the machine's clock stands."""
+    return 1_795_400_000_000_000_000 + time.monotonic_ns()
+
+
+def one(place: Path) -> Any:
+    """One pass, in this process. Whoever is told gets a line in ``told``."""
+    from auditor.jobs.config import load_config
+    from auditor.jobs.log import Log
+    from auditor.jobs.passes import one_pass
+
+    def tell(_section: Any, digest: dict[str, Any]) -> None:
+        with (place / "told").open("a") as out:
+            out.write(json.dumps(digest["key"]) + "\n")
+
+    log = Log(write=lambda _line: None)
+    return one_pass(load_config(place / "run.toml"), log, clock, tell=tell)
+
+
+def state(place: Path) -> dict[str, Any]:
+    """What the store says, without anything that may differ from pass to pass (ids of audits, times)."""
+    from auditor.jobs import keep
+    from auditor.store.history import open_history
+
+    found: dict[str, Any] = {}
+    with open_history(place / "history") as history:
+        rows = history.rows()
+        packets: dict[str, int] = {}
+        news: list[str] = []
+        for row in rows:
+            audit = keep.restore(history, row)
+            for name, sent, got in zip(
+                *(audit.connections[column].tolist() for column in ("id", "originator_packets", "responder_packets")), strict=True
+            ):
+                packets[name] = packets.get(name, 0) + sent + got
+            news += audit.findings.loc[audit.findings["status"] == "new", "fingerprint"].tolist()
+        found["packets"] = packets
+        found["new"] = sorted(news)
+        found["frames"] = sum(row.counts["packets"] for row in rows)
+        found["taken"] = sorted(content for (content,) in history.sql.execute("SELECT content FROM taken WHERE audit IS NOT NULL"))
+        found["aside"] = [says for (says,) in history.sql.execute("SELECT aside FROM taken WHERE aside IS NOT NULL")]
+        found["errands"] = history.sql.execute("SELECT kind, what, says FROM errands").fetchall()
+        found["facts"] = sorted(history.known())
+        named = {file for (file,) in history.sql.execute("SELECT file FROM pieces UNION SELECT file FROM trash")}
+        found["strays"] = sorted({each.name for each in (place / "history" / "pieces").iterdir()} - named)
+        found["reports"] = [(place / "reports" / f"{row.audit}.json").is_file() for row in rows]
+        (fine,) = history.sql.execute("PRAGMA integrity_check").fetchone()
+        found["integrity"] = fine
+    found["spool"] = sorted(each.name for each in (place / "spool").iterdir())
+    found["done"] = sorted(each.name for each in (place / "done").iterdir())
+    found["set aside"] = sorted(each.name for each in (place / "aside").iterdir())
+    told = [json.loads(line) for line in (place / "told").read_text().split("\n") if line] if (place / "told").exists() else []
+    found["told"] = sorted(set(told))
+    return found
+
+
+def wrong(found: dict[str, Any], expected: dict[str, Any], told: bool = True) -> list[str]:
+    """What is not as after a pass that nobody disturbed."""
+    bad = [key for key in expected if found[key] != expected[key] and (key != "told" or told)]
+    return [f"{key}: {found[key]!r} instead of {expected[key]!r}"[:600] for key in bad]
+
+
+class Forker:
+    """Runs passes in children."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        reference = folder / "reference"
+        lay_out(reference)
+        began = time.monotonic()
+        one(reference)  # compiled, imported
+        shutil.rmtree(reference)
+        lay_out(reference)
+        began = time.monotonic()
+        assert self._child(lambda: one(reference)) == 0
+        self.seconds = time.monotonic() - began
+        self.expected = state(reference)
+
+    def _child(self, work: Any, kill_after: float | None = None) -> int:
+        """The exit status of a child that does this; -9 where it was killed."""
+        child = os.fork()
+        if child == 0:
+            status = 70
+            try:
+                work()
+                status = 0
+            except BaseException as error:
+                print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            finally:
+                os._exit(status)
+        if kill_after is not None:
+            time.sleep(kill_after)
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        return os.waitstatus_to_exitcode(status)
+
+    def finish(self, place: Path, told: bool = True) -> list[str]:
+        """The next pass, and what is wrong after it."""
+        status = self._child(lambda: one(place))
+        if status:
+            return [f"the next pass ended with {status}"]
+        return wrong(state(place), self.expected, told)
+
+    def killed(self, trial: int, rng: random.Random) -> tuple[int, list[str]]:
+        """Passes killed at random moments, then one that is left alone: how many were killed, and what is wrong then."""
+        place = self.folder / f"trial-{trial}"
+        lay_out(place)
+        kills = 0
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            kills += self._child(lambda: one(place), rng.uniform(0.0, self.seconds * 1.05)) == -signal.SIGKILL
+        bad = self.finish(place)
+        if not bad:
+            shutil.rmtree(place)
+        return kills, bad
+
+
+def main(folder: str, trials: str, seed: str) -> int:
+    """Say what was found, as JSON."""
+    forker = Forker(Path(folder))
+    rng = random.Random(int(seed))
+    kills, bad = 0, []
+    for trial in range(int(trials)):
+        killed, found = forker.killed(trial, rng)
+        kills += killed
+        bad += [f"trial {trial}: {each}" for each in found]
+    print(json.dumps({"kills": kills, "wrong": bad, "seconds": forker.seconds, "expected": len(forker.expected["packets"])}))
+    return 0
+
+
+def run_program(*words: str, timeout: float = 900) -> dict[str, Any]:
+    """This module as a program; what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.jobs.crashing", *words], cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -232,6 +232,49 @@ def test_a_store_of_a_later_version_is_refused(tmp_path):
             open_history(place, write=write)
 
 
+def in_version(monkeypatch, place, version, hours):
+    """A store as that version wrote it."""
+    with monkeypatch.context() as then:
+        then.setattr("auditor.store.history.STEPS", _schema.STEPS[:version])
+        then.setattr("auditor.store.history.VERSION", version)
+        with open_history(place, write=True) as history:
+            for hour in hours:
+                history.keep(an_audit(hour), gone_after_ns=DAY)
+
+
+def tables(place):
+    with sqlite3.connect(place / CATALOGUE) as sql:
+        return {name for (name,) in sql.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+@pytest.mark.parametrize("version", range(1, _schema.VERSION))
+def test_a_store_of_an_earlier_version_is_brought_up_to_date(tmp_path, monkeypatch, version):
+    place = tmp_path / "s"
+    in_version(monkeypatch, place, version, (0, 1))
+    old = tables(place)
+    with open_history(place) as history:
+        assert [row.audit for row in history.rows()] == [1, 2], "it can be read as it is"
+        assert history.sql.execute("PRAGMA user_version").fetchone() == (_schema.VERSION,)
+    assert tables(place) == old, "reading changes nothing"
+    with open_history(place, write=True) as history:
+        history.keep(an_audit(2), gone_after_ns=DAY)
+        assert [ids(history, audit)[0] for audit in (1, 2, 3)] == ["c0-0", "c1-0", "c2-0"]
+        assert history.known()["aa"].first_audit == 1
+    new = tmp_path / "new"
+    open_history(new, write=True).close()
+    assert tables(place) == tables(new), "an old store ends as a new one begins"
+
+
+def test_two_that_bring_it_up_to_date_at_once_do_it_once(tmp_path, monkeypatch):
+    place = tmp_path / "s"
+    in_version(monkeypatch, place, 1, (0,))
+    script = "import sys\nfrom auditor.store.history import open_history\nopen_history(sys.argv[1], write=True).close()"
+    both = [subprocess.Popen([sys.executable, "-c", script, str(place)], cwd=ROOT) for _ in range(2)]
+    assert [each.wait(timeout=300) for each in both] == [0, 0]
+    with open_history(place) as history:
+        assert ids(history, 1)
+
+
 def test_what_is_no_store_is_said_to_be_none(tmp_path):
     file = tmp_path / "file"
     file.write_text("x")

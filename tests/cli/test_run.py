@@ -1,0 +1,121 @@
+"""``auditor run``: as a timer starts it, and staying."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from auditor.cli import main
+from tests.conftest import ROOT
+from tests.jobs.crashing import INVENTORY, SAMPLE, split
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "run.toml").write_text(
+        f'store = "history"\n[spool]\nfolders = ["in"]\nsettle = "0s"\n[[inventory]]\nfile = "{INVENTORY}"\n'
+        '[metrics]\ntextfile = "node/auditor.prom"\n'
+    )
+    return tmp_path
+
+
+def test_a_pass_by_hand(place, capsys):
+    (place / "in" / "1.pcap").write_bytes(SAMPLE.read_bytes())
+    assert main(["run", str(place / "run.toml")]) == 0
+    err = capsys.readouterr().err
+    assert "1 files in 1 audits, 0 new findings" in err
+    assert (place / "node" / "auditor.prom").is_file()
+    assert main(["run", str(place / "run.toml"), "--log-format", "json"]) == 0
+    [line] = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert (told["event"], told["level"], told["files"]) == ("pass", "info", 0)
+    assert main(["run", str(place / "run.toml"), "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+    assert (
+        main(["history", "list", "--store", str(place / "history"), "--fields", "kind,connections", "--format", "csv"])
+        == 0
+    )
+    assert capsys.readouterr().out.splitlines()[1] == '"run",28'
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("settle", "setle"), "run.toml:4: unknown key 'setle' (did you mean settle?)"),
+        (('folders = ["in"]', 'folders = ["gone"]'), "no such folder"),
+        (("[metrics]", '[audit]\nwaivers = ["no.yml"]\n[metrics]'), "no.yml: no such file"),
+        (("[metrics]", '[audit]\npolicies = ["tas-dieg"]\n[metrics]'), "tas-dieg"),
+    ],
+)
+def test_mistakes_are_one_line(place, capsys, change, says):
+    file = place / "run.toml"
+    file.write_text(file.read_text().replace(*change))
+    assert main(["run", str(file)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert says in line
+
+
+def test_check_reads_the_configuration_alone(place, capsys):
+    assert main(["run", str(place / "run.toml"), "--check"]) == 0
+    assert "is in order" in capsys.readouterr().out
+    assert not (place / "history").exists()
+    assert main(["run", str(place / "none.toml")]) == 2
+    assert "none.toml: no such file" in capsys.readouterr().err
+
+
+def waited(condition, seconds=240.0):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.1)
+    pytest.fail("waited in vain")
+    return None
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_watch_reacts_to_new_files_serves_metrics_and_ends_when_asked(place, number, status):
+    file = place / "run.toml"
+    file.write_text(file.read_text().replace('textfile = "node/auditor.prom"', 'listen = "127.0.0.1:0"'))
+    pieces = split(SAMPLE, 2)
+    (place / "in" / "1.pcap").write_bytes(pieces[0])
+    log = place / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "auditor", "run", str(file), "--watch", "--every", "3600", "--log-format", "json"],
+            cwd=ROOT, stderr=out, stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+
+    def said(event):
+        lines = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
+        return [each for each in lines if each["event"] == event]
+
+    try:
+        waited(lambda: said("pass") or process.poll() is not None)
+        assert process.poll() is None, log.read_text()
+        # Whether it listens already nobody says; so a file is put there until one is seen.
+        (place / "in" / "2.part").write_bytes(pieces[1])
+        (place / "in" / "2.part").rename(place / "in" / "2.pcap")
+        waited(lambda: _nudge(place) and len(said("audit")) >= 2)
+        port = said("metrics")[0]["port"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+            assert "auditor_audits" in answer.read().decode()
+        process.send_signal(number)
+        assert process.wait(timeout=240) == status
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _nudge(place):
+    (place / "in" / "nudge.tmp").write_bytes(b"x")
+    return True

@@ -1,0 +1,176 @@
+"""What one pass hands to the next: cut into files and passes anywhere, the story of every connection stays the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from auditor import pipeline
+from auditor.carry import Carry, CarryLimits, load
+from auditor.inspectors._examine import Examiner
+from auditor.model.connections import CONN
+from auditor.policy.inventory import load_inventory
+from auditor.policy.loader import load_policy
+from tests.conftest import ROOT
+from tests.jobs.crashing import split
+
+SAMPLE = ROOT / "captures" / "sample" / "healthy.pcap"
+APPLICATIONS = Examiner().applications
+COUNTED = (
+    "originator_packets",
+    "responder_packets",
+    "originator_bytes",
+    "responder_bytes",
+    "payload_bytes",
+    "missed_bytes",
+)
+SAME = {
+    "verified": {"verified", "inherited"},
+    "inferred": {"inferred", "inherited"},
+    "inherited": {"inherited"},
+    "unverifiable": {"unverifiable"},
+    "not_applicable": {"not_applicable"},
+}
+
+
+@pytest.fixture(scope="module")
+def judged():
+    policy = load_policy(["tas-diego"])
+    who = load_inventory([str(SAMPLE.with_name("healthy.inventory.yml"))], policy)
+
+    def audit(files, carry=None):
+        def follow(sources, options, progress):
+            return [pipeline.follow_one(each, k, options, False) for k, each in enumerate(sources)]
+
+        options = {"scope": "diego", "strict": False}
+        return pipeline.run(
+            list(map(str, files)), policy=policy, inventory=who, options=options, follow=follow, carry=carry
+        )
+
+    return audit
+
+
+@pytest.fixture(scope="module")
+def whole(judged):
+    return judged([SAMPLE])
+
+
+def written(tmp_path, pieces):
+    files = []
+    for k, piece in enumerate(pieces):
+        files.append(tmp_path / f"{k}.pcap")
+        files[-1].write_bytes(piece)
+    return files
+
+
+def in_passes(judged, files, limits=None):
+    """One pass a file, with what is handed on written and read in between; and what was handed on last."""
+    limits = limits or CarryLimits()
+    carry, audits = Carry(limits), []
+    for file in files:
+        audits.append(judged([file], carry))
+        carry = load(carry.dump(APPLICATIONS), APPLICATIONS, limits)
+        assert carry is not None
+    return audits, carry
+
+
+@pytest.mark.parametrize("parts", [2, 3, 7, 19])
+def test_a_connection_that_spans_files_is_one_and_is_counted_once(judged, whole, tmp_path, parts):
+    audits, _ = in_passes(judged, written(tmp_path, split(SAMPLE, parts)))
+    rows = pd.concat([audit.connections for audit in audits])
+    one = whole.connections
+    ends = ["originator_ip", "originator_port", "responder_ip", "responder_port", "transport"]
+    for column in COUNTED[:5]:
+        assert rows[column].sum() == one[column].sum(), column
+    assert rows["id"].nunique() == len(one)
+    assert (rows.groupby(ends, observed=True)["id"].nunique() == 1).all()
+    # Where a cut falls between a SYN and its answer the id is the one it had first; all others are those of one pass.
+    strange = set(rows["id"]) - set(one["id"])
+    assert all(rows[rows["id"] == name]["conn_state"].astype(str).iloc[0] == "S0" for name in strange)
+    assert (rows.groupby("id")["start"].nunique() == 1).all()
+
+
+@pytest.mark.parametrize("parts", [2, 7])
+def test_what_was_judged_keeps_its_verdict_as_inherited(judged, whole, tmp_path, parts):
+    audits, _ = in_passes(judged, written(tmp_path, split(SAMPLE, parts)))
+    rows = pd.concat([audit.connections.assign(audit=audit.info["id"]) for audit in audits])
+    verdicts = dict(zip(whole.connections["id"], whole.connections["authentication_verdict"].astype(str), strict=True))
+    found = Counter()
+    for name, group in rows.groupby("id"):
+        if name not in verdicts:
+            continue
+        last = group.iloc[-1]
+        verdict = str(last["authentication_verdict"])
+        assert verdict in SAME[verdicts[name]] or last["application"] in ("mysql", "http"), (
+            name,
+            verdict,
+            verdicts[name],
+        )
+        found[verdict] += 1
+        if verdict == "inherited" and verdicts[name] != "inherited":
+            first = {each["kind"]: each for each in last["authentication_evidence"]}["inherited.audit"]
+            assert first["value"] in set(group["audit"]) - {last["audit"]}, "the evidence names the audit that saw it"
+            assert (first["certainty"], first["frames"]) == ("inherited", [])
+            assert all(factor["verdict"] == "inherited" for factor in last["authentication_factors"])
+    assert found["inherited"] >= 1
+
+
+def test_without_what_was_handed_on_nothing_could_be_said(judged, tmp_path):
+    files = written(tmp_path, split(SAMPLE, 3))
+    alone = judged([files[2]]).connections
+    audits, _ = in_passes(judged, files)
+    undecided = [
+        (frame["authentication_verdict"].astype(str) == "unverifiable").sum()
+        for frame in (alone, audits[2].connections)
+    ]
+    assert undecided[0] > undecided[1]
+
+
+def test_the_same_packets_from_another_place_are_not_counted_again(judged, tmp_path):
+    """Two VMs saw the same hour; their files come in two passes."""
+    audits, _ = in_passes(judged, [SAMPLE, SAMPLE])
+    assert len(audits[0].connections) == 28
+    assert len(audits[1].connections) == 0
+    assert audits[1].captures["packets"].sum() == audits[0].captures["packets"].sum(), "the file itself is told"
+
+
+def test_what_is_handed_on_is_bounded_and_says_what_was_dropped(judged):
+    carry = Carry(CarryLimits(max_connections=5))
+    judged([SAMPLE], carry)
+    assert (len(carry), carry.dropped) == (5, 23)
+    kept = carry.part.rows["last_ns"].min()
+    carry = Carry(CarryLimits(remember_ns=0))
+    judged([SAMPLE], carry)
+    assert len(carry) < 28, "closed connections are forgotten at once"
+    assert kept > 0
+
+
+def test_no_payload_is_handed_on_but_of_handshakes(judged, tmp_path):
+    """Cut after every packet: what is kept of first bytes begins as TLS, SSH or NATS's INFO does, and is of connections that are open."""
+    carry = Carry()
+    seen = 0
+    for file in written(tmp_path, split(SAMPLE, 60)):
+        judged([file], carry)
+        for _, data in carry.part.held.values():
+            seen += 1
+            assert all(text is None or not text or text.startswith((b"\x16\x03", b"SSH-", b"INFO ")) for text in data)
+        raw = carry.dump(APPLICATIONS)
+        carry = load(raw, APPLICATIONS, CarryLimits())
+    assert seen
+
+
+def test_what_another_version_wrote_is_left(judged):
+    carry = Carry()
+    judged([SAMPLE], carry)
+    raw = carry.dump(APPLICATIONS)
+    assert load(raw[:-10], APPLICATIONS, CarryLimits()) is None
+    assert load(b"", APPLICATIONS, CarryLimits()) is None
+    assert load(b"\x28\xb5\x2f\xfd" + bytes(20), APPLICATIONS, CarryLimits()) is None
+    back = load(raw, tuple(reversed(APPLICATIONS)), CarryLimits())
+    names = [APPLICATIONS[k] for k in carry.part.rows["application"]]
+    assert [tuple(reversed(APPLICATIONS))[k] for k in back.part.rows["application"]] == names
+    assert back.part.rows.dtype == CONN
+    assert np.array_equal(back.part.rows["first_ns"], carry.part.rows["first_ns"])

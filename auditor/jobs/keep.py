@@ -46,7 +46,7 @@ _INSIDE = ("outcome", "says", "sibling", "capture", "first_frame", "payload_byte
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "connections": (*CONNECTIONS, *(column for column in INTERNAL if column.name in _INSIDE)),
     "findings": (*FINDINGS, Column("sibling", "text", "overlay policy that would explain it", nullable=True)),
-    "coverage": COVERAGE,
+    "coverage": (*COVERAGE, Column("origin", "object", "file and line of the policy that declare it", nullable=True)),
     "captures": (
         Column("capture", "int", "its index, as in frames"),
         *CAPTURES,

@@ -47,7 +47,7 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 
 golden: $(VENV)/dev.stamp
-	AUDITOR_GOLDEN=rewrite $(BIN)/python -m pytest tests/report
+	AUDITOR_GOLDEN=rewrite $(BIN)/python -m pytest tests/report tests/captures/test_lab.py -k "report or walks"
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_rules.py

@@ -14,9 +14,11 @@ How to waive:    put an entry for this rule in the file given with --waivers, wi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from auditor.model.audit import Judged
 from auditor.model.finding import Finding
+from auditor.model.judgement import Verdict
 from auditor.model.roles import Rule, Severity
 from auditor.rules._faults import report_faults
 from auditor.rules._subject import Group
@@ -31,8 +33,20 @@ def _remediation(_group: Group) -> str:
 
 
 def check(judged: Judged) -> Iterator[Finding]:
-    """One finding for each path, pair of ends, service, and thing that is wrong."""
-    yield from report_faults(judged, RULE, _title, _remediation)
+    """One finding for each path, pair of ends, service, and thing that is wrong; what failed on another port belongs to what went on after it."""
+    found = list(report_faults(judged, RULE, _title, _remediation))
+    verdicts, faults = judged.connections["authentication_verdict"], judged.connections["faults"]
+    told = [
+        frozenset(fault for row in each.rows for fault in faults.iloc[row] if fault.rule == RULE.name) for each in found
+    ]
+    failed = [all(verdicts.iloc[row] == Verdict.REJECTED for row in each.rows) for each in found]
+    for k, each in enumerate(found):
+        if failed[k] and any(not failed[other] and told[k] <= told[other] for other in range(len(found))):
+            continue
+        parts = [found[j] for j in range(len(found)) if failed[j] and told[j] <= told[k]] if not failed[k] else []
+        rows = tuple(sorted({*each.rows, *(row for part in parts for row in part.rows)}))
+        evidence = (*each.evidence, *(one for part in parts for one in part.evidence))
+        yield replace(each, rows=rows, count=len(rows), evidence=evidence)
 
 
 RULE = Rule("authentication-downgrade", Severity.HIGH, check)

@@ -28,6 +28,7 @@ COMMANDS = {
     "audit": "Audit captures: what is documented, undeclared or wrongly authenticated.",
     "run": "One scheduled pass over a spool of captures; --watch stays.",
     "history": "What earlier audits found, and what changed between two.",
+    "review": "The history in a local web page: findings, packets, comparison, waivers.",
     "connections": "The connection table alone.",
     "dissect": "The full protocol tree of one connection (tshark), credentials masked.",
     "explain": "What a rule or a documented path means, and what to do.",

@@ -164,17 +164,18 @@ class Applied:
 
 def load_waivers(files: Sequence[str], rules: Sequence[str]) -> Waivers:
     """The waivers of these YAML or JSON files; ``rules``: names of all rules. Raises ConfigError with file, line and mend."""
-    entries: list[Waiver] = []
+    found: list[Waiver] = []
     sources: list[dict[str, str]] = []
     for file in files:
         text = read_text(file, MAX_BYTES)
         marked = parse_json(file, text) if file.endswith(".json") else parse_yaml(file, text, BUDGET)
-        entries += _entries(marked, rules)
+        found += entries(marked, rules)
         sources.append({"path": file, "sha256": hashlib.sha256(text.encode()).hexdigest()})
-    return Waivers(tuple(entries), tuple(sources))
+    return Waivers(tuple(found), tuple(sources))
 
 
-def _entries(marked: Marked, rules: Sequence[str]) -> list[Waiver]:
+def entries(marked: Marked, rules: Sequence[str]) -> list[Waiver]:
+    """The waivers of a file that is read already. Raises ConfigError."""
     data = marked.data
     if data is None:
         return []
@@ -336,4 +337,4 @@ def warnings(applied: Applied) -> list[str]:
     return lines
 
 
-__all__ = ["Applied", "ConfigError", "Waiver", "Waivers", "apply", "load_waivers", "today_of", "warnings"]
+__all__ = ["Applied", "ConfigError", "Waiver", "Waivers", "apply", "entries", "load_waivers", "today_of", "warnings"]

@@ -52,6 +52,8 @@ def _cell(value: Any, fit: Any) -> str:
 
 def write_table(table: pa.Table, name: str, out: IO[bytes] | Path, kind: str = "row") -> None:
     """The table in a format: table, json, ndjson, csv, markdown; parquet into the folder ``out``. Raises ConfigError."""
+    if name == "html":
+        raise ConfigError("--format", "html is for whole audits", mend="auditor history show AUDIT --format html")
     names = table.schema.names
     if isinstance(out, Path):
         if name != "parquet":

@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -47,7 +48,7 @@ def _shown(value: Any) -> Any:
     return escape(str(value))
 
 
-def _made_here(text: str) -> Markup:
+def trusted(text: str) -> Markup:
     """Text that this package wrote itself and no stranger had a part in."""
     return Markup(text)  # noqa: S704
 
@@ -116,13 +117,13 @@ def _facts(audit: Audit) -> dict[str, Any]:
     }
 
 
-def _context(audit: Audit, table: str | None) -> dict[str, Any]:
+def _context(audit: Audit, table: str | None, review: str | None) -> dict[str, Any]:
     table_of = {"findings": "findings", "coverage": "paths", "connections": "connections", "captures": "captures"}
     sections = (
         {table_of[table]} if table else {"summary", "paths", "map", "timeline", "findings", "connections", "captures"}
     )
     context: dict[str, Any] = {"sections": sections, "info": audit.info, "story": story, "overview": overview,
-               "captures": list(story.rows(audit.captures))}  # fmt: skip
+               "captures": list(story.rows(audit.captures)), "review": review}  # fmt: skip
     if "summary" in sections:
         context |= {
             "answer": overview.answer(audit),
@@ -170,25 +171,40 @@ def _connections(audit: Audit) -> dict[str, Any]:
         "total": len(audit.connections),
         "held": len(held),
         "static": list(overview.lines(audit, positions[static].tolist()).values()),
-        "data": _made_here(encode(data).decode()),  # base64 and numbers
+        "data": trusted(encode(data).decode()),  # base64 and numbers
     }
 
 
-def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = False, width: int = 80) -> None:
-    """The page, or a page with one table's part of it."""
+def style() -> str:
+    """The page's style."""
+    return _resource("style.css")
+
+
+def script() -> str:
+    """The page's script."""
+    return _resource("page.js")
+
+
+def render(audit: Audit, *, table: str | None = None, review: str | None = None) -> Iterator[bytes]:
+    """The page in pieces; ``review``: where `auditor review` shows this audit, for links to packets and waivers."""
     if table is not None and table not in TABLES:
         raise ValueError(table)
-    style, script = _resource("style.css"), _resource("page.js")
-    context = _context(audit, table) | {
-        "style": _made_here(style),
-        "script": _made_here(script),
-        "style_hash": _made_here(hash_source(style)),
-        "script_hash": _made_here(hash_source(script)),
+    context = _context(audit, table, review) | {
+        "style": trusted(style()),
+        "script": trusted(script()),
+        "style_hash": trusted(hash_source(style())),
+        "script_hash": trusted(hash_source(script())),
     }
     stream = environment().get_template("report.html").stream(context)
     stream.enable_buffering(500)
     for piece in stream:
-        out.write(piece.encode())
+        yield piece.encode()
+
+
+def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = False, width: int = 80) -> None:
+    """The page, or a page with one table's part of it."""
+    for piece in render(audit, table=table):
+        out.write(piece)
 
 
 FORMAT = Format("html", ".html", write, tables=True)

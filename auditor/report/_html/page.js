@@ -334,6 +334,8 @@ const start = async () => {
     }
     for (const protocol of PROTOCOLS) if (told[protocol]) parts.push(el('h3', {}, protocol.toUpperCase()), facts(Object.entries(told[protocol]).map(([key, value]) => [words(key), plain(value)])));
     const at0 = inside.capture !== undefined ? captures[inside.capture] : captures[0];
+    const review = document.documentElement.dataset.review;
+    if (review && told.id) parts.push(el('p', { class: 'packets' }, el('a', { href: `${review}/connection/${encodeURIComponent(told.id)}` }, 'The packets of this connection, dissected')));
     if (told.id && captures.length) parts.push(el('h3', {}, 'Look for yourself'), el('p', { class: 'cmds' }, el('code', {}, `auditor dissect '${at0 || captures[0]}' --connection ${told.id}`)));
     const raw = { ...told }; delete raw.inside;
     parts.push(el('details', {}, el('summary', {}, 'The record as JSON'), el('pre', { tabindex: '0' })));

@@ -1,0 +1,82 @@
+"""``auditor review``: the history in a local web page."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from auditor.cli import _options as options
+from auditor.errors import ConfigError
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.command()
+def review(
+    store: Annotated[
+        str,
+        typer.Option(
+            "--store",
+            metavar="FILE",
+            envvar="AUDITOR_STORE",
+            help="The store that auditor audit --store or auditor run wrote.",
+            show_default=False,
+        ),
+    ] = "",
+    waivers: Annotated[
+        Path | None,
+        typer.Option("--waivers", metavar="FILE", help="New waivers are written at its end.", show_default=False),
+    ] = None,
+    captures: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--captures", metavar="DIR", help="Captures that were moved lie there; repeatable.", show_default=False
+        ),
+    ] = None,
+    keylog: options.Keylog = None,
+    port: Annotated[str, typer.Option("--port", metavar="NUMBER", help="Of 127.0.0.1; 0: any that is free.")] = "0",
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, open nothing.")] = False,
+) -> None:
+    """The audits of a store in a web page that this machine alone can see: timeline, findings, packets, comparison, waivers.
+
+    The address that is printed holds a token; who has it can read the store while this runs. Ctrl-C ends it.
+    """
+    number = options.number("--port", port, 65_535) or 0
+    if not store:
+        raise ConfigError("--store", "which store?", mend="name it, or set AUDITOR_STORE")
+    from auditor.policy.waivers import load_waivers
+    from auditor.store.history import open_history
+
+    open_history(store).close()
+    if keylog is not None:
+        from auditor.tshark.decrypt import check
+
+        check(keylog)
+    for folder in captures or ():
+        if not folder.is_dir():
+            raise ConfigError(str(folder), "is no folder", mend="name one with --captures")
+    from auditor.jobs.keep import rule_names
+    from auditor.review.packets import Library
+    from auditor.review.pages import Review
+    from auditor.review.server import Server
+
+    if waivers is not None and waivers.exists():
+        load_waivers([str(waivers)], rule_names())
+    made = Review(
+        store=Path(store),
+        today=lambda: datetime.now(UTC).date(),
+        waivers=waivers,
+        library=Library(tuple(captures or ())),
+        keylog=keylog,
+    )
+    with Server(made, number) as server:
+        print(server.address, flush=True)
+        if not no_browser and sys.stdout.isatty():
+            import webbrowser
+
+            webbrowser.open(server.address)
+        server.serve_forever()

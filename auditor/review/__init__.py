@@ -1,0 +1,1 @@
+"""Looking at kept audits in a local web page."""

@@ -58,7 +58,7 @@ def appended(text: str, values: Mapping[str, Any], rules: Sequence[str], file: s
         result = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
         after = entries(parse_json(file, result), rules)
     else:
-        none = not text.strip() or _EMPTY.search(text)
+        none = not text.strip() or (_EMPTY.search(text) and not _ITEM.search(text))
         before = [] if none else [each.model for each in entries(parse_yaml(file, text, BUDGET), rules)]
         result = _with_item(text, entry(values))
         try:

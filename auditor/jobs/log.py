@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from auditor.policy.inventory import time_text
-from auditor.report._columns import encode
+from auditor.report._json import encode
 from auditor.wire.text import escape
 
 Level = Literal["info", "warning", "error"]

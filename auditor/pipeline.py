@@ -138,8 +138,10 @@ def run(
         table = carry.named(table, _order_of(whole, table))
     judging = {**options, "inventory": who}
     answers = _judge(table, classes, class_of, certificates, policy, judging)
-    table, shown = _opened(table, answers, gathered, options.get("keylog"), warn)
+    table, shown, otherwise = _opened(table, answers, gathered, options.get("keylog"), warn)
     if shown:
+        if otherwise:
+            classes, class_of = _classify(table, Classifier(policy, who, options.get("scope") or "diego"), who)
         # What keys showed of one connection may say more of another: the session that it resumes, the attempt before it.
         answers = _judge(table, classes, class_of, {**certificates, **shown.certificates}, policy, judging)
     classes, class_of, authentications = answers.classes, answers.class_of, answers.authentications
@@ -214,14 +216,16 @@ def _opened(
     gathered: _Gathered,
     keylog: str | None,
     warn: Callable[[str], None] | None,
-) -> tuple[ConnectionTable, Proof | None]:
-    """The table with what keys show of the connections that the wire leaves open; None: they show nothing."""
+) -> tuple[ConnectionTable, Proof | None, bool]:
+    """The table with what keys show of the connections that the wire leaves open (None: they show nothing), and whether anything else is
+    spoken inside than was known."""
     if keylog is None and not any(gathered.secrets):
-        return table, None
+        return table, None, False
+    plain = table.applications.index("tls")
     left_open = [
         row
         for row, (answer, facts) in enumerate(zip(answers.authentications, table.facts, strict=True))
-        if answer.verdict in _LEFT_OPEN and facts is not None and "tls.server_hello" in facts
+        if facts is not None and "tls.server_hello" in facts and _hides(answer, facts, table.application[row] == plain)
     ]
     from auditor.tshark.proof import prove  # few audits have keys, and it takes its time to load
 
@@ -231,16 +235,43 @@ def _opened(
         for problem in proof.problems:
             warn(problem)
     if not proof.facts:
-        return table, None
+        return table, None, False
     facts, application = list(table.facts), table.application.copy()
-    tls, https = (table.applications.index(name) for name in ("tls", "https"))
+    https = table.applications.index("https")
+    otherwise = False
     for row, found in proof.facts.items():
         facts[row] = found
-        if application[row] == tls and "http.version" in found:
+        if application[row] == plain and "http.version" in found:
             application[row] = https
-    return replace(table, facts=tuple(facts), application=application), proof
+    for row, streams in proof.inside.items():
+        read = gathered.examiner.inside(streams)
+        if read is None:
+            continue
+        name, inner = read
+        facts[row] = _with_inner(proof.facts[row], inner)
+        spoken = https if name == "http" else table.applications.index(name)
+        otherwise = otherwise or (spoken != application[row] and spoken != https)
+        application[row] = spoken
+    return replace(table, facts=tuple(facts), application=application), proof, otherwise
 
 
+def _hides(answer: Authentication, facts: Facts, unknown: bool) -> bool:
+    """The wire leaves something open of this connection: its verdict, the server's certificate, or (``unknown``) what is spoken inside."""
+    if answer.verdict in _LEFT_OPEN:
+        return True
+    certified = "tls.server_certificates" in facts or "tls.resumed" in facts
+    return answer.verdict is Verdict.VERIFIED and (unknown or not certified)
+
+
+def _with_inner(outer: Facts, inner: Facts) -> Facts:
+    """The facts of a TLS session with those of what is spoken inside, which know nothing of how it came to TLS."""
+    values = {kind: value for kind, value in inner.shared.items() if kind not in _OF_UPGRADE}
+    own = {kind: value for kind, value in outer.own.items() if kind not in values}
+    certainties = {**outer.certainties, **inner.certainties}
+    return Facts({**outer.shared, **values}, own, (*inner.marks, *outer.marks), certainties)
+
+
+_OF_UPGRADE = frozenset({"mysql.ssl_request"})
 _LEFT_OPEN = frozenset({Verdict.INFERRED, Verdict.UNVERIFIABLE})
 
 

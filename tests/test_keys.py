@@ -278,3 +278,57 @@ def test_no_output_holds_what_was_decrypted_nor_a_key(told, opened, tmp_path, mo
     monkeypatch.setenv("TMPDIR", str(left))
     told.audit(keylog=told.keylog)
     assert list(left.rglob("*")) == []
+
+
+# What is inside, and whose certificates --------------------------------------------------------------------------------
+
+
+def _one(folder: Path, client: str, server: str, port: int, made: Secure, **more: Any) -> tuple[dict[str, Any], ...]:
+    """One connection, without and with its keys, each with the rules of its findings."""
+    wire = Wire()
+    secured(Talk(wire, client, 40_001, server, port), folder / "keys.log", made)
+    capture, inventory = write(wire, folder / "one.pcap"), folder / "vms.yml"
+    inventory.write_text(VMS)
+    found = []
+    for keylog in (None, folder / "keys.log"):
+        report = auditor.audit(capture, inventory=inventory, keylog=keylog, **more)
+        rule_of = dict(zip(report.findings["id"], report.findings["rule"], strict=True))
+        [row] = report.connections.to_dict("records")
+        # The certificates of these talks are of another day than the packets; that is no matter here.
+        found.append(row | {"rules": {rule_of[each] for each in row["findings"]} - {"certificate-expired"}})
+    return tuple(found)
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+def test_another_protocol_inside_tls_is_the_wrong_application(tmp_path, tshark, version):
+    """Mutual TLS took place, and SSH is what it carries to the CC uploader."""
+    made = Secure(version, says=b"SSH-2.0-Go\r\n", answers=b"SSH-2.0-dropbear_2022.83\r\n")
+    closed, opened = _one(tmp_path, CELL, BRAIN, 9091, made)
+    assert (closed["application"], opened["application"]) == ("tls", "ssh")
+    assert (closed["rules"], opened["rules"]) == (set(), {"wrong-application"})
+    assert opened["authentication_verdict"] == "verified"
+    assert opened["ssh"]["server_software"] == "dropbear_2022.83"
+    assert opened["tls"]["client_certificate"] == "sent"
+
+
+def test_ssh_inside_tls_at_a_host_port_is_the_documented_path(tmp_path, tshark):
+    made = Secure(says=b"SSH-2.0-Go\r\n", answers=b"SSH-2.0-diego-ssh-daemon\r\n")
+    closed, opened = _one(tmp_path, BRAIN, CELL, 61_012, made)
+    assert (closed["authentication_verdict"], opened["authentication_verdict"]) == ("inferred", "verified")
+    assert (opened["application"], opened["rules"]) == ("ssh", set())
+
+
+def test_what_is_inside_and_known_to_nobody_changes_nothing(tmp_path, tshark):
+    made = Secure(says=b"\x00\x01\xfe\xed" * 9, answers=b"\x00\x02\xfe\xed" * 9)
+    closed, opened = _one(tmp_path, CELL, BRAIN, 9091, made)
+    assert (closed["application"], opened["application"]) == ("tls", "tls")
+    assert (closed["rules"], opened["rules"]) == (set(), set())
+
+
+def test_the_servers_certificate_is_judged_where_only_keys_show_it(tmp_path, tshark):
+    """A path of TLS alone is verified on the wire; TLS 1.3 hides whose certificate it was."""
+    authority = tmp_path / "others.crt"
+    authority.write_bytes(Path(issue(tmp_path, "somebody else", "somebody else")).read_bytes())
+    closed, opened = _one(tmp_path, CELL, BRAIN, 8447, Secure(ask=False, answers=LONG), ca=[str(authority)])
+    assert (closed["authentication_verdict"], opened["authentication_verdict"]) == ("verified", "verified")
+    assert (closed["rules"], opened["rules"]) == (set(), {"certificate-untrusted"})

@@ -190,6 +190,15 @@ class Examiner:
             self._note_alerts(out, alerted, arena, heads, pairs)
         return out
 
+    def inside(self, streams: Streams) -> tuple[str, Facts] | None:
+        """What is spoken in the first bytes that keys opened, and its facts; None: nothing that is known."""
+        for inspector in self.inspectors:
+            if "tcp" in inspector.transports and inspector.name != "tls" and inspector.probe(streams) is Match.YES:
+                found = self._inspect(inspector, streams)
+                if found.roles != "swapped":
+                    return inspector.name, self._facts(found)
+        return None
+
     @staticmethod
     def _silent(heads: NDArray[Any], pairs: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Which connections sent no payload."""

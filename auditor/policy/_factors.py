@@ -12,7 +12,7 @@ from typing import Any
 
 from auditor.model.judgement import Fault, Verdict
 from auditor.policy._seen import NO_PAYLOAD, Said, Seen, all_of, any_of, hidden, rejected, unverifiable, violated
-from auditor.policy._tls import REFUSALS, TlsReading, judge_mutual, judge_server_only, observed_tls
+from auditor.policy._tls import REFUSALS, TlsReading, closed_after_little, judge_mutual, judge_server_only, observed_tls
 
 NATS_REFUSALS = frozenset(
     {
@@ -118,11 +118,16 @@ def factor(name: str, seen: Seen, wanted: Wanted, tls: TlsReading | None) -> Sai
 
 def _opened(name: str, seen: Seen, tls: TlsReading) -> Said | None:
     """A factor in the HTTP that keys opened; None: they did not."""
-    if seen.facts.get("tls.decrypted") != "both" or "http.authorization" not in seen.facts:
+    if not _is_open(seen) or "http.authorization" not in seen.facts:
         return None
     if judge_server_only(tls).verdict is Verdict.REJECTED:
         return None
     return _http(name, replace(seen, application="http"))
+
+
+def _is_open(seen: Seen) -> bool:
+    """Keys opened both directions."""
+    return seen.facts.get("tls.decrypted") == "both"
 
 
 def _inside(tls: TlsReading, what: str) -> Said:
@@ -307,10 +312,10 @@ def _nats(seen: Seen, tls: TlsReading | None) -> Said:
     facts = seen.facts
     required = facts.get("nats.auth_required")
     clear = in_clear(seen)
-    if tls is not None:
-        session = judge_server_only(tls)
-        if session.verdict is Verdict.REJECTED:
-            return session
+    session = None if tls is None else judge_server_only(tls)
+    if session is not None and session.verdict is Verdict.REJECTED:
+        return session
+    if tls is not None and not (_is_open(seen) and ("nats.connect" in facts or "nats.error" in facts)):
         if required is None:
             return hidden("CONNECT")
         if not tls.both_ways or tls.outcome != "accepted":
@@ -319,6 +324,9 @@ def _nats(seen: Seen, tls: TlsReading | None) -> Said:
         if required is False:
             says = "INFO does not ask for authentication, and the session inside TLS was served"
             return violated("missing-credentials", says, "nats.auth_required", *tls.asked_kinds)
+        if closed_after_little(seen, tls):
+            says = f"INFO requires authentication; {seen.closing} after no more than a login and its answer, as it does where it refuses"
+            return unverifiable("outcome", says, "nats.auth_required", *tls.asked_kinds)
         says = "INFO requires authentication, and traffic went both ways inside TLS"
         return Said(Verdict.INFERRED, says, "medium", None, (), ("nats.auth_required", *tls.asked_kinds))
     presented = [word for word in ("user", "pass", "token", "jwt", "nkey") if facts.get(f"nats.{word}")]
@@ -351,7 +359,11 @@ def _mysql(seen: Seen, tls: TlsReading | None) -> Said:
     """The plugin that the server asked for last, and its answer (contract, rule 6)."""
     facts = seen.facts
     if tls is not None:
-        return _inside(tls, "the login and its plugin")
+        if not (_is_open(seen) and ("mysql.plugin" in facts or "mysql.outcome" in facts)):
+            return _inside(tls, "the login and its plugin")
+        session = judge_server_only(tls)
+        if session.verdict is Verdict.REJECTED:
+            return session
     if seen.application != "mysql":
         return _foreign(seen)
     clear = in_clear(seen)
@@ -361,7 +373,7 @@ def _mysql(seen: Seen, tls: TlsReading | None) -> Said:
     )
     if clear.outcome == "refused":
         return rejected(clear.why, *kinds)
-    if facts.get("mysql.ssl_request") is True:
+    if tls is None and facts.get("mysql.ssl_request") is True:
         return unverifiable(seen.lacks or "gap", "the client asked for TLS, and no TLS was seen after it", *kinds)
     if plugin is None or answer is None:
         return unverifiable(seen.lacks or ("midstream" if not facts else "no_login"), "no login was seen", *kinds)
@@ -453,6 +465,8 @@ def observed(seen: Seen, said: Said, tls: TlsReading | None) -> str | None:
         found.append(observed_tls(tls, judge_mutual(tls)))
         inferred = (Verdict.INFERRED, Verdict.VERIFIED)
         found += [name for name, each in said.factors if name in _CREDENTIAL and each.verdict in inferred]
+        if _is_open(seen) and "mysql.plugin" in facts:
+            found.append("none" if facts.get("mysql.auth_response") == "empty" else str(facts["mysql.plugin"]))
     elif seen.application == "http":
         schemes = {_SCHEMES.get(scheme, scheme) for scheme in facts.get("http.authorization", ())} - {"none"}
         found += sorted(schemes)

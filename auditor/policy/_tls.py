@@ -40,6 +40,9 @@ BUSY_RECORDS = 4
 SHORT_ANSWER_BYTES = 4_096
 """A refusal inside TLS (nginx's page for status 400 has some 600 bytes) is one short answer; more than this, or more often, is service."""
 
+LOGIN_RECORDS = 3
+"""A client that is turned away has said so much at most: CONNECT and PING, in one record or two, and close_notify."""
+
 LONGEST_CLIENT_FLIGHT = 4
 LONGEST_SERVER_FLIGHT = 8
 """Certificate (in two records), CertificateVerify, Finished; and before those of the server two more messages, after them two tickets."""
@@ -188,6 +191,14 @@ def _one_short_answer(seen: Seen) -> bool:
     if len(answers) >= BUSY_RECORDS or sum(answers) > SHORT_ANSWER_BYTES:
         return False
     return len(answers) < 2 or len(asked) < 2
+
+
+def closed_after_little(seen: Seen, reading: TlsReading) -> bool:
+    """The server ended it after no more than a login and its answer: a refusal inside TLS looks so (NATS says -ERR, and closes)."""
+    if seen.closed_by != "server" or "tls.client_records_more" in seen.facts:
+        return False
+    flight = 0 if not is_13(reading.version) else {SENT: 3, EMPTY: 2}.get(reading.certificate, 1)
+    return len(_sizes(seen, "client")) - flight <= LOGIN_RECORDS
 
 
 def _read12(seen: Seen, version: str | None) -> TlsReading:

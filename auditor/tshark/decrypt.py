@@ -2,22 +2,39 @@
 
 tshark decrypts with a key log (``CLIENT_HANDSHAKE_TRAFFIC_SECRET`` and its server's twin do for TLS 1.3, ``CLIENT_RANDOM`` up to 1.2) or
 with the secrets that a pcapng carries itself. It is run once over a capture, and asked for numbers and kinds of handshake messages,
-certificates, and of HTTP for how requests authenticate. What is told of a connection is only what was seen decrypted: a client that was
+certificates, and of HTTP for how requests authenticate. Where something else than HTTP is inside, it is run again, for the first decrypted bytes of
+both directions, which our own inspectors then read as they read what crosses in the clear. What is told of a connection is only what was seen decrypted: a client that was
 asked and whose Finished came without a Certificate sent none; where Finished was not decrypted, nothing is said.
 
-The key log goes to tshark by its path. Values of headers pass through this process as far as the word before the first space.
+The key log goes to tshark by its path. What passes through this process, values of headers and decrypted bytes, is kept no longer than it takes to read
+them.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from auditor.errors import InputError
+from auditor.model.streams import HEAD_BYTES, StreamHead
 from auditor.tshark import _process
-from auditor.tshark._talks import FIELDS, MAX_REQUESTS, Side, Talk, index, mend, name_of, read_row, take, trees, which
+from auditor.tshark._talks import (
+    FIELDS,
+    MAX_REQUESTS,
+    Side,
+    Talk,
+    index,
+    mend,
+    name_of,
+    read_row,
+    take,
+    trees,
+    which,
+    whose,
+)
 from auditor.tshark.dissect import Flow, preferences
 from auditor.wire import tls
 
@@ -33,6 +50,8 @@ class Opened:
     """``kind -> value``; all of it proven."""
     frames: Mapping[str, tuple[int, ...]]
     """``kind -> frame numbers`` in the capture, from 1."""
+    inside: tuple[StreamHead, StreamHead] | None = None
+    """What client and server said inside TLS at first, where that is no HTTP; before the server's, what it said in the clear (a greeting, INFO)."""
 
 
 def decrypt(
@@ -66,7 +85,8 @@ def decrypt(
     by_ends = index(talks)
     certificates: dict[str, bytes] = {}
     ports = [flow.resp_p for flow in flows if flow.application in {"tls", "https"} and flow.resp_p]
-    common = ["-n", "-r", str(file), *preferences(secret, ports), "-o", f"http.tls.port:{_port_list(ports)}"]
+    reading = ["-n", "-r", str(file), *preferences(secret, ports)]
+    common = [*reading, "-o", f"http.tls.port:{_port_list(ports)}"]
     shown = f"({which(flows)}) && (tls.handshake || tls.alert_message || tls.record.content_type==23 || http || http2.headers)"
     wanted = [part for name in FIELDS for part in ("-e", name)]
     problem = None
@@ -95,17 +115,78 @@ def decrypt(
             only = f"frame.number in {{{','.join(map(str, unsure))}}}"
             with _process.Run([tshark, *common, "-Y", only, "-T", "pdml"], **limits) as run:
                 mend(talks, trees(run.lines()))
-    opened = [_conclude(talk) for talk in talks]
+        hidden = [talk for talk in talks if _is_other(talk)]
+        inside: dict[int, tuple[StreamHead, StreamHead]] = {}
+        if hidden:
+            inside = _inside(hidden, [tshark, *reading], limits)
+    opened = [_conclude(talk, inside.get(id(talk))) for talk in talks]
     named = {name for each in opened if each for kind in _CHAINS for name in each.facts.get(kind, ())}
     kept = {name: der for name, der in certificates.items() if name in named}
     return opened, kept, [f"{capture}: {problem}"] if problem else []
+
+
+def _is_other(talk: Talk) -> bool:
+    """Data was decrypted, and tshark does not read it as HTTP."""
+    data = any(side.data and (side.hidden or side.finished) for side in (talk.client, talk.server))
+    return data and not talk.requests and not talk.statuses
+
+
+class _Heard:
+    """The first bytes of one direction inside TLS."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.segments: list[tuple[int, int]] = []
+
+    def take(self, data: bytes, frame: int) -> None:
+        if data and len(self.data) < HEAD_BYTES:
+            self.segments.append((len(self.data), frame))
+            self.data += data[: HEAD_BYTES - len(self.data)]
+
+    @property
+    def head(self) -> StreamHead:
+        return StreamHead(bytes(self.data), stream_bytes=len(self.data), segments=tuple(self.segments))
+
+
+def _inside(
+    talks: Sequence[Talk], command: Sequence[str], limits: Mapping[str, Any]
+) -> dict[int, tuple[StreamHead, StreamHead]]:
+    """What these say inside TLS, as bytes: tshark is told that it is but data.
+
+    MySQL's own dissector is switched off, since it would take what follows its upgrade; the upgrade itself tshark finds by the hello.
+    """
+    ports = sorted({talk.flow.resp_p for talk in talks if talk.flow.resp_p})
+    as_data = [part for port in ports for part in ("-d", f"tls.port=={port},data")]
+    shown = f"({which([talk.flow for talk in talks])}) && (data || tls)"
+    wanted = [part for name in (*FIELDS[:8], "tls.handshake.type", "tls.record", "data.data") for part in ("-e", name)]
+    by_ends = index(talks)
+    heard = {id(talk): (_Heard(), _Heard()) for talk in talks}
+    begun: set[int] = set()
+    arguments = [*command, "--disable-protocol", "mysql", *as_data, "-Y", shown, "-T", "ek", *wanted]
+    with _process.Run(arguments, **limits) as run:
+        for line in run.lines():
+            row = read_row(line)
+            found = None if row is None else whose(row, by_ends)
+            if row is None or found is None:
+                continue
+            talk, is_client = found
+            is_tls = bool(row.texts("tls.record"))
+            if is_tls:
+                begun.add(id(talk))
+            # Before TLS begins only what the server says counts: a client's request for it says no more than that TLS follows.
+            if is_tls or (id(talk) not in begun and not is_client):
+                frame = next(iter(row.numbers("frame.number")), 0)
+                for text in row.texts("data.data"):
+                    with contextlib.suppress(ValueError):
+                        heard[id(talk)][0 if is_client else 1].take(bytes.fromhex(text.replace(":", "")), frame)
+    return {key: (client.head, server.head) for key, (client, server) in heard.items() if client.data or server.data}
 
 
 def _port_list(ports: Iterable[int]) -> str:
     return ",".join(str(port) for port in sorted({443, *ports}))
 
 
-def _conclude(talk: Talk) -> Opened | None:
+def _conclude(talk: Talk, inside: tuple[StreamHead, StreamHead] | None) -> Opened | None:
     """The facts of a connection; None where nothing of it was decrypted."""
     client, server = talk.client, talk.server
     opened = [name for name, side in (("client", client), ("server", server)) if side.hidden or side.finished]
@@ -139,7 +220,8 @@ def _conclude(talk: Talk) -> Opened | None:
             talk.frames[kind] = talk.frames["http.requests"]
     if talk.statuses:
         told["http.statuses"] = tuple(talk.statuses)
-    return Opened(told, {kind: tuple(sorted(frames)) for kind, frames in talk.frames.items() if kind in told})
+    frames = {kind: tuple(sorted(frames)) for kind, frames in talk.frames.items() if kind in told}
+    return Opened(told, frames, inside)
 
 
 def _client_certificate(client: Side, server: Side) -> dict[str, Any]:

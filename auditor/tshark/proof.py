@@ -7,7 +7,7 @@ both sides' handshake was opened is changed: half a handshake proves neither tha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from auditor.errors import InputError, MissingToolError
 from auditor.model.connections import FRAME_BITS, ConnectionTable, transport_name
 from auditor.model.facts import Facts
 from auditor.model.frames import Capture
+from auditor.model.streams import StreamHead, Streams
 from auditor.tshark import _process
 from auditor.tshark.decrypt import Opened, decrypt
 from auditor.tshark.dissect import Flow
@@ -30,6 +31,8 @@ class Proof:
     """Row of a connection -> its facts, with what was proven."""
     certificates: Mapping[str, bytes] = field(default_factory=dict)
     """DER by fingerprint, of the chains that these facts name."""
+    inside: Mapping[int, Streams] = field(default_factory=dict)
+    """Row of a connection -> what was said inside its TLS at first, where that is no HTTP."""
     problems: tuple[str, ...] = ()
     """A line each; what could not be opened keeps its facts."""
 
@@ -66,6 +69,7 @@ def prove(
         return Proof(problems=(f"{where}: holds TLS keys, but tshark, which decrypts, is not installed: {WIRE_ALONE}",))
     facts: dict[int, Facts] = {}
     certificates: dict[str, bytes] = {}
+    inside: dict[int, Streams] = {}
     problems: list[str] = []
     shared: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for place, chosen in sorted(by_capture.items()):
@@ -85,13 +89,22 @@ def prove(
         for row, each in zip(chosen, opened, strict=True):
             if each is not None and each.facts.get("tls.decrypted") == "both":
                 facts[row] = _overlaid(table.facts[row], each, place, shared)
+                if each.inside is not None:
+                    client, server = each.inside
+                    inside[row] = Streams(_placed(client, place), _placed(server, place), settled=True)
         if len(facts) == before:
             problems.append(f"{path}: the keys open none of {len(chosen)} connections that need them: {WIRE_ALONE}")
     named = {name for each in facts.values() for kind in _CHAINS for name in each.get(kind) or ()}
-    return Proof(facts, {name: der for name, der in certificates.items() if name in named}, tuple(problems))
+    kept = {name: der for name, der in certificates.items() if name in named}
+    return Proof(facts, kept, inside, tuple(problems))
 
 
 _CHAINS = ("tls.client_certificates", "tls.server_certificates")
+
+
+def _placed(head: StreamHead, capture: int) -> StreamHead:
+    """The head with frame numbers as they are told across captures."""
+    return replace(head, segments=tuple((at, capture << FRAME_BITS | frame) for at, frame in head.segments))
 
 
 def _flow(table: ConnectionTable, row: int, texts: Sequence[str]) -> Flow:

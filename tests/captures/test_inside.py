@@ -1,0 +1,76 @@
+"""Logins inside TLS at real servers: what the wire leaves open, and what keys show of it."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import auditor
+
+FOLDER = Path(__file__).resolve().parents[2] / "captures" / "inside"
+pytestmark = pytest.mark.tshark
+
+
+@cache
+def rows(name: str, *, keys: bool) -> tuple[dict[str, Any], ...]:
+    """Connections in order of start, each with the rules of its findings."""
+    report = auditor.audit(
+        FOLDER / f"{name}.pcap", inventory=FOLDER / "inventory.yml", keylog=FOLDER / f"{name}.keys" if keys else None
+    )
+    assert report.warnings == ()
+    rule_of = dict(zip(report.findings["id"], report.findings["rule"], strict=True))
+    found = report.connections.sort_values("start").to_dict("records")
+    return tuple(row | {"rules": {rule_of[each] for each in row["findings"]}} for row in found)
+
+
+def verdicts(name: str, *, keys: bool) -> list[str]:
+    return [str(row["authentication_verdict"]) for row in rows(name, keys=keys)]
+
+
+RIGHT, WRONG, NONE = "verified", "rejected", "violated"
+
+
+def test_nats_on_the_wire_is_inferred_only_where_it_cannot_have_been_refused():
+    """The server says -ERR inside TLS and closes: that must not pass for a login."""
+    assert verdicts("nats", keys=False) == ["inferred", "unverifiable", "unverifiable", "violated"] * 2
+
+
+def test_nats_with_keys_is_told_by_connect_and_its_answer(tshark):
+    assert verdicts("nats", keys=True) == ["verified", "rejected", "rejected", "violated"] * 2
+    right, wrong, _, bare = rows("nats", keys=True)[4:]
+    assert (right["application"], right["authentication_observed"]) == ("nats", "mutual_tls+basic")
+    assert right["rules"] == set()
+    assert wrong["rules"] == {"authentication-rejected"}
+    assert bare["rules"] == {"missing-credentials"}
+    assert right["nats"]["connect"] is True
+    assert right["nats"]["auth_required"] is True
+    assert right["tls"]["client_certificate"] == "sent"
+
+
+def test_mysql_on_the_wire_is_hidden_by_design():
+    assert verdicts("mysql", keys=False) == ["unverifiable"] * 6
+    assert not any(row["rules"] - {"unverifiable-authentication"} for row in rows("mysql", keys=False))
+
+
+def test_mysql_with_keys_is_told_by_the_login_and_its_answer(tshark):
+    assert verdicts("mysql", keys=True) == ["verified", "violated", "rejected"] * 2
+    right, empty, wrong = rows("mysql", keys=True)[3:]
+    assert right["authentication_observed"] == "tls+mysql_native_password"
+    assert (right["mysql"]["plugin"], right["mysql"]["ssl_request"], right["mysql"]["outcome"]) == (
+        "mysql_native_password",
+        True,
+        "ok",
+    )
+    assert (empty["rules"], wrong["rules"]) == ({"missing-credentials"}, {"authentication-rejected"})
+
+
+@pytest.mark.parametrize("name", ["nats", "mysql"])
+def test_evidence_of_what_was_inside_names_its_frames_and_no_secret(name, tshark):
+    for row in rows(name, keys=True):
+        shown = [each for each in row["authentication_evidence"] if each["kind"].startswith(f"{name}.")]
+        assert shown
+        assert all(each["frames"] for each in shown)
+        assert "this-is-" not in repr(row)

@@ -16,6 +16,7 @@ What a row means:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,6 +160,11 @@ def _layers(batch: FrameBatch) -> tuple[NDArray[np.int64], NDArray[np.int64], ND
         start, caplen, wirelen = start.copy(), caplen.copy(), np.maximum(caplen, wirelen)
         peel_links(batch.buf, start, caplen, wirelen, layers)
     return start, caplen, wirelen, layers
+
+
+def relinked(batch: FrameBatch, link_type: int) -> FrameBatch:
+    """The batch with another link type than its capture claims."""
+    return replace(batch, link_type=np.full(len(batch), link_type, np.int32))
 
 
 def guess_link_type(batch: FrameBatch) -> int | None:

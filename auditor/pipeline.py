@@ -22,13 +22,13 @@ from auditor.capture import expand, open_capture
 from auditor.carry import Carry
 from auditor.catalogue import discover
 from auditor.conntrack import BY_GUESS, BY_POLICY, Part, Tracker, TrackLimits, conclude, merge, opened_by
-from auditor.decode import Decoder, guess_link_type
+from auditor.decode import Decoder, guess_link_type, relinked
 from auditor.errors import InputError
 from auditor.inspectors._examine import Examiner
 from auditor.model.audit import Audit, Judged
 from auditor.model.connections import ConnectionTable, transport_name
 from auditor.model.facts import Facts
-from auditor.model.frames import Capture, FrameBatch, Problem, vantage_name
+from auditor.model.frames import Capture, Problem, vantage_name
 from auditor.model.judgement import Authentication, Classification, Disposition, Flow, Outcome, Verdict
 from auditor.model.limits import DEFAULTS, Limits, told
 from auditor.model.packets import STOP_DEPTH
@@ -478,7 +478,7 @@ def follow_one(
         for batch in reader.batches():
             if batch.first_frame_no == 1 and wanted is None:
                 corrected = guess_link_type(batch)
-            taken = batch if corrected is None else _as(batch, corrected)
+            taken = batch if corrected is None else relinked(batch, corrected)
             for packets in decoder.decode(taken):
                 tracker.feed(packets, batch.buf)
             if progress is not None:
@@ -522,10 +522,6 @@ def _told_limits(capture: Capture, limits: Limits, hits: Mapping[str, int]) -> C
         Problem("limit", told(name, limits, says.format(hits[name]))) for name, says in _HIT.items() if hits.get(name)
     ]
     return replace(capture, problems=(*capture.problems, *found)) if found else capture
-
-
-def _as(batch: FrameBatch, link_type: int) -> FrameBatch:
-    return replace(batch, link_type=np.full(len(batch), link_type, np.int32))
 
 
 def _told_corrected(capture: Capture, link_type: int) -> Capture:

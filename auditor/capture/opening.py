@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
 import re
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
@@ -18,7 +20,9 @@ from auditor.model.limits import Limits, told
 from auditor.wire import pcap, pcapng
 
 if TYPE_CHECKING:
-    from auditor.capture.reader import CaptureReader
+    from typing_extensions import Buffer
+
+    from auditor.capture.reader import CaptureReader, Place
 
 STANDARD_INPUT: Final = "-"
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -78,6 +82,42 @@ def open_capture(
         if close is not None:
             close()
         raise
+
+
+@contextmanager
+def reopen_capture(
+    path: Path, place: Place, *, link_type: int | None = None, limits: Limits | None = None
+) -> Iterator[CaptureReader]:
+    """A reader that begins at a place of a capture that is not compressed. Raises as ``open_capture``."""
+    try:
+        file = path.open("rb", buffering=0)
+    except OSError as error:
+        raise InputError(str(path), error.strerror or "cannot be read") from error
+    with file:
+        file.seek(place.offset)
+        joined = cast(BinaryIO, _Joined(place.opening, file))
+        reader = open_capture(joined, name=str(path), link_type=link_type, limits=limits)
+        reader.number_from(place.frames_before)
+        yield reader
+
+
+class _Joined(io.RawIOBase):
+    """Some bytes, and then the rest of a file."""
+
+    def __init__(self, before: bytes, file: io.RawIOBase) -> None:
+        self._before, self._file = memoryview(before), file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, view: Buffer) -> int | None:
+        if not self._before:
+            return self._file.readinto(view)
+        into = memoryview(view).cast("B")
+        count = min(len(into), len(self._before))
+        into[:count] = self._before[:count]
+        self._before = self._before[count:]
+        return count
 
 
 def _capture_head(rewound: Rewound, label: str, compressions: list[str], limits: Limits) -> bytes:

@@ -32,6 +32,7 @@ class PcapReader(CaptureReader):
         magic, major, minor = struct.unpack_from(f"{order}IHH", head)
         snaplen, link = struct.unpack_from(f"{order}II", head, pcap.FILE_SNAPLEN)
         self._big_endian = order == ">"
+        self._head = head[: pcap.FILE_HEADER_BYTES + (pcap.IXIA_SIZE_BYTES if magic in pcap.IXIA else 0)]
         self._nanos = magic in pcap.IN_NANOS
         self._file_header_bytes = pcap.FILE_HEADER_BYTES + (pcap.IXIA_SIZE_BYTES if magic in pcap.IXIA else 0)
         self._header_bytes = (
@@ -52,6 +53,7 @@ class PcapReader(CaptureReader):
         columns = Columns(self._vantage_points[0].link_type)
         limit = self._limits.frame_bytes
         while True:
+            begins = window.offset
             count, window.at, stop = load.walk_pcap(
                 window.words,
                 window.at,
@@ -67,6 +69,7 @@ class PcapReader(CaptureReader):
                 columns.ts_ns,
             )
             if count:
+                self._placed(begins, self._head)
                 yield self._batch(columns, count)
             if stop == load.STOP_CAPLEN:
                 says = f"frame {self._frames + 1} claims more than {limit} captured bytes; reading stopped"

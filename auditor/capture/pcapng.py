@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from auditor.capture.reader import CaptureReader, Columns
+from auditor.capture.reader import OPENING_BYTES, CaptureReader, Columns
 from auditor.kernels import load
 from auditor.model.frames import FrameBatch, VantagePoint
 from auditor.model.limits import MIB, told
@@ -65,6 +65,8 @@ class PcapngReader(CaptureReader):
         self._known = 0
         self._statistics: dict[int, int] = {}
         self._place: str | None = None
+        self._opening: bytearray | None = bytearray()
+        """Its header and interfaces, as they are in the file; None: too large to keep."""
         # Of those before it:
         self._dropped_before: int | None = None
 
@@ -73,6 +75,7 @@ class PcapngReader(CaptureReader):
         columns = Columns(0)
         carry = np.zeros(load.CARRY_SIZE, np.int64)
         while True:
+            begins = window.offset
             count, window.at, stop = load.walk_pcapng(
                 window.words,
                 window.at,
@@ -90,6 +93,7 @@ class PcapngReader(CaptureReader):
                 columns.link_type,
             )
             if count:
+                self._placed(begins, self._opening)
                 yield self._batch(columns, count, untimed=carry[load.CARRY_UNTIMED] > 0)
             try:
                 if stop == load.STOP_SHORT:
@@ -192,14 +196,22 @@ class PcapngReader(CaptureReader):
         if major != pcapng.VERSION_MAJOR:
             self._corrupt(f"pcapng version {major}.{minor} is not known", "unsupported")
         self._place = None
+        self._opening = None
         if size > self._limits.block_bytes:
             self._pass_over(size)
             return
-        for code, value in self._options(
-            self._whole(size, pcapng.SHB_MIN_BYTES, "a section header"), pcapng.SHB_OPTIONS
-        ):
+        header = self._whole(size, pcapng.SHB_MIN_BYTES, "a section header")
+        self._opening = bytearray()
+        self._keep_opening(header)
+        for code, value in self._options(header, pcapng.SHB_OPTIONS):
             if code == pcapng.OPT_COMMENT and self._place is None:
                 self._place = _first_line(_text(value))
+
+    def _keep_opening(self, block: bytes) -> None:
+        if self._opening is not None and len(self._opening) + len(block) <= OPENING_BYTES:
+            self._opening += block
+        else:
+            self._opening = None
 
     def _close_section(self) -> None:
         self._dropped_before = self._dropped()
@@ -208,6 +220,7 @@ class PcapngReader(CaptureReader):
 
     def _describe(self, block: bytes) -> None:
         """Section 4.2: an Interface Description Block."""
+        self._keep_opening(block)
         if len(self._vantage_points) >= self._limits.interfaces:
             self._corrupt_limit("interfaces", f"more than {self._limits.interfaces} interfaces")
         written, _ = struct.unpack_from(f"{self._order}HH", block, pcapng.IDB_LINKTYPE)

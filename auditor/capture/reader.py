@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -108,6 +109,21 @@ class Columns:
         self.link_type = np.full(frames, link_type, np.int32)
 
 
+OPENING_BYTES = 1024 * 1024
+"""What has to stand before a batch for it to be read by itself is kept up to this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where reading can begin again, with a batch that was read before."""
+
+    offset: int
+    """In the (decompressed) input."""
+    frames_before: int
+    opening: bytes
+    """Headers that have to be read first: they describe what is at ``offset``."""
+
+
 class CaptureReader(ABC):
     """Frames of one capture, once. A context manager: leaving it closes what ``open_capture`` opened."""
 
@@ -131,6 +147,8 @@ class CaptureReader(ABC):
         """The capture carries keys (Decryption Secrets Blocks). They are passed over and never kept."""
         self._raw, self._limits, self._link_type = raw, limits, link_type
         self._growing = growing
+        self.place: Place | None = None
+        """Of the batch given last; None where its headers are too large to keep."""
         self._window = Window(source, limits.buffer_bytes, eager=growing is not None)
         self._close = close
         self._frames = 0
@@ -156,6 +174,12 @@ class CaptureReader(ABC):
     def read_bytes(self) -> int:
         """Bytes taken from the input until now, as they lie on disk."""
         return self._raw.read_bytes
+
+    def number_from(self, frames_before: int) -> None:
+        """Count frames on from those of a part that is not read; before the first batch only."""
+        if self._started:
+            raise RuntimeError("frames have been counted already")
+        self._frames = frames_before
 
     def batches(self) -> Iterator[FrameBatch]:
         """The frames in capture order; each batch is valid until the next is taken. Bad input ends them: see ``summary``."""
@@ -209,6 +233,10 @@ class CaptureReader(ABC):
         )
         self._frames += count
         return batch
+
+    def _placed(self, offset: int, opening: bytes | bytearray | None) -> None:
+        """Note where the batch that is given next begins."""
+        self.place = None if opening is None else Place(offset, self._frames, bytes(opening))
 
     def _problem(self, kind: str, says: str, offset: int | None = None) -> None:
         at = self._window.offset if offset is None else offset

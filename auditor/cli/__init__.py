@@ -31,6 +31,7 @@ COMMANDS = {
     "review": "The history in a local web page: findings, packets, comparison, waivers.",
     "connections": "The connection table alone.",
     "dissect": "The full protocol tree of one connection (tshark), credentials masked.",
+    "slice": "The packets behind a finding or a connection, as a capture.",
     "explain": "What a rule or a documented path means, and what to do.",
     "policy": "List, show and check policies.",
     "inventory": "Show, check, import or infer who is who.",

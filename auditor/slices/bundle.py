@@ -1,0 +1,166 @@
+"""A slice with all that it takes to judge it again: a ZIP file that proves itself.
+
+    slice.pcapng            the packets
+    verdict.json            the findings and connections as they were judged, and by which options
+    policy/, inventory/     the files they were judged by, as they were
+    README.txt              what it is, and how to verify it
+    MANIFEST.sha256         SHA-256 of every other file, as sha256sum -c reads it
+
+``auditor slice --verify BUNDLE`` checks the hashes, audits the slice with the policy and inventory that lie beside it, and compares what comes out
+with ``verdict.json``. Times inside the ZIP are fixed, so the same slice gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from auditor.errors import InputError
+from auditor.model.version import VERSION
+
+SCHEMA = "auditor.bundle/1"
+SLICE, VERDICT, README, MANIFEST = "slice.pcapng", "verdict.json", "README.txt", "MANIFEST.sha256"
+
+MOST_FILES = 1_000
+MOST_BYTES = 8 * 1024**3
+"""A bundle that claims more is not unpacked."""
+
+_PIECE_BYTES = 1024 * 1024
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A bundle that was unpacked and whose hashes are right."""
+
+    slice: Path
+    verdict: dict[str, Any]
+    policies: tuple[Path, ...]
+    inventories: tuple[Path, ...]
+
+
+def write(
+    out: Path,
+    packets: Path,
+    verdict: Mapping[str, Any],
+    policies: Mapping[str, bytes],
+    inventories: Mapping[str, bytes],
+) -> None:
+    """The bundle. ``policies`` and ``inventories``: content by file name, in the order they were given. Raises OSError."""
+    told = {"schema": SCHEMA, "version": VERSION, **verdict}
+    told["policies"] = [f"policy/{name}" for name in policies]
+    told["inventories"] = [f"inventory/{name}" for name in inventories]
+    texts = {
+        VERDICT: json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True).encode() + b"\n",
+        **{f"policy/{name}": content for name, content in policies.items()},
+        **{f"inventory/{name}": content for name, content in inventories.items()},
+        README: _readme(told).encode(),
+    }
+    sums = {SLICE: _sum(packets), **{name: hashlib.sha256(content).hexdigest() for name, content in texts.items()}}
+    texts[MANIFEST] = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        with packets.open("rb") as file, archive.open(_entry(SLICE), "w", force_zip64=True) as target:
+            while piece := file.read(_PIECE_BYTES):
+                target.write(piece)
+        for name in sorted(texts):
+            archive.writestr(_entry(name), texts[name])
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _EPOCH)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = 0o600 << 16
+    return entry
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _readme(told: Mapping[str, Any]) -> str:
+    redacted = (
+        "Payload beyond handshakes is overwritten with zeros; lengths are as they were."
+        if told.get("redacted")
+        else "The packets hold what crossed the wire, credentials too: handle them as such."
+    )
+    return f"""Packets behind {told.get("title", "an audit")}, cut out by the Diego flow auditor {VERSION}.
+
+{redacted}
+
+Check that nothing was changed:    sha256sum -c {MANIFEST}
+Judge it again:                    auditor slice --verify THIS-FILE.zip
+
+The second command checks the hashes, audits {SLICE} with the files in policy/ and inventory/, and compares the outcome with {VERDICT}.
+"""
+
+
+def unpack(path: Path, folder: Path) -> Contents:
+    """The bundle in ``folder``. Raises InputError where it is none, where it is damaged, and where a hash differs."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            if len(entries) > MOST_FILES or sum(each.file_size for each in entries) > MOST_BYTES:
+                raise InputError(str(path), "is too large for a bundle")
+            names = [each.filename for each in entries]
+            for name in names:
+                _check_name(path, name)
+            if len(set(names)) < len(names) or not {SLICE, VERDICT, MANIFEST} <= set(names):
+                raise InputError(str(path), "is no bundle of auditor slice")
+            for each in entries:
+                _extract(archive, each, folder / each.filename)
+    except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
+        raise InputError(str(path), f"is no bundle of auditor slice: {type(error).__name__}") from error
+    _check_sums(path, folder, set(names))
+    try:
+        verdict = json.loads((folder / VERDICT).read_bytes())
+        listed = [[str(each) for each in verdict[kind]] for kind in ("policies", "inventories")]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(str(path), f"{VERDICT} is damaged") from error
+    if verdict.get("schema") != SCHEMA or not all(each in names for some in listed for each in some):
+        raise InputError(str(path), f"{VERDICT} is not of this version")
+    policies, inventories = (tuple(folder / each for each in some) for some in listed)
+    return Contents(folder / SLICE, verdict, policies, inventories)
+
+
+def _check_name(path: Path, name: str) -> None:
+    parts = PurePosixPath(name).parts
+    if (
+        not parts
+        or len(parts) > 2
+        or ".." in parts
+        or name.startswith("/")
+        or "\\" in name
+        or "\0" in name
+        or name.endswith("/")
+    ):
+        raise InputError(str(path), f"holds a file that a bundle has not: {name!r}")
+
+
+def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
+    """No more than it claims, whatever it expands to."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    left = entry.file_size
+    with archive.open(entry) as source, target.open("wb") as file:
+        while piece := source.read(_PIECE_BYTES):
+            left -= len(piece)
+            if left < 0:
+                raise zipfile.BadZipFile
+            file.write(piece)
+
+
+def _check_sums(path: Path, folder: Path, names: set[str]) -> None:
+    listed: dict[str, str] = {}
+    for line in (folder / MANIFEST).read_text("utf-8", "replace").splitlines():
+        digest, _, name = line.partition("  ")
+        listed[name] = digest
+    if set(listed) != names - {MANIFEST}:
+        raise InputError(str(path), f"{MANIFEST} does not name the files that are there")
+    for name, digest in sorted(listed.items()):
+        if _sum(folder / name) != digest:
+            raise InputError(str(path), f"{name} was changed: its SHA-256 is not what {MANIFEST} says")

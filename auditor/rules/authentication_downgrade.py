@@ -45,7 +45,7 @@ def check(judged: Judged) -> Iterator[Finding]:
             continue
         parts = [found[j] for j in range(len(found)) if failed[j] and told[j] <= told[k]] if not failed[k] else []
         rows = tuple(sorted({*each.rows, *(row for part in parts for row in part.rows)}))
-        evidence = (*each.evidence, *(one for part in parts for one in part.evidence))
+        evidence = (*(one for part in parts for one in part.evidence), *each.evidence)
         yield replace(each, rows=rows, count=len(rows), evidence=evidence)
 
 

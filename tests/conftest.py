@@ -19,7 +19,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def _absent(what: str) -> None:
+def absent(what: str) -> None:
+    """Skip a test for want of something; fail it in CI."""
     if os.environ.get("CI"):
         pytest.fail(f"{what}: it must be there in CI")
     pytest.skip(what)
@@ -30,7 +31,7 @@ def public_captures() -> Path:
     """The folder of public captures with foreign ground truth; beside the project, never inside it."""
     folder = Path(os.environ.get("AUDITOR_PUBLIC_CAPTURES", ROOT.parent / "shared" / "captures-public"))
     if not (folder / "EXPECTED.tsv").is_file():
-        _absent(f"no public captures in {folder}; name their folder in AUDITOR_PUBLIC_CAPTURES")
+        absent(f"no public captures in {folder}; name their folder in AUDITOR_PUBLIC_CAPTURES")
     return folder
 
 
@@ -39,7 +40,7 @@ def chromium() -> tuple[str, str]:
     """Paths of Chromium and of its driver."""
     found = shutil.which("chromium"), shutil.which("chromedriver")
     if not all(found):
-        _absent("Chromium is not installed (Debian packages chromium, chromium-driver)")
+        absent("Chromium is not installed (Debian packages chromium, chromium-driver)")
     assert found[0]
     assert found[1]
     return found[0], found[1]
@@ -50,7 +51,7 @@ def validators() -> Path:
     """Folder of the packages that tests/npm-packages installs."""
     folder = Path(os.environ.get("AUDITOR_VALIDATORS", ROOT / ".venv" / "validators")) / "node_modules"
     if not folder.is_dir() or not shutil.which("node"):
-        _absent("the validators are not installed: make test does, where npm is")
+        absent("the validators are not installed: make test does, where npm is")
     return folder
 
 
@@ -59,6 +60,6 @@ def tshark() -> str:
     """Path of tshark."""
     found = shutil.which("tshark")
     if not found:
-        _absent("tshark is not installed (Debian package tshark)")
+        absent("tshark is not installed (Debian package tshark)")
     assert found
     return found

@@ -594,7 +594,7 @@ def _write_report(history: History, audit: int | None, what: Mapping[str, Any]) 
     row = found[0]
     day = time_text(row.last_ns or row.finished_ns)[:10]
     place = Path(str(what["output"]).replace("{id}", row.id).replace("{audit}", str(row.audit)).replace("{date}", day))
-    place.parent.mkdir(parents=True, exist_ok=True)
+    _make(place.parent)
     try:
         chosen = import_module(f"auditor.report.{what['format']}").FORMAT
     except ModuleNotFoundError:
@@ -604,6 +604,15 @@ def _write_report(history: History, audit: int | None, what: Mapping[str, Any]) 
         chosen.write(keep.restore(history, row), target, table=table)
     for each in (*(place.iterdir() if place.is_dir() else (place,)), place.parent):
         sync(each)
+
+
+def _make(folder: Path) -> None:
+    """A folder, there for good with all above it: what is moved into one whose own name is lost would be lost with it. Raises OSError."""
+    if folder.is_dir():
+        return
+    _make(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync(folder.parent)
 
 
 def _disposal(file: spool.Ready, how: str, to: str | None) -> dict[str, Any]:
@@ -619,7 +628,7 @@ def _dispose(what: Mapping[str, Any]) -> None:
         path.unlink(missing_ok=True)
         return
     folder = Path(what["to"])
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     target = folder / path.name
     if target.exists() and keep.sha256_of(target) != what["content"]:
         target = folder / f"{what['content'][:12]}-{path.name}"

@@ -22,6 +22,7 @@ from tests.conftest import ROOT
 SAMPLE = ROOT / "captures" / "sample" / "healthy.pcap"
 INVENTORY = ROOT / "captures" / "sample" / "healthy.inventory.yml"
 PIECES = 5
+BEGIN = 1_795_300_000
 
 CONFIG = """
 store = "history"
@@ -63,11 +64,10 @@ def lay_out(place: Path) -> None:
     spool = place / "spool"
     spool.mkdir(parents=True)
     pieces = split(SAMPLE, PIECES)
-    now = 1_795_300_000
     for k, piece in enumerate([*pieces, pieces[0], b"no capture at all\n"]):
         file = spool / f"{k}.pcap"
         file.write_bytes(piece)
-        os.utime(file, (now + k, now + k))
+        os.utime(file, (BEGIN + k, BEGIN + k))
     text = INVENTORY.read_text(encoding="utf-8")
     # Without one cell there is a stranger: findings whose story can be followed.
     (place / "who.yml").write_text(
@@ -81,8 +81,8 @@ def clock() -> int:
     return 1_795_400_000_000_000_000 + time.monotonic_ns()
 
 
-def one(place: Path) -> Any:
-    """One pass, in this process. Whoever is told gets a line in ``told``."""
+def one(place: Path, later_ns: int = 0) -> Any:
+    """One pass, in this process, so much later. Whoever is told gets a line in ``told``."""
     from auditor.jobs.config import load_config
     from auditor.jobs.log import Log
     from auditor.jobs.passes import one_pass
@@ -90,9 +90,14 @@ def one(place: Path) -> Any:
     def tell(_section: Any, digest: dict[str, Any]) -> None:
         with (place / "told").open("a") as out:
             out.write(json.dumps(digest["key"]) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        handle = os.open(place, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
 
     log = Log(write=lambda _line: None)
-    return one_pass(load_config(place / "run.toml"), log, clock, tell=tell)
+    return one_pass(load_config(place / "run.toml"), log, lambda: clock() + later_ns, tell=tell)
 
 
 def state(place: Path) -> dict[str, Any]:
@@ -127,9 +132,9 @@ def state(place: Path) -> dict[str, Any]:
         found["reports"] = [(place / "reports" / f"{row.audit}.json").is_file() for row in rows]
         (fine,) = history.sql.execute("PRAGMA integrity_check").fetchone()
         found["integrity"] = fine
-    found["spool"] = sorted(each.name for each in (place / "spool").iterdir())
-    found["done"] = sorted(each.name for each in (place / "done").iterdir())
-    found["set aside"] = sorted(each.name for each in (place / "aside").iterdir())
+    for name in ("spool", "done", "aside"):
+        folder = place / name
+        found[f"in {name}"] = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else None
     told = (
         [json.loads(line) for line in (place / "told").read_text().split("\n") if line]
         if (place / "told").exists()
@@ -182,7 +187,9 @@ class Forker:
 
     def finish(self, place: Path, told: bool = True) -> list[str]:
         """The next pass, and what is wrong after it."""
-        status = self._child(lambda: one(place))
+        status = self._child(
+            lambda: one(place, 7_200 * 10**9)
+        )  # errands that failed wait a while before they are tried again
         if status:
             return [f"the next pass ended with {status}"]
         return wrong(state(place), self.expected, told)
@@ -212,6 +219,55 @@ def killed(folder: str, trials: str, seed: str) -> dict[str, Any]:
     return {"kills": kills, "wrong": bad, "seconds": forker.seconds, "expected": len(forker.expected["packets"])}
 
 
+def power_cut(folder: str, every: str) -> dict[str, Any]:
+    """The disk as it would be had the power gone at a sync (at each ``every``-th), and the next pass on it."""
+    from tests.jobs.recording import cuts, record
+
+    base = Path(folder)
+    forker = Forker(base)
+    lay_out(base / "live")
+    shutil.copytree(base / "live", base / "before")
+    record([sys.executable, "-m", "tests.jobs.crashing", "one", str(base / "live")], base / "calls", base / "live")
+    bad, seen, tried = [], 0, 0
+    bad += [f"undisturbed: {each}" for each in wrong(state(base / "live"), forker.expected)]
+    place = (base / "live").rename(base / "recorded").with_name("live")  # errands name files by their whole path
+    for number, model in cuts(base / "calls", base / "before", place):
+        seen = number
+        if number % int(every):
+            continue
+        for only_synced in (False, True):
+            model.write(place, only_synced)
+            for k in range(PIECES + 2):
+                if (place / "spool" / f"{k}.pcap").exists():
+                    os.utime(place / "spool" / f"{k}.pcap", (BEGIN + k, BEGIN + k))
+            tried += 1
+            # Who was told before the power went may have been told by a digest that nobody remembers: the key is the same then.
+            found = forker.finish(place)
+            bad += [f"sync {number}, {'only synced' if only_synced else 'all written'}: {each}" for each in found]
+            shutil.rmtree(place)
+    return {"syncs": seen, "tried": tried, "wrong": bad}
+
+
+def full_disk(folder: str, sizes: str) -> dict[str, Any]:
+    """On a disk of so many KiB (a tmpfs: run this under ``unshare -Urm``), then on one that is large enough."""
+    base = Path(folder)
+    forker = Forker(base)
+    bad, failed = [], 0
+    for size in map(int, sizes.split(",")):
+        place = base / f"disk-{size}"
+        place.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(place)], check=True)
+        try:
+            inner = place / "x"
+            lay_out(inner)
+            failed += forker._child(lambda where=inner: one(where)) != 0
+            subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
+            bad += [f"{size} KiB: {each}" for each in forker.finish(inner)]
+        finally:
+            subprocess.run(["umount", str(place)], check=True)
+    return {"failed": failed, "wrong": bad}
+
+
 def run_program(*words: str, timeout: float = 900) -> dict[str, Any]:
     """This module as a program; what it says."""
     done = subprocess.run(
@@ -227,7 +283,12 @@ def run_program(*words: str, timeout: float = 900) -> dict[str, Any]:
     return told
 
 
-PROGRAMS = {"killed": killed}
+def one_here(folder: str) -> dict[str, Any]:
+    """A pass, in this process."""
+    return {"audits": one(Path(folder)).audits}
+
+
+PROGRAMS = {"killed": killed, "power": power_cut, "disk": full_disk, "one": one_here}
 
 if __name__ == "__main__":
     print(json.dumps(PROGRAMS[sys.argv[1]](*sys.argv[2:])))

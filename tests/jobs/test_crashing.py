@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+
+import pytest
+
+from tests.conftest import absent
 from tests.jobs.crashing import run_program
+
+
+@pytest.fixture(scope="module")
+def strace():
+    """Notes the calls that a process makes."""
+    if not shutil.which("strace"):
+        absent("strace is not installed (Debian package strace)")
 
 
 def test_passes_killed_at_random_moments(tmp_path):
@@ -11,3 +23,18 @@ def test_passes_killed_at_random_moments(tmp_path):
     assert told["wrong"] == []
     assert told["kills"] >= 10
     assert told["expected"] == 28
+
+
+def test_the_power_goes_at_a_sync(tmp_path, strace):
+    """Played from the calls that a pass really makes, on a disk with all that was written, and on one with what was synced alone."""
+    told = run_program("power", str(tmp_path), "12")
+    assert told["wrong"] == []
+    assert told["syncs"] >= 60
+    assert told["tried"] >= 10
+
+
+def test_the_disk_is_full(tmp_path):
+    """A tmpfs of some KiB each; then it grows, and the next pass finishes the work."""
+    told = run_program("disk", str(tmp_path), "400,560,640,900", under=("unshare", "-Urm"))
+    assert told["wrong"] == []
+    assert told["failed"] >= 3

@@ -1,0 +1,139 @@
+"""The files of ``docs/deploy``: each is read by what it is for, as far as that is here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+import auditor
+from auditor.cli import main
+from auditor.jobs.config import load_config
+from auditor.jobs.metrics import registry
+from auditor.jobs.passes import Outcome
+from tests.conftest import ROOT, absent
+
+DEPLOY = ROOT / "docs" / "deploy"
+
+
+def tool(name: str, package: str) -> str:
+    found = shutil.which(name)
+    if not found:
+        absent(f"{name} is not installed (Debian package {package})")
+    assert found
+    return found
+
+
+@pytest.fixture(scope="module")
+def metrics(tmp_path_factory):
+    """Names of all metrics and their labels."""
+    place = tmp_path_factory.mktemp("deploy") / "store"
+    auditor.audit("sample:healthy", store=place)
+    made = registry(place, Outcome(), 1.0, 0, "prod")
+    return {family.name: {key for sample in family.samples for key in sample.labels} for family in made.collect()}
+
+
+def test_systemd_takes_the_units_as_they_are(tmp_path):
+    analyze = tool("systemd-analyze", "systemd")
+    for name in ("auditor.service", "auditor.timer"):
+        text = (DEPLOY / name).read_text()
+        # The program is not installed here; everything else is judged as it stands.
+        (tmp_path / name).write_text(text.replace("/opt/auditor/bin/auditor", "/bin/true"))
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(tmp_path / "auditor.service"), str(tmp_path / "auditor.timer")],
+        capture_output=True, text=True, check=False, env={**os.environ, "SYSTEMD_LOG_LEVEL": "warning"},
+    )  # fmt: skip
+    ours = [line for line in done.stderr.splitlines() if "auditor" in line]
+    assert (done.returncode, ours) == (0, [])
+
+
+def test_the_service_is_hardened():
+    text = (DEPLOY / "auditor.service").read_text()
+    for line in (
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "ProtectHome=yes",
+        "User=auditor",
+        "CapabilityBoundingSet=",
+        "PrivateTmp=yes",
+    ):
+        assert f"\n{line}\n" in text
+    [command] = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
+    assert shlex.split(command)[1:3] == ["run", "/etc/auditor/auditor.toml"]
+
+
+def test_the_cron_line_has_its_six_fields_and_a_command_of_ours():
+    [line] = [line for line in (DEPLOY / "auditor.cron").read_text().splitlines() if line and line[0] in "*0123456789"]
+    fields = line.split(None, 6)
+    assert all(re.fullmatch(r"[\d*/,-]+", field) for field in fields[:5])
+    assert fields[5] == "auditor"
+    words = shlex.split(fields[6])
+    assert words[words.index("/opt/auditor/bin/auditor") + 1 :] == ["run", "/etc/auditor/auditor.toml", "--quiet"]
+
+
+def test_the_task_and_the_errand_are_what_concourse_and_bosh_read(tmp_path, capsys):
+    task = yaml.safe_load((DEPLOY / "concourse-task.yml").read_text())
+    assert {"platform", "image_resource", "inputs", "outputs", "run"} <= set(task)
+    script = task["run"]["args"][-1]
+    assert subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0
+    spec = yaml.safe_load((DEPLOY / "bosh" / "spec").read_text())
+    assert {(DEPLOY / "bosh" / "templates" / name).is_file() for name in spec["templates"]} == {True}
+    ruby = tool("ruby", "ruby")
+    values = {name: each["default"] for name, each in spec["properties"].items()}
+    for notify in ("", "AUDITOR_NOTIFY"):
+        given = json.dumps({**values, "notify_url_env": notify})
+        render = "require 'erb'; require 'json'; V = JSON.parse(ARGV[1]); def p(n) = V.fetch(n); puts ERB.new(File.read(ARGV[0])).result(binding)"
+        for template, target in spec["templates"].items():
+            done = subprocess.run(
+                [ruby, "-e", render, str(DEPLOY / "bosh" / "templates" / template), given],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            file = tmp_path / target.rsplit("/", 1)[1]
+            file.write_text(done.stdout)
+            if file.suffix == ".toml":
+                config = load_config(file)
+                assert [each.url_env for each in config.notify] == ([notify] if notify else [])
+                assert main(["run", str(file), "--check"]) == 0
+            else:
+                assert subprocess.run(["bash", "-n", str(file)], check=False).returncode == 0
+    capsys.readouterr()
+
+
+def test_the_container_installs_what_there_is():
+    text = (DEPLOY / "Containerfile").read_text()
+    steps = [line.split(None, 1)[0] for line in text.splitlines() if re.match(r"[A-Z]+ ", line)]
+    assert set(steps) <= {"FROM", "COPY", "RUN", "ENV", "USER", "VOLUME", "WORKDIR", "ENTRYPOINT", "CMD"}
+    [extras] = re.findall(r"/src\[([a-z,]+)\]", text)
+    import tomllib
+
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras.split(",")) <= set(known)
+    user = next(line for line in text.splitlines() if line.startswith("USER"))
+    assert user.split()[1] not in ("root", "0")
+
+
+_METRIC = re.compile(r"\bauditor_[a-z_]+\b")
+
+
+def test_alerts_and_dashboard_ask_for_metrics_that_there_are(metrics):
+    rules = [rule for group in yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
+    board = json.loads((DEPLOY / "grafana.json").read_text())
+    asked = [rule["expr"] for rule in rules] + [
+        target["expr"] for panel in board["panels"] for target in panel["targets"]
+    ]
+    named = {name for expression in asked for name in _METRIC.findall(expression)}
+    assert named <= set(metrics)
+    assert len(named) >= 12
+    for expression in asked:
+        for name, inside in re.findall(r"\b(auditor_[a-z_]+)\{([^}]*)\}", expression):
+            assert set(re.findall(r"([a-z_]+)\s*=", inside)) <= metrics[name], expression
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    assert all({"alert", "expr", "labels", "annotations"} <= set(rule) for rule in rules)

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 import auditor
 from auditor.jobs import keep
-from auditor.report._columns import encode
+from auditor.report._json import encode
 from auditor.report.parquet import arrow_table
 from auditor.store.history import Fact, Kept, open_history
 

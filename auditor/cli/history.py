@@ -55,6 +55,10 @@ Negate = Annotated[bool, typer.Option("--not", help="Those that the filter does 
 Fields = Annotated[Text, _option("--fields", "A,B,...", "These columns, in this order.")]
 
 
+_FORMATS = ("table", "json", "ndjson", "csv", "parquet", "markdown")
+"""Of lists and answers; ``show`` writes reports, in any format there is."""
+
+
 def _opened(store: str) -> Any:
     from auditor.store.history import open_history
 
@@ -78,7 +82,7 @@ def _picked(table: pa.Table, fields: str | None) -> pa.Table:
 def _write(table: pa.Table, format: str, output: Path | None, kind: str) -> None:  # noqa: A002  # it is the option's name
     from auditor.report._plain import write_table
 
-    options.choice("--format", format, options.FORMATS)
+    options.choice("--format", format, _FORMATS)
     if format == "parquet" and output is None:
         raise ConfigError("--format", "parquet is a folder of files", mend="add --output DIR")
     with options.destination(format, output) as target:

@@ -109,6 +109,7 @@ def test_sql(capsys, store):
         (["query", "SELEC 1", "--store", "STORE"], "syntax error"),
         (["list", "--store", "STORE", "--since", "yesterday-ish"], "--since: 'yesterday-ish' is no time"),
         (["list", "--store", "STORE", "--fields", "nope"], "there is no column 'nope'"),
+        (["list", "--store", "STORE", "--format", "html"], "there is no 'html'"),
         (["diff", "--store", "STORE", "--format", "parquet"], "add --output DIR"),
     ],
 )

@@ -268,10 +268,10 @@ def full_disk(folder: str, sizes: str) -> dict[str, Any]:
     return {"failed": failed, "wrong": bad}
 
 
-def run_program(*words: str, timeout: float = 900) -> dict[str, Any]:
-    """This module as a program; what it says."""
+def run_program(*words: str, timeout: float = 900, under: tuple[str, ...] = ()) -> dict[str, Any]:
+    """This module as a program (``under`` another one); what it says."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.jobs.crashing", *words],
+        [*under, sys.executable, "-m", "tests.jobs.crashing", *words],
         cwd=ROOT,
         capture_output=True,
         text=True,

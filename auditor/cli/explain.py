@@ -1,29 +1,48 @@
-"""`auditor explain`: what a rule or a documented path means."""
+"""`auditor explain`: what a rule, a documented path or a finding means."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
+
+from auditor.cli import _options as options
 
 
 def explain(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="[RULE|PATH|ROW]", help="Name of a rule, id of a path or its row in the page; without: all."
+            metavar="[RULE|PATH|ROW|FINDING]",
+            help="Name of a rule, id of a path or its row in the page, id of a finding; without: all.",
         ),
     ] = "",
+    captures: Annotated[
+        list[str] | None, typer.Argument(metavar="[CAPTURE]...", help="For a finding: where it was found.")
+    ] = None,
     policy: Annotated[
         list[str] | None, typer.Option("--policy", help="Policy whose paths are meant; without: all that are shipped.")
     ] = None,
+    inventory: options.Inventories = None,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", metavar="STORE", help="For a finding: the history that knows it.", show_default=False),
+    ] = None,
+    audit: Annotated[str, typer.Option("--audit", metavar="AUDIT", help="Which audit of the store.")] = "latest",
 ) -> None:
-    """Say what a rule or a documented path means, why it matters, and what to do."""
+    """Say what a rule, a documented path or a finding means, why it matters, and what to do.
+
+    A finding is looked up in a --store, or in an audit of the captures named behind it.
+    """
     from auditor.errors import ConfigError
     from auditor.policy import shipped
     from auditor.policy.loader import load_policy
     from auditor.rules import _pages
 
+    if captures or store is not None:
+        _finding(name, captures or [], policy, inventory, store, audit)
+        return
     for rule in _pages.rules():
         if rule.name == name:
             typer.echo(_pages.rule_page(rule).as_text(), nl=False)
@@ -41,4 +60,32 @@ def explain(
         return
     close = _pages.close_names(name, [*(rule.name for rule in _pages.rules()), *loaded.by_id])
     mend = f"did you mean {' or '.join(close)}?" if close else "auditor explain alone lists all names"
+    if _FINDING.fullmatch(name):
+        mend = f"a finding is looked up in captures or in a store: auditor explain {name} CAPTURE..., or --store STORE"
     raise ConfigError(name, "no rule or path has this name", mend=mend)
+
+
+_FINDING = re.compile(r"F-[0-9a-f]+|[0-9a-f]{32}")
+
+
+def _finding(
+    name: str,
+    captures: list[str],
+    policy: list[str] | None,
+    inventory: list[str] | None,
+    store: str | None,
+    audit: str,
+) -> None:
+    from auditor.report._finding import finding_text
+
+    if store is not None:
+        from auditor.jobs.keep import restore
+        from auditor.store.history import open_history
+
+        with open_history(store) as history:
+            found = restore(history, history.find(audit))
+    else:
+        from auditor import api
+
+        found = api.audit(captures, policy=policy or "tas-diego", inventory=inventory or ()).audit
+    typer.echo(finding_text(found, name), nl=False)

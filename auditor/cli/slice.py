@@ -168,17 +168,13 @@ def _from_store(
     store: str, audit: str, finding: list[str], connection: list[str], captures: list[str] | None
 ) -> tuple[Choice, list[Path]]:
     """What the store knows of it, and the captures of that audit unless others are named."""
+    from auditor.jobs.keep import restore
     from auditor.store.history import open_history
 
     with open_history(store) as history:
-        number = history.find(audit).audit
-        tables = {name: history.table(name, number) for name in ("connections", "findings", "captures")}
-    if tables["connections"] is None:
-        raise ConfigError(store, f"audit {number} was kept without its connections", mend="name captures instead")
-    frames = {name: None if table is None else table.to_pandas() for name, table in tables.items()}
-    choice = _chosen(frames["connections"], frames["findings"], finding, connection)
-    kept = [] if tables["captures"] is None else tables["captures"]["path"].to_pylist()
-    return choice, [Path(str(each)) for each in captures or kept]
+        found = restore(history, history.find(audit))
+    choice = _chosen(found.connections, found.findings, finding, connection)
+    return choice, [Path(str(each)) for each in captures or found.captures["path"]]
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from auditor import api
+from auditor.cli import main
 from auditor.cli.explain import explain
 from auditor.errors import ConfigError
 
@@ -46,3 +48,70 @@ def test_a_misspelling_gets_a_suggestion_and_no_traceback():
 @pytest.mark.parametrize("nonsense", ["zzzz", "F-0123456789"])
 def test_an_unknown_name_says_where_names_are(nonsense):
     assert "auditor explain alone lists all names" in str(run(nonsense).exception)
+
+
+def _told(capsys, *arguments: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    status = main(["explain", *arguments])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def _finding_of(rule: str) -> str:
+    table = api.audit("sample:diego").audit.findings
+    return str(table[table["rule"] == rule]["id"].iloc[0])
+
+
+def test_a_finding_says_why_and_what_would_make_it_right(capsys):
+    name = _finding_of("missing-client-certificate")
+    status, out, _ = _told(capsys, name, "sample:diego")
+    assert status == 0
+    assert out.startswith(f"{name}: missing-client-certificate (critical)")
+    for words in (
+        "Why it was flagged",
+        "tls.server_application_data = true (proven)",
+        "The path documents mutual_tls.",
+        "What to do",
+    ):
+        assert words in out
+    assert max(map(len, out.splitlines())) <= 80
+    status, again, _ = _told(capsys, name[:8], "sample:diego")
+    assert (status, again) == (0, out)
+
+
+def test_an_undeclared_one_names_the_closest_path(capsys):
+    _, out, _ = _told(capsys, _finding_of("undeclared-port"), "sample:diego")
+    joined = " ".join(out.split())
+    assert "what differs is the port" in joined
+    assert "auditor policy suggest" in joined
+
+
+def test_a_finding_of_a_store(capsys, tmp_path):
+    store = str(tmp_path / "store")
+    main(
+        [
+            "audit",
+            "sample:diego",
+            "--store",
+            store,
+            "--quiet",
+            "--fail-on",
+            "never",
+            "--allow-incomplete",
+            "--format",
+            "csv",
+        ]
+    )
+    name = _finding_of("plaintext")
+    status, out, _ = _told(capsys, name, "--store", store)
+    assert status == 0
+    assert out == _told(capsys, name, "sample:diego")[1]
+
+
+def test_a_finding_needs_a_place_to_look(capsys):
+    status, _, err = _told(capsys, "F-0123456789")
+    assert status == 2
+    assert "auditor explain F-0123456789 CAPTURE" in err
+    status, _, err = _told(capsys, "F-0123456789", "sample:healthy")
+    assert status == 2
+    assert "no finding has this id" in err

@@ -1,0 +1,121 @@
+"""One finding, told to somebody who asks why: what was seen, what it was held against, what would make it right, what to do."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from auditor.errors import ConfigError
+from auditor.model.audit import Audit
+from auditor.report import _story as story
+from auditor.report._json import encode
+from auditor.report._pairs import Record, findings
+from auditor.report._text import clip, escape
+
+SHORTEST_ID = 6
+SHOWN_CONNECTIONS = 10
+SHOWN_FRAMES = 8
+ROOM = 2_000
+"""No text is told longer than this; JSON has all of it."""
+
+
+def finding_text(audit: Audit, name: str, width: int = 80) -> str:
+    """The finding of this id or fingerprint, or the only one whose id begins so. Raises ConfigError."""
+    found = [(finding, first) for finding, first in findings(audit) if name in (finding["id"], finding["fingerprint"])]
+    if not found and len(name) >= SHORTEST_ID:
+        found = [
+            (finding, first)
+            for finding, first in findings(audit)
+            if str(finding["id"]).startswith(name) or str(finding["fingerprint"]).startswith(name)
+        ]
+    if len(found) != 1:
+        says = f"{len(found)} findings begin so" if found else "no finding has this id"
+        raise ConfigError(name, says, mend="auditor audit ... --table findings --format csv lists them")
+    lines: list[str] = []
+    for title, texts in _sections(audit, *found[0]):
+        lines += ["", title] if lines else [title]
+        for text in texts:
+            shown = clip(escape(text), ROOM)
+            lines += textwrap.wrap(
+                shown, width - 2, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _sections(audit: Audit, finding: Record, first: Record | None) -> Iterator[tuple[str, list[str]]]:
+    sure = "" if finding["confidence"] in (None, "high") else f", confidence {finding['confidence']}"
+    yield f"{finding['id']}: {finding['rule']} ({finding['severity']}{sure})", [str(finding["title"])]
+    yield "Why it was flagged", [str(finding["detail"]), *_evidence(audit, finding)]
+    yield "Where and when", list(_where(finding, first))
+    yield "What would make it right", list(_right(finding, first))
+    if finding["remediation"]:
+        yield "What to do", [str(finding["remediation"])]
+    waived = finding["waived"]
+    if waived:
+        yield "Waived", [f"by {waived.get('owner')} until {waived.get('until')}: {waived.get('reason')}"]
+    yield (
+        "More",
+        [
+            f"auditor explain {finding['rule']}   what the rule means, and how to waive it",
+            f"auditor slice CAPTURE... --finding {finding['id']} -w out.pcapng   its packets",
+            f"fingerprint {finding['fingerprint']}, the same from audit to audit",
+        ],
+    )
+
+
+def _evidence(audit: Audit, finding: Record) -> Iterator[str]:
+    names = [str(path) for path in audit.captures["path"]]
+    for each in finding["evidence"] or ():
+        value = each.get("value")
+        shown = value if isinstance(value, str) else encode(value).decode()
+        places: dict[int, list[int]] = {}
+        for capture, frame in each.get("frames") or ():
+            places.setdefault(int(capture), []).append(int(frame))
+        told = "; ".join(
+            f"{names[capture] if capture < len(names) else f'capture {capture}'} frames "
+            + ", ".join(map(str, sorted(set(frames))[:SHOWN_FRAMES]))
+            + (", ..." if len(set(frames)) > SHOWN_FRAMES else "")
+            for capture, frames in sorted(places.items())
+        )
+        yield f"{each.get('kind')} = {shown} ({each.get('certainty')}){': ' + told if told else ''}"
+
+
+def _where(finding: Record, first: Record | None) -> Iterator[str]:
+    yield f"{story.many(int(finding['count'] or 0), 'connection')}, {finding['first_seen']} to {finding['last_seen']}"
+    if finding["path"]:
+        yield f"path {finding['path']} (auditor explain {str(finding['path']).split(',')[0]})"
+    if first is not None:
+        yield f"the first: {_end(first['originator'])} to {_end(first['responder'])}, {first['transport']} {first['application']}"
+    ids = [str(each) for each in finding["connections"]]
+    more = f" and {len(ids) - SHOWN_CONNECTIONS:,} more" if len(ids) > SHOWN_CONNECTIONS else ""
+    yield f"connections {', '.join(ids[:SHOWN_CONNECTIONS])}{more}"
+
+
+def _end(end: Record) -> str:
+    address = str(end.get("ip"))
+    if end.get("port") is not None:
+        address = f"[{address}]:{end['port']}" if ":" in address else f"{address}:{end['port']}"
+    who = ", ".join(str(each) for each in (end.get("instance"), end.get("role"), end.get("component")) if each)
+    return f"{address} ({who})" if who else address
+
+
+def _right(finding: Record, first: Record | None) -> Iterator[str]:
+    """What would make the connection documented, or its authentication the documented one."""
+    near: dict[str, Any] = (first or {}).get("near_miss") or {}
+    if (first or {}).get("disposition") == "undeclared":
+        if near:
+            yield f"The closest documented path is {near.get('path')}; what differs is the {near.get('differs')}: {near.get('says')}."
+        yield (
+            "It is documented once a policy declares it: auditor policy list names those that are shipped, auditor policy suggest CAPTURE... drafts one."
+        )
+        if finding["rule"] == "unknown-host":
+            yield "A host that belongs there belongs into the inventory first."
+        return
+    for factor in ((first or {}).get("authentication") or {}).get("factors") or ():
+        yield f"{factor.get('name')} was to be seen; {factor.get('verdict')}: {factor.get('says')}"
+    required = ((first or {}).get("authentication") or {}).get("required")
+    if required:
+        yield f"The path documents {required if isinstance(required, str) else encode(required).decode()}."
+    if first is None:
+        yield "No connection of it is in the table."

@@ -14,6 +14,8 @@ from auditor.model.streams import StreamHead, Streams
 from auditor.wire import mysql as wire
 from auditor.wire.reader import Reader, printable
 
+_PRINTABLE = bytes(range(0x20, 0x7F))
+
 
 def probe(streams: Streams) -> Match:
     """The server speaks first: a greeting of protocol 10 or 9, or an error instead of it."""
@@ -38,7 +40,7 @@ def _greets(body: bytes, size: int, protocol: int) -> Match:
         return Match.NO
     end = body.find(b"\0", 0, min(wire.MAX_VERSION_BYTES, size))
     version = body[: end if end >= 0 else wire.MAX_VERSION_BYTES]
-    if not all(0x20 <= c < 0x7F for c in version) or not (version[:1].isdigit() or not version):
+    if version.translate(None, _PRINTABLE) or not (version[:1].isdigit() or not version):
         return Match.NO
     if end < 0:
         return Match.MORE if len(body) < min(wire.MAX_VERSION_BYTES, size) else Match.NO

@@ -21,7 +21,7 @@ _FLAGS = ("auth_required", "tls_required", "tls_verify", "tls_available")
 
 
 def _start(data: bytes, *wanted: bytes) -> Match:
-    if any(data.startswith(each) for each in wanted):
+    if data.startswith(wanted):
         return Match.YES
     return Match.MORE if any(each.startswith(data) for each in wanted) else Match.NO
 

@@ -346,7 +346,7 @@ class Tracker:
 
 
 def _put_facts(facts: list[Any], rows: Array, found: Any) -> None:
-    if not len(rows):
+    if not len(rows) or all(each is None for each in found):
         return
     need = int(rows.max()) + 1
     if len(facts) < need:
@@ -596,7 +596,7 @@ def conclude(
 ) -> ConnectionTable:
     """The table of connections, in order of start; ``orig_side`` and ``by`` as ``opened_by`` gives them (or the policy mended them)."""
     rows = part.rows
-    order = np.lexsort((rows["b_port"], rows["a_port"], rows["b_lo"], rows["a_lo"], rows["first_ns"]))
+    order = in_order(rows)
     n = len(rows)
     back = np.empty(n, np.int64)
     back[order] = np.arange(n)
@@ -621,6 +621,22 @@ def conclude(
         applications=applications,
         facts=tuple(_in_order(part.facts, order.tolist())),
     )
+
+
+def in_order(rows: Array) -> NDArray[np.int64]:
+    """The order of the table: by time, and then by what does not depend on how the packets were cut into parts."""
+    times = np.ascontiguousarray(rows["first_ns"])
+    order: NDArray[np.int64] = np.argsort(times, kind="stable")
+    sorted_times = times[order]
+    same = sorted_times[1:] == sorted_times[:-1]
+    tied = np.zeros(len(rows), np.bool_)
+    tied[1:] |= same
+    tied[:-1] |= same
+    # Few connections begin in the same nanosecond: only they are looked at once more.
+    some = order[tied]
+    few = rows[some]
+    order[tied] = some[np.lexsort((few["b_port"], few["a_port"], few["b_lo"], few["a_lo"], few["first_ns"]))]
+    return order
 
 
 SOME_ROWS = 32_768

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from auditor.capture import expand, open_capture
 from auditor.carry import Carry
 from auditor.catalogue import discover
-from auditor.conntrack import BY_GUESS, BY_POLICY, Part, Tracker, TrackLimits, conclude, merge, opened_by
+from auditor.conntrack import BY_GUESS, BY_POLICY, Part, Tracker, TrackLimits, conclude, in_order, merge, opened_by
 from auditor.decode import Decoder, guess_link_type, relinked
 from auditor.errors import InputError
 from auditor.inspectors._examine import Examiner
@@ -693,10 +693,7 @@ def _attributed(told: list[Classification], klass: int, answer: Attribution, pol
 
 def _order_of(whole: Part, table: ConnectionTable) -> NDArray[np.int64]:
     """For each row of the table, its record in the part: the order that ``conclude`` sorts by."""
-    rows = whole.rows
-    order: NDArray[np.int64] = np.lexsort(
-        (rows["b_port"], rows["a_port"], rows["b_lo"], rows["a_lo"], rows["first_ns"])
-    )
+    order = in_order(whole.rows)
     return order[: len(table)]
 
 

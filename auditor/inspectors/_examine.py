@@ -128,6 +128,8 @@ class Examiner:
         """Certificates seen, by the fingerprints that facts name."""
         self._tls = _tls_facts.TlsFacts(self.certificates)
         self._interned: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._places: dict[int, list[int]] = {}
+        """Which inspectors bits stand for; signatures make few combinations."""
 
     @property
     def hits(self) -> dict[str, int]:
@@ -212,10 +214,13 @@ class Examiner:
         handed: list[_Handed] = []
         asked_rows: list[int] = np.flatnonzero(asked).tolist()
         some = _Heads(arena, heads, pairs, asked_rows, HEAD_BYTES if self._collect else _PROBED_BYTES)
-        for i in asked_rows:
-            # A hello on one side only: TLS, unless the other side began in a protocol that turns into it.
-            turns = bool(hello[i])
-            self._ask(out, handed, i, some, known, transport, ports, candidates, settled, turns)
+        asking = zip(
+            asked_rows,
+            *(each[asked_rows].tolist() for each in (known, transport, ports, candidates, hello)),
+            strict=True,
+        )
+        for i, opener, number, ends, bits, turns in asking:
+            self._ask(out, handed, i, some, opener, number, ends, bits, turns, settled)
         tls_rows: list[int] = np.flatnonzero(hello & (out.application == UNKNOWN)).tolist()
         out.client_side[tls_rows] = tls_client[tls_rows]
         out.sure[tls_rows] = True
@@ -262,27 +267,27 @@ class Examiner:
         handed: list[_Handed],
         i: int,
         heads: _Heads,
-        known: NDArray[np.int8],
-        transport: NDArray[np.uint8],
-        ports: NDArray[np.int32],
-        candidates: NDArray[np.int64],
-        settled: bool,
+        opener: int,
+        number: int,
+        ports: list[int],
+        candidates: list[int],
         turns: bool,
+        settled: bool,
     ) -> None:
         """Ask the probes of one connection, the opener as client first, protocols at home on its ports first.
 
-        ``turns``: only a protocol that turns into another is wanted.
+        ``opener``: the side, or -1; ``number``: of the transport; ``candidates``: bits of protocols if side 0 or 1 is the client. ``turns``: there is
+        a hello on one side only: TLS, unless the other side began in a protocol that turns into it, and only that is wanted.
         """
-        opener = int(known[i])
-        here = {int(ports[i, 0]), int(ports[i, 1])}
-        number = int(transport[i])
         for client in (opener, 1 - opener) if opener >= 0 else (0, 1):
-            bits = int(candidates[i, client]) & ~self._tls_bit
-            places = [place for place in range(len(self.inspectors)) if bits >> place & 1]
+            bits = candidates[client] & ~self._tls_bit
+            places = self._places.get(bits)
+            if places is None:
+                places = self._places[bits] = [place for place in range(len(self.inspectors)) if bits >> place & 1]
             if not places:
                 continue
             if len(places) > 1:
-                places.sort(key=lambda place: not self.inspectors[place].ports & here)
+                places = sorted(places, key=lambda place: self.inspectors[place].ports.isdisjoint(ports))
             streams = Streams(heads.of(i, client), heads.of(i, 1 - client), settled, self._line_bytes)
             for place in places:
                 inspector = self.inspectors[place]
@@ -300,7 +305,7 @@ class Examiner:
                 out.sure[i] = True
                 either = (
                     opener < 0
-                    and int(candidates[i, 1 - client]) >> place & 1
+                    and candidates[1 - client] >> place & 1
                     and inspector.probe(Streams(streams.resp, streams.orig, settled, self._line_bytes)) is Match.YES
                 )
                 if settled and (self._collect or opener < 0):

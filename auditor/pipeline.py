@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.capture import expand, open_capture
-from auditor.carry import Carry
 from auditor.catalogue import discover
 from auditor.conntrack import BY_GUESS, BY_POLICY, Part, Tracker, TrackLimits, conclude, in_order, merge, opened_by
 from auditor.decode import Decoder, guess_link_type, relinked
@@ -39,6 +38,7 @@ from auditor.wire.pcap import LINKTYPE_NAMES
 if TYPE_CHECKING:
     import pandas as pd
 
+    from auditor.carry import Carry
     from auditor.model.tables import Ends
     from auditor.policy.certificates import Attribution, Certificate, CertificateJudge
     from auditor.policy.classify import Classifier

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def pam_services(rules: dict[str, str]) -> None:
         subprocess.run(["mount", "--bind", str(beside), "/etc/pam.d"], check=True)
 
 
-class Daemon:
+class Daemon(ABC):
     """A process in a namespace. Subclasses write its configuration and read its log."""
 
     def __init__(self, spec: Spec, port: int, work: Path, keys: Path, inside: Callable[[list[str]], list[str]]) -> None:
@@ -41,8 +42,9 @@ class Daemon:
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(inside(self.command()), stdout=out, stderr=subprocess.STDOUT)
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """What starts it."""
 
     def alive(self) -> None:
         """Raises RuntimeError with its last words where it ended."""
@@ -73,8 +75,9 @@ class Daemon:
             self.process.kill()
             self.process.wait()
 
+    @abstractmethod
     def report(self, peer: str, mark: int) -> Spec:
-        raise NotImplementedError
+        """Its words on the connection from ``peer``, told behind ``mark`` in its log."""
 
 
 class Nginx(Daemon):

@@ -41,7 +41,19 @@ if TYPE_CHECKING:
 GONE_AFTER_NS = 24 * 3_600 * 1_000_000_000
 """A finding that was not seen for so long, by the clock of the packets, is gone."""
 
-_INSIDE = ("outcome", "says", "sibling", "capture", "first_frame", "payload_bytes", "incomplete")
+_INSIDE = (
+    "outcome",
+    "breach",
+    "would_be",
+    "authentication_missing",
+    "authentication_counted",
+    "says",
+    "sibling",
+    "capture",
+    "first_frame",
+    "payload_bytes",
+    "incomplete",
+)
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "connections": (*CONNECTIONS, *(column for column in INTERNAL if column.name in _INSIDE)),
@@ -331,10 +343,16 @@ def restore(history: History, row: Row) -> Audit:
     """An audit of the store, as it was. Raises ConfigError."""
     body = history.body(row.audit)
     frames = {name: _frame(name, history.table(name, row.audit)) for name in COLUMNS}
-    info = {**body["audit"], "started": body["audit"]["started"], "finished": body["audit"]["finished"]}
+    info = {**body["audit"], **{name: _moment(body["audit"][name]) for name in ("started", "finished")}}
     return Audit(
         info, body["summary"], frames["captures"], frames["connections"], frames["findings"], frames["coverage"]
     )
+
+
+def _moment(text: str) -> datetime | str:
+    """A time of the audit as the pipeline has it, where that is written as it was."""
+    made = datetime.fromisoformat(text)
+    return made if msgspec.json.decode(encode(made)) == text else text
 
 
 def frame_of(name: str, table: pa.Table) -> pd.DataFrame:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 
 import pytest
 
 import auditor
-from auditor.api import Report
+from auditor.api import Report, find_format, format_names
 from auditor.errors import ConfigError
 from auditor.jobs import keep
 from auditor.store.history import open_history
@@ -33,8 +34,14 @@ def test_an_audit_comes_back_as_it_was(tmp_path, diego):
         back = keep.restore(history, history.find("latest"))
         kinds = [(each.kind, each.content[:10]) for each in history.deciders(1)]
     assert Report(back).to_json() == Report(audit).to_json()
-    assert Report(back).to_table() == Report(audit).to_table()
-    assert Report(back).to_csv() == Report(audit).to_csv()
+    for name in format_names():
+        if not find_format(name).folder:
+            written = []
+            for each in (audit, back):
+                out = io.BytesIO()
+                Report(each).write(name, out, **({"table": "connections"} if name == "csv" else {}))
+                written.append(out.getvalue())
+            assert written[0] == written[1], name
     assert len(Report(back).captures["sha256"].iloc[0]) == 64
     assert [kind for kind, _ in kinds] == ["inventory", "policy"]
 

@@ -6,7 +6,8 @@ that a week's difference is some lines, however many connections there were.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from auditor.store.history import History, Row
 if TYPE_CHECKING:
     import pyarrow as pa
 
+FEW_ROWS = 100_000
 HOST_PORTS = range(61_001, 65_535)
 CHANGES = (
     "new",
@@ -138,9 +140,8 @@ def edges(table: pa.Table | None) -> Mapping[Edge, int]:
     """Who talks to whom: originator and responder (role, else address), service and disposition, with the number of connections."""
     if table is None or not table.num_rows:
         return {}
-    counted = table.select(_EDGE).group_by(_EDGE).aggregate([([], "count_all")]).to_pylist()
     found: dict[Edge, int] = {}
-    for each in counted:
+    for each, count in _counted(table):
         port = each["responder_port"]
         service = (
             "" if port is None else f"{HOST_PORTS.start}-{HOST_PORTS.stop - 1}/" if port in HOST_PORTS else f"{port}/"
@@ -151,8 +152,20 @@ def edges(table: pa.Table | None) -> Mapping[Edge, int]:
             service + each["transport"],
             each["disposition"].replace("_", " "),
         )
-        found[edge] = found.get(edge, 0) + each["count_all"]
+        found[edge] = found.get(edge, 0) + count
     return found
+
+
+def _counted(table: pa.Table) -> Iterator[tuple[dict[str, Any], int]]:
+    """The distinct rows of these columns, and how many there are of each."""
+    if table.num_rows > FEW_ROWS:
+        for each in table.select(_EDGE).group_by(_EDGE).aggregate([([], "count_all")]).to_pylist():
+            yield each, each["count_all"]
+        return
+    # Arrow's own grouping imports pandas, which takes longer than counting some thousand rows.
+    rows = Counter(zip(*(table[name].to_pylist() for name in _EDGE), strict=True))
+    for row, count in rows.items():
+        yield dict(zip(_EDGE, row, strict=True)), count
 
 
 def _files(history: History, before: Row, after: Row) -> list[Change]:

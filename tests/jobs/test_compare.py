@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pyarrow as pa
+import pytest
 
 import auditor
 from auditor.jobs.compare import CHANGES, compare, edges
@@ -45,7 +46,9 @@ def test_two_audits_of_a_store(tmp_path):
     assert sum(each.change == "continuing" for each in same) == len(diego.findings)
 
 
-def test_ends_are_roles_else_addresses_and_host_ports_are_one_service():
+@pytest.mark.parametrize("few", [100_000, 0])
+def test_ends_are_roles_else_addresses_and_host_ports_are_one_service(monkeypatch, few):
+    monkeypatch.setattr("auditor.jobs.compare.FEW_ROWS", few)
     rows = [
         ("diego_brain", "10.0.0.1", "diego_cell", "10.0.0.2", port, "tcp", "documented") for port in (61_001, 65_534)
     ]

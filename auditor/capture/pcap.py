@@ -33,7 +33,7 @@ class PcapReader(CaptureReader):
         snaplen, link = struct.unpack_from(f"{order}II", head, pcap.FILE_SNAPLEN)
         self._big_endian = order == ">"
         self._head = head[: pcap.FILE_HEADER_BYTES + (pcap.IXIA_SIZE_BYTES if magic in pcap.IXIA else 0)]
-        self._nanos = magic in pcap.IN_NANOS
+        self._nanos = magic == pcap.MAGIC_NANOS
         self._file_header_bytes = pcap.FILE_HEADER_BYTES + (pcap.IXIA_SIZE_BYTES if magic in pcap.IXIA else 0)
         self._header_bytes = (
             pcap.MODIFIED_RECORD_HEADER_BYTES if magic == pcap.MAGIC_MODIFIED else pcap.RECORD_HEADER_BYTES

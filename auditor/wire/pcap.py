@@ -14,16 +14,15 @@ MAGIC_MICROS: Final = 0xA1B2C3D4
 MAGIC_NANOS: Final = 0xA1B23C4D
 MAGIC_MODIFIED: Final = 0xA1B2CD34
 """Kuznetzov's patched libpcap: microseconds, and eight more bytes in each record header."""
-MAGIC_IXIA_NANOS: Final = 0x1C0001AC
-"""Ixia's lcap with hardware time stamps: nanoseconds, and the total size of the records behind the file header (Wireshark, libpcap.h)."""
-MAGIC_IXIA_MICROS: Final = 0x1C0001AB
-"""The same with software time stamps: microseconds."""
-MAGICS: Final = (MAGIC_MICROS, MAGIC_NANOS, MAGIC_MODIFIED, MAGIC_IXIA_NANOS, MAGIC_IXIA_MICROS)
-IN_NANOS: Final = frozenset({MAGIC_NANOS, MAGIC_IXIA_NANOS})
-IXIA: Final = frozenset({MAGIC_IXIA_NANOS, MAGIC_IXIA_MICROS})
+MAGIC_IXIA_HARDWARE: Final = 0x1C0001AC
+"""Ixia's lcap, its time stamps made by hardware: as usual, but the size of all records follows the file header (Wireshark, libpcap.h)."""
+MAGIC_IXIA_SOFTWARE: Final = 0x1C0001AB
+"""The same with time stamps made by software; both are microseconds, as capinfos reads them."""
+MAGICS: Final = (MAGIC_MICROS, MAGIC_NANOS, MAGIC_MODIFIED, MAGIC_IXIA_HARDWARE, MAGIC_IXIA_SOFTWARE)
+IXIA: Final = frozenset({MAGIC_IXIA_HARDWARE, MAGIC_IXIA_SOFTWARE})
 IXIA_SIZE_BYTES: Final = 4
-FOREIGN_MAGICS: Final = (0xA1B234CD, 0xA12B3C4D)
-"""Variants of pcap whose records nobody documented (libpcap, sf-pcap.c: FMESQUITA, NAVTEL); they are named and not read."""
+FOREIGN_MAGICS: Final = (0xA1B234CD, 0xA12B3C4D, 0xA1E2CB12)
+"""Variants of pcap whose records nobody documented (libpcap, sf-pcap.c: FMESQUITA, NAVTEL; netsniff-ng: BORKMANN); they are named and not read."""
 
 # File header, section 4: offsets of its fields.
 FILE_MAGIC: Final = 0

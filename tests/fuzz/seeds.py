@@ -16,8 +16,9 @@ from tests.conftest import ROOT
 from tests.fuzz.targets import pack_frames, pack_talk
 
 SAMPLES = ROOT / "captures" / "sample"
-FRAMES_A_SEED = 24
-SEED_BYTES = 12_000
+FRAMES_A_SEED = 14
+SEED_BYTES = 5_000
+TEXT_BYTES = 20_000
 
 
 @cache
@@ -108,7 +109,7 @@ def _talks() -> dict[str, list[bytes]]:
 
 def _texts(*places: str) -> list[bytes]:
     files = [file for place in places for file in sorted(ROOT.glob(place)) if file.is_file()]
-    return [file.read_bytes()[:SEED_BYTES] for file in files]
+    return [file.read_bytes()[:TEXT_BYTES] for file in files]
 
 
 _INVENTORIES = (

@@ -63,7 +63,7 @@ def everything(order: str) -> bytes:
         5,
         struct.pack(order + "III", 0, 1, 2) + blocks.options({**OPTIONS["statistics"], 5: struct.pack(order + "Q", 7)}),
     )
-    blocks.block(9, b"MESSAGE=hello\0\0\0")
+    blocks.block(9, b"__REALTIME_TIMESTAMP=1800000000000000\nMESSAGE=hello\n\0\0\0\0")
     blocks.block(10, struct.pack(order + "II", 0x544C534B, 4) + b"key\n")
     for kind in (0x0BAD, 0x40000BAD):
         blocks.block(kind, struct.pack(order + "I", 32473) + b"anything")

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: audit lab lab-check test check format golden docs bench clean help
+.PHONY: audit lab lab-check test check format golden docs bench fuzz clean help
 
 help:
 	@echo "make audit     audit the recording of the lab that comes along, and print the report"
@@ -15,6 +15,7 @@ help:
 	@echo "make golden    write the expected results of the reports anew (read their diff like code)"
 	@echo "make docs      write the generated pages anew"
 	@echo "make bench     measure beside tshark, nfstream and argus (minutes)"
+	@echo "make fuzz      fuzz every way in, FUZZ_SECONDS=300 in all; the corpus grows in .fuzz"
 	@echo "make clean     remove what was set up"
 
 audit: $(VENV)/run.stamp
@@ -55,6 +56,9 @@ docs: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python bench/run.py --write
+
+fuzz: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),300) $(FUZZ_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

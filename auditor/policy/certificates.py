@@ -75,6 +75,7 @@ _ODD = (
     TypeError,
     UnsupportedAlgorithm,
     OverflowError,
+    x509.InvalidVersion,
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )

@@ -118,7 +118,11 @@ def test_mutated_captures_are_read_as_a_plain_parser_reads_them(public_captures:
         assert frames == want.frames
         assert summary.dropped == want.dropped
         # What a pcap's file header has against it does not end the reading.
-        told = [(p.kind, p.offset) for p in summary.problems if p.damaging and (is_pcapng or (p.kind, p.offset) != ("unsupported", 0))]
+        told = [
+            (p.kind, p.offset)
+            for p in summary.problems
+            if p.damaging and (is_pcapng or (p.kind, p.offset) != ("unsupported", 0))
+        ]
         assert told == ([(want.ended, want.offset)] if want.ended else [])
         ends.add(want.ended)
     assert ends >= {None, "truncated", "corrupt"}

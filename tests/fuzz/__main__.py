@@ -153,9 +153,9 @@ def main() -> int:
     args.corpus.mkdir(parents=True, exist_ok=True)
     print(f"{unpack(args.corpus)} inputs of earlier rounds")
     chosen = [each for name, each in sorted(targets().items()) if not args.target or name in args.target]
-    runs = [(each, "plain Python") for each in chosen if each.name not in COMPILED_ALONE] + [
-        (each, "compiled") for each in chosen if each.name in COMPILED
-    ]
+    # What reaches most comes first.
+    runs = [(each, "compiled") for each in chosen if each.name in COMPILED]
+    runs += [(each, "plain Python") for each in chosen if each.name not in COMPILED_ALONE]
     unit = args.seconds / sum(SLOW.get(each.name, 1) for each, _ in runs)
     log, broke = args.corpus / "log", []
     for each, form in runs:

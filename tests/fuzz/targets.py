@@ -375,19 +375,19 @@ def authorities(data: bytes) -> None:
 @target("keylog", "lines")
 def keylog(data: bytes) -> None:
     """What tshark answers about a capture that is opened with a key log: fields a line, and trees."""
-    from auditor.tshark import decrypt
+    from auditor.tshark import _talks, decrypt
     from auditor.tshark.dissect import Flow
 
     flow = Flow("tcp", "10.0.0.1", 40_000, "10.0.0.2", 443, 0, 0)
-    talk = decrypt._Talk(flow)
-    by_ends = decrypt._index([talk])
+    talk = _talks.Talk(flow)
+    by_ends = _talks.index([talk])
     lines = data.split(b"\n")
     certificates: dict[str, bytes] = {}
     for line in lines[:64]:
-        row = decrypt._row(line)
+        row = _talks.read_row(line)
         if row is not None:
-            decrypt._take(row, by_ends, certificates)
-    decrypt._mend([talk], decrypt._trees(line + b"\n" for line in lines))
+            _talks.take(row, by_ends, certificates)
+    _talks.mend([talk], _talks.trees(line + b"\n" for line in lines))
     decrypt._conclude(talk)
 
 

@@ -18,10 +18,10 @@ from auditor.catalogue import discover
 from tests.conftest import ROOT
 from tests.fuzz.__main__ import COMPILED, KEPT, pack, unpack
 from tests.fuzz.mutate import mutate, nest, pcap_records, pcapng_blocks
-from tests.fuzz.seeds import seeds
+from tests.fuzz.seeds import seeds, write
 from tests.fuzz.targets import Target, frames_of, pack_frames, pack_talk, talk_of, targets
 
-ROUNDS = {"audit": 25, "connections": 120, "policy": 60}
+ROUNDS = {"audit": 15, "connections": 60, "policy": 60}
 """Mutated inputs of each target in this round; 250 of the others."""
 CATALOGUE = sorted(targets().values(), key=lambda each: each.name)
 every = pytest.mark.parametrize("target", CATALOGUE, ids=lambda each: each.name)
@@ -63,7 +63,7 @@ def test_every_inspector_is_a_target_by_being_there() -> None:
 def test_seeds_and_what_is_made_of_them(target: Target) -> None:
     begin = seeds(target.name, target.kind)
     assert begin
-    for data in begin[:: 1 if target.name != "audit" else 8]:
+    for data in begin[:: {"audit": 12, "connections": 4}.get(target.name, 1)]:
         target.run(data)
     for seed in range(ROUNDS.get(target.name, 250)):
         target.run(mutate(target.kind, begin[seed % len(begin)], seed, begin))
@@ -84,13 +84,23 @@ def test_the_kept_corpus_is_small() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="atheris is for Linux")
-def test_a_guided_round_runs_and_counts_what_it_reaches() -> None:
-    command = [sys.executable, "-m", "tests.fuzz.one", "inspect-nats", "-runs=400", "-seed=1", "-timeout=60"]
+def test_a_guided_round_runs_and_counts_what_it_reaches(tmp_path: Path) -> None:
+    write(tmp_path / "corpus", "inspect-nats", "talk")
+    command = [
+        sys.executable,
+        "-m",
+        "tests.fuzz.one",
+        "inspect-nats",
+        "-runs=300",
+        "-seed=1",
+        "-timeout=60",
+        str(tmp_path / "corpus"),
+    ]
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT)}
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert ran.returncode == 0, ran.stderr[-2_000:]
     done = re.search(r"#(\d+)\s+DONE\s+cov: (\d+)", ran.stderr)
-    assert done and int(done[1]) >= 400 and int(done[2]) > 100
+    assert done and int(done[1]) >= 300 and int(done[2]) > 60
 
 
 # The tools themselves

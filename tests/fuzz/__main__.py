@@ -65,7 +65,9 @@ def unpack(folder: Path) -> int:
 def pack(folder: Path) -> int:
     """Keep a corpus beside the targets, the same bytes for the same content; how many inputs."""
     out = BytesIO()
-    files = sorted(each for each in folder.glob("*/*") if each.is_file() and not each.name.startswith("seed-"))
+    files = sorted(
+        each for name in targets() for each in (folder / name).glob("*") if not each.name.startswith("seed-")
+    )
     with tarfile.open(fileobj=out, mode="w") as packed:
         for file in files:
             entry = tarfile.TarInfo(f"{file.parent.name}/{file.name[:12]}")

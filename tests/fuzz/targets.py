@@ -377,7 +377,7 @@ def authorities(data: bytes) -> None:
 
 @target("keylog", "lines")
 def keylog(data: bytes) -> None:
-    """What tshark answers about a capture that is opened with a key log: fields a line, and trees."""
+    """What tshark answers about a capture that is opened with a key log: fields a line, trees, and what was inside TLS."""
     from auditor.tshark import _talks, decrypt
     from auditor.tshark.dissect import Flow
 
@@ -391,7 +391,9 @@ def keylog(data: bytes) -> None:
         if row is not None:
             _talks.take(row, by_ends, certificates)
     _talks.mend([talk], _talks.trees(line + b"\n" for line in lines))
-    decrypt._conclude(talk)
+    half = len(data) // 2
+    for inside in (None, (StreamHead(data[:half]), StreamHead(data[half:]))):
+        decrypt._conclude(talk, inside)
 
 
 # The whole way -------------------------------------------------------------------------------------------------------

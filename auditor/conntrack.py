@@ -302,6 +302,90 @@ class Tracker:
         self._held[row] = (heads, data)
         self._waiting += heads.nbytes + sum(len(each) for each in data if each is not None)
 
+    @property
+    def rows(self) -> Array:
+        """CONN[n]: the records as they stand, not a copy. What was handed on by ``examine`` has its application."""
+        return self._rows[: len(self)]
+
+    @property
+    def clock_ns(self) -> int | None:
+        """The largest time stamp so far."""
+        return self._last_ns
+
+    def examine(self) -> None:
+        """Have the first bytes examined that no more packets can change."""
+        self._examine()
+
+    def peek(self, wanted: NDArray[np.bool_] | None = None) -> Part:
+        """What is known now, of the rows ``wanted`` (None: all), as a part of its own; the tracker goes on with its packets.
+
+        First bytes that may still grow are examined as they are, and again later.
+        """
+        self._examine()
+        n = len(self)
+        taken = np.arange(n) if wanted is None else np.flatnonzero(wanted)
+        known = len(self._facts)
+        facts = [self._facts[row] if row < known else None for row in taken.tolist()]
+        rows = self._rows[taken]
+        place = np.full(n + 1, -1, np.int64)
+        place[taken] = np.arange(taken.size)
+        rows["outer"] = place[rows["outer"]]
+        held = {
+            int(place[row]): (heads.copy(), list(data)) for row, (heads, data) in self._held.items() if place[row] >= 0
+        }
+        slots = rows["side"]["slot"]
+        waiting = np.flatnonzero((slots >= 0).any(axis=1))
+        for start in range(0, waiting.size, QUEUE_ROWS):
+            queue = waiting[start : start + QUEUE_ROWS]
+            m = queue.size
+            pairs, ports = np.zeros((m, 2), np.int32), np.zeros((m, 2), np.int32)
+            known_side, transport = np.zeros(m, np.int8), np.zeros(m, np.uint8)
+            tcpstate.seal(rows, queue, m, self._heads, pairs, known_side, ports, transport, HEAD_BYTES)
+            examined = self._examiner.examine(self._arena, self._heads, pairs, known_side, transport, ports)
+            rows["application"][queue] = examined.application
+            rows["client_side"][queue] = examined.client_side
+            _put_facts(facts, queue, examined.facts)
+        rows["side"]["slot"] = np.minimum(rows["side"]["slot"], -1)
+        skipped = int(self._state[tcpstate.S_SKIPPED])
+        hits = {"connections": int(self._state[tcpstate.S_REFUSED]), "waiting_bytes": self._impatient}
+        return Part(rows, facts, held, self._first_ns, self._last_ns, skipped, self._released, hits)
+
+    def forget(self, gone: NDArray[np.bool_]) -> None:
+        """Drop rows, and the memory they took; packets that still come for one of them begin a new connection.
+
+        First bytes of them that were not examined yet are lost: ``peek`` before.
+        """
+        self._examine()
+        n = len(self)
+        kept = np.flatnonzero(~gone[:n])
+        place = np.full(n + 1, -1, np.int64)
+        place[kept] = np.arange(kept.size)
+        for slot in self._rows["side"]["slot"][:n][gone[:n]].reshape(-1).tolist():
+            if slot >= 0:
+                self._free[self._state[tcpstate.S_FREE]] = slot
+                self._state[tcpstate.S_FREE] += 1
+        rows = self._rows[kept]
+        rows["outer"] = place[rows["outer"]]
+        room = max(FIRST_ROWS, kept.size + kept.size // 2)
+        self._rows = np.zeros(room, CONN)
+        self._rows[: kept.size] = rows
+        known = len(self._facts)
+        self._facts = [self._facts[row] for row in kept.tolist() if row < known]
+        self._held = {int(place[row]): waits for row, waits in self._held.items() if place[row] >= 0}
+        self._waiting = sum(len(side) for _, data in self._held.values() for side in data if side is not None)
+        state = self._state
+        head, size = int(state[tcpstate.S_LINGER_HEAD]), int(state[tcpstate.S_LINGER_SIZE])
+        ring = (head + np.arange(size)) % LINGER_ROWS
+        moved, since = place[self._linger_row[ring]], self._linger_ns[ring]
+        still = moved >= 0
+        left = int(still.sum())
+        self._linger_row[:left], self._linger_ns[:left] = moved[still], since[still]
+        state[tcpstate.S_LINGER_HEAD], state[tcpstate.S_LINGER_SIZE] = 0, left
+        state[tcpstate.S_ROWS] = kept.size
+        state[tcpstate.S_KEYS] = int((rows["superseded"] == 0).sum())
+        self._table = np.full(1 << max(int(room * 2 - 1).bit_length(), 4), flowkey.EMPTY, np.int32)
+        flowkey.rehash(self._rows, kept.size, self._table)
+
     def finish(self) -> Part:
         """All that is known at the end of the packets. The tracker is spent afterwards."""
         n = len(self)

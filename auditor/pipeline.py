@@ -89,11 +89,14 @@ def run(
     follow: Follow | None = None,
     warn: Callable[[str], None] | None = None,
     carry: Carry | None = None,
+    within: Callable[[ConnectionTable], NDArray[np.bool_]] | None = None,
 ) -> Audit:
     """Audit captures.
 
     ``options``: scope, strict, linktype, ... (``auditor.api.audit``); ``ca`` are ``Authorities``. ``warn`` is told in a line what could not
-    be done and hinders nothing. ``carry``: what earlier passes hand to this one; afterwards, what this one hands to the next. Raises InputError where nothing could be audited.
+    be done and hinders nothing. ``carry``: what earlier passes hand to this one; afterwards, what this one hands to the next. ``within`` says
+    which connections the report is about; the others are there for what they tell of these (a full handshake before a resumed
+    session). Raises InputError where nothing could be audited.
     """
     from auditor.model.tables import (
         captures_table,
@@ -158,11 +161,14 @@ def run(
     tls = connections["tls"].to_numpy(dtype=object).copy()
     tell_inferred_certificates(tls, authentications)
     connections["tls"] = tls
+    wanted = None if within is None else within(table)
     # What the columns hold need not be held twice while the rules look at them.
     del table, classes, class_of, authentications, answers
     _fall_back_on_inventory(connections)
     if count is not None:
         connections = count(connections)
+    if wanted is not None:
+        connections = connections[wanted].reset_index(drop=True)
     judged = Judged(connections, who, policy, dict(options))
     findings = [finding for rule in discover("auditor.rules", "RULE") for finding in rule.check(judged)]
     found, part_of = findings_table(findings, identify(findings), connections)

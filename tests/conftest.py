@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.netns import Net, unavailable
 
 settings.register_profile(
     "fast", max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -63,3 +66,19 @@ def tshark() -> str:
         absent("tshark is not installed (Debian package tshark)")
     assert found
     return found
+
+
+@pytest.fixture(scope="module")
+def net(request) -> Iterator[Net]:
+    """Two hosts joined by a wire; real ones to the programs that run there."""
+    why = unavailable()
+    if why is None:
+        lacking = [name for name in ("tcpreplay", "tcpdump", "dumpcap") if not shutil.which(name)]
+        why = (
+            f"{', '.join(lacking)} missing (Debian packages tcpreplay, tcpdump, wireshark-common)" if lacking else None
+        )
+    if why is not None:
+        absent(why)
+    made = Net(request.module.__name__.split(".")[-2][:3])
+    yield made
+    made.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from auditor.capture.growing import GrowingSource, Growth
-from auditor.capture.sources import HEAD_BYTES, RawSource, Rewound, compression_of, unwrapped
+from auditor.capture.sources import HEAD_BYTES, MAGIC_BYTES, RawSource, Rewound, compression_of, unwrapped
 from auditor.errors import InputError, MissingToolError, NotACaptureError
 from auditor.model.limits import Limits, told
 from auditor.wire import pcap, pcapng
@@ -47,12 +47,14 @@ def open_capture(
     link_type: int | None = None,
     limits: Limits | None = None,
     growth: Growth | None = None,
+    prompt: bool = False,
 ) -> CaptureReader:
     """A reader for one capture; its first bytes have been looked at.
 
     ``source``: a path, ``-`` for standard input, an fsspec URL, or an open binary file, which stays open. ``name`` is what
     reports call it; ``link_type`` overrides what the capture says of its interfaces. ``growth``: the capture is still being
     written, and reading waits at its end (``auditor.capture.growing``).
+    ``prompt``: packets are handed on as they come, for a capture that is running.
 
     Raises InputError (missing, unreadable, a folder), NotACaptureError (empty, unknown format) and MissingToolError (a URL
     without fsspec or without the library for its kind). What is wrong further on becomes a Problem of the summary.
@@ -66,8 +68,8 @@ def open_capture(
             named = isinstance(source, str | Path) and str(source) != STANDARD_INPUT
             growing = GrowingSource(file, str(source) if named else None, growth)
         raw = growing or RawSource(file)
-        rewound, compressions = unwrapped(raw, limits)
-        head = _capture_head(rewound, label, compressions, limits)
+        rewound, compressions = unwrapped(raw, limits, MAGIC_BYTES if prompt else HEAD_BYTES)
+        head = _capture_head(rewound, label, compressions, limits, prompt=prompt)
         # Only now: the kernels bring numba, which takes longer to import than a wrong file name takes to be told.
         from auditor.capture.pcap import PcapReader
         from auditor.capture.pcapng import PcapngReader
@@ -76,8 +78,8 @@ def open_capture(
         words = (label, "+".join(["pcapng" if is_pcapng else "pcap", *reversed(compressions)]), rewound, raw, limits)
         size = None if growing else _size_of(file)
         if is_pcapng:
-            return PcapngReader(*words, link_type, total_bytes=size, close=close, growing=growing)
-        return PcapReader(head, *words, link_type, total_bytes=size, close=close, growing=growing)
+            return PcapngReader(*words, link_type, total_bytes=size, close=close, growing=growing, prompt=prompt)
+        return PcapReader(head, *words, link_type, total_bytes=size, close=close, growing=growing, prompt=prompt)
     except BaseException:
         if close is not None:
             close()
@@ -120,14 +122,16 @@ class _Joined(io.RawIOBase):
         return count
 
 
-def _capture_head(rewound: Rewound, label: str, compressions: list[str], limits: Limits) -> bytes:
-    """The first bytes, proven to start a capture."""
-    head = rewound.peek()
+def _capture_head(rewound: Rewound, label: str, compressions: list[str], limits: Limits, *, prompt: bool) -> bytes:
+    """The first bytes, proven to start a capture; ``prompt``: no more than the header, because the first packet may be long in coming."""
+    head = rewound.peek(pcap.FILE_HEADER_BYTES) if prompt else rewound.peek()
     if is_capture_head(head):
         needed = pcapng.SHB_MIN_BYTES if head.startswith(pcapng.SHB_BYTES) else pcap.FILE_HEADER_BYTES
+        head = rewound.peek(needed)
         if len(head) >= needed:
             return head
         raise NotACaptureError(label, "cut off inside the file header")
+    head = rewound.peek()
     failed = rewound.failed
     if failed is not None and failed.kind == "unreadable":
         raise InputError(label, failed.says)

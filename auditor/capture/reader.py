@@ -139,6 +139,7 @@ class CaptureReader(ABC):
         total_bytes: int | None = None,
         close: Callable[[], None] | None = None,
         growing: GrowingSource | None = None,
+        prompt: bool = False,
     ) -> None:
         self.name, self.format_name = name, format_name
         self.total_bytes = total_bytes
@@ -149,7 +150,7 @@ class CaptureReader(ABC):
         self._growing = growing
         self.place: Place | None = None
         """Of the batch given last; None where its headers are too large to keep."""
-        self._window = Window(source, limits.buffer_bytes, eager=growing is not None)
+        self._window = Window(source, limits.buffer_bytes, eager=prompt or growing is not None)
         self._close = close
         self._frames = 0
         self._first_ns: int | None = None

@@ -30,6 +30,9 @@ PIECE_BYTES: Final = 64 * 1024
 HEAD_BYTES: Final = 512
 """What is looked at to tell a format."""
 
+MAGIC_BYTES: Final = 8
+"""The longest magic number of a compression is shorter."""
+
 
 class SourceError(Exception):
     """The bytes end or break here. ``kind`` is a Problem's kind."""
@@ -369,10 +372,10 @@ def _starts_lz4(head: bytes) -> bool:
     return head.startswith(LZ4_MAGIC[: len(head)]) or _is_skippable(head)
 
 
-def unwrapped(raw: RawSource, limits: Limits) -> tuple[Rewound, list[str]]:
-    """``raw`` without its compressions, at most ``limits.nesting``; and their names, outermost first."""
+def unwrapped(raw: RawSource, limits: Limits, look_bytes: int = HEAD_BYTES) -> tuple[Rewound, list[str]]:
+    """``raw`` without its compressions, at most ``limits.nesting``; and their names, outermost first. No more than ``look_bytes`` are waited for."""
     source, names = Rewound(raw), list[str]()
-    while (name := compression_of(source.peek())) is not None and len(names) < limits.nesting:
+    while (name := compression_of(source.peek(look_bytes))) is not None and len(names) < limits.nesting:
         names.append(name)
         source = Rewound(decompressed(name, source, raw, limits))
     return source, names

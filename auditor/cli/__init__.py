@@ -29,6 +29,7 @@ COMMANDS = {
     "run": "One scheduled pass over a spool of captures; --watch stays.",
     "history": "What earlier audits found, and what changed between two.",
     "review": "The history in a local web page: findings, packets, comparison, waivers.",
+    "live": "Audit captures that are running: interfaces, VMs over ssh or bosh ssh, streams.",
     "connections": "The connection table alone.",
     "dissect": "The full protocol tree of one connection (tshark), credentials masked.",
     "slice": "The packets behind a finding or a connection, as a capture.",

@@ -180,7 +180,9 @@ def _flatten(given: tuple[Any, ...], values: list[int | float]) -> tuple[Any, ..
             values.append(each.ctypes.data)
             values.extend(each.shape)
             values.extend(each.strides)
-            types.append((each.dtype, each.ndim, each.flags.num & _OF_TYPE))
+            flags = each.flags.num & _OF_TYPE
+            # A table of one row is in the order of columns, too: it needs no machine code of its own.
+            types.append((each.dtype, each.ndim, flags & ~_F_ORDER if flags & _C_ORDER else flags))
         elif isinstance(each, bool | np.bool_):
             values.append(int(each))
             types.append(bool)

@@ -278,3 +278,22 @@ def test_help_need_not_wait_for_the_compiler() -> None:
     root = Path(__file__).resolve().parents[2]
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=root, text=True).stdout
     assert out.strip() == "[]"
+
+
+@pytest.mark.parametrize("header", [PCAP[:24], Blocks().section().bytes], ids=["pcap", "pcapng"])
+def test_a_running_capture_is_known_by_its_header_alone(header) -> None:
+    """Nothing more is asked of it before the first packet comes."""
+
+    class Waits(io.RawIOBase):
+        """Whoever asks for more than there is would wait here."""
+
+        left = header
+
+        def readinto(self, view: memoryview) -> int:
+            assert self.left, "waits for a packet"
+            count = min(len(view), len(self.left))
+            view[:count], self.left = self.left[:count], self.left[count:]
+            return count
+
+    with open_capture(Waits(), prompt=True) as reader:  # type: ignore[arg-type]
+        assert reader.summary().packets == 0

@@ -1,0 +1,636 @@
+"""``auditor live``: captures that are running, audited as they go."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from auditor.cli import _options as options
+from auditor.cli import complain
+from auditor.errors import ConfigError
+from auditor.report._text import clip, escape
+
+if TYPE_CHECKING:
+    from auditor.capture.live import Command, Place, Starter, Tool
+    from auditor.capture.ring import Ring
+    from auditor.jobs.live import Feed, Session, Status, Told, Window
+    from auditor.model.limits import Limits
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+REDRAW_SECONDS: Final = 0.5
+CONNECTIONS: Final = 250_000
+"""Held at once, unless --limit says otherwise: a window ends early before there are more."""
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\Z")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\Z", re.IGNORECASE)
+
+
+def seconds(option: str, text: str | None) -> float | None:
+    """``90``, ``30s``, ``5m``, ``2h``, ``1d``. Raises ConfigError."""
+    if text is None:
+        return None
+    match = _DURATION.match(text.strip())
+    found = float(match[1]) * _SECONDS[match[2] or "s"] if match else 0.0
+    if not 0 < found <= 400 * 86_400:
+        raise ConfigError(option, f"{text!r} is no span of time", mend="30s, 5m, 2h or 1d")
+    return found
+
+
+def size(option: str, text: str) -> int:
+    """``512MiB``, ``1GiB``, ``1G``; a bare number is bytes. Raises ConfigError."""
+    match = _SIZE.match(text.strip())
+    if match is None:
+        raise ConfigError(option, f"{text!r} is no size", mend="512MiB, 1GiB")
+    power = " KMGT".index(match[2].upper() or " ")
+    return int(
+        float(match[1]) * (1000 if match[2] and not match[3] and text.strip().upper().endswith("B") else 1024) ** power
+    )
+
+
+@app.command()
+def live(
+    source: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SOURCE]...", help="Where to capture, as --from.", show_default=False),
+    ] = None,
+    from_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="SOURCE",
+            help="An interface, ssh://[USER@]HOST[:PORT]/IFACE, bosh://DEPLOYMENT/GROUP/ID[/IFACE], - (a stream), a pipe, a file that grows; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    policy: options.Policies = None,
+    release: options.Release = None,
+    inventory: options.Inventories = None,
+    ca: options.Cas = None,
+    scope: Annotated[
+        str, typer.Option("--scope", metavar="diego|all", help="Judge connections that no Diego VM takes part in, too.")
+    ] = "diego",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="What the capture cannot tell is a finding of medium severity.")
+    ] = False,
+    linktype: options.Linktype = None,
+    filter_: Annotated[
+        str,
+        typer.Option(
+            "--filter",
+            metavar="EXPR|needed|none",
+            help="What to capture: a pcap filter; needed: `auditor policy filter`.",
+        ),
+    ] = "none",
+    snaplen: Annotated[int, typer.Option("--snaplen", metavar="BYTES", help="So much of each packet.")] = 262_144,
+    capture_with: Annotated[
+        str | None,
+        typer.Option(
+            "--capture-with", metavar="dumpcap|tcpdump|scapy", help="Instead of the best there is.", show_default=False
+        ),
+    ] = None,
+    duration: Annotated[
+        str | None, typer.Option("--duration", metavar="TIME", help="Stop after 30s, 5m, 2h, 1d.", show_default=False)
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option("--window", metavar="TIME", help="A report for every so long.", show_default=False)
+    ] = None,
+    write_ring: Annotated[
+        Path | None,
+        typer.Option(
+            "--write-ring",
+            metavar="DIR",
+            help="Keep the packets there; they hold what crossed the wire.",
+            show_default=False,
+        ),
+    ] = None,
+    ring_size: Annotated[str, typer.Option("--ring-size", metavar="SIZE", help="Of all kept packets.")] = "1GiB",
+    limit: options.LimitValues = None,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            "--user",
+            metavar="NAME",
+            help="Whom to become when started as root. Default: who called sudo, or nobody.",
+            show_default=False,
+        ),
+    ] = None,
+    format: Annotated[  # noqa: A002  # it is the option's name
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="|".join(options.FORMATS),
+            help="Default: table on a terminal, ndjson elsewhere.",
+            show_default=False,
+        ),
+    ] = None,
+    output: options.Output = None,
+    table: Annotated[
+        str | None,
+        typer.Option("--table", metavar="|".join(options.TABLES), help="This table alone.", show_default=False),
+    ] = None,
+    fail_on: Annotated[
+        str, typer.Option("--fail-on", metavar="|".join(options.FAIL_ON), help="Exit 1 from this severity on.")
+    ] = "medium",
+    max_undecided: options.MaxUndecided = 5.0,
+    allow_incomplete: options.AllowIncomplete = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_color: options.NoColor = False,
+    progress: options.Progress = "auto",
+) -> None:
+    """Audit captures that are running: findings as they become certain, a report at the end or for every --window.
+
+    Ctrl-C (or SIGTERM) finishes the window and writes its report; a second Ctrl-C stops at once. Exit status as of audit.
+    """
+    names = [*(source or ()), *(from_ or ())]
+    if not names:
+        raise ConfigError("live", "no source is named", mend="auditor live eth0, or --from ssh://HOST/eth0")
+    written = _written(format, output, table, window)
+    options.choice("--fail-on", fail_on, options.FAIL_ON)
+    options.choice("--scope", scope, ("diego", "all"))
+    options.choice("--progress", progress, ("auto", "never"))
+    options.percent("--max-undecided", max_undecided)
+    if capture_with is not None:
+        options.choice("--capture-with", capture_with, ("dumpcap", "tcpdump", "scapy"))
+    if not 64 <= snaplen <= 262_144:
+        raise ConfigError("--snaplen", f"{snaplen} makes no sense", mend="from 64 to 262144")
+    from auditor.model.limits import Limits, parse_limits
+
+    limits = parse_limits(limit or (), Limits(connections=CONNECTIONS))
+    link = options.number("--linktype", linktype, 65_535)
+    lasting, each = seconds("--duration", duration), seconds("--window", window)
+    kept = size("--ring-size", ring_size)
+    from auditor.capture import live as capture
+    from auditor.capture.privileges import become, folder_for, user_for
+
+    places = _distinct(capture, names)
+    tools = [capture.check_rights(place, capture_with) if place.local else None for place in places]
+    whom = user_for(user, os.environ) if any(place.local for place in places) else None
+    for folder in (write_ring, output if each else None):
+        if folder is not None:
+            folder_for(folder, whom)
+    judging = _Judging(
+        policy or ["tas-diego"], release, inventory or [], ca or [], scope, strict, fail_on, max_undecided
+    )
+    judging.load()
+    expression = judging.filter(filter_)
+    if not quiet:
+        for warning in judging.warnings:
+            complain(warning)
+    commands = _commands(capture, places, tools, capture.CaptureOptions(expression, snaplen))
+    with _starters(capture, places, commands, whom) as starters:
+        _warm(judging, written.name, ring=write_ring is not None, rare=whom is not None, quiet=quiet)
+        if whom is not None:
+            become(whom)
+            if not quiet:
+                complain(f"rights given up: packets are read as {whom.name}")
+        ring = _ring(write_ring, kept)
+        if ring is not None and not quiet:
+            complain(f"{write_ring}: keeps the packets, and with them whatever secrets cross the wire")
+        notices: deque[str] = deque()
+        feeds = _feeds(places, commands, starters, tools, notices, ring, limits, link)
+        session = _session(feeds, judging, notices, lasting, each, limits)
+        shown = _Shown(written, session, quiet=quiet, verbose=verbose, progress=progress, no_color=no_color)
+        with (
+            options.destination(written.name, output)
+            if output is not None and not each
+            else contextlib.nullcontext() as target
+        ):
+            reports = _live(session, shown, target)
+    status = _status(reports, fail_on, max_undecided, allow_incomplete)
+    if verbose:
+        complain(f"{_line(session.status())}; exit status {status}")
+    raise typer.Exit(status)
+
+
+# What was asked for
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """How and where reports are written."""
+
+    name: str
+    table: str | None
+    output: Path | None
+    windows: bool
+
+    @property
+    def streamed(self) -> bool:
+        """Findings go to standard output as they become certain."""
+        return self.table is None and (self.name == "ndjson" or (self.name == "table" and sys.stdout.isatty()))
+
+
+def _written(format_: str | None, output: Path | None, table: str | None, window: str | None) -> _Written:
+    """Raises ConfigError where the options contradict each other."""
+    shown = output is None and sys.stdout is not None and sys.stdout.isatty()
+    chosen = format_ or ("table" if shown else "ndjson")
+    name, _ = options.written_as(chosen, output, table)
+    if window is not None and output is None and name not in ("table", "ndjson", "markdown"):
+        raise ConfigError(
+            "--window", f"{name} holds one report", mend="--output DIR for a file each, or --format ndjson"
+        )
+    if window is not None and output is not None and output.exists() and not output.is_dir():
+        raise ConfigError(str(output), "is a file", mend="--window needs a folder")
+    return _Written(name, table, output, window is not None)
+
+
+def _distinct(capture: Any, names: Sequence[str]) -> list[Place]:
+    """Each source once. Raises ConfigError."""
+    found = {name: capture.place_of(name) for name in names}
+    if sum(place.kind == capture.STDIN for place in found.values()) > 1:
+        raise ConfigError("--from", "standard input can be read once", mend="name - once")
+    return list(found.values())
+
+
+@dataclass(slots=True)
+class _Judging:
+    """Policy, inventory and how to judge by them."""
+
+    policies: Sequence[str]
+    release: str | None
+    inventories: Sequence[str]
+    cas: Sequence[str]
+    scope: str
+    strict: bool
+    fail_on: str
+    max_undecided: float
+    policy: Any = None
+    inventory: Any = None
+    options: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def load(self) -> None:
+        """Raises ConfigError."""
+        from auditor.policy.inventory import load_inventory
+        from auditor.policy.loader import load_policy
+
+        self.policy = load_policy(list(self.policies), release=self.release)
+        if self.inventories:
+            self.inventory = load_inventory(list(self.inventories), self.policy)
+            self.warnings += [*self.inventory.warnings, *self.inventory.conflicts]
+        else:
+            self.warnings.append(
+                "no inventory: roles are inferred, so findings are told when a window ends (--inventory FILE)"
+            )
+        self.options = {
+            "scope": self.scope, "strict": self.strict, "release": self.release, "fail_on": self.fail_on,
+            "max_undecided": self.max_undecided, "linktype": None,
+        }  # fmt: skip
+        if self.cas:
+            from auditor.policy.certificates import load_cas
+
+            self.options["ca"] = load_cas(list(self.cas), self.policy)
+
+    def filter(self, asked: str) -> str:
+        """The capture filter."""
+        if asked == "none":
+            return ""
+        if asked != "needed":
+            return asked
+        from auditor.policy.capture_filter import filter_for
+
+        return filter_for(self.policy, self.inventory).expression
+
+
+def _commands(capture: Any, places: Sequence[Place], tools: Sequence[Tool | None], how: Any) -> list[Command | None]:
+    apart = [expression for expression, _ in capture.own_connections(os.environ)]
+    return [
+        capture.command_for(place, how, tool, apart) if place.endless else None
+        for place, tool in zip(places, tools, strict=True)
+    ]
+
+
+@contextmanager
+def _starters(
+    capture: Any, places: Sequence[Place], commands: Sequence[Command | None], whom: Any
+) -> Iterator[list[tuple[Starter, int] | None]]:
+    """Who starts the command of each source, and its number there. What captures here may need rights that the rest does not get."""
+    here = [k for k, place in enumerate(places) if place.local]
+    away = [k for k, command in enumerate(commands) if command is not None and k not in here]
+    kept = capture.KeptStarter if whom is not None else capture.DirectStarter
+    groups = [(kept, here), (capture.DirectStarter, away)]
+    found: list[tuple[Starter, int] | None] = [None] * len(places)
+    made: list[Starter] = []
+    try:
+        for make, which in groups:
+            if which:
+                starter = make([commands[k] for k in which])
+                made.append(starter)
+                for number, k in enumerate(which):
+                    found[k] = starter, number
+        yield found
+    finally:
+        for starter in made:
+            starter.close()
+
+
+def _warm(judging: _Judging, name: str, *, ring: bool, rare: bool, quiet: bool) -> None:
+    """Load (or compile) all that judging needs before the first packet comes, and while files can still be read."""
+    from auditor.cli._machine import kernel_cache
+
+    if not quiet and not kernel_cache().warm:
+        complain("compiling for the first run (once, up to a minute)")
+    from auditor.api import find_format, sample
+    from auditor.errors import InputError
+    from auditor.jobs.live import warm_up
+
+    shown = None
+    if rare:
+        with contextlib.suppress(InputError):
+            shown = str(sample("diego")[0][0])
+    audit = warm_up(judging.policy, judging.inventory, judging.options, ring=ring, sample=shown)
+    if rare:
+        _write_once(find_format(name), audit)
+
+
+def _write_once(form: Any, audit: Any) -> None:
+    """Write a report into nowhere: what that takes is loaded then."""
+    with tempfile.TemporaryDirectory() as folder:
+        form.write(audit, Path(folder) if form.folder else io.BytesIO(), table=None, color=False, width=80)
+
+
+def _ring(folder: Path | None, size_bytes: int) -> Ring | None:
+    if folder is None:
+        return None
+    from auditor.capture.ring import Ring
+
+    return Ring(folder, size_bytes)
+
+
+def _feeds(
+    places: Sequence[Place],
+    commands: Sequence[Command | None],
+    starters: Sequence[tuple[Starter, int] | None],
+    tools: Sequence[Tool | None],
+    notices: deque[str],
+    ring: Ring | None,
+    limits: Limits,
+    link: int | None,
+) -> list[Feed]:
+    from auditor.capture import live as capture
+    from auditor.jobs.live import Feed
+
+    apart = ", ".join(says for _, says in capture.own_connections(os.environ)) or None
+
+    def opener(k: int) -> Any:
+        starter, number = starters[k] or (None, 0)
+        return lambda: capture.open_stream(places[k], starter, number, commands[k])
+
+    feeds = []
+    for k, (place, tool, command) in enumerate(zip(places, tools, commands, strict=True)):
+        feeds.append(
+            Feed(
+                place,
+                opener(k),
+                index=k,
+                limits=limits,
+                tell=notices.append,
+                clock=time.time_ns,
+                ring=ring.writer(f"{k}-{place.text}") if ring is not None else None,
+                link_type=link,
+                tool=tool.name if tool is not None else command.tool if command is not None else "",
+                left_out=apart if place.local else None,
+            )
+        )
+    return feeds
+
+
+def _session(
+    feeds: list[Feed], judging: _Judging, notices: deque[str], lasting: float | None, each: float | None, limits: Limits
+) -> Session:
+    from auditor.jobs.live import NS, Session, judge_with
+
+    return Session(
+        feeds,
+        judge_with(judging.policy, judging.inventory, judging.options),
+        time.time_ns,
+        limits=limits,
+        window_ns=None if each is None else int(each * NS),
+        duration_ns=None if lasting is None else int(lasting * NS),
+        early=judging.inventory is not None,
+        notices=notices,
+    )
+
+
+# Running
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What a window's report amounts to; the report itself is not kept."""
+
+    failing: int
+    incomplete: list[str]
+
+
+def _status(outcomes: Sequence[_Outcome], fail_on: str, max_undecided: float, allow_incomplete: bool) -> int:
+    del fail_on, max_undecided
+    if any(each.failing for each in outcomes):
+        return 1
+    return 3 if any(each.incomplete for each in outcomes) and not allow_incomplete else 0
+
+
+def _live(session: Session, shown: _Shown, target: Any) -> list[_Outcome]:
+    """The session's life on the screen. Raises KeyboardInterrupt on the second Ctrl-C."""
+    from auditor.jobs.live import Notice, Told
+
+    outcomes: dict[tuple[int, tuple[str, ...]], _Outcome] = {}
+    with _signals(session), shown:
+        for event in session.events():
+            if isinstance(event, Notice):
+                shown.say(event.says)
+            elif isinstance(event, Told):
+                shown.tell(event)
+            else:
+                outcome = shown.report(event, target if event.last else None)
+                outcomes[outcome.failing > 0, tuple(outcome.incomplete[:1])] = outcome
+    return list(outcomes.values())
+
+
+@contextmanager
+def _signals(session: Session) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM finishes the window, the second Ctrl-C ends everything."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def finish(number: int, frame: Any) -> None:
+        if session.stopped.is_set() and number == signal.SIGINT:
+            session.abort()
+            again = before[signal.SIGINT]
+            signal.signal(signal.SIGINT, again)
+            if callable(again):
+                again(number, frame)
+            raise KeyboardInterrupt
+        session.stop()
+
+    for number in before:
+        signal.signal(number, finish)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _line(status: Status) -> str:
+    """How far it is, in a line."""
+    words = [
+        f"{status.packets:,} packets",
+        f"{status.connections:,} connections",
+        f"{status.dropped:,} dropped",
+        f"{status.findings:,} findings",
+    ]
+    if status.running < status.sources:
+        words.append(f"{status.running} of {status.sources} sources running")
+    return ", ".join(words)
+
+
+class _Shown:
+    """What the user sees while it runs: findings on standard output, notices on standard error, on a terminal one line that is written over."""
+
+    def __init__(
+        self, written: _Written, session: Session, *, quiet: bool, verbose: bool, progress: str, no_color: bool
+    ) -> None:
+        self._written, self._session = written, session
+        self._quiet, self._verbose, self._no_color = quiet, verbose, no_color
+        self._color = options.colors(no_color)
+        self._line: Any = None
+        terminal = sys.stderr if sys.stderr is not None and sys.stderr.isatty() else None
+        self._terminal = terminal if progress == "auto" and not quiet else None
+
+    def __enter__(self) -> _Shown:
+        if self._terminal is not None:
+            from rich.console import Console
+            from rich.live import Live
+
+            console = Console(file=self._terminal, markup=False, highlight=False, emoji=False)
+            self._line = Live(
+                console=console,
+                get_renderable=self._status,
+                refresh_per_second=1 / REDRAW_SECONDS,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._line.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._line is not None:
+            self._line.stop()
+            self._line = None
+
+    def _status(self) -> Any:
+        from rich.text import Text
+
+        state = "finishing" if self._session.stopped.is_set() else "live"
+        return Text(f"{state}: {_line(self._session.status())}", no_wrap=True, overflow="ellipsis")
+
+    @contextmanager
+    def _above(self) -> Iterator[None]:
+        """The line taken away while something is printed."""
+        shown, self._line = self._line, None
+        if shown is not None:
+            shown.stop()
+        try:
+            yield
+        finally:
+            if shown is not None and self._terminal is not None:
+                self.__enter__()
+
+    def say(self, says: str) -> None:
+        """A notice."""
+        if not self._quiet:
+            with self._above():
+                complain(says)
+
+    def tell(self, told: Told) -> None:
+        """Findings, as they become certain."""
+        if not self._written.streamed:
+            self._tell_aside(told)
+            return
+        with self._above():
+            if self._written.name == "ndjson":
+                self._write_lines(told)
+            else:
+                for says in _lines(told):
+                    print(says)
+            sys.stdout.flush()
+
+    def _tell_aside(self, told: Told) -> None:
+        """Standard output is for the report alone."""
+        if not self._quiet:
+            with self._above():
+                for says in _lines(told):
+                    complain(says)
+
+    def _write_lines(self, told: Told) -> None:
+        from auditor.api import find_format
+
+        out = sys.stdout.buffer
+        find_format("ndjson").write(told.audit, out, table="findings", color=False, width=80)
+        out.flush()
+
+    def report(self, window: Window, target: IO[bytes] | Path | None) -> _Outcome:
+        """A window's report, in its place."""
+        from auditor.api import Report
+
+        report = Report(window.audit)
+        written = self._written
+        live = window.audit.info["options"]
+        with self._above():
+            if target is not None:
+                options.write(report, written.name, target, written.table, no_color=True, output=written.output)
+            elif written.output is not None:
+                place = self._place(window)
+                with options.destination(written.name, place) as own:
+                    options.write(report, written.name, own, written.table, no_color=True, output=place)
+                if not self._quiet:
+                    complain(
+                        f"{place}: {len(report.audit.connections):,} connections, {len(report.audit.findings):,} findings"
+                    )
+            else:
+                with options.destination(written.name, None) as out:
+                    options.write(report, written.name, out, written.table, no_color=self._no_color, output=None)
+        reasons = report.incomplete(float(live.get("max_undecided") or 5.0))
+        if not self._quiet and written.name != "table":
+            for reason in reasons:
+                complain(f"incomplete: {reason}")
+        return _Outcome(report.failing(live.get("fail_on") or "medium"), reasons)
+
+    def _place(self, window: Window) -> Path:
+        """The file of a window: in the folder, or, where a full table ended it early, beside the file that was asked for."""
+        output = self._written.output
+        assert output is not None  # noqa: S101
+        began = window.audit.info["started"].astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+        if self._written.windows:
+            from auditor.api import find_format
+
+            suffix = find_format(self._written.name).suffix
+            output.mkdir(parents=True, exist_ok=True)
+            return output / f"{window.number:06d}-{began}{suffix}"
+        return output.with_name(f"{output.stem}.{window.number:06d}{output.suffix}")
+
+
+def _lines(told: Told) -> Iterator[str]:
+    """Each finding as a line for people."""
+    moment = datetime.now(UTC).strftime("%H:%M:%S")
+    findings = told.audit.findings
+    for severity, rule, title in zip(findings["severity"], findings["rule"], findings["title"], strict=True):
+        yield clip(escape(f"{moment} {str(severity).upper():8} {rule}: {title}"), 400)

@@ -54,8 +54,9 @@ class TrackLimits:
     """Silence that ends a UDP flow or the like: two ends that go on after an hour still talk about the same."""
     linger_s: float = 0.2
     """So long a closed connection waits for packets that come out of order."""
-    beyond_bytes: int = HEAD_BYTES
-    """A direction that goes so far beyond its head settles both, once the other has spoken too."""
+    beyond_bytes: int = 4 * HEAD_BYTES
+    """A direction that goes so far settles both heads, once the other has spoken too. A server's flight with a long list of authorities (RFC 5246 section
+    7.4.4) is longer than a head, and what matters is the client's that comes after it."""
     head_slots: int = DEFAULTS.first_bytes // HEAD_BYTES
     """Directions whose first bytes are held at once: 96 MiB at the most, touched only as far as used."""
     connections: int = DEFAULTS.connections

@@ -758,7 +758,7 @@ def test_many_connections_over_all_limits() -> None:
 def test_a_full_head_gives_its_room_back() -> None:
     wire = Wire()
     for k in range(8):
-        Talk(wire, cport=40_000 + k).opens().answers(b"hello").says(b"x" * (HEAD_BYTES + 3_000))
+        Talk(wire, cport=40_000 + k).opens().answers(b"hello").says(b"x" * (TrackLimits().beyond_bytes + 3_000))
     part = part_of(wire, limits=TrackLimits(head_slots=2))
     assert [told.heads for told in rows_of(table_of(part))] == [(b"x" * HEAD_BYTES, b"hello")] * 8
     assert part.released == 0

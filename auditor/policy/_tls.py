@@ -16,6 +16,7 @@ from typing import Any
 
 from auditor.model.facts import Facts
 from auditor.model.judgement import Fault, Verdict
+from auditor.model.streams import HEAD_BYTES
 from auditor.policy._seen import Said, Seen, rejected, unverifiable, violated
 from auditor.policy.policy import Settings
 from auditor.policy.tls13 import (
@@ -39,6 +40,8 @@ ACCEPTED, REFUSED, VEILED, OPEN = "accepted", "refused", "veiled", "open"
 BUSY_RECORDS = 4
 SHORT_ANSWER_BYTES = 4_096
 """A refusal inside TLS (nginx's page for status 400 has some 600 bytes) is one short answer; more than this, or more often, is service."""
+
+LONG_FLIGHT = f"the server's flight is longer than the {HEAD_BYTES // 1024} KiB that are kept of it"
 
 LOGIN_RECORDS = 3
 """A client that is turned away has said so much at most: CONNECT and PING, in one record or two, and close_notify."""
@@ -73,6 +76,8 @@ class TlsReading:
     outcome: str = OPEN
     done: bool = False
     """The handshake was completed on both sides."""
+    unseen_end: bool = False
+    """The server's Finished lies behind what is kept of a flight that is too long: the client's data alone says that it came."""
     both_ways: bool = False
     """Application data went both ways."""
     resumed: bool = False
@@ -193,6 +198,12 @@ def _one_short_answer(seen: Seen) -> bool:
     return len(answers) < 2 or len(asked) < 2
 
 
+def _longer_than_kept(seen: Seen) -> bool:
+    """The server's first bytes end in the middle of its flight because no more of them are kept, not because packets are missing."""
+    facts = seen.facts
+    return facts.get("tls.cut") in {"server", "both"} and "tls.gap" not in facts and seen.whole
+
+
 def closed_after_little(seen: Seen, reading: TlsReading) -> bool:
     """The server ended it after no more than a login and its answer: a refusal inside TLS looks so (NATS says -ERR, and closes)."""
     if seen.closed_by != "server" or "tls.client_records_more" in seen.facts:
@@ -209,6 +220,7 @@ def _read12(seen: Seen, version: str | None) -> TlsReading:
     done = "tls.client_finished" in facts and "tls.server_finished" in facts
     served, asked = "tls.server_application_data" in facts, "tls.client_application_data" in facts
     declined = certificate in _DECLINED
+    long = _longer_than_kept(seen)
     alert = _alert_says(seen)
     outcome, why = OPEN, "nothing shows whether it was accepted"
     kinds: tuple[str, ...] = ()
@@ -217,8 +229,11 @@ def _read12(seen: Seen, version: str | None) -> TlsReading:
     elif not done:
         if seen.closed_by and clean:
             outcome, why, kinds = REFUSED, f"{seen.closing} before the handshake was complete", ("tls.server_hello",)
+        elif long and asked and "tls.client_finished" in facts:
+            outcome, kinds = ACCEPTED, ("tls.client_application_data",)
+            why = f"{LONG_FLIGHT}, and the client went on with data, which it does after the server's Finished"
         else:
-            why = "the handshake was not seen to its end"
+            why = LONG_FLIGHT if long else "the handshake was not seen to its end"
     elif served:
         outcome, why, kinds = ACCEPTED, "the server sent application data", ("tls.server_application_data",)
         inside = _inside_says(seen) if declined else None
@@ -248,6 +263,7 @@ def _read12(seen: Seen, version: str | None) -> TlsReading:
         proof=facts.get("tls.certificate_verify") is True,
         outcome=outcome,
         done=done,
+        unseen_end=long and not done,
         both_ways=done and served and asked,
         resumed=resumed,
         late="tls.late_handshake" in facts,
@@ -404,7 +420,7 @@ def _read13(seen: Seen, version: str) -> TlsReading:
         absence=seen.whole and not any(k in facts for k in ("tls.gap", "tls.midstream")),
         confidence={Confidence.HIGH: "high", Confidence.MEDIUM: "medium"}.get(judged.confidence, "low"),
         missing=_lacks(seen),
-        says=judged.says,
+        says=f"{LONG_FLIGHT}; {judged.says}" if certificate == UNKNOWN and _longer_than_kept(seen) else judged.says,
         why=why,
         kinds=seen_kinds,
         asked_kinds=("tls.server_records",) if "tls.server_records" in facts else (),
@@ -508,7 +524,7 @@ def judge_mutual(reading: TlsReading) -> Said:
         says = f"{reading.says}; one may have crossed later, under encryption"
         late = "tls.late_handshake" if reading.clear else "tls.post_handshake_auth_offered"
         return unverifiable("late_certificate", says, late, *kinds)
-    if reading.outcome != ACCEPTED:
+    if reading.outcome != ACCEPTED or reading.unseen_end:
         missing = "outcome" if reading.outcome == VEILED else reading.missing or "outcome"
         return unverifiable(missing, f"{reading.says}; {reading.why}", *kinds)
     if not reading.absence:
@@ -525,6 +541,10 @@ def _with_certificate(reading: TlsReading, kinds: tuple[str, ...]) -> Said:
         return unverifiable(reading.missing or "no_handshake", "the handshake was not seen to its end", *kinds)
     if reading.outcome != ACCEPTED:
         return unverifiable(reading.missing or "outcome", f"{reading.says}; {reading.why}", *kinds)
+    if reading.unseen_end:
+        return Said(
+            Verdict.INFERRED, f"{reading.says} and proved to hold its key; {reading.why}", "medium", None, (), kinds
+        )
     if reading.clear:
         says = "the server asked, the client sent its certificate and proved to hold its key, both ends finished"
         return Said(Verdict.VERIFIED, says, "high", None, (), kinds)
@@ -541,6 +561,15 @@ def judge_server_only(reading: TlsReading) -> Said:
         return _resumed(reading, 1)
     if reading.version is None:
         return unverifiable(reading.missing or "no_handshake", reading.says, *kinds)
+    if reading.unseen_end and reading.outcome == ACCEPTED:
+        return Said(
+            Verdict.INFERRED,
+            f"{reading.version} was negotiated; {reading.why}",
+            "medium",
+            None,
+            (),
+            ("tls.version", *kinds),
+        )
     if not reading.done:
         missing = reading.missing or ("outcome" if not reading.clear else "no_handshake")
         return unverifiable(missing, reading.why, *kinds)

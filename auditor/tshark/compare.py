@@ -51,6 +51,8 @@ _MORE_FIELDS = (
 _SHOWN = "tls.handshake || tls.handshake.type || tls.alert_message || ssh || mysql || http || http2.headers"
 _DISSECTORS = {"tls": "tls", "https": "tls", "ssh": "ssh", "mysql": "mysql", "http": "http"}
 _SSH_NEWKEYS = 21
+_SETTLES_BYTES = 4 * HEAD_BYTES
+"""A direction that goes so far settles both: ``beyond_bytes`` of ``TrackLimits``, of which this room may not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +262,7 @@ class _Theirs:
     def passed(self, side: str, place: int) -> bool:
         """When frame ``place`` came, a direction had gone so far that the first bytes of both were taken as they were."""
         ends = [end for number, _, end, _ in self.frames.get(side, ()) if number < place]
-        return max(ends, default=0) > HEAD_BYTES
+        return max(ends, default=0) > _SETTLES_BYTES
 
     def tell(self, name: str, value: Any, end: int) -> None:
         """The first value counts."""
@@ -568,7 +570,9 @@ def _of_ours(name: str, ours: Any, theirs: Any, mine: Ours, told: _Theirs) -> st
 _VERSION = re.compile(r"[0-9](\.[0-9])?")
 _ITEMS = frozenset({"http.authorization", "http.signed_url", "http.cookie", "http.statuses"})
 _BEYOND = f"beyond the first {HEAD_BYTES // 1024} KiB of a direction, which is all that is kept here"
-_SETTLED = f"after the other direction had passed {HEAD_BYTES // 1024} KiB: what both said at first was judged by then"
+_SETTLED = (
+    f"after the other direction had passed {_SETTLES_BYTES // 1024} KiB: what both said at first was judged by then"
+)
 
 
 def _common(one: Sequence[Any], other: Sequence[Any]) -> int:

@@ -1,4 +1,4 @@
-"""Makes nats.pcap and mysql.pcap with their key logs: logins inside TLS 1.2 and 1.3 at real servers, and what became of each.
+"""Makes nats.pcap, mysql.pcap and authorities.pcap with their key logs: logins inside TLS 1.2 and 1.3 at real servers, and flights of great length.
 
 Run it as root on Debian 12: ``python captures/inside/make.py``. It needs nats-server, mariadb-server-core, tcpdump, and PyMySQL and cryptography from PyPI.
 Servers and clients run on loopback, in a network namespace of their own, at addresses that inventory.yml names. The passwords say themselves
@@ -167,6 +167,47 @@ def mysql(work: Path) -> None:
                         cursor.execute("SELECT 1")
 
 
+def authorities(work: Path) -> None:
+    """A server that names 120 authorities in its request, so that its flight is longer than 8 KiB: a certificate, and none."""
+    names = [
+        AUTHORITY.root_pem("internalCA"),
+        *(AUTHORITY.root_pem(f"authority {n} of very many, with a long name") for n in range(120)),
+    ]
+    (work / "ca.pem").write_text("".join(names))
+    own = certificate("diego_bbs_server").file
+    keylog = HERE / "authorities.keys"
+    keylog.unlink(missing_ok=True)
+    server = [
+        "openssl",
+        "s_server",
+        "-accept",
+        f"{DATABASE}:8889",
+        "-cert",
+        own,
+        "-key",
+        own,
+        "-CAfile",
+        str(work / "ca.pem"),
+        "-verify",
+        "1",
+        "-www",
+        "-quiet",
+    ]
+    with running(*server):
+        until(lambda: reached(DATABASE, 8889), "openssl s_server")
+        with captured(HERE / "authorities.pcap", 8889):
+            for number, version in enumerate(VERSIONS):
+                for shown in (True, False):
+                    plain = socket.socket()
+                    plain.bind((CELL, 41_000 + 2 * number + shown))
+                    plain.connect((DATABASE, 8889))
+                    own_name = "diego_bbs_client" if shown else None
+                    with context(version, keylog, own_name).wrap_socket(plain) as inside:
+                        inside.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                        while inside.recv(4096):
+                            pass
+
+
 def main() -> None:
     """Write the files."""
     if "--inside" not in sys.argv:
@@ -187,7 +228,7 @@ def main() -> None:
         return
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     (HERE / "inventory.yml").write_text(INVENTORY)
-    for make in (nats, mysql):
+    for make in (nats, mysql, authorities):
         with tempfile.TemporaryDirectory() as folder:
             make(Path(folder))
         print(f"{make.__name__}.pcap: {(HERE / f'{make.__name__}.pcap').stat().st_size:,} bytes")

@@ -67,6 +67,21 @@ def test_mysql_with_keys_is_told_by_the_login_and_its_answer(tshark):
     assert (empty["rules"], wrong["rules"]) == ({"missing-credentials"}, {"authentication-rejected"})
 
 
+def test_a_flight_of_the_server_that_is_longer_than_what_is_kept_does_not_hide_the_clients(tshark):
+    """With 120 authorities in the request the server's Finished is out of sight; the client's flight is not, and the evidence says what is missing."""
+    closed, opened = rows("authorities", keys=False), rows("authorities", keys=True)
+    by_port = {row["originator_port"]: row for row in closed}
+    told = {port: (row["authentication_verdict"], row["tls"]["client_certificate"]) for port, row in by_port.items()}
+    assert told[41_001] == ("inferred", "sent")
+    assert told[41_000] == ("unverifiable", "empty")
+    assert told[41_003][0] == told[41_002][0] == "unverifiable"
+    long = "the server's flight is longer than the 8 KiB that are kept of it"
+    assert all(long in row["authentication_factors"][0]["says"] for row in closed)
+    with_keys = {row["originator_port"]: row["authentication_verdict"] for row in opened}
+    assert with_keys[41_001] == with_keys[41_003] == "verified"
+    assert {row["tls"]["client_certificate"] for row in opened} == {"sent", "empty"}
+
+
 @pytest.mark.parametrize("name", ["nats", "mysql"])
 def test_evidence_of_what_was_inside_names_its_frames_and_no_secret(name, tshark):
     for row in rows(name, keys=True):

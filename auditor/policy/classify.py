@@ -89,6 +89,9 @@ class Classifier:
         # Documented paths first: at a par they win.
         self._paths = (*policy.paths, *policy.ambient_paths)
         self._memo: dict[_Question, Classification] = {}
+        # By identity: ends with one content are one object, and paths are the policy's.
+        self._pairs: dict[tuple[int, int], list[PolicyPath]] = {}
+        self._leaving: dict[tuple[int, int], list[tuple[PolicyPath, str]]] = {}
         self._ends: dict[int, End] = {}
         self._profiles: dict[tuple[int, bool], End] = {}
         self._distinct: dict[tuple[Any, ...], End] = {}
@@ -189,17 +192,25 @@ class Classifier:
     def _responds(self, end: End, path: PolicyPath, port: int | None) -> str | None:
         return self._plays(end, path.resp_roles, path.resp_slug) or self._fronted(end, path, port)
 
+    def _from(self, paths: tuple[PolicyPath, ...], orig: End) -> list[tuple[PolicyPath, str]]:
+        """Those of these paths that this end may open, and as what."""
+        key = id(paths), id(orig)
+        found = self._leaving.get(key)
+        if found is None:
+            if len(self._leaving) >= _MEMO_LIMIT:
+                self._leaving.clear()
+            told = ((path, self._originates(orig, path)) for path in paths)
+            found = self._leaving[key] = [(path, role) for path, role in told if role is not None]
+        return found
+
     def _matches(
-        self, paths: Iterable[PolicyPath], orig: End, resp: End, port: int | None, transport: str
+        self, paths: tuple[PolicyPath, ...], orig: End, resp: End, port: int | None, transport: str
     ) -> list[_Match]:
         """The paths that fit best, documented ones alone where there are any."""
         found: list[_Match] = []
-        for path in paths:
+        for path, orig_role in self._from(paths, orig):
             fit = path.fit(port, transport)
             if fit is None:
-                continue
-            orig_role = self._originates(orig, path)
-            if orig_role is None:
                 continue
             resp_role = self._responds(resp, path, port)
             if resp_role is not None:
@@ -230,16 +241,21 @@ class Classifier:
 
     def _pair(self, orig: End, resp: End) -> list[PolicyPath]:
         """Paths from a role of one to a role of the other, on whatever port."""
-        return [
-            path
-            for path in self._paths
-            if not path.wild
-            and self._originates(orig, path) is not None
-            and (
-                self._plays(resp, path.resp_roles, path.resp_slug) is not None
-                or any(front.role in path.resp_roles for front in resp.fronts)
-            )
-        ]
+        key = id(orig), id(resp)
+        found = self._pairs.get(key)
+        if found is None:
+            if len(self._pairs) >= _MEMO_LIMIT:
+                self._pairs.clear()
+            found = self._pairs[key] = [
+                path
+                for path, _ in self._from(self._paths, orig)
+                if not path.wild
+                and (
+                    self._plays(resp, path.resp_roles, path.resp_slug) is not None
+                    or any(front.role in path.resp_roles for front in resp.fronts)
+                )
+            ]
+        return found
 
     # Direction
 

@@ -259,6 +259,10 @@ def ports_text(ports: Iterable[tuple[int, int]]) -> str:
     return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in ports)
 
 
+_MAX_IDENTIFIED = 20_000
+"""So many names of certificates are remembered: many connections show the same few."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """All that was loaded."""
@@ -276,6 +280,7 @@ class Policy:
     overlays: frozenset[str] = frozenset()
     """Names of the loaded policies whose paths are ambient."""
     _groups: dict[str, tuple[Held, ...] | None] = field(default_factory=dict, repr=False, compare=False)
+    _identified: dict[str, tuple[Identity, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def paths(self) -> tuple[PolicyPath, ...]:
@@ -333,9 +338,14 @@ class Policy:
 
     def identify(self, name: str) -> tuple[Identity, ...]:
         """The identities that a certificate's name belongs to; none: it attributes nothing."""
-        key = canonical(name).rstrip(".")
-        found = {(each.slugs, each.use): each for each in self.identities if _same_name(each.pattern, key)}
-        return tuple(found.values())
+        known = self._identified.get(name)
+        if known is None:
+            key = canonical(name).rstrip(".")
+            found = {(each.slugs, each.use): each for each in self.identities if _same_name(each.pattern, key)}
+            if len(self._identified) >= _MAX_IDENTIFIED:
+                self._identified.clear()
+            known = self._identified[name] = tuple(found.values())
+        return known
 
 
 def _same_name(pattern: str, name: str) -> bool:

@@ -67,7 +67,7 @@ def main() -> None:
     task = json.load(sys.stdin)
     said: list[bytes] = []
     packets: list[Any] = []
-    truncated, failed, left = False, None, int(task["max_bytes"])
+    whole, truncated, failed, left = False, False, None, int(task["max_bytes"])
     try:
         capture = _capture(task, said)
         for packet in capture:
@@ -77,11 +77,15 @@ def main() -> None:
                 break
             if packet.tree is not None:
                 packets.append(packet.tree)
+        whole = True
         capture.close()
     except (
         Exception
     ) as error:  # pyshark tells of a capture that is cut short by an exception of its own, after the last packet
         failed = type(error).__name__
+    if whole and not complaint(b"".join(said)):
+        # All packets were read, and tshark had nothing to say: how its end looked to pyshark (which may kill it in a hurry) takes nothing away.
+        failed = None
     secrets = collect(packets)
     for packet in packets:
         sys.stdout.write(json.dumps(frame(packet, secrets)) + "\n")

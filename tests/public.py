@@ -20,7 +20,7 @@ import pandas as pd
 
 from auditor import pipeline
 from auditor.capture import open_capture
-from auditor.decode import Decoder, guess_link_type
+from auditor.decode import Decoder, guess_link_type, relinked
 from auditor.errors import AuditorError
 from auditor.model.packets import STOP_FRAGMENT
 from auditor.policy.addresses import to_text
@@ -111,7 +111,7 @@ def decoded(path: Path) -> Iterator[tuple[Any, Any]]:
         for batch in reader.batches():
             if batch.first_frame_no == 1:
                 link_type = guess_link_type(batch)
-            taken = batch if link_type is None else pipeline._as(batch, link_type)
+            taken = batch if link_type is None else relinked(batch, link_type)
             for rows in decoder.decode(taken):
                 yield rows, batch.buf
     left = decoder.finish()

@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
-MEMORY_MIB = 700
+MEMORY_MIB = 1536
 """Of the one process; an audit of the sample needs about 250."""
 HANGS_AFTER_S = 1_200
 

@@ -89,7 +89,10 @@ class _Run:
             with _workers(self._workers) as pool:
                 with _interrupts_held():
                     # The largest first: then no worker is left alone with a large one at the end.
-                    tasks = {pool.submit(follow_one, self._sources[k], k, self._options, False): k for k in apart}
+                    try:
+                        tasks = {pool.submit(follow_one, self._sources[k], k, self._options, False): k for k in apart}
+                    except OSError as error:  # one died while the next was started: its pipes are closed already
+                        raise BrokenProcessPool(str(error)) from error
                 for k in range(len(self._sources)):
                     if k not in apart and k not in found:
                         self._follow_here(k, found)

@@ -19,6 +19,7 @@ import importlib
 import io
 import pkgutil
 import struct
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,6 @@ from typing import Any, BinaryIO, Final, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-import auditor
 from auditor.capture import open_capture
 from auditor.capture.live import Place, Stream
 from auditor.capture.ring import RingWriter, warm
@@ -536,7 +536,7 @@ def warm_up(policy: Any, inventory: Any, options: dict[str, Any], *, ring: bool,
     """
     rare = sample is not None
     if rare:
-        for each in pkgutil.walk_packages(auditor.__path__, "auditor."):
+        for each in pkgutil.walk_packages(sys.modules["auditor"].__path__, "auditor."):
             if not each.name.startswith(("auditor.cli", "auditor.__main__", "auditor._data")):
                 importlib.import_module(each.name)
     followed = []

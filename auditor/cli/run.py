@@ -6,11 +6,16 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from auditor.cli import _options as options
+from auditor.errors import AuditorError
+
+if TYPE_CHECKING:
+    from auditor.jobs.config import RunConfig
+    from auditor.jobs.log import Log
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
@@ -41,20 +46,30 @@ def run(
     Exit status: 0 nothing new and the job done whole; 1 findings at or above fail_on that are new since the last pass, or a waiver that has
     expired; 2 it could not be done; 3 something was not done whole that was before. --all: as auditor audit.
     """
-    from auditor.jobs.config import load_config
     from auditor.jobs.log import Log
 
-    told = load_config(config)
     if log_format is not None:
         options.choice("--log-format", log_format, ("text", "json"))
-    log = Log(json=(log_format or told.log.format) == "json", quiet=quiet)
-    if check:
-        from auditor.jobs.keep import rule_names
-        from auditor.policy.loader import load_policy
-        from auditor.policy.waivers import load_waivers
+    log = Log(json=log_format == "json", quiet=quiet)
+    try:
+        from auditor.jobs.config import load_config
 
-        load_policy(told.audit.policies, release=told.audit.release)
-        load_waivers(told.audit.waivers, rule_names())
+        told = load_config(config)
+        log = Log(json=(log_format or told.log.format) == "json", quiet=quiet)
+        _run(config, told, log, watch=watch, every=every, all_=all_, check=check)
+    except AuditorError as error:
+        if not log.json:
+            raise
+        log.say("failed", str(error), "error")
+        raise typer.Exit(2) from None
+
+
+def _run(config: Path, told: RunConfig, log: Log, *, watch: bool, every: float, all_: bool, check: bool) -> None:
+    if check:
+        from auditor.jobs.runner import check as checked
+
+        for says in checked(told, os.environ):
+            log.say("check", says, "warning")
         print(f"{config}: is in order")
         return
     from auditor.jobs.runner import Runner

@@ -21,10 +21,14 @@ LINES = 25
 _HEADS = {
     "new": "New findings",
     "gone": "Findings that are gone",
-    "waiver": "Waivers that have expired",
+    "waiver": "Waivers that do not hold",
+    "unwaived": "Findings that are waived no longer",
     "incomplete": "Not done whole",
     "aside": "Files set aside",
 }
+
+_WITH = {"unwaived": "waiver"}
+"""Changes that are told to those who want another kind."""
 
 
 class NotToldError(AuditorError):
@@ -39,7 +43,8 @@ def digest_of(
     wanted = [
         each
         for each in changes
-        if each["change"] in section.on and Severity[str(each.get("severity", section.severity)).upper()] >= least
+        if _WITH.get(each["change"], each["change"]) in section.on
+        and Severity[str(each.get("severity", section.severity)).upper()] >= least
     ]
     if not wanted:
         return None
@@ -49,7 +54,8 @@ def digest_of(
     words = {
         "new": "new",
         "gone": "gone",
-        "waiver": "waivers expired",
+        "waiver": "waivers that do not hold",
+        "unwaived": "no longer waived",
         "incomplete": "incomplete",
         "aside": "files aside",
     }

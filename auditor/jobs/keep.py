@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 GONE_AFTER_NS = 24 * 3_600 * 1_000_000_000
 """A finding that was not seen for so long, by the clock of the packets, is gone."""
 
+_MATCHED = "waivers"
+"""Where the catalogue's ``meta`` says what the waivers matched."""
+
 _INSIDE = (
     "outcome",
     "breach",
@@ -302,15 +305,19 @@ class Wishes:
 
             def settle(audit: Audit) -> tuple[Audit, Applied | None, list[str]]:
                 applied, says = None, list[str]()
-                if waivers is not None:
-                    audit, applied, says = excused(audit, waivers)
                 if self.hash or history is not None:
                     audit = hashed(audit)
-                if history is not None:
-                    with history.writing():
+                with history.writing() if history is not None else contextlib.nullcontext():
+                    if waivers is not None:
+                        earlier = None if history is None else matched_before(history)
+                        audit, applied, says = excused(audit, waivers, earlier=earlier)
+                    if history is not None:
                         known = [mark for mark, known in history.known().items() if known.open]
                         audit = marked(audit, known if before is None else before)
                         keep(audit, history, files=self.files)
+                        if applied is not None:
+                            note_matched(history, applied)
+                if history is not None:
                     history.tidy(_ns(audit.info["finished"]))
                 elif before is not None:
                     audit = marked(audit, before)
@@ -324,16 +331,40 @@ def rule_names() -> tuple[str, ...]:
     return tuple(rule.name for rule in discover("auditor.rules", "RULE"))
 
 
-def excused(audit: Audit, waivers: Waivers, today: date | None = None) -> tuple[Audit, Applied, list[str]]:
-    """The audit with its findings waived, what the waivers did, and that in words; ``today`` is the day it was made where nothing is given."""
+def excused(
+    audit: Audit,
+    waivers: Waivers,
+    today: date | None = None,
+    earlier: Mapping[str, frozenset[str]] | None = None,
+) -> tuple[Audit, Applied, list[str]]:
+    """The audit with its findings waived, what the waivers did, and that in words; ``today`` is the day it was made where nothing is given.
+
+    ``earlier``: as of ``matched_before``.
+    """
     day = today_of(_ns(audit.info["started"])) if today is None else today
-    column, applied = apply(waivers, audit.findings, audit.connections, day)
+    column, applied = apply(waivers, audit.findings, audit.connections, day, earlier)
     findings = audit.findings.copy()
     held = np.empty(len(findings), dtype=object)
     held[:] = column
     findings["waived"] = held
     options = {**(audit.info.get("options") or {}), "waivers": applied.as_dict()}
     return replace(audit, findings=findings, info={**audit.info, "options": options}), applied, told(applied)
+
+
+def matched_before(history: History) -> dict[str, frozenset[str]]:
+    """By key of a waiver, the fingerprints that it matched in earlier audits and that are not gone."""
+    row = history.sql.execute("SELECT value FROM meta WHERE name = ?", [_MATCHED]).fetchone()
+    if row is None:
+        return {}
+    here = frozenset(mark for mark, known in history.known().items() if known.open)
+    return {key: here.intersection(marks) for key, marks in msgspec.json.decode(row[0]).items()}
+
+
+def note_matched(history: History, applied: Applied) -> None:
+    """Remember what the waivers matched, for as long as that is not gone; inside ``writing``, after the audit is kept."""
+    here = {mark for mark, known in history.known().items() if known.open}
+    told = {key: sorted(marks & here) for key, marks in sorted(applied.matched.items()) if marks & here}
+    history.sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", [_MATCHED, msgspec.json.encode(told).decode()])
 
 
 # Having it back

@@ -50,8 +50,10 @@ def only_one(store: Path, now_ns: int) -> Iterator[Held]:
             handle,
             f"process {os.getpid()} on {socket.gethostname()} since {time_text(now_ns // 1_000_000_000 * 1_000_000_000)}",
         )
-        yield Held(died)
-        _write(handle, "")
+        try:
+            yield Held(died)
+        finally:
+            _write(handle, "")  # also where it failed: that was said, and nobody died
     finally:
         os.close(handle)
 

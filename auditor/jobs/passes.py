@@ -18,8 +18,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,10 +34,11 @@ from auditor.jobs.config import InventorySection, RunConfig
 from auditor.jobs.lock import only_one
 from auditor.jobs.log import Log
 from auditor.model.audit import Audit
+from auditor.model.roles import Severity
 from auditor.policy.inventory import Inventory, load_inventory, time_text
 from auditor.policy.loader import load_policy
 from auditor.policy.policy import Policy
-from auditor.policy.waivers import Waivers, load_waivers, today_of
+from auditor.policy.waivers import Applied, Waivers, load_waivers, today_of
 from auditor.store.history import History, open_history, sync, write_whole
 
 if TYPE_CHECKING:
@@ -47,6 +50,8 @@ INVENTORIES = "inventories"
 DEATHS = 3
 """After so many passes have died over a file, it is read by a process of its own, whose death hurts nobody."""
 MAX_INVENTORY_BYTES = 256 * 1024 * 1024
+LOOK_S = 0.5
+"""So often somebody looks how much the command has printed."""
 FORGET_NS = 30 * 86_400 * 1_000_000_000
 RETRY_NS = 60 * 1_000_000_000
 
@@ -65,6 +70,10 @@ class Outcome:
     incomplete: list[str] = field(default_factory=list)
     newly_incomplete: list[str] = field(default_factory=list)
     expired: int = 0
+    over: list[str] = field(default_factory=list)
+    """Waivers that cover nothing because they are above their ceiling."""
+    unused: set[str] | None = None
+    """Waivers that matched nothing in any audit of this pass."""
     undone: int = 0
     """Errands that are still to be done."""
 
@@ -137,6 +146,7 @@ class _Pass:
                 self._audit(batch, policy, who, waivers, [*files, *config.audit.policies, *config.audit.waivers])
                 self.errands()
         self._expiries(waivers)
+        self._ceilings()
         self._incompleteness(wrong)
         self.errands()
         history.tidy(self.now_ns())
@@ -236,22 +246,31 @@ class _Pass:
             if rest:
                 self._audit(rest, policy, who, waivers, files)
             return
-        audit, _, _ = keep.excused(audit, waivers, today_of(self.now_ns()))
+        audit, applied, _ = keep.excused(audit, waivers, today_of(self.now_ns()), keep.matched_before(history))
         audit = keep.hashed(audit, {each.found.path: each.content for each in follower.usable})
         state = carry.dump(applications)
         with history.writing() as sql:
-            known = history.known()
-            audit = keep.marked(audit, [mark for mark, each in known.items() if each.open])
+            known = {mark for mark, each in history.known().items() if each.open}
+            excused = {
+                mark
+                for (mark,) in sql.execute(
+                    "SELECT fingerprint FROM facts WHERE gone_audit IS NULL AND waived IS NOT NULL"
+                )
+            }
+            audit = keep.marked(audit, known)
             number = keep.keep(audit, history, kind="run", files=files, gone_after_ns=config.audit.gone_after)
+            keep.note_matched(history, applied)
             gone = sql.execute(
                 "SELECT fingerprint, rule, severity, title, path FROM facts WHERE gone_audit = ?", [number]
             ).fetchall()
             spool.note_taken(history, follower.usable, number, self.now_ns())
             spool.note_aside(history, follower.aside, self.now_ns())
             self._hand_on(state, str(audit.info["id"]))
-            self._plan(audit, number, gone, follower)
+            unwaived = _counting(audit, lambda mark, _status: mark in excused, "unwaived")
+            self._plan(audit, number, [*unwaived, *_gone(gone)], follower)
         self._sweep_carry()
         self._account(audit, number, follower, carry)
+        self._waived(applied, unwaived)
 
     def _account(self, audit: Audit, number: int, follower: _Follower, carry: Carry) -> None:
         from auditor.jobs.tally import failing, incomplete
@@ -325,9 +344,9 @@ class _Pass:
             [kind, audit, json.dumps(what, sort_keys=True), now, now],
         )
 
-    def _plan(self, audit: Audit, number: int, gone: Sequence[Any], follower: _Follower) -> None:
-        """Everything that is to follow from this audit; inside its transaction."""
-        changed = bool(gone) or bool((audit.findings["status"] == "new").any() if len(audit.findings) else False)
+    def _plan(self, audit: Audit, number: int, more: Sequence[dict[str, Any]], follower: _Follower) -> None:
+        """Everything that is to follow from this audit; ``more``: changes beside the new findings. Inside its transaction."""
+        changed = bool(more) or bool((audit.findings["status"] == "new").any() if len(audit.findings) else False)
         for section in self.config.report:
             if section.on == "always" or changed:
                 self._errand(
@@ -337,20 +356,8 @@ class _Pass:
         if self.config.spool.after != "keep":
             for each in follower.usable:
                 self._errand("dispose", number, _disposal(each, self.config.spool.after, self.config.spool.done))
-        changes = _new_ones(audit)
-        changes += [
-            {
-                "change": "gone",
-                "fingerprint": mark,
-                "rule": rule,
-                "severity": severity,
-                "title": title,
-                "path": path,
-                "count": 0,
-            }
-            for mark, rule, severity, title, path in gone
-        ]
-        self._plan_digest(number, changes)
+        fresh = _counting(audit, lambda _mark, status: status == "new", "new")
+        self._plan_digest(number, [*fresh, *more])
 
     def _plan_aside(self, files: Sequence[spool.Aside]) -> None:
         folder = self.config.spool.aside
@@ -374,6 +381,39 @@ class _Pass:
             digest = digest_of(self.config.name, section, changes, number, self.now_ns())
             if digest is not None:
                 self._errand("notify", number, {"name": section.name, "digest": digest})
+
+    def _waived(self, applied: Applied, unwaived: Sequence[dict[str, Any]]) -> None:
+        """What the waivers did in this audit. A finding that one covered until now counts as a new one does: nobody was told of it yet."""
+        outcome = self.outcome
+        for each in unwaived:
+            self.log.say("waiver", f"no longer waived: {each['rule']}: {each['title']}", "warning")
+        least = self.config.audit.fail_on
+        if least != "never":
+            outcome.new += sum(Severity[each["severity"].upper()] >= Severity[least.upper()] for each in unwaived)
+        outcome.over += [
+            f"{each['place']}: waiver of {each['rule']} {each['says']}; it covers none" for each in applied.over
+        ]
+        unused = {f"{each['place']}: waiver of {each['rule']}" for each in applied.unused}
+        outcome.unused = unused if outcome.unused is None else outcome.unused & unused
+
+    def _ceilings(self) -> None:
+        """Waivers above their ceiling, and those that matched nothing, are told where that is new."""
+        outcome = self.outcome
+        if not outcome.audits:
+            return
+        over = list(dict.fromkeys(outcome.over))
+        for says in over:
+            self.log.say("waiver", says, "warning")
+        keys = sorted({says.partition(" covers ")[0] for says in over})
+        before = self._noted("over")
+        if self._differs("over", keys):
+            fresh = [says for says in over if says.partition(" covers ")[0] not in before]
+            self._tell_change("over", keys, [{"change": "waiver", "title": says} for says in fresh])
+        unused = sorted(outcome.unused or ())
+        if self._differs("unused", unused):
+            for says in unused:
+                self.log.say("waiver", f"{says} matched nothing", "warning")
+            self._tell_change("unused", unused, [])
 
     def _expiries(self, waivers: Waivers) -> None:
         """Waivers that have expired fail the pass, and are told once."""
@@ -558,7 +598,8 @@ def _unusable(followed: Followed) -> str | None:
     return next((each.says for each in followed.capture.problems if each.kind == "unreadable"), None)
 
 
-def _new_ones(audit: Audit) -> list[dict[str, Any]]:
+def _counting(audit: Audit, wanted: Callable[[str, str], bool], change: str) -> list[dict[str, Any]]:
+    """Findings that nobody waived and that are wanted by their fingerprint and status, as a change of this kind."""
     findings = audit.findings
     if not len(findings):
         return []
@@ -566,7 +607,7 @@ def _new_ones(audit: Audit) -> list[dict[str, Any]]:
     rows = zip(*(findings[name].tolist() for name in names), strict=True)
     return [
         {
-            "change": "new",
+            "change": change,
             "fingerprint": str(mark),
             "rule": str(rule),
             "severity": str(severity),
@@ -575,7 +616,23 @@ def _new_ones(audit: Audit) -> list[dict[str, Any]]:
             "count": int(count),
         }
         for mark, rule, severity, title, path, count, status, waived in rows
-        if status == "new" and not isinstance(waived, dict)
+        if wanted(str(mark), str(status)) and not isinstance(waived, dict)
+    ]
+
+
+def _gone(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """Facts that are gone, as changes."""
+    return [
+        {
+            "change": "gone",
+            "fingerprint": mark,
+            "rule": rule,
+            "severity": severity,
+            "title": title,
+            "path": path,
+            "count": 0,
+        }
+        for mark, rule, severity, title, path in rows
     ]
 
 
@@ -650,28 +707,34 @@ def _dispose(what: Mapping[str, Any]) -> None:
 
 
 def _run_command(command: Sequence[str], seconds: float) -> bytes:
-    """What a command prints. Raises ConfigError where it fails, takes too long or says too much."""
+    """What a command prints. Raises ConfigError where it fails, takes too long or says too much; nothing that it started is left then."""
     shown = Path(command[0]).name
-    try:
-        with tempfile.TemporaryFile() as out:
-            done = subprocess.run(
-                list(command),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.PIPE,
-                timeout=seconds,
-                check=False,
-                start_new_session=True,
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(
+                list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True
             )
-            size = out.seek(0, os.SEEK_END)
-            if done.returncode:
-                last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-                raise ConfigError(shown, f"exited with {done.returncode}" + (f": {last[0][:200]}" if last else ""))
-            if size > MAX_INVENTORY_BYTES:
-                raise ConfigError(shown, f"printed more than {MAX_INVENTORY_BYTES >> 20} MiB")
-            out.seek(0)
-            return out.read()
-    except subprocess.TimeoutExpired:
-        raise ConfigError(shown, f"took longer than {seconds:g} s", mend="raise its timeout") from None
-    except OSError as error:
-        raise ConfigError(shown, f"cannot be run: {error.strerror or error}") from error
+        except OSError as error:
+            raise ConfigError(shown, f"cannot be run: {error.strerror or error}") from error
+        until = time.monotonic() + seconds
+        status: int | None = None
+        try:
+            while status is None:
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise ConfigError(shown, f"took longer than {seconds:g} s", mend="raise its timeout")
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    status = process.wait(min(left, LOOK_S))
+                if max(os.fstat(each.fileno()).st_size for each in (out, errors)) > MAX_INVENTORY_BYTES:
+                    raise ConfigError(shown, f"printed more than {MAX_INVENTORY_BYTES >> 20} MiB")
+        finally:
+            # Its children, too: one that hangs would be there a hundred times by tomorrow.
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if status:
+            errors.seek(max(errors.seek(0, os.SEEK_END) - 4_096, 0))
+            last = errors.read().decode("utf-8", "replace").strip().splitlines()[-1:]
+            raise ConfigError(shown, f"exited with {status}" + (f": {last[0][:200]}" if last else ""))
+        out.seek(0)
+        return out.read()

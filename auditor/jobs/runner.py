@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from auditor.errors import AuditorError
+from auditor.errors import AuditorError, ConfigError
 from auditor.jobs.config import RunConfig
-from auditor.jobs.digest import tell
+from auditor.jobs.digest import address_of, tell
 from auditor.jobs.log import Log
 from auditor.jobs.passes import Outcome, one_pass
+
+
+def check(config: RunConfig, environment: Mapping[str, str]) -> list[str]:
+    """Read all files that the configuration names; nothing is run, written or told. What this machine lacks. Raises AuditorError."""
+    from auditor.jobs.keep import rule_names
+    from auditor.policy.inventory import load_inventory
+    from auditor.policy.loader import load_policy
+    from auditor.policy.waivers import load_waivers
+
+    policy = load_policy(config.audit.policies, release=config.audit.release)
+    load_waivers(config.audit.waivers, rule_names())
+    files = [each.file for each in config.inventory if each.file is not None]
+    if files:
+        load_inventory(files, policy)
+    if config.audit.ca:
+        from auditor.policy.certificates import load_cas
+
+        load_cas(config.audit.ca, policy)
+    lacks = [f"spool.folders: {each}: no such folder" for each in config.spool.folders if not Path(each).is_dir()]
+    for number, each in enumerate(config.inventory, 1):
+        if each.command is not None and shutil.which(each.command[0]) is None:
+            lacks.append(f"inventory {number}: there is no command {each.command[0]}")
+    for section in config.notify:
+        try:
+            address_of(section, environment)
+        except ConfigError as error:
+            lacks.append(str(error))
+    return lacks
 
 
 class Runner:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import Any
 from auditor.errors import ConfigError, MissingToolError
 from auditor.jobs.config import RunConfig
 from auditor.jobs.log import Log
+
+TICK_MS = 500
+"""So often it is seen whether a pass is due."""
 
 
 class Stop:
@@ -50,28 +54,29 @@ def watch(config: RunConfig, log: Log, stop: Stop, one: Callable[[], None], *, e
         import watchfiles
     except ImportError:
         raise MissingToolError("--watch needs watchfiles (pip install 'diego-flow-auditor[run]')") from None
-    one()
     while not stop.event.is_set():
         folders = [each for each in config.spool.folders if Path(each).is_dir()]
         if not folders:
             raise ConfigError("spool.folders", "none of them is there any more")
-        timer = threading.Timer(every_s, lambda: None)
-        seen = False
+        # One watcher all the time: what appears during a pass, or while one waits for a file to be finished, is told afterwards. The first pass is made once
+        # it watches, so that nothing falls between the two.
+        due = time.monotonic()
         for changes in watchfiles.watch(
-            *folders, stop_event=stop.event, recursive=config.spool.recursive, rust_timeout=int(max(every_s, 1) * 1000), yield_on_timeout=True,
+            *folders, stop_event=stop.event, recursive=config.spool.recursive, rust_timeout=TICK_MS, yield_on_timeout=True,
             debounce=400, raise_interrupt=False,
         ):  # fmt: skip
-            seen = bool(changes)
-            break
-        timer.cancel()
-        if stop.event.is_set():
-            return
-        if seen:
-            # What appears is being written: it is looked at once it may be finished.
-            log.say("watch", "files appeared")
-            stop.event.wait(quiet_s)
-        if not stop.event.is_set():
-            one()
+            if changes and time.monotonic() < due:
+                # What appears is being written: it is looked at once it may be finished.
+                log.say("watch", "files appeared")
+                stop.event.wait(quiet_s)
+                due = time.monotonic()
+            if stop.event.is_set():
+                return
+            if time.monotonic() >= due:
+                one()
+                due = time.monotonic() + every_s
+            if {each for each in config.spool.folders if Path(each).is_dir()} != set(folders):
+                break  # one came or went
 
 
 def serve(listen: str, collect: Callable[[], Any]) -> tuple[Any, int]:

@@ -5,7 +5,7 @@ Rules that hold here:
 - A waiver names a rule, what it matches, a reason, an owner, a ticket and the day it ends. Nothing is waived for ever: ``expires`` is mandatory.
 - It covers a finding only where every connection of the finding matches, so that a wide finding is not waived by its harmless half.
 - It has a ceiling. One that covers more findings (or connections) than it says covers none: a second intruder is not hidden by the
-  waiver of the first.
+  waiver of the first, nor is one that comes in a later audit.
 - One that has expired covers nothing and fails the audit until somebody decides anew. One that matched nothing is told.
 - A waived finding stays in every machine-readable output, marked; it only stops counting.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -119,6 +119,12 @@ class Waiver:
         """Whether its last day is over."""
         return today > self.model.expires
 
+    @property
+    def key(self) -> str:
+        """Of what it covers: the same wherever it stands and whoever answers for it."""
+        covers = self.model.model_dump_json(include={"rule", "match"})
+        return hashlib.sha256(covers.encode()).hexdigest()[:32]
+
     def told(self) -> dict[str, Any]:
         """As reports name it."""
         model = self.model
@@ -150,6 +156,8 @@ class Applied:
     unused: tuple[dict[str, Any], ...] = ()
     over: tuple[dict[str, Any], ...] = ()
     """Those above their ceiling, with ``says``."""
+    matched: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Fingerprints that each waiver (by its key) matched, covered or not, in this audit and earlier ones."""
 
     def as_dict(self) -> dict[str, Any]:
         """As the report's ``audit.options.waivers``."""
@@ -201,9 +209,19 @@ def entries(marked: Marked, rules: Sequence[str]) -> list[Waiver]:
 
 
 def apply(
-    waivers: Waivers, findings: pd.DataFrame, connections: pd.DataFrame, today: date
+    waivers: Waivers,
+    findings: pd.DataFrame,
+    connections: pd.DataFrame,
+    today: date,
+    earlier: Mapping[str, frozenset[str]] | None = None,
 ) -> tuple[list[dict[str, Any] | None], Applied]:
-    """``waived`` of each finding, and what the waivers did. The tables are those of an audit; ``today`` is the day in UTC."""
+    """``waived`` of each finding, and what the waivers did. The tables are those of an audit; ``today`` is the day in UTC.
+
+    ``earlier``: by key of a waiver, the fingerprints that it matched in earlier audits and that are not gone. They count against its ceiling, too:
+    who comes an hour after the one that the waiver was written for is a second one all the same.
+    """
+    earlier = earlier or {}
+    matched: dict[str, frozenset[str]] = {}
     waived: list[dict[str, Any] | None] = [None] * len(findings)
     expired = [each.told() for each in waivers.entries if each.expired(today)]
     unused: list[dict[str, Any]] = []
@@ -214,15 +232,20 @@ def apply(
     for waiver in waivers.entries:
         model = waiver.model
         hits = [k for k, subject in subjects.items() if rule_of[k] == model.rule and _covers(model.match, subject)]
+        before = earlier.get(waiver.key, frozenset())
+        marks = before | {subjects[k].fingerprint for k in hits}
+        matched[waiver.key] = marks
         if not hits:
-            unused.append(waiver.told())
+            if not before:
+                unused.append(waiver.told())
             continue
         if waiver.expired(today):
             continue
         concerned = sum(subjects[k].count for k in hits)
         says = None
-        if len(hits) > model.max_findings:
-            says = f"covers {len(hits)} findings, more than its max_findings of {model.max_findings}"
+        if len(marks) > model.max_findings:
+            ago = f" ({len(marks) - len(hits)} of them seen earlier)" if len(marks) > len(hits) else ""
+            says = f"covers {len(marks)} findings{ago}, more than its max_findings of {model.max_findings}"
         elif model.max_connections is not None and concerned > model.max_connections:
             says = f"covers {concerned} connections, more than its max_connections of {model.max_connections}"
         if says:
@@ -234,7 +257,7 @@ def apply(
             held = waived[k]
             if held is None or held["until"] < until:
                 waived[k] = mark
-    return waived, Applied(waivers.sources, len(waivers.entries), tuple(expired), tuple(unused), tuple(over))
+    return waived, Applied(waivers.sources, len(waivers.entries), tuple(expired), tuple(unused), tuple(over), matched)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """JUnit XML: a test case for each documented path, so that a pipeline shows what passed, too.
 
 A path fails where a finding that counts (``--fail-on``) is on it, and is skipped where the capture never shows it: a silent path is no
-proof. Findings on no documented path are a suite of their own, a case for each rule. The last suite says whether the audit was
+proof. A finding that somebody waived fails nothing and stands in the output of its case, with who answers for it. Findings on no documented path are a suite of their own, a case for each rule. The last suite says whether the audit was
 done whole; where it was not, its case is an error, so that a clean result of an insufficient capture is not green.
 """
 
@@ -52,6 +52,19 @@ def _told(found: Iterable[Record]) -> str:
     )
 
 
+def _say(case: ET.Element, says: str, waived: Iterable[Record]) -> None:
+    """What a case prints: a sentence, and the findings of it that somebody answers for."""
+    lines = [says] if says else []
+    for finding in waived:
+        held = finding["waived"]
+        lines.append(
+            f"Waived until {held.get('until')} by {held.get('owner')} ({held.get('ticket')}: {held.get('reason')}): "
+            f"{finding['severity'].upper()} {finding['rule']}: {finding['title']}; fingerprint {finding['fingerprint']}"
+        )
+    if lines:
+        ET.SubElement(case, "system-out").text = _xml("\n".join(lines))
+
+
 def _suite(root: ET.Element, name: str) -> ET.Element:
     return ET.SubElement(root, "testsuite", {"name": name})
 
@@ -72,11 +85,15 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
     least = story.level(audit)
     by_path: dict[str, list[Record]] = {}
     elsewhere: list[Record] = []
+    waived: dict[str, list[Record]] = {}
     for finding, connection in findings(audit):
-        if finding["waived"] or Severity[finding["severity"].upper()] < least:
-            continue
         # The path of an undeclared connection is the nearest one, which is not to blame.
-        if finding["path"] and connection is not None and finding["path"] in (connection.get("paths") or ()):
+        here = finding["path"] and connection is not None and finding["path"] in (connection.get("paths") or ())
+        if finding["waived"]:
+            waived.setdefault(str(finding["path"] if here else finding["rule"]), []).append(finding)
+        elif Severity[finding["severity"].upper()] < least:
+            continue
+        elif here:
             by_path.setdefault(str(finding["path"]), []).append(finding)
         else:
             elsewhere.append(finding)
@@ -98,16 +115,19 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
             ET.SubElement(case, "skipped", {"message": "silent: the captures show no connection on it"})
         else:
             says = f"{story.many(row['connections'], 'connection')}: {story.verdict_words(row['verdicts'])}"
-            ET.SubElement(case, "system-out").text = _xml(says)
+            _say(case, says, waived.pop(row["path"], []))
+        _say(case, "", waived.pop(row["path"], []))
     _count(suite)
 
     suite = _suite(root, "everything else")
     elsewhere += [finding for left in by_path.values() for finding in left]  # on ambient paths
+    rest = [finding for left in waived.values() for finding in left]
     for rule in (each.name for each in _pages.rules()):
         case = _case(suite, "rule", rule)
         found = [finding for finding in elsewhere if finding["rule"] == rule]
         if found:
             _fail(case, "failure", f"{story.many(len(found), 'finding')}: {found[0]['title']}", rule, _told(found))
+        _say(case, "", [finding for finding in rest if finding["rule"] == rule])
     _count(suite)
 
     suite = _suite(root, "sufficiency")

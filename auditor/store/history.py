@@ -525,8 +525,7 @@ class History:
             answer = base.sql(sql)
             if answer is None:
                 raise ConfigError("query", "gives no table", mend="begin it with SELECT, WITH, DESCRIBE or SHOW")
-            table: pa.Table = answer.to_arrow_table()
-            return table
+            return _whole(answer.to_arrow_table())
         except duckdb.Error as error:
             first = str(error).strip().splitlines()
             raise ConfigError("query", " ".join(first[:1]) or "failed", mend="tables: " + ", ".join(_VIEWS)) from None
@@ -578,6 +577,17 @@ _VIEWS: dict[str, str] = {
     "facts": "SELECT fingerprint, rule, severity, path, title, first_audit, last_audit, opened_audit, first_seen_ns, last_seen_ns, gone_audit, waived FROM facts",
     "deciders": "SELECT audit, sha256, kind, name FROM decided_by JOIN deciders USING (sha256)",
 }
+
+
+def _whole(table: pa.Table) -> pa.Table:
+    """The table with sums of whole numbers (128 bits in DuckDB) as such, where 64 bits hold them."""
+    import pyarrow as pa
+
+    for at, each in enumerate(table.schema):
+        if pa.types.is_decimal(each.type) and each.type.scale == 0:
+            with contextlib.suppress(pa.ArrowInvalid):
+                table = table.set_column(at, each.name, table[at].cast(pa.int64()))
+    return table
 
 
 def _quoted(path: Path) -> str:

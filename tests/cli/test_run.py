@@ -63,6 +63,41 @@ def test_mistakes_are_one_line(place, capsys, change, says):
     assert says in line
 
 
+def test_mistakes_are_json_where_the_log_is(place, capsys):
+    file = place / "run.toml"
+    file.write_text(file.read_text() + '[audit]\nwaivers = ["no.yml"]\n')
+    assert main(["run", str(file), "--log-format", "json"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert (told["level"], told["event"]) == ("error", "failed")
+    assert "no.yml: no such file" in told["says"]
+    file.write_text(file.read_text() + '[log]\nformat = "json"\n')
+    assert main(["run", str(file)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["event"] == "failed"
+
+
+def test_check_reads_the_files_that_are_named_and_tells_what_this_machine_lacks(place, capsys):
+    file = place / "run.toml"
+    text = file.read_text()
+    for more, says in (
+        ('[[inventory]]\nfile = "vms.json"\n', "vms.json: no such file"),
+        ('[audit]\nca = ["none.crt"]\n', "none.crt"),
+    ):
+        file.write_text(text + more)
+        assert main(["run", str(file), "--check"]) == 2
+        assert says in capsys.readouterr().err
+    lacks = '[[inventory]]\ncommand = ["no-such-command-here"]\n[[notify]]\nname = "team"\nurl_env = "NO_SUCH_NAME"\n'
+    file.write_text(text.replace('["in"]', '["in", "gone"]') + lacks)
+    assert main(["run", str(file), "--check"]) == 0
+    said = capsys.readouterr()
+    assert "is in order" in said.out
+    [folder, command, address] = said.err.splitlines()
+    assert folder.endswith("gone: no such folder")
+    assert command.endswith("there is no command no-such-command-here")
+    assert "NO_SUCH_NAME is not in the environment" in address
+
+
 def test_check_reads_the_configuration_alone(place, capsys):
     assert main(["run", str(place / "run.toml"), "--check"]) == 0
     assert "is in order" in capsys.readouterr().out

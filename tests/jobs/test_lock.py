@@ -55,6 +55,13 @@ def test_what_a_killed_one_left_is_broken_safely(tmp_path):
     assert (tmp_path / NAME).read_text() == ""
 
 
+def test_one_that_failed_did_not_die(tmp_path):
+    with pytest.raises(ConfigError, match="no such file"), only_one(tmp_path / "s", NOW):
+        raise ConfigError("waivers.yml", "no such file")
+    with only_one(tmp_path / "s", NOW) as held:
+        assert held.died is None
+
+
 def test_a_link_in_its_place_is_not_followed(tmp_path):
     (tmp_path / "s").mkdir()
     (tmp_path / "precious").write_text("keep me")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,7 @@ from auditor.errors import ConfigError
 from auditor.jobs import digest
 from auditor.jobs.config import load_config
 from auditor.jobs.log import Log
-from auditor.jobs.passes import one_pass
+from auditor.jobs.passes import _run_command, one_pass
 from auditor.store.history import open_history
 from tests.conftest import ROOT
 from tests.jobs.crashing import INVENTORY, SAMPLE, split
@@ -256,6 +258,114 @@ def test_waived_findings_do_not_fail_a_pass_and_stay_in_the_store(place):
     assert all(row["waived"] for row in rows if row["rule"] == "unknown-host")
     assert not any("unknown-host" in told["body"] for told in spool.digests)
     assert outcome.new == sum(not row["waived"] and row["severity"] != "info" for row in rows)
+
+
+STRANGER = "- {rule: unknown-host, match: {to: router}, reason: r, owner: o, ticket: T-1, expires: 2999-01-01%s}\n"
+
+
+def strangers(*hosts):
+    """Captures of an hour each in which one of these talks to a router, which no documented path tells of."""
+    from scapy.layers.inet import IP, TCP
+    from scapy.layers.l2 import Ether
+    from scapy.utils import PcapWriter
+
+    def made(at, host):
+        out = io.BytesIO()
+        writer = PcapWriter(out)
+        flags = (("S", 0), ("SA", 1), ("A", 0), ("FA", 0), ("FA", 1), ("A", 0))
+        count = {0: 1_000, 1: 5_000}
+        for number, (flag, side) in enumerate(flags):
+            ends = (host, "10.0.4.90") if not side else ("10.0.4.90", host)
+            ports = (40_000, 9_999) if not side else (9_999, 40_000)
+            packet = Ether() / IP(src=ends[0], dst=ends[1]) / TCP(sport=ports[0], dport=ports[1], flags=flag)
+            packet[TCP].seq, packet[TCP].ack = count[side], count[1 - side] if "A" in flag else 0
+            count[side] += "S" in flag or "F" in flag
+            packet.time = NOW // 10**9 + 3_600 * at + number / 10
+            writer.write(packet)
+        writer.flush()
+        return out.getvalue()
+
+    return [made(at, host) for at, host in enumerate(hosts)]
+
+
+WHO = "schema: auditor.inventory/1\nnetworks: [10.0.4.0/24]\nvms:\n  - {name: router/0, ips: [10.0.4.90]}\n  - {name: diego_cell/0, ips: [10.0.4.20]}\n"
+
+
+def test_a_waiver_does_not_hide_a_stranger_who_comes_in_a_later_pass(place):
+    (place / "who.yml").write_text(WHO)
+    (place / "w.yml").write_text("waivers:\n" + STRANGER % "")
+    spool = Spool(place, '[audit]\nscope = "all"\nwaivers = ["w.yml"]\n' + NOTIFY, place / "who.yml")
+    hours = strangers("10.0.4.201", "10.0.4.202", "10.0.4.201", "10.0.4.202")
+    outcomes = []
+    for hour, capture in enumerate(hours):
+        spool.put(f"{hour}.pcap", capture)
+        outcomes.append(spool.run())
+        if hour == 0:
+            assert spool.digests == []
+    assert [outcome.new for outcome in outcomes] == [0, 1, 1, 0], (
+        "the second, and the first, whom nobody answers for alone"
+    )
+    told = [each["body"] for each in spool.digests]
+    assert "10.0.4.202" in told[0]
+    assert "w.yml:2: waiver of unknown-host covers 2 findings (1 of them seen earlier)" in told[1]
+    assert "Findings that are waived no longer: 1" in told[2]
+    assert "10.0.4.201" in told[2]
+    assert len(told) == 3
+    with spool.history() as history:
+        waived = [history.table("findings", audit, ["waived"])["waived"].to_pylist() for audit in (1, 2, 3, 4)]
+    assert [[bool(each) for each in row] for row in waived] == [[True], [False], [False], [False]]
+
+
+def test_a_finding_whose_waiver_was_taken_out_is_news(place):
+    (place / "who.yml").write_text(WHO)
+    (place / "w.yml").write_text("waivers:\n" + STRANGER % "")
+    spool = Spool(place, '[audit]\nscope = "all"\nwaivers = ["w.yml"]\n' + NOTIFY, place / "who.yml")
+    first, second, third = strangers(*["10.0.4.201"] * 3)
+    spool.put("1.pcap", first)
+    assert spool.run().status(False, False) == 0
+    (place / "w.yml").write_text("waivers: []\n")
+    spool.put("2.pcap", second)
+    outcome = spool.run()
+    assert (outcome.new, outcome.status(False, False)) == (1, 1)
+    [told] = spool.digests
+    assert "Findings that are waived no longer: 1" in told["body"]
+    spool.put("3.pcap", third)
+    assert spool.run().status(False, False) == 0
+    assert len(spool.digests) == 1
+
+
+def test_unused_waivers_are_listed_once(place):
+    (place / "who.yml").write_text(WHO)
+    (place / "w.yml").write_text("waivers:\n" + STRANGER % "" + (STRANGER % "").replace("router", "10.9.9.9"))
+    spool = Spool(place, '[audit]\nscope = "all"\nwaivers = ["w.yml"]\n' + NOTIFY, place / "who.yml")
+    for hour, capture in enumerate(strangers("10.0.4.201", "10.0.4.201")):
+        spool.put(f"{hour}.pcap", capture)
+        spool.run()
+        told = [each["says"] for each in spool.said("waiver")]
+        expected = [f"{place / 'w.yml'}:3: waiver of unknown-host matched nothing"] if hour == 0 else []
+        assert told == expected
+    assert spool.digests == []
+
+
+def test_a_command_that_hangs_leaves_nothing_behind(place, monkeypatch):
+    script = place / "vms.sh"
+    script.write_text(f"#!/bin/sh\nsleep 3001 &\necho $! > {place}/child\nsleep 3002\n")
+    script.chmod(0o755)
+    spool = Spool(place)
+    text = (place / "run.toml").read_text().split("[[inventory]]")[0]
+    (place / "run.toml").write_text(f'{text}[[inventory]]\ncommand = ["{script}"]\ntimeout = "5s"\n')
+    spool.put("1.pcap", SAMPLE.read_bytes())
+    with pytest.raises(ConfigError, match=r"vms\.sh: took longer than 5 s"):
+        spool.run()
+    child = int((place / "child").read_text())
+    stat = Path(f"/proc/{child}/stat")
+    assert not stat.exists() or stat.read_text().split()[2] == "Z"
+    # One that prints for ever is ended, too, wherever it prints to.
+    monkeypatch.setattr("auditor.jobs.passes.MAX_INVENTORY_BYTES", 1 << 20)
+    for where in ("", " >&2"):
+        script.write_text(f"#!/bin/sh\nyes{where}\n")
+        with pytest.raises(ConfigError, match="printed more than"):
+            _run_command([str(script)], 600)
 
 
 def test_an_inventory_may_come_from_a_command_with_a_time_limit(place):

@@ -113,6 +113,31 @@ def test_a_second_intruder_is_not_hidden_by_the_waiver_of_the_first(tmp_path):
     assert "covers 2 connections" in applied.over[0]["says"]
 
 
+def test_nor_is_one_that_comes_an_hour_later(tmp_path):
+    file = written(tmp_path, "schema: auditor.waivers/1\nwaivers:" + entry("{to: nats}"))
+    loaded = load_waivers([file], RULES)
+    first, second = FINDINGS.drop(index=2).reset_index(drop=True), FINDINGS.drop(index=1).reset_index(drop=True)
+    waived, applied = apply(loaded, first, CONNECTIONS, TODAY)
+    assert [k for k, each in enumerate(waived) if each] == [1]
+    waived, applied = apply(loaded, second, CONNECTIONS, TODAY, applied.matched)
+    assert waived == [None, None, None]
+    assert applied.over[0]["says"] == "covers 2 findings (1 of them seen earlier), more than its max_findings of 1"
+    # Whichever of the two is alone in an audit: they are two.
+    waived, applied = apply(loaded, first, CONNECTIONS, TODAY, applied.matched)
+    assert waived == [None, None, None]
+    # With neither it is not unused: what it is for goes on.
+    assert apply(loaded, FINDINGS.iloc[:1], CONNECTIONS, TODAY, applied.matched)[1].unused == ()
+    assert len(apply(loaded, FINDINGS.iloc[:1], CONNECTIONS, TODAY)[1].unused) == 1
+
+
+def test_what_a_waiver_covers_is_its_key_not_where_it_stands(tmp_path):
+    keys = []
+    for head, match in (("", "{to: nats}"), ("# moved\n\n", "{to: nats}"), ("", "{to: uaa}")):
+        text = f"{head}schema: auditor.waivers/1\nwaivers:" + entry(match)
+        keys.append(load_waivers([written(tmp_path, text)], RULES).entries[0].key)
+    assert keys[0] == keys[1] != keys[2]
+
+
 def test_a_finding_is_waived_only_where_all_its_connections_match(tmp_path):
     assert judged(tmp_path, entry("{from: diego_cell}", rule="plaintext"))[0] == []
     assert judged(tmp_path, entry("{from: [diego_cell, 10.0.4.66]}", rule="plaintext"))[0] == [3]

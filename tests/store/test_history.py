@@ -207,6 +207,8 @@ def test_sql_sees_the_tables_and_nothing_else(tmp_path):
         assert history.query("SELECT fingerprint FROM facts WHERE last_audit = 2", SCHEMAS).to_pylist() == [
             {"fingerprint": "bb"}
         ]
+        [[total]] = history.query("SELECT sum(audit) FROM audits", SCHEMAS).to_pydict().values()
+        assert (total, type(total)) == (3, int), "not a number as text: DuckDB adds up in 128 bits"
         for sql in (
             f"FROM read_csv('{secret}')",
             f"COPY audits TO '{tmp_path / 'out.csv'}'",

@@ -5,7 +5,7 @@ one. Neither header values nor paths nor queries leave this file.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from auditor.errors import WireError
@@ -63,12 +63,38 @@ def probe(streams: Streams) -> Match:
 
 
 def signed_url_kind(target: bytes) -> str | None:
-    """Kind of the signed URL that a request target is, or None; only names of parameters are looked at."""
+    """Kind of the signed URL that a request target is, or None; only names of parameters are looked at, and that they have a value."""
     query = target.partition(b"?")[2].partition(b"#")[0]
     if not query:
         return None
-    names = {part.partition(b"=")[0].lower() for part in query.replace(b";", b"&").split(b"&")}
+    names = {name.lower() for name, _, value in _parameters(query) if value}
     return next((kind for kind, wanted in wire.SIGNED_URLS if wanted <= names), None)
+
+
+def _parameters(query: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    for part in query.replace(b";", b"&").split(b"&"):
+        yield part.partition(b"=")
+
+
+def authorization_scheme(value: bytes | None) -> str:
+    """How the value of an Authorization field authenticates: none, basic, bearer, other. A scheme without anything behind it presents nothing."""
+    said = (value or b"").split(None, 1)
+    if len(said) < 2:
+        return "none"
+    word = said[0].lower()
+    return word.decode() if word in {b"basic", b"bearer"} else "other"
+
+
+def carried_beside(target: bytes, headers: Mapping[bytes, bytes]) -> Iterator[str]:
+    """Kinds of credentials that a request carries elsewhere than in Authorization and in a signed URL: url_password, url_token, proxy."""
+    scheme, _, rest = target.partition(b"://")
+    if scheme.isalpha() and b":" in rest.partition(b"/")[0].rpartition(b"@")[0]:  # RFC 3986 section 3.2.1
+        yield "url_password"
+    query = target.partition(b"?")[2].partition(b"#")[0]
+    if any(name.lower() == b"access_token" and value for name, _, value in _parameters(query)):  # RFC 6750 section 2.3
+        yield "url_token"
+    if authorization_scheme(headers.get(b"proxy-authorization")) in {"basic", "bearer"}:  # RFC 9110 section 11.7.2
+        yield "proxy"
 
 
 @dataclass(slots=True)
@@ -83,11 +109,7 @@ class _Message:
     @property
     def scheme(self) -> str:
         """How the request authenticates: none, basic, bearer, other."""
-        value = self.headers.get(b"authorization")
-        if value is None:
-            return "none"
-        word = value.split(b" ", 1)[0].lower()
-        return word.decode() if word in {b"basic", b"bearer"} else "other"
+        return authorization_scheme(self.headers.get(b"authorization"))
 
 
 def _head(reader: Reader) -> _Message:
@@ -110,11 +132,18 @@ def _head(reader: Reader) -> _Message:
     if not lines:
         raise WireError("no start line", at=start)
     headers: dict[bytes, bytes] = {}
+    name, first = b"", False
     for line in lines[1:]:
+        if line[:1] in {b" ", b"\t"} and name:  # a value that goes on in the next line: RFC 9112 section 5.2
+            if first:
+                headers[name] = (headers[name] + b" " + line.strip()).strip()
+            continue
         name, colon, value = line.partition(b":")
         if not colon:
             raise WireError("header without a colon", at=start)
-        headers.setdefault(name.strip().lower(), value.strip())
+        name = name.strip().lower()
+        first = name not in headers
+        headers.setdefault(name, value.strip())
     return _Message(start, lines[0], headers)
 
 
@@ -161,6 +190,8 @@ class _Requests:
     schemes: list[str] = field(default_factory=list)
     signed: list[str] = field(default_factory=list)
     cookie: bool = False
+    beside: set[str] = field(default_factory=set)
+    """Kinds of ``carried_beside``, of all requests together."""
     version: str | None = None
     spans: list[tuple[int, int]] = field(default_factory=list)
     upgrade_at: int | None = None
@@ -189,6 +220,7 @@ def _read_requests(reader: Reader) -> tuple[_Requests, WireError | None]:
             told.schemes.append(message.scheme)
             told.signed.append(signed_url_kind(target) or "none")
             told.cookie = told.cookie or message.headers.get(b"cookie") is not None
+            told.beside.update(carried_beside(target, message.headers))
             told.spans.append((message.start, reader.at))
             if method == b"CONNECT" or message.headers.get(b"upgrade") is not None:
                 told.upgrade_at = reader.at
@@ -256,6 +288,8 @@ def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
         yield Evidence("http.authorization", tuple(told.schemes), Certainty.PROVEN, every)
         yield Evidence("http.signed_url", tuple(told.signed), Certainty.PROVEN, every)
         yield Evidence("http.cookie", told.cookie, Certainty.PROVEN, every)
+        if told.beside:
+            yield Evidence("http.carried_beside", tuple(sorted(told.beside)), Certainty.PROVEN, every)
     elif version is not None:
         yield Evidence("http.version", version, Certainty.PROVEN, resp.frames(0, first_end))
     if statuses:

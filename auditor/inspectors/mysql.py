@@ -166,18 +166,22 @@ def _login(login: Reader, claims: int, size: int) -> tuple[str, bool]:
     login.until(b"\0", wire.MAX_NAME_BYTES, "user")
     if claims & wire.CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA:
         answer = _lenenc(login)
-        login.skip(answer, "answer")
+        said = login.take(answer)
     elif claims & wire.CLIENT_SECURE_CONNECTION:
-        answer = login.big(1)
-        login.skip(answer, "answer")
+        said = login.take(login.big(1))
     else:
-        answer = len(login.until(b"\0", 4096, "answer"))
+        said = login.until(b"\0", 4096, "answer")
     if claims & wire.CLIENT_CONNECT_WITH_DB and login.left:
         login.until(b"\0", wire.MAX_NAME_BYTES, "database")
     plugin = ""
     if claims & wire.CLIENT_PLUGIN_AUTH and login.left:
         plugin = _name(login.take_rest().split(b"\0")[0])
-    return plugin, answer == 0
+    return plugin, _is_empty(said)
+
+
+def _is_empty(answer: bytes) -> bool:
+    """No password: nothing, or the zero that ends a text; caching_sha2_password and mysql_clear_password send that."""
+    return not answer.strip(b"\0")
 
 
 def _outcome(
@@ -189,7 +193,7 @@ def _outcome(
     code: Evidence | None = None
     try:
         while server.more and outcome is None:
-            _, packet = server.packet()
+            sequence, packet = server.packet()
             kind = packet.big(1)
             said = server.frames()
             if kind == wire.OK:
@@ -200,10 +204,11 @@ def _outcome(
             elif kind == wire.EOF_OR_SWITCH:
                 plugin = _name(packet.until(b"\0", 64, "plugin")) if packet.left else wire.OLD_PASSWORD
                 yield Evidence("mysql.plugin_switched", plugin, Certainty.PROVEN, said)
-                if client.more:
-                    _, answer = client.packet()
-                    empty = answer.take_rest().strip(b"\0") == b""
-                    frames = client.frames()
+                while client.more:
+                    number, answer = client.packet()
+                    if number == (sequence + 1) & 0xFF:  # what came before answered something else
+                        empty, frames = _is_empty(answer.take_rest()), client.frames()
+                        break
             elif kind == wire.MORE_DATA:
                 yield Evidence("mysql.auth_more_data", True, Certainty.PROVEN, said)
                 if packet.left == 1 and plugin == wire.CACHING_SHA2:

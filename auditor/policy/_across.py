@@ -13,7 +13,18 @@ from typing import Any
 
 from auditor.model.judgement import Verdict
 from auditor.policy._seen import Said, unverifiable, violated, weaker
-from auditor.policy._tls import ACCEPTED, REFUSED, TlsReading, is_13, judge_mutual, judge_server_only
+from auditor.policy._tls import (
+    ACCEPTED,
+    EMPTY,
+    NOT_ASKED,
+    NOT_SENT,
+    REFUSED,
+    UNKNOWN,
+    TlsReading,
+    is_13,
+    judge_mutual,
+    judge_server_only,
+)
 
 TICKET_LIFETIME_NS = 7 * 86_400 * 1_000_000_000
 SHARE_NS = 600 * 1_000_000_000
@@ -28,6 +39,8 @@ TWIN_DISTANCE = 8
 NATS_PORTS = range(4222, 4226)
 
 _GOOD = (Verdict.VERIFIED, Verdict.INFERRED, Verdict.INHERITED)
+_BARE = frozenset({EMPTY, NOT_SENT, NOT_ASKED})
+_MISSING = frozenset({"gap", "one_way"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +55,28 @@ class Session:
     links: Mapping[str, Any]
 
 
-def origins(sessions: Iterable[Session]) -> dict[int, int]:
-    """Row of each resumed session whose full handshake is known, to the row of that one. ``sessions`` in order of start."""
-    found: dict[int, int] = {}
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The full handshake that a resumed session goes back to."""
+
+    row: int
+    mixed: bool = False
+    """The pair also had full handshakes that were not mutual, or that the capture cannot tell of: that this one was it is not sure."""
+
+
+def origins(sessions: Iterable[Session]) -> dict[int, Origin]:
+    """Row of each resumed session whose full handshake is known, to that one. ``sessions`` in order of start."""
+    found: dict[int, Origin] = {}
     tied: dict[str, int] = {}
     pairs: dict[tuple[int, int, int], tuple[int, int, bool]] = {}
     """Pair and port: row and start of its last full handshake judged mutual (or else judged TLS), and whether that is mutual."""
     apart: dict[tuple[int, int, int], int] = {}
-    """Pair and port: start of its last full handshake that was not mutual."""
+    """Pair and port: start of its last full handshake that was not mutual, or may not have been."""
     mutual: dict[int, bool | None] = {}
     for session in sessions:
         reading = session.reading
+        if _may_be_bare(reading):
+            apart[session.ends] = session.first_ns
         if is_13(reading.version):
             if reading.resumed:
                 last = pairs.get(session.ends)
@@ -60,8 +84,7 @@ def origins(sessions: Iterable[Session]) -> dict[int, int]:
                     continue
                 other = apart.get(session.ends)
                 mixed = last[2] and other is not None and session.first_ns - other <= TICKET_LIFETIME_NS
-                if not mixed:
-                    found[session.row] = last[0]
+                found[session.row] = Origin(last[0], mixed)
             elif reading.outcome != REFUSED:
                 key = id(reading)
                 if key not in mutual:
@@ -88,7 +111,21 @@ def _is_mutual(reading: TlsReading) -> bool | None:
     return False if judge_server_only(reading).verdict is Verdict.VERIFIED and verdict is Verdict.VIOLATED else None
 
 
-def _tie(session: Session, tied: dict[str, int], found: dict[int, int]) -> None:
+def _may_be_bare(reading: TlsReading) -> bool:
+    """A full handshake, not refused, of which no client certificate is known: none crossed, or packets are missing that would show it.
+
+    Without the second half, losing packets of one connection could lift another one's verdict.
+    """
+    if reading.resumed or reading.outcome == REFUSED:
+        return False
+    if reading.version is None:
+        return reading.missing in _MISSING
+    return is_13(reading.version) and (
+        reading.certificate in _BARE or (reading.certificate == UNKNOWN and reading.missing in _MISSING)
+    )
+
+
+def _tie(session: Session, tied: dict[str, int], found: dict[int, Origin]) -> None:
     links, row = session.links, session.row
     if session.reading.resumed:
         # A client that offers a ticket makes a session id up, to see whether the server echoes it (RFC 5077 section 3.4).
@@ -96,7 +133,7 @@ def _tie(session: Session, tied: dict[str, int], found: dict[int, int]) -> None:
         origin = tied.get(str(offered)) if offered else None
         if origin is None:
             return
-        found[row] = row = origin
+        found[row], row = Origin(origin), origin
     elif session.reading.outcome == REFUSED:
         return
     for kind in ("_link.session_id", "_link.ticket_issued"):
@@ -104,12 +141,19 @@ def _tie(session: Session, tied: dict[str, int], found: dict[int, int]) -> None:
             tied[links[kind]] = row
 
 
-def inherit(reading: TlsReading, origin: TlsReading, name: str) -> tuple[Said, Said]:
-    """What holds of mutual TLS, and of TLS, for a session resumed from ``origin``, whose connection's id is ``name``."""
-    return (
-        _inherit(reading, judge_mutual(origin), origin, name),
-        _inherit(reading, judge_server_only(origin), origin, name),
-    )
+def inherit(reading: TlsReading, origin: TlsReading, name: str, *, mixed: bool = False) -> tuple[Said, Said]:
+    """What holds of mutual TLS, and of TLS, for a session resumed from ``origin``, whose connection's id is ``name``.
+
+    ``mixed``: of ``Origin``; whichever handshake it was, TLS it was.
+    """
+    mutual = _inherit(reading, judge_mutual(origin), origin, name)
+    if mixed:
+        says = (
+            "the session was resumed, and which handshake it resumes does not show: one between the same ends carried a client "
+            f"certificate (connection {name}), of another none was seen"
+        )
+        mutual = unverifiable("resumed", says, "tls.resumed", *reading.asked_kinds)
+    return mutual, _inherit(reading, judge_server_only(origin), origin, name)
 
 
 def _inherit(reading: TlsReading, said: Said, origin: TlsReading, name: str) -> Said:

@@ -12,7 +12,15 @@ from typing import Any
 
 from auditor.model.judgement import Fault, Verdict
 from auditor.policy._seen import NO_PAYLOAD, Said, Seen, all_of, any_of, hidden, rejected, unverifiable, violated
-from auditor.policy._tls import REFUSALS, TlsReading, closed_after_little, judge_mutual, judge_server_only, observed_tls
+from auditor.policy._tls import (
+    REFUSALS,
+    SIGNED_REFUSALS,
+    TlsReading,
+    closed_after_little,
+    judge_mutual,
+    judge_server_only,
+    observed_tls,
+)
 
 NATS_REFUSALS = frozenset(
     {
@@ -29,6 +37,13 @@ ENCRYPTED = frozenset({"ssh", "quic", "dtls"})
 
 _SCHEMES = {"basic": "basic", "bearer": "oauth2"}
 _CREDENTIAL = {"basic": "a user and password", "oauth2": "a bearer token", "signed_url": "a signed URL"}
+
+
+_BESIDE = {
+    "proxy": "credentials for a proxy (Proxy-Authorization)",
+    "url_password": "a user and password in a URL",
+    "url_token": "a bearer token in a URL",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +166,15 @@ class Clear:
     kinds: tuple[str, ...] = ()
 
 
-def in_clear(seen: Seen) -> Clear:
-    """Whether the responder went along with what was said in the clear."""
+def in_clear(seen: Seen, refusals: frozenset[int] = REFUSALS) -> Clear:
+    """Whether the responder went along with what was said in the clear; ``refusals``: status codes that say that it did not."""
     facts = seen.facts
     alert = facts.get("tls.alert_to_plaintext")
     if alert is not None:
         return Clear("refused", f"the server answered with the TLS alert {alert[1]}", ("tls.alert_to_plaintext",))
-    reader = {"http": _http_clear, "nats": _nats_clear, "mysql": _mysql_clear}.get(seen.application)
+    if seen.application == "http":
+        return _http_clear(seen, refusals)
+    reader = {"nats": _nats_clear, "mysql": _mysql_clear}.get(seen.application)
     if reader is not None:
         return reader(seen)
     if seen.application == "ssh" and facts.get("ssh.client_encrypted") and facts.get("ssh.server_encrypted"):
@@ -173,10 +190,10 @@ def _unanswered(seen: Seen) -> Clear:
     return Clear("open", "no answer was seen")
 
 
-def _http_clear(seen: Seen) -> Clear:
+def _http_clear(seen: Seen, refusals: frozenset[int]) -> Clear:
     facts = seen.facts
     final = [status for status in facts.get("http.statuses", ()) if status >= 200 or status == 101]
-    accepted = [status for status in final if status not in REFUSALS]
+    accepted = [status for status in final if status not in refusals]
     if accepted:
         return Clear("accepted", f"the server answered with status {accepted[0]}", ("http.statuses", "http.method"))
     if final and (seen.lossy or seen.one_way):
@@ -264,7 +281,8 @@ def _carries(name: str, scheme: str, signed: str) -> bool:
 def _http(name: str, seen: Seen) -> Said:
     """Basic, bearer token or signed URL on every request that was answered."""
     facts = seen.facts
-    clear = in_clear(seen)
+    refusals = SIGNED_REFUSALS if name == "signed_url" else REFUSALS
+    clear = in_clear(seen, refusals)
     schemes, signed = facts.get("http.authorization", ()), facts.get("http.signed_url", ())
     requests = list(zip(schemes, signed, strict=False))
     final = [status for status in facts.get("http.statuses", ()) if status >= 200 or status == 101]
@@ -280,13 +298,13 @@ def _http(name: str, seen: Seen) -> Said:
         return unverifiable(seen.lacks or "outcome", clear.why, *kinds)
     carried = [_carries(name, *each) for each in requests]
     if seen.midstream or not seen.first_bytes:
-        accepted = carried if all(status not in REFUSALS for status in final) or not any(carried) else []
+        accepted = carried if all(status not in refusals for status in final) or not any(carried) else []
         if not accepted or (any(accepted) and not all(accepted)):
             says = "the capture starts in the middle, and which answer belongs to which request is not known"
             return unverifiable("midstream", says, *kinds)
     else:
         answered = zip(carried, final, strict=False)
-        accepted = [has for has, status in answered if status not in REFUSALS]
+        accepted = [has for has, status in answered if status not in refusals]
     if accepted and not all(accepted):
         others = {
             _SCHEMES.get(scheme, scheme)
@@ -429,7 +447,8 @@ def _ssh(seen: Seen, tls: TlsReading | None) -> Said:
 
 def cleartext_credentials(seen: Seen, wanted: Wanted, tls: TlsReading | None) -> tuple[Fault, ...]:
     """Credentials that crossed in the clear where the path does not document that."""
-    if tls is not None:
+    # HTTP that turned into TLS (CONNECT) had its say in the clear.
+    if tls is not None and (seen.application != "http" or _is_open(seen)):
         return ()
     facts, words = seen.facts, wanted.words
     protected = wanted.https or asks_for_tls(wanted.tree)
@@ -446,6 +465,8 @@ def cleartext_credentials(seen: Seen, wanted: Wanted, tls: TlsReading | None) ->
             add("a user and password (Basic)", "http.authorization", "basic")
         for kind in sorted(set(facts.get("http.signed_url", ())) - {"none"}):
             add(f"a signed URL ({kind})", "http.signed_url", kind)
+        for kind in facts.get("http.carried_beside", ()):
+            add(_BESIDE.get(kind, kind), "http.carried_beside", kind)
     elif seen.application == "nats" and (protected or "basic" not in words):
         for word in ("pass", "token", "jwt"):
             if facts.get(f"nats.{word}"):

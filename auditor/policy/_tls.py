@@ -56,8 +56,11 @@ SHORT_EXTENSIONS_BYTES = 200
 SHORT_FLIGHT_BYTES = 1_000
 """A client's first record below this is most likely no whole flight; a larger one may be, or a large certificate."""
 
-REFUSALS = frozenset({400, 401, 403, 407, 410})
+REFUSALS = frozenset({400, 401, 403, 407})
 """HTTP status codes that turn an attempt away (contract, rule 5); 400 answers plaintext on a TLS port."""
+
+SIGNED_REFUSALS = REFUSALS | {410}
+"""Those of a signed URL: one that has expired is gone."""
 
 _SUITES = {name: number for number, name in CIPHER_SUITES.items()}
 
@@ -85,6 +88,8 @@ class TlsReading:
     """A certificate may have crossed later, encrypted (contract, rule 3)."""
     clear: bool = True
     """The certificates' part was in the clear: what is said is proven."""
+    asked: bool | None = None
+    """The server asked for a client certificate; None: not seen, or not in the clear."""
     absence: bool = True
     """Bytes that could contradict an absence are not missing."""
     confidence: str = "high"
@@ -267,6 +272,7 @@ def _read12(seen: Seen, version: str | None) -> TlsReading:
         both_ways=done and served and asked,
         resumed=resumed,
         late="tls.late_handshake" in facts,
+        asked=facts.get("tls.certificate_requested"),
         absence=seen.whole and not any(k in facts for k in ("tls.gap", "tls.midstream", "tls.silent")),
         missing=lacks,
         says=says,
@@ -534,6 +540,8 @@ def judge_mutual(reading: TlsReading) -> Said:
 
 
 def _with_certificate(reading: TlsReading, kinds: tuple[str, ...]) -> Said:
+    if reading.clear and reading.asked is False:
+        return unverifiable("no_proof", "a client certificate was sent that the server had not asked for", *kinds)
     if not reading.proof:
         if reading.outcome == ACCEPTED and reading.absence:
             says = "a client certificate was sent without CertificateVerify: nothing proves that it was the client's"

@@ -25,7 +25,7 @@ from auditor.model.connections import CONN_STATES, INCOMPLETE, ConnectionTable
 from auditor.model.facts import Facts
 from auditor.model.judgement import Authentication, Breach, Classification, Disposition, Factor, Fault, Verdict
 from auditor.model.streams import HEAD_BYTES
-from auditor.policy._across import NATS_PORTS, Session, Try, downgrades, inherit, origins
+from auditor.policy._across import NATS_PORTS, Origin, Session, Try, downgrades, inherit, origins
 from auditor.policy._factors import (
     Wanted,
     cleartext_credentials,
@@ -244,15 +244,15 @@ def _resume(table: ConnectionTable, rows: NDArray[np.intp], groups: list[_Group]
         if reading is not None:
             links = table.facts[numbers[k]].own
             sessions.append(Session(k, first[k], (orig[k], resp[k], port[k]), reading, links))
-    settled: dict[tuple[int, int], int] = {}
+    settled: dict[tuple[int, Origin], int] = {}
     for place, origin in origins(sessions).items():
         key = group_of[place], origin
         if key not in settled:
-            group, source = groups[group_of[place]], groups[group_of[origin]]
+            group, source = groups[group_of[place]], groups[group_of[origin.row]]
             if group.tls is None or source.tls is None:
                 continue
-            name = bytes(table.id[numbers[origin]]).decode()
-            reading = replace(group.tls, settled=inherit(group.tls, source.tls, name))
+            name = bytes(table.id[numbers[origin.row]]).decode()
+            reading = replace(group.tls, settled=inherit(group.tls, source.tls, name, mixed=origin.mixed))
             settled[key] = len(groups)
             said = judge(group.seen, group.wanted, reading)
             groups.append(
@@ -264,8 +264,7 @@ def _resume(table: ConnectionTable, rows: NDArray[np.intp], groups: list[_Group]
 
 
 def _session_of(group: _Group) -> TlsReading | None:
-    reading = group.tls
-    return reading if reading is not None and reading.version is not None and group.facts is not None else None
+    return group.tls if group.facts is not None else None
 
 
 def _downgraded(

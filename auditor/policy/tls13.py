@@ -136,6 +136,7 @@ class Tls13Model:
     request_max: int
     paddings: tuple[int, ...]
     block_min: int
+    handshake_block: int
     tickets_max: int
     signatures: frozenset[int]
     stacks: tuple[tuple[str, str, int], ...]
@@ -158,6 +159,7 @@ def tls13_model() -> Tls13Model:
         request_max=sizes["request_max"],
         paddings=tuple(sizes["paddings"]),
         block_min=sizes["block_min"],
+        handshake_block=sizes["handshake_block"],
         tickets_max=sizes["tickets_max"],
         signatures=frozenset(signatures),
         stacks=stacks,
@@ -244,6 +246,11 @@ def _blocks(lengths: tuple[int, ...], wire: _Wire, model: Tls13Model) -> bool:
     return common >= model.block_min * 4 or (common > 0 and common % model.block_min == 0)
 
 
+def _rounded(length: int, wire: _Wire, model: Tls13Model) -> bool:
+    """Whether one record's inner plaintext fills blocks as no flight does but by chance: some stacks pad the handshake alone."""
+    return (length - wire.overhead + INNER_TYPE) % model.handshake_block == 0
+
+
 def _answer(flights: Tls13Flights, wire: _Wire, model: Tls13Model) -> _Answer | None:
     """The client's flight, or None where its lengths say nothing."""
     seen = flights.client[:FLIGHT_RECORDS]
@@ -278,7 +285,8 @@ def _answer(flights: Tls13Flights, wire: _Wire, model: Tls13Model) -> _Answer | 
                 says = f"Certificate ({'+'.join(map(str, parts))}), CertificateVerify ({seen[at - 1]}) and Finished ({seen[at]})"
                 return _Answer(ClientCertificate.SENT, at + 1, True, "separate", padding, says)
     least = wire.finished + VERIFY_HEAD + min(model.signatures) + model.certificate_min
-    if first >= wire.record(least, max(model.paddings)) and not _blocks(flights.client, wire, model):
+    large = first >= wire.record(least, max(model.paddings))
+    if large and not _blocks(flights.client, wire, model) and not _rounded(first, wire, model):
         says = f"one record ({first}) too long for anything but a certificate, its signature and Finished"
         return _Answer(ClientCertificate.SENT, 1, False, "whole", 0, says)
     return None

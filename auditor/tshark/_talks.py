@@ -276,16 +276,18 @@ def _request(method: str, authorization: str | None, target: str, cookie: bool) 
 
 def _scheme(value: str | None) -> str:
     """none, basic, bearer, other."""
-    if value is None:
+    said = (value or "").split(None, 1)
+    if len(said) < 2:
         return "none"
-    word = value.split(" ", 1)[0].lower()
+    word = said[0].lower()
     return word if word in {"basic", "bearer"} else "other"
 
 
 def _signed(target: str) -> str:
-    """Kind of the signed URL that a request target is; only names of parameters are looked at."""
+    """Kind of the signed URL that a request target is; only names of parameters are looked at, and that they have a value."""
     query = target.partition("?")[2].partition("#")[0]
-    names = {part.partition("=")[0].lower().encode("utf-8", "replace") for part in query.replace(";", "&").split("&")}
+    parts = (part.partition("=") for part in query.replace(";", "&").split("&"))
+    names = {name.lower().encode("utf-8", "replace") for name, _, value in parts if value}
     return next((kind for kind, wanted in http.SIGNED_URLS if wanted <= names), "none") if query else "none"
 
 

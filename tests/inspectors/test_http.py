@@ -72,9 +72,56 @@ def test_signed_urls_by_kind(examiner: Examiner, query: str, kind: str) -> None:
     assert "SIGNED" not in repr(facts)
 
 
+@pytest.mark.parametrize(
+    ("field", "scheme"),
+    [
+        (f"aUTHORIZATION: bAsIc {BASIC}", "basic"),
+        (f"Authorization:\tBearer\t{TOKEN}", "bearer"),
+        (f"Authorization :  Basic   {BASIC}", "basic"),
+        (f"Authorization:\r\n Basic {BASIC}", "basic"),
+        (f"Authorization: Bearer\r\n\t{TOKEN}\r\nX-Y: z", "bearer"),
+        (f"X-Y: z\r\n Authorization: Basic {BASIC}", "none"),
+        ("Authorization: Basic", "none"),
+        ("Authorization: Bearer ", "none"),
+        ("Authorization:", "none"),
+        (f"Authorization: AWS4-HMAC-SHA256 {BASIC}", "other"),
+        (f"Proxy-Authorization: Basic {BASIC}", "none"),
+    ],
+)
+def test_the_authorization_field_in_all_its_clothes(examiner: Examiner, field: str, scheme: str) -> None:
+    """Any case, tabs, folded lines (RFC 9112 section 5.2); a scheme with nothing behind it presents nothing."""
+    facts = says(examiner, request("GET / HTTP/1.1", field) + request("GET / HTTP/1.1"), OK + OK)[2]
+    assert facts["http.authorization"] == (scheme, "none")
+    assert facts["http.requests"] == 2
+    assert TOKEN not in repr(facts) and BASIC not in repr(facts)
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "kinds"),
+    [
+        ("GET http://admin:SECRET@cc/v3 HTTP/1.1", "X-Y: z", ("url_password",)),
+        ("GET http://cc/v3?u=a:b@c HTTP/1.1", "X-Y: z", None),
+        ("GET /x@y:z HTTP/1.1", "X-Y: z", None),
+        ("GET /v3?access_token=SECRET HTTP/1.1", "X-Y: z", ("url_token",)),
+        ("GET /v3?access_token= HTTP/1.1", "X-Y: z", None),
+        ("GET / HTTP/1.1", "Proxy-Authorization: Basic SECRET", ("proxy",)),
+        ("GET / HTTP/1.1", "Proxy-Authorization: Negotiate SECRET", None),
+    ],
+)
+def test_credentials_beside_the_authorization_field(
+    examiner: Examiner, line: str, field: str, kinds: tuple[str, ...] | None
+) -> None:
+    facts = says(examiner, request(line, field), OK)[2]
+    assert facts.get("http.carried_beside") == kinds
+    assert facts["http.authorization"] == ("none",)
+    assert "SECRET" not in repr(facts)
+
+
 def test_a_fragment_or_path_is_no_signature() -> None:
     assert signed_url_kind(b"/md5=a&expires=b") is None
     assert signed_url_kind(b"/a?x=1#md5=a&expires=b") is None
+    assert signed_url_kind(b"/a?md5=&expires=1") is None
+    assert signed_url_kind(b"/a?X-Amz-Signature=&X-Amz-Credential=c") is None
 
 
 def test_http2_preface(examiner: Examiner) -> None:

@@ -102,6 +102,21 @@ def test_empty_answer(examiner: Examiner) -> None:
     switch = b"\xfemysql_native_password\0" + b"s" * 20 + b"\0"
     _, _, facts = says(examiner, login() + packet(3, b""), greeting() + packet(2, switch) + packet(4, OK))
     assert facts["mysql.auth_response"] == "empty"
+    # Plugins whose answer is a text end it with a zero: that zero alone is no password either.
+    for plugin in (b"caching_sha2_password", b"mysql_clear_password"):
+        _, _, facts = says(examiner, login(b"\0", plugin), greeting(plugin) + packet(2, OK))
+        assert (facts["mysql.plugin"], facts["mysql.auth_response"]) == (plugin.decode(), "empty")
+
+
+def test_the_answer_to_a_switch_is_the_one_with_the_next_number(examiner: Examiner) -> None:
+    """What the client says in between answers something else: a question of a plugin that gave up."""
+    switch = b"\xfemysql_native_password\0" + b"s" * 20 + b"\0"
+    _, _, facts = says(
+        examiner,
+        login(plugin=b"dialog") + packet(3, b"x") + packet(5, b""),
+        greeting() + packet(2, b"\1question") + packet(4, switch) + packet(6, OK),
+    )
+    assert (facts["mysql.plugin"], facts["mysql.auth_response"]) == ("mysql_native_password", "empty")
 
 
 def test_tls_inside(examiner: Examiner) -> None:

@@ -256,6 +256,15 @@ def test_rule_5_asked_and_declined_outcome_hidden(judge: Judge) -> None:
     assert served.verdict is Verdict.VIOLATED
 
 
+def test_rule_5_gone_refuses_a_signed_url_and_nothing_else(judge: Judge, tas_diego: Policy) -> None:
+    gone = judge("rep-to-blobstore", "http", http(("none", "nginx", 410)))
+    assert (gone.verdict, rules(gone)) == (Verdict.REJECTED, {"authentication-rejected", "cleartext-credentials"})
+    for facts, required in ((http(("none", "none", 410)), "mutual_tls"), (http(("basic", "none", 410)), "tls")):
+        klass = Classification(Disposition.DOCUMENTED, ("rep-to-bbs",), required=required)
+        served = judge_all(tas_diego, Scene("http", facts, klass))[0]
+        assert (served.verdict, "plaintext" in rules(served)) == (Verdict.VIOLATED, True)
+
+
 def test_rule_6_nats_info_decides(judge: Judge) -> None:
     path = "route-emitter-to-nats"
     assert judge(path, "nats", NATS).verdict is Verdict.VERIFIED
@@ -488,9 +497,21 @@ def test_http_credentials_on_every_request(judge: Judge, tas_diego: Policy) -> N
     assert rules(say(("bearer", "none", 200))) == {"wrong-authentication-method", "cleartext-credentials"}
 
 
+@pytest.mark.parametrize("kind", ["url_password", "url_token", "proxy"])
+def test_credentials_beside_the_authorization_field_cross_in_the_clear_too(judge: Judge, kind: str) -> None:
+    facts = http(("none", "none", 200)) | {"http.carried_beside": (kind,)}
+    [fault] = [each for each in judge("rep-to-bbs", "http", facts).faults if each.rule == "cleartext-credentials"]
+    assert (fault.about, fault.kinds) == (kind, ("http.carried_beside",))
+    # HTTP that became TLS by CONNECT had its say in the clear; what keys opened had not.
+    assert "cleartext-credentials" in rules(judge("rep-to-bbs", "http", facts | SERVER12))
+    assert "cleartext-credentials" not in rules(judge("rep-to-bbs", "https", facts | SERVER12))
+
+
 def test_certificates_that_no_handshake_proves(judge: Judge) -> None:
     no_proof = MUTUAL12 | {"tls.certificate_verify": False}
     assert judge("rep-to-bbs", "tls", no_proof).missing == "no_proof"
+    unasked = judge("rep-to-bbs", "tls", MUTUAL12 | {"tls.certificate_requested": False})
+    assert (unasked.verdict, unasked.missing) == (Verdict.UNVERIFIABLE, "no_proof")
     begun = {k: v for k, v in MUTUAL12.items() if "finished" not in k and "data" not in k}
     assert judge("rep-to-bbs", "tls", begun).verdict is Verdict.UNVERIFIABLE
     closed = judge("rep-to-bbs", "tls", begun, state="RSTR", history="ShADdr")
@@ -559,6 +580,36 @@ def test_resumption_in_tls_13_needs_a_full_handshake_of_the_same_pair(judge: Jud
     assert (
         say(Scene("tls", MUTUAL13, klass), Scene("none", None, klass, start_s=5.5 * day)).verdict is Verdict.INHERITED
     )
+
+
+LOST_HELLO = {"tls.client_hello": True, "tls.gap": "server"}
+LOST_FLIGHT = {
+    **TLS13, "tls.client_records": (), "tls.server_records": (23, 131), "tls.order": "CSss", "tls.gap": "both",
+}  # fmt: skip
+VEILED13 = DECLINED13 | {"tls.client_records": (25, 53, 300), "tls.server_records": (23, 131, 954, 281, 53, 147, 560)}
+
+
+@pytest.mark.parametrize(
+    ("facts", "lacks"), [(LOST_HELLO, ("gap",)), (LOST_FLIGHT, ("gap",)), (VEILED13, ()), (SERVER13, ()), (LOST_HELLO, ("one_way",))]
+)  # fmt: skip
+def test_what_may_have_been_resumed_without_a_certificate_is_not_inherited(
+    judge: Judge, facts: dict[str, Any], lacks: tuple[str, ...]
+) -> None:
+    """Between the same ends a handshake without a certificate, or one that lost packets hide: in TLS 1.3 no tie says which one is resumed."""
+    for path, verdict in (("rep-to-bbs", Verdict.UNVERIFIABLE), ("rep-to-file-server", Verdict.INHERITED)):
+        klass = judge.on(path)
+        beside = Scene("tls", facts, klass, start_s=1, lacks=lacks)
+        full, _, after = judge_all(
+            judge.policy, Scene("tls", MUTUAL13, klass), beside, Scene("tls", RESUMED13, klass, start_s=2)
+        )
+        assert full.verdict in GOOD
+        assert after.verdict is verdict, after
+        assert path != "rep-to-bbs" or "which handshake it resumes does not show" in after.factors[0].says
+    klass = judge.on("rep-to-bbs")
+    for apart in ({"port": 8891}, {"ends": (2, 1)}):
+        beside = Scene("tls", facts, klass, start_s=1, lacks=lacks, **apart)
+        scenes = (Scene("tls", MUTUAL13, klass), beside, Scene("tls", RESUMED13, klass, start_s=2))
+        assert judge_all(judge.policy, *scenes)[2].verdict is Verdict.INHERITED
 
 
 def test_a_resumed_session_never_lifts_an_unverifiable_one(judge: Judge) -> None:

@@ -108,6 +108,14 @@ class TestNothingIsClaimed:
         for client in ((1040, 1040, 1040, 1040), (2064, 1040, 1040, 1040), (1040, 1040), (1040,)):
             assert judge(client, ASKING).client_certificate is UNKNOWN
 
+    def test_a_handshake_alone_padded_to_blocks(self) -> None:
+        """OpenSSL 3.4 can pad the handshake and leave data as it is: a declined flight then looks as long as one with a certificate."""
+        for block in (512, 1024, 4096):
+            for client in ((block + 16, block + 16, 300, 320), (block + 16, 300), (2 * block + 16, 401, 17)):
+                for server in (ASKING, (1310, 2205, 902, 19)):
+                    said = judge(client, server)
+                    assert said.client_certificate is UNKNOWN, (client, server, said)
+
     def test_a_server_that_pads_to_blocks_hides_the_outcome(self) -> None:
         said = judge((25, 53, 193, 19), (1040, 1040, 2064, 1040, 1040, 1040))
         assert (said.client_certificate, said.outcome) == (EMPTY, Tls13Outcome.UNKNOWN)

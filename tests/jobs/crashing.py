@@ -11,9 +11,11 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,10 @@ def one(place: Path, later_ns: int = 0) -> Any:
     from auditor.jobs.config import load_config
     from auditor.jobs.log import Log
     from auditor.jobs.passes import one_pass
+    from auditor.store import history
+
+    # As in a store of many audits: pieces are joined in these few passes, too.
+    history.JOIN_AT = history.JOINED = 2
 
     def tell(_section: Any, digest: dict[str, Any]) -> None:
         with (place / "told").open("a") as out:
@@ -194,29 +200,55 @@ class Forker:
             return [f"the next pass ended with {status}"]
         return wrong(state(place), self.expected, told)
 
-    def killed(self, trial: int, rng: random.Random) -> tuple[int, list[str]]:
-        """Passes killed at random moments, then one that is left alone: how many were killed, and what is wrong then."""
+    def killed(self, trial: int, rng: random.Random) -> tuple[list[str], list[str]]:
+        """Passes killed at random moments, then one that is left alone: how far each of them was, and what is wrong then."""
         place = self.folder / f"trial-{trial}"
         lay_out(place)
-        kills = 0
-        for _ in range(rng.choice((1, 1, 2, 3))):
-            kills += self._child(lambda: one(place), rng.uniform(0.0, self.seconds * 1.05)) == -signal.SIGKILL
+        kills = [
+            _how_far(place)
+            for _ in range(rng.choice((1, 1, 2, 3)))
+            if self._child(lambda: one(place), rng.uniform(0.0, self.seconds * 1.05)) == -signal.SIGKILL
+        ]
         bad = self.finish(place)
         if not bad:
             shutil.rmtree(place)
         return kills, bad
 
 
+def _how_far(place: Path) -> str:
+    """What of a pass was true when it was killed: audits in the store, and errands that were still to be done."""
+    file = place / "history" / "catalogue.sqlite"
+    if not file.is_file():
+        return "nothing"
+    catalogue = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)
+    try:
+        [audits] = catalogue.execute("SELECT count(*) FROM audits").fetchone()
+        [errands] = catalogue.execute("SELECT count(*) FROM errands").fetchone()
+    except sqlite3.OperationalError:  # no table yet
+        return "nothing"
+    finally:
+        catalogue.close()
+    return f"{audits} audits, {'errands' if errands else 'no errand'} left"
+
+
 def killed(folder: str, trials: str, seed: str) -> dict[str, Any]:
     """Passes killed at random moments."""
     forker = Forker(Path(folder))
     rng = random.Random(int(seed))
-    kills, bad = 0, []
+    kills: list[str] = []
+    bad = []
     for trial in range(int(trials)):
-        count, found = forker.killed(trial, rng)
-        kills += count
-        bad += [f"trial {trial}: {each}" for each in found]
-    return {"kills": kills, "wrong": bad, "seconds": forker.seconds, "expected": len(forker.expected["packets"])}
+        found, wrongs = forker.killed(trial, rng)
+        kills += found
+        bad += [f"trial {trial}: {each}" for each in wrongs]
+    return {
+        "trials": int(trials),
+        "kills": len(kills),
+        "at": dict(sorted(Counter(kills).items())),
+        "wrong": bad,
+        "seconds": forker.seconds,
+        "expected": len(forker.expected["packets"]),
+    }
 
 
 def power_cut(folder: str, every: str) -> dict[str, Any]:
@@ -229,6 +261,7 @@ def power_cut(folder: str, every: str) -> dict[str, Any]:
     shutil.copytree(base / "live", base / "before")
     record([sys.executable, "-m", "tests.jobs.crashing", "one", str(base / "live")], base / "calls", base / "live")
     bad, seen, tried = [], 0, 0
+    disks = set()
     bad += [f"undisturbed: {each}" for each in wrong(state(base / "live"), forker.expected)]
     place = (base / "live").rename(base / "recorded").with_name("live")  # errands name files by their whole path
     for number, model in cuts(base / "calls", base / "before", place):
@@ -236,6 +269,11 @@ def power_cut(folder: str, every: str) -> dict[str, Any]:
         if number % int(every):
             continue
         for only_synced in (False, True):
+            # What is on the disk, and who was told before: the same twice is tried once.
+            disk = model.digest(only_synced)
+            if disk in disks:
+                continue
+            disks.add(disk)
             model.write(place, only_synced)
             for k in range(PIECES + 2):
                 if (place / "spool" / f"{k}.pcap").exists():

@@ -7,12 +7,14 @@ last fsync of their folder. The second is the worst that POSIX allows.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 CALLS = "openat,open,creat,write,pwrite64,ftruncate,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,rmdir,fsync,fdatasync,close,lseek,copy_file_range,sendfile,link,linkat,symlink"
 NEVER = "writev,pwritev,fallocate"
@@ -164,6 +166,24 @@ class Model:
     def write(self, folder: Path, only_synced: bool) -> None:
         """The disk as it is, or only as it was synced."""
         _store(self.root, folder, only_synced)
+
+    def digest(self, only_synced: bool) -> str:
+        """Of all that ``write`` would write."""
+        digest = hashlib.sha256()
+        _digest(self.root, digest, only_synced)
+        return digest.hexdigest()
+
+
+def _digest(folder: _Folder, digest: Any, only_synced: bool) -> None:
+    for name, each in sorted((folder.synced if only_synced else folder.names).items()):
+        inside = isinstance(each, _Folder)
+        raw = b"" if inside else each.synced if only_synced else bytes(each.content)
+        digest.update(f"{name}\0{'folder' if inside else len(raw)}\0".encode())
+        if inside:
+            _digest(each, digest, only_synced)
+            digest.update(b"..\0")
+        else:
+            digest.update(raw)
 
 
 def _store(folder: _Folder, place: Path, only_synced: bool) -> None:

@@ -130,7 +130,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 def moment(option: str, text: str | None) -> int | None:
     """A time in nanoseconds: RFC 3339, a date, seconds since 1970, or so long ago (``2h``, ``7d``). Raises ConfigError."""
-    from auditor.policy.inventory import parse_time
+    from auditor.policy.times import parse_time
 
     if text is None:
         return None

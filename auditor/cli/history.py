@@ -216,7 +216,7 @@ _HEADS = {
 
 
 def _tell(pair: tuple[Any, Any], changes: list[Any]) -> None:
-    from auditor.policy.inventory import time_text
+    from auditor.policy.times import time_text
     from auditor.report._text import escape
 
     before, after = (f"audit {row.audit} ({row.id}, {time_text(row.last_ns or row.finished_ns)})" for row in pair)

@@ -13,11 +13,9 @@ Rules that hold here:
 from __future__ import annotations
 
 import ipaddress
-import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import Any
 
@@ -25,6 +23,8 @@ import yaml
 
 from auditor.policy.addresses import Network, around, span, to_text
 from auditor.policy.policy import Held, Policy, canonical, ports_text
+from auditor.policy.times import parse_time as parse_time  # noqa: PLC0414  # handed on: who reads inventories needs them
+from auditor.policy.times import time_text as time_text  # noqa: PLC0414
 
 Span = tuple[int, int]
 
@@ -317,42 +317,6 @@ def _overlap(one: Entry, other: Entry) -> bool:
     begins_late = max((each.from_ns for each in (one, other) if each.from_ns is not None), default=None)
     ends_early = min((each.until_ns for each in (one, other) if each.until_ns is not None), default=None)
     return begins_late is None or ends_early is None or begins_late < ends_early
-
-
-# Times ---------------------------------------------------------------------------------------------------------------
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FRACTION = re.compile(r"\.(\d+)")
-_NS = 1_000_000_000
-
-
-def parse_time(value: Any) -> int:
-    """Nanoseconds since 1970 of RFC 3339, a date, or seconds since 1970. Raises ValueError."""
-    if isinstance(value, bool):
-        raise ValueError("no time")
-    if isinstance(value, int):
-        return value * _NS
-    if isinstance(value, datetime | date):
-        value = value.isoformat()
-    text = str(value).strip()
-    if text.isdigit() and len(text) > 8:
-        return int(text) * _NS
-    match = _FRACTION.search(text)
-    fraction = match[1] if match else ""
-    if match:
-        text = text[: match.start()] + text[match.end() :]
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    since = moment - _EPOCH
-    return (since.days * 86_400 + since.seconds) * _NS + int((fraction + "0" * 9)[:9])
-
-
-def time_text(at_ns: int) -> str:
-    """RFC 3339 in UTC."""
-    seconds, rest = divmod(at_ns, _NS)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{text}.{rest:09d}".rstrip("0").rstrip(".") + "Z" if rest else f"{text}Z"
 
 
 # Writing -------------------------------------------------------------------------------------------------------------

@@ -5,11 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
 
 import auditor
 from auditor.cli import main
+from auditor.jobs import keep
+from auditor.store import history
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +43,29 @@ def test_list(capsys, store, monkeypatch):
         == '"audit","findings"\n2,45\n'
     )
     assert asked(capsys, "list", "--since", "2030-01-01", "--format", "json").strip() == "[]"
+
+
+def test_a_diff_starts_nothing_heavy_also_where_pieces_were_joined(tmp_path, monkeypatch):
+    """Its time is that of Python starting, so what it imports is what it costs."""
+    place = tmp_path / "store"
+    report = auditor.audit("sample:healthy")
+    monkeypatch.setattr(history, "JOIN_AT", 2)
+    monkeypatch.setattr(history, "JOINED", 2)
+    with history.open_history(place, write=True) as held:
+        for number in range(3):
+            info = {**report.audit.info, "id": f"{number:016x}"}
+            keep.keep(keep.marked(replace(report.audit, info=info), ()), held)
+            held.tidy(1 << 62)
+        assert held._pieces("connections", 0, 9) != []
+        assert any(first < last for _, first, last in held._pieces("connections", 0, 9))
+    script = "import sys\nfrom auditor.cli import main\nstatus = main(sys.argv[1:])\nprint(status, sorted({'pandas', 'duckdb', 'numba'} & set(sys.modules)))"
+    for pair in (("1", "2"), ("1", "latest")):
+        done = subprocess.run(
+            [sys.executable, "-c", script, "history", "diff", *pair, "--store", str(place)],
+            capture_output=True, text=True, check=False, cwd=ROOT,
+        )  # fmt: skip
+        *_, nothing, last = done.stdout.splitlines()
+        assert (nothing, last) == ("Nothing changed.", "0 []"), done.stderr
 
 
 def test_show_is_the_report_again(capsys, store):

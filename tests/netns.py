@@ -85,6 +85,11 @@ class Net:
     def run(self, side: str, *argv: str, **options: Any) -> subprocess.CompletedProcess[Any]:
         return subprocess.run(self.inside(side, *argv), check=True, capture_output=True, timeout=PATIENCE_S, **options)
 
+    def pids(self, side: str) -> list[int]:
+        """What runs on that host."""
+        told = subprocess.run(["ip", "netns", "pids", self.names[side]], capture_output=True, text=True, check=False)
+        return [int(each) for each in told.stdout.split()]
+
     def replay(self, capture: Path, *, side: str = "b", rate: int = 2_000) -> None:
         """Put the packets of a capture on the wire, in their order."""
         self.run(side, "tcpreplay", "-q", "-i", "wire", f"--pps={rate}", str(capture))

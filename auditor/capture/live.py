@@ -6,7 +6,8 @@ What holds here:
   ``auditor.capture.sniffer`` where neither is there), standard input, a named pipe, or a file that grows. One reader for all, and that is the one of files.
 - A capturing program runs under a few lines of shell (``_wrapped``): when its standard input ends, the program is told to finish, so that it
   writes what it still holds and says what it dropped. That ends it in the same way here, through sudo, and at the far end of a connection.
-- The far end knows its own control connection (``SSH_CONNECTION``, set by sshd) and leaves it out; what was left out is said.
+- The far end knows its own control connection (``SSH_CONNECTION``, set by sshd) and leaves it out. So does a capture here: of the connections that our own
+  ssh has, and of the one through which we are watched. What was left out is said.
 - What a program says on standard error is read all the time: how much it dropped, and why it died.
 - Only fixed commands run with rights: they are made before anything is captured, and started by number (``Starter``).
 """
@@ -14,6 +15,7 @@ What holds here:
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
 import re
@@ -26,6 +28,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +47,8 @@ BUFFER_MIB: Final = 64
 PIPE_BYTES: Final = 1024 * 1024
 POLL_SECONDS: Final = 0.2
 KEPT_LINES: Final = 20
+MANY: Final = 64
+"""Connections that are left out, at most."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,64}\Z")
 """Interfaces, hosts, users, deployments: nothing that a shell or an option parser would take for something else."""
@@ -146,6 +151,9 @@ class Tool:
     """What lets it capture."""
 
 
+BEARS: Final = {"dumpcap": 250_000, "tcpdump": 250_000, "scapy": 5_000}
+"""Packets a second that came through whole on two shared cores (docs/live.md says how that was measured)."""
+
 _CAP_NET_RAW = 13
 
 
@@ -234,14 +242,18 @@ class Command:
     tool: str = ""
 
 
-def command_for(place: Place, options: CaptureOptions, tool: Tool | None = None, apart: Sequence[str] = ()) -> Command:
-    """The command of a source that needs one. ``apart``: filter expressions of connections that are to be left out."""
+Ends = tuple[str, int, str, int]
+"""Address and port of both ends of a TCP connection."""
+
+
+def command_for(place: Place, options: CaptureOptions, tool: Tool | None = None) -> Command:
+    """The command of a source that needs one. Raises MissingToolError."""
     if place.kind == INTERFACE:
         if tool is None:
             raise ValueError("a local capture needs its tool")
-        filtered = _without(options.filter, apart)
         signals = {"tcpdump": ("USR2", "USR1"), "scapy": ("USR1",)}.get(tool.name, ())
-        script = _wrapped(_local(tool, place.interface, options, filtered), *signals)
+        joined = f"f={shlex.quote(f'({options.filter})' if options.filter else '')}; " + _JOIN.format(own=f"${APART}")
+        script = joined + _wrapped(_local(tool, place.interface, options), *signals)
         return Command(("/bin/sh", "-c", script), tool=tool.name)
     if place.kind == SSH:
         ssh = shutil.which("ssh")
@@ -260,16 +272,30 @@ def command_for(place: Place, options: CaptureOptions, tool: Tool | None = None,
     raise ValueError(f"{place.kind} needs no command")
 
 
-def _without(expression: str, apart: Sequence[str]) -> str:
-    both = [f"({expression})"] if expression else []
-    return " and ".join([*both, *(f"not ({each})" for each in apart)])
+APART: Final = "AUDITOR_LEFT_OUT"
+"""Environment of a local capture: the filter expression of connections that it leaves out, known only when it starts."""
+_JOIN: Final = '[ -n "$f" ] && [ -n "{own}" ] && f="$f and {own}" || f="$f{own}"; '
+"""Shell lines: what is wanted, and what is left out, in one filter."""
 
 
-def _local(tool: Tool, interface: str, options: CaptureOptions, expression: str) -> str:
-    """The capturing program as shell words."""
+def without(apart: Sequence[Ends]) -> str:
+    """The filter expression that leaves connections out. Raises ValueError for what is no address or port."""
+    return " and ".join(f"not ({_expression(each)})" for each in apart)
+
+
+def _expression(ends: Ends) -> str:
+    one, one_port, other, other_port = ends
+    hosts = [str(ipaddress.ip_address(each)) for each in (one, other)]
+    ports = [int(each) for each in (one_port, other_port)]
+    if not all(0 < each < 65_536 for each in ports):
+        raise ValueError("no port")
+    return f"tcp and host {hosts[0]} and port {ports[0]} and host {hosts[1]} and port {ports[1]}"
+
+
+def _local(tool: Tool, interface: str, options: CaptureOptions) -> str:
+    """The capturing program as shell words; ``$f`` is the filter."""
     if tool.name == "scapy":
-        words = [tool.path, "-m", "auditor.capture.sniffer", interface, str(options.snaplen), expression]
-        return shlex.join(words)
+        return shlex.join([tool.path, "-m", "auditor.capture.sniffer", interface, str(options.snaplen)]) + ' "$f"'
     size = [
         "-s",
         str(options.snaplen),
@@ -277,11 +303,10 @@ def _local(tool: Tool, interface: str, options: CaptureOptions, expression: str)
         str(options.buffer_mib if tool.name == "dumpcap" else options.buffer_mib * 1024),
     ]
     if tool.name == "dumpcap":
-        filtered = ["-f", expression] if expression else []
-        return shlex.join([tool.path, "-q", "-P", "-i", interface, *size, *filtered, "-w", "-"])
+        return shlex.join([tool.path, "-q", "-P", "-i", interface, *size]) + ' -f "$f" -w -'
     # Where it can be told to flush, twice a second, it writes whole buffers instead of packets.
     each = [] if _can_flush(tool.path) else ["-U"]
-    return shlex.join([tool.path, "-n", *each, "-i", interface, *size, *_as_user(), "-w", "-", expression])
+    return shlex.join([tool.path, "-n", *each, "-i", interface, *size, *_as_user()]) + ' -w - "$f"'
 
 
 @cache
@@ -323,7 +348,7 @@ def _far_end(interface: str, options: CaptureOptions, *, hexed: bool) -> str:
     # sshd says who is at the other end; in the shell variables are replaced before tcpdump parses them, and hold numbers and addresses only.
     own = 'set -- $SSH_CONNECTION; [ $# = 4 ] && o="not (tcp and host $1 and port $2 and host $3 and port $4)" || o=; '
     told = '[ -n "$o" ] && echo "auditor-left-out: tcp $1 port $2, $3 port $4" >&2; '
-    joined = f'f={shlex.quote(f"({options.filter})" if options.filter else "")}; [ -n "$f" ] && [ -n "$o" ] && f="$f and $o" || f="$f$o"; '
+    joined = f"f={shlex.quote(f'({options.filter})' if options.filter else '')}; " + _JOIN.format(own="$o")
     program = (
         f'tcpdump -n -U -i {shlex.quote(interface)} -s {options.snaplen} -B {options.buffer_mib * 1024} $z -w - "$f"'
     )
@@ -358,6 +383,10 @@ class Running(Protocol):
     stdout: int
     stderr: int
 
+    @property
+    def connections(self) -> list[Ends]:
+        """The TCP connections that it has."""
+
     def kill(self) -> None:
         """Stop it at once, with all that it started."""
 
@@ -371,8 +400,8 @@ class Running(Protocol):
 class Starter(Protocol):
     """Starts the commands it was made with."""
 
-    def start(self, which: int) -> Running:
-        """Command number ``which``. Raises OSError."""
+    def start(self, which: int, apart: Sequence[Ends] = ()) -> Running:
+        """Command number ``which``; a local capture leaves the connections ``apart`` out. Raises OSError."""
 
     def close(self) -> None:
         """Kill what still runs."""
@@ -387,27 +416,39 @@ class _Child:
     stdout: int
     stderr: int
 
+    @property
+    def connections(self) -> list[Ends]:
+        return connections_of(self.process.pid)
+
     def interrupt(self) -> None:
-        with contextlib.suppress(OSError):
-            os.killpg(self.process.pid, signal.SIGINT)
+        if self.process.poll() is None:  # else its number may be another's
+            with contextlib.suppress(OSError):
+                os.killpg(self.process.pid, signal.SIGINT)
 
     def kill(self) -> None:
+        if self.process.poll() is not None:
+            return
         with contextlib.suppress(OSError):
             os.killpg(self.process.pid, signal.SIGKILL)
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             self.process.wait(5)
 
     def wait(self, seconds: float) -> int | None:
-        try:
-            status = self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
-        with contextlib.suppress(OSError):  # a `sleep` of the wrapper
-            os.killpg(self.process.pid, signal.SIGTERM)
-        return status
+        end = time.monotonic() + seconds
+        # It is looked at before it is taken: until then its number, and its group's, is nobody else's.
+        while self.process.returncode is None:
+            if os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+                with contextlib.suppress(OSError):  # a `sleep` of the wrapper
+                    os.killpg(self.process.pid, signal.SIGTERM)
+                self.process.wait()
+            elif time.monotonic() >= end:
+                return None
+            else:
+                time.sleep(0.02)
+        return self.process.returncode
 
 
-def _spawn(command: Command) -> _Child:
+def _spawn(command: Command, apart: Sequence[Ends]) -> _Child:
     process = subprocess.Popen(
         command.argv,
         stdin=subprocess.PIPE,
@@ -415,7 +456,7 @@ def _spawn(command: Command) -> _Child:
         stderr=subprocess.PIPE,
         bufsize=0,
         start_new_session=True,  # Ctrl-C is ours: it lets the program finish instead of killing it
-        env=_environment(),
+        env={**_environment(), APART: without(apart)},
     )
     assert process.stdin and process.stdout and process.stderr  # noqa: S101
     _widen(process.stdout.fileno())
@@ -446,9 +487,9 @@ class DirectStarter:
         self._commands = list(commands)
         self._started: list[_Child] = []
 
-    def start(self, which: int) -> Running:
+    def start(self, which: int, apart: Sequence[Ends] = ()) -> Running:
         """Command number ``which``. Raises OSError."""
-        child = _spawn(self._commands[which])
+        child = _spawn(self._commands[which], apart)
         self._started = [each for each in self._started if each.process.poll() is None]
         self._started.append(child)
         return child
@@ -469,6 +510,10 @@ class _Remote:
     stdin: int
     stdout: int
     stderr: int
+
+    @property
+    def connections(self) -> list[Ends]:
+        return []  # what captures here has none
 
     def interrupt(self) -> None:
         self.keeper.ask({"interrupt": self.number})
@@ -520,9 +565,9 @@ class KeptStarter:
         found: dict[str, object] = json.loads(data)
         return found, list(ends)
 
-    def start(self, which: int) -> Running:
+    def start(self, which: int, apart: Sequence[Ends] = ()) -> Running:
         """Command number ``which``. Raises OSError."""
-        answer, ends = self._ask({"start": which})
+        answer, ends = self._ask({"start": which, "apart": list(apart)})
         if len(ends) != 3:
             raise OSError(str(answer.get("failed") or "what starts captures is gone"))
         return _Remote(self, int(str(answer["number"])), *ends)
@@ -537,7 +582,8 @@ class KeptStarter:
 def _keep(asked: socket.socket, commands: Sequence[Command]) -> None:
     """The keeper's life."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        # A handler and not SIG_IGN: that one what it starts would inherit.
+        signal.signal(number, lambda *_: None)
     children: list[_Child] = []
     while True:
         try:
@@ -549,9 +595,10 @@ def _keep(asked: socket.socket, commands: Sequence[Command]) -> None:
         question = json.loads(data)
         if "start" in question:
             try:
-                child = _spawn(commands[question["start"]])
-            except OSError as error:
-                asked.sendall(json.dumps({"failed": error.strerror or str(error)}).encode())
+                apart = [(str(a), int(b), str(c), int(d)) for a, b, c, d in question["apart"][:MANY]]
+                child = _spawn(commands[question["start"]], apart)
+            except (OSError, ValueError, TypeError, LookupError) as error:
+                asked.sendall(json.dumps({"failed": str(error)}).encode())
                 continue
             children.append(child)
             ends = [child.stdin, child.stdout, child.stderr]
@@ -607,16 +654,18 @@ class Said:
     ready: bool = False
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
     """The last lines that are neither counts nor chatter: why it died."""
+    _dropped: dict[str, int] = field(default_factory=dict)
 
     def hear(self, line: str) -> None:
         """Take a line in."""
         line = _PREFIX.sub("", line.strip())
         counts = {what: int(number) for number, what in _TCPDUMP_COUNT.findall(line)}
         if counts:
-            dropped = [counts[key] for key in ("dropped by kernel", "dropped by interface") if key in counts]
-            if dropped:
-                # "by interface" is told behind "by kernel", on a line of its own at the end.
-                self.drops.kernel = max(self.drops.kernel or 0, sum(dropped))
+            # All on one line while it runs, each on a line of its own at the end.
+            for what in ("dropped by kernel", "dropped by interface"):
+                if what in counts:
+                    self._dropped[what] = counts[what]
+                    self.drops.kernel = sum(self._dropped.values())
             return
         told = _DUMPCAP_COUNT.search(line)
         if told:
@@ -734,7 +783,7 @@ class Stream:
                 self.said.hear(text)
         if len(self._text) > PIPE_BYTES:
             self._text = b""
-        return count > 0
+        return count > 0 or len(self._bytes) > 0
 
     # The end
 
@@ -750,6 +799,11 @@ class Stream:
                 os.close(self._running.stdin)
             if self._hexed:  # nothing there reads standard input
                 self._running.interrupt()
+
+    @property
+    def connections(self) -> list[Ends]:
+        """The TCP connections through which it comes."""
+        return self._running.connections if self._running is not None else []
 
     @property
     def stopping(self) -> bool:
@@ -784,11 +838,17 @@ class Stream:
         return self.said.lines[-1] if self.said.lines else ""
 
 
-def open_stream(place: Place, starter: Starter | None = None, which: int = 0, command: Command | None = None) -> Stream:
+def open_stream(
+    place: Place,
+    starter: Starter | None = None,
+    which: int = 0,
+    command: Command | None = None,
+    apart: Sequence[Ends] = (),
+) -> Stream:
     """The bytes of a source from now on. Raises InputError where it cannot be opened."""
     try:
         if command is not None and starter is not None:
-            running = starter.start(which)
+            running = starter.start(which, apart)
             return Stream(place.text, running, running.stdout, hexed=command.hexed)
         if place.kind == STDIN:
             if sys.stdin is None or sys.stdin.isatty():
@@ -812,14 +872,65 @@ def _pipe(place: Place, descriptor: int) -> Stream:
     return Stream(place.text, None, descriptor)
 
 
-def own_connections(environment: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The connections that a local capture would see because of the auditor itself: (filter expression, what to say).
-
-    Whoever runs it over ssh watches its output through the network: each line would be a packet to capture.
-    """
+def watched_through(environment: Mapping[str, str]) -> list[Ends]:
+    """The connection through which somebody watches us, if it is one of ssh: each line on that screen would be a packet to capture."""
     words = environment.get("SSH_CONNECTION", "").split()
-    if len(words) != 4 or not all(re.fullmatch(r"[0-9A-Fa-f.:]+", each) for each in words):
+    try:
+        one, one_port, other, other_port = (each.partition("%")[0] for each in words)
+        ends = (str(ipaddress.ip_address(one)), int(one_port), str(ipaddress.ip_address(other)), int(other_port))
+    except ValueError:
         return []
-    client, client_port, server, server_port = (each.partition("%")[0] for each in words)
-    expression = f"tcp and host {client} and port {client_port} and host {server} and port {server_port}"
-    return [(expression, f"tcp {client} port {client_port}, {server} port {server_port}")]
+    return [ends]
+
+
+def connections_of(process: int) -> list[Ends]:
+    """The TCP connections that a process and its children have, as /proc tells: those of our own ssh, through whatever gateway it goes."""
+    sockets: set[str] = set()
+    for each in _family(process):
+        with contextlib.suppress(OSError):
+            for descriptor in Path(f"/proc/{each}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    found = re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink()))
+                    if found:
+                        sockets.add(found[1])
+    ends: list[Ends] = []
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{process}/net/{table}").read_text(encoding="ascii").splitlines()[1:]:
+                words = line.split()
+                if len(words) > 9 and words[9] in sockets and words[3] == "01":  # established
+                    ends.append((*_end(words[1]), *_end(words[2])))
+    return ends[:MANY]
+
+
+def _family(process: int) -> list[int]:
+    """A process and all below it."""
+    parents: dict[int, list[int]] = {}
+    for each in Path("/proc").iterdir():
+        if each.name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                # The name in brackets may hold anything; behind it come the state and the parent.
+                parent = int(
+                    (each / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]
+                )
+                parents.setdefault(parent, []).append(int(each.name))
+    found, waiting = [], [process]
+    while waiting:
+        one = waiting.pop()
+        found.append(one)
+        waiting += parents.get(one, [])
+    return found
+
+
+def _end(text: str) -> tuple[str, int]:
+    """Address and port of /proc/net/tcp: 32-bit words in the machine's byte order."""
+    host, _, port = text.partition(":")
+    words = [int(host[at : at + 8], 16) for at in range(0, len(host), 8)]
+    address = ipaddress.ip_address(b"".join(word.to_bytes(4, sys.byteorder) for word in words))
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address), int(port, 16)
+
+
+def told(apart: Sequence[Ends]) -> str | None:
+    """Connections that were left out, for people."""
+    return ", ".join(f"tcp {a} port {b}, {c} port {d}" for a, b, c, d in apart) or None

@@ -12,7 +12,6 @@ from pathlib import Path
 KERNELS = Path(__file__).resolve().parents[1] / "kernels"
 RARE = frozenset({"csvrows", "defrag", "links", "save"})
 """Kernels for fragments, seldom met link types, kept packets, and one way of writing: an audit that needs none of them is warm without."""
-CAP_NET_RAW = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +68,3 @@ def tool(name: str) -> tuple[str, str] | None:
         return path, f"does not start: {error}"
     lines = [line.strip() for line in (run.stdout + run.stderr).splitlines() if line.strip()]
     return path, lines[0] if lines else "says no version"
-
-
-def may_capture() -> str | None:
-    """How packets can be captured here, or None where they cannot."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        held = int(status.split("CapEff:")[1].split()[0], 16)
-    except (OSError, IndexError, ValueError):
-        held = 0
-    if held >> CAP_NET_RAW & 1:
-        return "this user has CAP_NET_RAW"
-    for name in ("dumpcap", "tcpdump"):
-        path = shutil.which(name)
-        if path is None:
-            continue
-        try:
-            os.getxattr(path, "security.capability")
-        except OSError:
-            continue
-        return f"{path} has the capability itself"
-    return None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from collections.abc import Iterator
 
 import typer
 
 from auditor import __version__
+from auditor.capture import live
 from auditor.cli import _machine as machine
 from auditor.model.limits import described
 from auditor.report._text import escape
@@ -59,11 +61,22 @@ def _lines() -> Iterator[tuple[bool | None, str, str]]:
             name,
             f"{found[1]} ({found[0]})" if found else "missing: take captures elsewhere; audits do without it",
         )
-    rights = machine.may_capture()
+    tools = live.capture_tools()
+    says = ", else ".join(f"{tool.name} (about {live.BEARS[tool.name]:,} packets/s without loss)" for tool in tools)
     yield (
-        bool(rights) or None,
+        bool(tools) or None,
         "capture rights",
-        rights or "none: capture as root, or give dumpcap the capability; audits of files do without it",
+        f"{tools[0].why}; auditor live takes {says}"
+        if tools
+        else f"none: {live.RIGHTS_MEND}; audits of files do without it",
+    )
+    away = [name for name in ("ssh", "bosh") if shutil.which(name)]
+    yield (
+        bool(away) or None,
+        "captures on VMs",
+        f"through {' and '.join(away)}"
+        if away
+        else "neither ssh nor bosh is installed; auditor live captures here only",
     )
 
 

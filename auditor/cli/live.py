@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
 REDRAW_SECONDS: Final = 0.5
+AWAY_SECONDS: Final = 15.0
+"""So long a capture here waits for those elsewhere to begin."""
 CONNECTIONS: Final = 250_000
 """Held at once, unless --limit says otherwise: a window ends early before there are more."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\Z")
@@ -310,9 +312,8 @@ class _Judging:
 
 
 def _commands(capture: Any, places: Sequence[Place], tools: Sequence[Tool | None], how: Any) -> list[Command | None]:
-    apart = [expression for expression, _ in capture.own_connections(os.environ)]
     return [
-        capture.command_for(place, how, tool, apart) if place.endless else None
+        capture.command_for(place, how, tool) if place.endless else None
         for place, tool in zip(places, tools, strict=True)
     ]
 
@@ -387,13 +388,25 @@ def _feeds(
     from auditor.capture import live as capture
     from auditor.jobs.live import Feed
 
-    apart = ", ".join(says for _, says in capture.own_connections(os.environ)) or None
+    feeds: list[Feed] = []
 
     def opener(k: int) -> Any:
         starter, number = starters[k] or (None, 0)
-        return lambda: capture.open_stream(places[k], starter, number, commands[k])
+        if not places[k].local:
+            return lambda: capture.open_stream(places[k], starter, number, commands[k])
 
-    feeds = []
+        def open_here() -> Any:
+            # What our own ssh sends and receives is to be left out here: so that goes first.
+            away = [feed for feed in feeds if feed.place.endless and not feed.place.local]
+            end = time.monotonic() + AWAY_SECONDS
+            while time.monotonic() < end and not all(feed.begun for feed in away):
+                time.sleep(0.05)
+            apart = [*capture.watched_through(os.environ), *(each for feed in away for each in feed.connections())]
+            feeds[k].left_out = capture.told(apart)
+            return capture.open_stream(places[k], starter, number, commands[k], apart)
+
+        return open_here
+
     for k, (place, tool, command) in enumerate(zip(places, tools, commands, strict=True)):
         feeds.append(
             Feed(
@@ -406,7 +419,6 @@ def _feeds(
                 ring=ring.writer(f"{k}-{place.text}") if ring is not None else None,
                 link_type=link,
                 tool=tool.name if tool is not None else command.tool if command is not None else "",
-                left_out=apart if place.local else None,
             )
         )
     return feeds
@@ -471,12 +483,14 @@ def _signals(session: Session) -> Iterator[None]:
 
     def finish(number: int, frame: Any) -> None:
         if session.stopped.is_set() and number == signal.SIGINT:
-            session.abort()
+            # Nothing but the exception: what the interrupted line held is free again when it passes; the session's end kills what runs.
             again = before[signal.SIGINT]
             signal.signal(signal.SIGINT, again)
             if callable(again):
                 again(number, frame)
             raise KeyboardInterrupt
+        if not session.stopped.is_set():
+            session.notices.append("finishing the window; Ctrl-C again stops at once")
         session.stop()
 
     for number in before:

@@ -166,3 +166,42 @@ def export(
     from auditor.policy.loader import load_policy
 
     typer.echo(present.export(load_policy(names or (), release=release), form), nl=False)
+
+
+@app.command("filter")
+def filter_(
+    names: Names = None,
+    release: Release = None,
+    inventory: Annotated[
+        list[str] | None,
+        typer.Option("--inventory", metavar="FILE", help="Who is who: lets the filter leave more out; repeatable."),
+    ] = None,
+    bosh_pcap: Annotated[
+        bool, typer.Option("--bosh-pcap", help="The `bosh pcap` command instead of the filter alone.")
+    ] = False,
+    deployment: Annotated[str, typer.Option("--deployment", "-d", help="For --bosh-pcap.")] = "DEPLOYMENT",
+    interface: Annotated[str, typer.Option("--interface", "-i", help="For --bosh-pcap.")] = "eth0",
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing of what is left out.")] = False,
+) -> None:
+    """Print the capture filter (pcap-filter) that lets every rule be decided: tcpdump -s SNAPLEN "$(auditor policy filter)".
+
+    Where to capture, how much of each packet, and what is left out is told on standard error.
+    """
+    from auditor.cli import complain
+    from auditor.policy import capture_filter
+    from auditor.policy.inventory import load_inventory
+    from auditor.policy.loader import load_policy
+
+    policy = load_policy(names or (), release=release)
+    found = capture_filter.filter_for(policy, load_inventory(inventory, policy) if inventory else None)
+    typer.echo(capture_filter.bosh_pcap(found, deployment, interface) if bosh_pcap else found.expression)
+    if quiet:
+        return
+    complain(f"capture on all of {', '.join(found.groups)}: between them every documented path has an end")
+    complain(f"snaplen: {found.snaplen} bytes are enough of each packet")
+    for each in found.leaves_out:
+        complain(f"leaves out: {each}")
+    if bosh_pcap:
+        complain(
+            "bosh pcap does not say what it dropped, and merges the VMs without saying which packet is whose: `auditor live --from bosh://...` does both"
+        )

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.capture import open_capture
-from auditor.capture.live import Place, Stream
+from auditor.capture.live import Ends, Place, Stream
 from auditor.capture.ring import RingWriter, warm
 from auditor.conntrack import Part, Tracker, TrackLimits
 from auditor.decode import Decoder, guess_link_type
@@ -60,6 +60,8 @@ GOOD_SECONDS: Final = 60.0
 FIRST_TRIES: Final = 3
 """A source that never gave anything is given up after so many."""
 JOIN_SECONDS: Final = 15.0
+LAST_SECONDS: Final = 1.2
+"""The kernel hands packets over in blocks, and where few come, after up to a second (tcpdump): so long those of the last moment are waited for."""
 KEPT_PROBLEMS: Final = 20
 _LATER: Final = frozenset({"unverifiable-authentication", "capture-incomplete"})
 """What is missing now may come: told when the window ends."""
@@ -322,6 +324,16 @@ class Feed:
             self._trouble("limit", self._ring.failed)
             self._tell(f"{self.place.text}: {self._ring.failed}")
             self._ring = None
+
+    @property
+    def begun(self) -> bool:
+        """It runs, or ran, or never will: whoever waits for its beginning need not go on."""
+        return self.ran or self.failed is not None or self._stop.is_set() or self.restarts > 0
+
+    def connections(self) -> list[Ends]:
+        """The TCP connections through which its packets come."""
+        stream = self._stream
+        return stream.connections if stream is not None else []
 
     def stop(self) -> None:
         """Let it finish."""
@@ -666,6 +678,8 @@ class Session:
                     after = self.clock()
                     next_look = after + max(int(LOOK_SECONDS * NS), 10 * (after - now))
                 ticking.wait(TICK_SECONDS)
+            if any(feed.running and feed.place.endless for feed in self.feeds):
+                ticking.wait(LAST_SECONDS)
             for feed in self.feeds:
                 feed.stop()
             for feed in self.feeds:

@@ -14,9 +14,11 @@ many bytes as are kept of a direction (``model.streams.HEAD_BYTES``), and header
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from auditor.errors import ConfigError
 from auditor.model.streams import HEAD_BYTES
 from auditor.policy.addresses import to_text
 from auditor.policy.inventory import Inventory
@@ -136,9 +138,13 @@ def _span(first: int, last: int) -> str:
 
 
 def bosh_pcap(found: CaptureFilter, deployment: str, interface: str) -> str:
-    """The ``bosh pcap`` command that captures what is needed, ready for a shell."""
-    groups = " ".join(found.groups)
-    return (
-        f"bosh -d {deployment} pcap {groups} --interface {interface} --snaplen {found.snaplen} "
-        f"--filter '{found.expression}' --output diego.pcap"
-    )
+    """The ``bosh pcap`` command that captures what is needed, ready for a shell.
+
+    Instance groups as cf-deployment and TAS name them; Small Footprint and others have names of their own. Raises ConfigError where the filter is too long for it.
+    """
+    if len(found.expression) > BOSH_FILTER_CHARS:
+        says = f"the filter has {len(found.expression)} characters, and bosh pcap takes {BOSH_FILTER_CHARS}"
+        raise ConfigError("--bosh-pcap", says, mend="an inventory of fewer addresses, or auditor live")
+    words = ["bosh", "-d", deployment, "pcap", *found.groups, "-i", interface]
+    words += ["-s", str(found.snaplen), "-f", found.expression, "-o", "diego.pcap"]
+    return shlex.join(words)

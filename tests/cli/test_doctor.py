@@ -26,11 +26,13 @@ def test_doctor_on_this_machine(capsys):
 def test_doctor_where_nothing_is_there(capsys, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setattr(_machine, "has_module", lambda name: False)
-    monkeypatch.setattr(_machine, "may_capture", lambda: None)
+    monkeypatch.setattr("auditor.capture.live.capture_tools", list)
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
     assert "!!  libraries" in said
     assert "--  tshark            missing" in said
+    assert "--  capture rights    none: sudo auditor live" in said
+    assert "--  captures on VMs   neither ssh nor bosh" in said
     assert "such captures cannot be read" in said
 
 

@@ -636,7 +636,7 @@ _TCPDUMP_COUNT = re.compile(r"(\d+) packets? (captured|received by filter|droppe
 _DUMPCAP_COUNT = re.compile(
     r"Packets received/dropped on interface '.*': (\d+)/(\d+) \(pcap:(\d+)/dumpcap:(\d+)/flushed:(\d+)/ps_ifdrop:(\d+)\)"
 )
-_LEFT_OUT = re.compile(r"auditor-left-out: (.{1,200})")
+_LEFT_OUT = re.compile(r"auditor-left-out: tcp (\S{1,64}) port (\d{1,5}), (\S{1,64}) port (\d{1,5})")
 _READY = re.compile(r"listening on |^File: |^Capturing on ")
 _NOISE = re.compile(
     r"^(tcpdump: data link type|dropped privs|tcpdump: listening|Capturing on|File: |Packets (captured|received)|verbose output)"
@@ -650,7 +650,8 @@ class Said:
     """What a capturing program told on standard error."""
 
     drops: Drops = field(default_factory=Drops)
-    left_out: str | None = None
+    left_out: list[Ends] = field(default_factory=list)
+    """The connection that it is watched through, which it leaves out."""
     ready: bool = False
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
     """The last lines that are neither counts nor chatter: why it died."""
@@ -674,7 +675,7 @@ class Said:
             return
         out = _LEFT_OUT.search(line)
         if out:
-            self.left_out = out[1]
+            self.left_out = _ends(out.groups())
         elif _READY.search(line):
             self.ready = True
         elif line and not _NOISE.search(line):
@@ -874,13 +875,16 @@ def _pipe(place: Place, descriptor: int) -> Stream:
 
 def watched_through(environment: Mapping[str, str]) -> list[Ends]:
     """The connection through which somebody watches us, if it is one of ssh: each line on that screen would be a packet to capture."""
-    words = environment.get("SSH_CONNECTION", "").split()
+    return _ends(environment.get("SSH_CONNECTION", "").split())
+
+
+def _ends(words: Sequence[str]) -> list[Ends]:
+    """A connection in four words, as sshd tells it; none where they are something else."""
     try:
         one, one_port, other, other_port = (each.partition("%")[0] for each in words)
-        ends = (str(ipaddress.ip_address(one)), int(one_port), str(ipaddress.ip_address(other)), int(other_port))
+        return [(str(ipaddress.ip_address(one)), int(one_port), str(ipaddress.ip_address(other)), int(other_port))]
     except ValueError:
         return []
-    return [ends]
 
 
 def connections_of(process: int) -> list[Ends]:

@@ -386,9 +386,11 @@ def _feeds(
     link: int | None,
 ) -> list[Feed]:
     from auditor.capture import live as capture
-    from auditor.jobs.live import Feed
+    from auditor.jobs.live import Feed, Own
 
     feeds: list[Feed] = []
+    own = Own()
+    own.add(capture.watched_through(os.environ))
 
     def opener(k: int) -> Any:
         starter, number = starters[k] or (None, 0)
@@ -402,7 +404,7 @@ def _feeds(
             while time.monotonic() < end and not all(feed.begun for feed in away):
                 time.sleep(0.05)
             apart = [*capture.watched_through(os.environ), *(each for feed in away for each in feed.connections())]
-            feeds[k].left_out = capture.told(apart)
+            feeds[k].leaves_out(apart, here=True)
             return capture.open_stream(places[k], starter, number, commands[k], apart)
 
         return open_here
@@ -419,6 +421,7 @@ def _feeds(
                 ring=ring.writer(f"{k}-{place.text}") if ring is not None else None,
                 link_type=link,
                 tool=tool.name if tool is not None else command.tool if command is not None else "",
+                own=own,
             )
         )
     return feeds

@@ -11,6 +11,8 @@ What holds here:
 - A finding is told early where more packets cannot take it back: its connections are closed, or their first bytes are complete; who opened them is
   known; and roles come from an inventory (inferred ones may change with every packet).
 - Losses are counted where they happen: in the kernel, in the pipe to us, in the table.
+- Our own connections are no finding: a capture filter leaves out those that are known when it is made, and those that come later (a login that is
+  made again, one that another VM sees pass) are taken out of what is judged (``Own``).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from numpy.typing import NDArray
 
 from auditor.capture import open_capture
 from auditor.capture.live import Ends, Place, Stream
+from auditor.capture.live import told as told_ends
 from auditor.capture.ring import RingWriter, warm
 from auditor.conntrack import Part, Tracker, TrackLimits
 from auditor.decode import Decoder, guess_link_type
@@ -42,6 +45,7 @@ from auditor.model.connections import CONN, ROW_SETTLED, SEEN_FIN, SEEN_RST, SEE
 from auditor.model.frames import Capture, FrameBatch, Problem, VantagePoint
 from auditor.model.limits import Limits, told
 from auditor.pipeline import Followed, follow_one
+from auditor.policy.addresses import to_int
 from auditor.wire import link, pcap
 
 NS: Final = 1_000_000_000
@@ -52,6 +56,9 @@ CLOSED_SECONDS: Final = 60
 """So long a closed connection stays, for packets that come late: Linux keeps TIME_WAIT for 60 s."""
 ATTEMPT_SECONDS: Final = 10
 """Nobody who was silent for so long answers any more: Linux repeats a SYN after 1, 3 and 7 s."""
+OWN: Final = 256
+"""So many connections of our own are remembered."""
+_LOW: Final = (1 << 64) - 1
 SESSIONS: Final = 8_192
 """So many closed TLS connections are remembered for those that resume them, a source."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
@@ -133,6 +140,43 @@ class _Mark:
     clock_ns: int = -1
 
 
+class Own:
+    """The auditor's own connections, as any source knows them. For all threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ends: dict[Ends, None] = {}
+
+    def add(self, ends: Sequence[Ends]) -> None:
+        """Remember connections; the oldest go when there are very many."""
+        with self._lock:
+            self._ends |= dict.fromkeys(ends)
+            while len(self._ends) > OWN:
+                del self._ends[next(iter(self._ends))]
+
+    def among(self, rows: Array) -> tuple[NDArray[np.bool_], list[Ends]]:
+        """Which rows (CONN) are among them, and whose they are."""
+        found = np.zeros(len(rows), np.bool_)
+        whose = []
+        with self._lock:
+            ends = list(self._ends)
+        for each in ends:
+            one, other = to_int(each[0]), to_int(each[2])
+            mine = np.zeros(len(rows), np.bool_)
+            for (a, a_port), (b, b_port) in (
+                ((one, each[1]), (other, each[3])),
+                ((other, each[3]), (one, each[1])),
+            ):
+                ports = (rows["a_port"] == a_port) & (rows["b_port"] == b_port) & (rows["proto"] == tcpstate.TCP)
+                if ports.any():
+                    high = (rows["a_hi"] == a >> 64) & (rows["b_hi"] == b >> 64)
+                    mine |= ports & high & (rows["a_lo"] == a & _LOW) & (rows["b_lo"] == b & _LOW)
+            if mine.any():
+                found |= mine
+                whose.append(each)
+        return found, whose
+
+
 class Feed:
     """One source, followed by a thread."""
 
@@ -148,9 +192,12 @@ class Feed:
         ring: RingWriter | None = None,
         link_type: int | None = None,
         tool: str = "",
-        left_out: str | None = None,
+        own: Own | None = None,
     ) -> None:
-        self.place, self.tool, self.left_out = place, tool, left_out
+        self.place, self.tool = place, tool
+        self._own = own if own is not None else Own()
+        self._left_out: dict[Ends, None] = {}
+        self._at_first: list[Ends] = []
         self.lock = threading.Lock()
         """Held while packets are taken, and by who looks at what was taken."""
         self._opener, self._tell, self._clock, self._ring, self._wanted = opener, tell, clock, ring, link_type
@@ -260,9 +307,11 @@ class Feed:
         name, wanted, limits = self.place.text, self._wanted, self._limits
         with open_capture(file, name=name, link_type=wanted, limits=limits, prompt=True) as reader:
             self.ran = self.running = True
-            self.left_out = stream.said.left_out or self.left_out
+            self.leaves_out(stream.said.left_out)
+            self._own.add([*stream.said.left_out, *stream.connections])
+            left_out = told_ends([*stream.said.left_out, *self._at_first])
             again = "again " if self.restarts else ""
-            apart = f"; left out: the auditor's own connection ({self.left_out})" if self.left_out else ""
+            apart = f"; left out: the auditor's own connection ({left_out})" if left_out else ""
             self._tell(
                 f"{self.place.text}: capturing {again}{f'with {self.tool}' if self.tool else ''}".rstrip() + apart
             )
@@ -335,6 +384,12 @@ class Feed:
         stream = self._stream
         return stream.connections if stream is not None else []
 
+    def leaves_out(self, ends: Sequence[Ends], *, here: bool = False) -> None:
+        """Connections of our own that its capture leaves out. ``here``: its capture on this machine was begun so."""
+        self._left_out |= dict.fromkeys(ends)
+        if here:
+            self._at_first = list(ends)
+
     def stop(self) -> None:
         """Let it finish."""
         self._stop.set()
@@ -387,7 +442,7 @@ class Feed:
             answered = (rows["side"]["pkts"] > 0).all(axis=1)
             quiet = (silent >= ATTEMPT_SECONDS * NS) & (answered | (not many))
             wanted = directed & (settled | (finished & (silent >= NS)) | quiet)
-            part = self.tracker.peek(wanted)
+            part = self.tracker.peek(wanted & ~self._ours())
             return Followed(self._capture(0), self._with_context(part), dict(self.examiner.certificates.der))
 
     def window(self) -> tuple[Followed, Array, int]:
@@ -396,7 +451,7 @@ class Feed:
         What comes from now on belongs to the next window.
         """
         with self.lock:
-            part = self.tracker.peek()
+            part = self.tracker.peek(~self._ours())
             active = part.rows["first_frame"][part.rows["last_frame"] > self._mark.last_frame]
             since = self._mark.clock_ns
             refused = part.hits["connections"]
@@ -409,6 +464,12 @@ class Feed:
             self._problems, self._given_up = [], 0
             followed = Followed(capture, self._with_context(part), dict(self.examiner.certificates.der))
             return followed, active, since
+
+    def _ours(self) -> NDArray[np.bool_]:
+        """Rows that are the auditor's own connections."""
+        rows, whose = self._own.among(self.tracker.rows)
+        self._left_out |= dict.fromkeys(whose)
+        return rows
 
     def _with_context(self, part: Part) -> Part:
         context = self._context
@@ -454,7 +515,7 @@ class Feed:
         return {
             "source": self.place.text,
             "tool": self.tool or None,
-            "left_out": self.left_out,
+            "left_out": told_ends(list(self._left_out)),
             "restarts": self.restarts,
             "dropped": {"kernel": kernel, "pipe": pipe, "table": self._refused},
             "given_up": self.given_up,

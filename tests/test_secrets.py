@@ -209,6 +209,20 @@ def talk_http(wire: Wire, plant: Planted) -> None:
         http("HTTP/1.1 401 Unauthorized", f'WWW-Authenticate: Digest nonce="{plant.word("nonce of a digest")}"'),
         BRAIN,
     )
+    for field in (
+        f"Authorization:\r\n Basic {plant.basic('basic on a folded line')}",
+        f"Authorization: Bearer\r\n\t{plant.word('bearer on a folded line', 60)}",
+        f"X-Y: z\r\n Authorization: Basic {plant.basic('basic behind another field')}",
+        f"Authorization: Negotiate {plant.word('negotiate')}\r\nAuthorization: Bearer {plant.word('second bearer', 60)}",
+        f"Authorization: {plant.word('no scheme', 60)}",
+        f"Authorization: {plant.word('an odd scheme')} x",
+        f"Cookie2: {plant.word('old cookie')}\r\nX-Auth-Token: {plant.word('token in a header', 60)}",
+        f"Sec-WebSocket-Protocol: bearer, {plant.word('token of a web socket', 60)}\r\nUpgrade: websocket",
+        f"{plant.word('name of a field')}: x",
+    ):
+        says(CC, 9023, http("GET / HTTP/1.1", field), ok)
+    says(CC, 9023, http(f"GET /v3?access_token={plant.word('access token in a query')} HTTP/1.1"), ok)
+    says(CC, 9023, http("GET / HTTP/1.1"), http(f"HTTP/1.1 401 {plant.word('reason of a status')}"))
     for kind, url in signed_urls(plant).items():
         for service in (8080, 4443, 80):
             says(
@@ -379,6 +393,64 @@ def talk_tls(wire: Wire, plant: Planted) -> None:
         ).says(record(23, data)).answers(record(23, data)).closes()
 
 
+def talk_others(wire: Wire, plant: Planted) -> None:
+    """Protocols that no path documents: on a documented port each is a finding, and what it carries is as secret."""
+    port = iter(range(36_000, 37_000))
+
+    def says(*turns: bytes, service: int = 9091, greets: bool = True) -> None:
+        talk = Talk(wire, client=CELL, cport=next(port), server=BRAIN, sport=service).opens()
+        for number, data in enumerate(turns):
+            (talk.answers if (number % 2 == 0) == greets else talk.says)(data)
+        talk.closes()
+
+    def word(name: str) -> bytes:
+        return plant.word(name).encode()
+
+    plain = base64.b64encode(b"\0admin\0" + plant.text("smtp password").encode())
+    plant.secrets["smtp password, encoded"] = plain[12:]
+    says(
+        b"220 mx ESMTP\r\n",
+        b"EHLO a\r\n",
+        b"250-mx\r\n250 AUTH PLAIN\r\n",
+        b"AUTH PLAIN " + plain + b"\r\n",
+        b"235 ok\r\n",
+    )
+    says(
+        b"220 FTP server ready\r\n",
+        b"USER admin\r\n",
+        b"331 pass\r\n",
+        b"PASS " + word("ftp password") + b"\r\n",
+        b"230 in\r\n",
+    )
+    says(
+        b"+OK POP3 ready <1@x>\r\n",
+        b"USER admin\r\n",
+        b"+OK\r\n",
+        b"PASS " + word("pop3 password") + b"\r\n",
+        b"+OK in\r\n",
+    )
+    says(b"* OK IMAP4rev1 ready\r\n", b"a1 LOGIN admin " + word("imap password") + b"\r\n", b"a1 OK in\r\n")
+    dn, password = b"cn=admin", word("ldap password")
+    bind = b"\x02\x01\x03\x04" + bytes([len(dn)]) + dn + b"\x80" + bytes([len(password)]) + password
+    operation = b"\x02\x01\x01\x60" + bytes([len(bind)]) + bind
+    done = b"\x30\x0c\x02\x01\x01\x61\x07\x0a\x01\0\x04\0\x04\0"
+    says(b"\x30" + bytes([len(operation)]) + operation, done, greets=False)
+    startup = b"\0\3\0\0user\0admin\0\0"
+    asks = b"R" + struct.pack("!II", 8, 3)
+    answer = word("postgresql password") + b"\0"
+    says(
+        struct.pack("!I", len(startup) + 4) + startup, asks, b"p" + struct.pack("!I", len(answer) + 4) + answer,
+        b"R" + struct.pack("!II", 8, 0), greets=False,
+    )  # fmt: skip
+    says(
+        b"<?xml version='1.0'?><stream:stream to='x' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>",
+        b"<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams'><stream:features/>",
+        b"<auth mechanism='PLAIN'>" + word("xmpp password") + b"</auth>",
+        greets=False,
+    )
+    says(b"SSH-2.0-OpenSSH_9\r\n", b"SSH-2.0-x\r\n" + word("not a packet of SSH") + b"\r\n", service=61_010)
+
+
 def frames(wire: Wire) -> list[tuple[int, int, bytes]]:
     out = []
     for sent in wire.sent:
@@ -401,7 +473,7 @@ def planted() -> Planted:
 def capture(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a capture, the same cut short in the middle of a packet, and an inventory."""
     wire = Wire()
-    for talk in (talk_http, talk_nats, talk_mysql, talk_tls):
+    for talk in (talk_http, talk_nats, talk_mysql, talk_tls, talk_others):
         talk(wire, planted)
     folder = tmp_path_factory.mktemp("secrets")
     whole = pcap(frames(wire))
@@ -423,9 +495,9 @@ def test_the_search_finds_what_is_there(planted: Planted, capture: Path) -> None
     """The capture holds every secret, and each is found in each of its clothes, whole or in part."""
     data = (capture / "whole.pcap").read_bytes()
     found = {each.rsplit(" (", 1)[0] for each in planted.found_in(data)}
-    encoded = {name for name in planted.secrets if any(word in name for word in ("basic", "proxy"))}
+    encoded = {name for name in planted.secrets if any(word in name for word in ("basic", "proxy", "smtp"))}
     assert set(planted.secrets) - encoded <= found
-    assert len(planted.secrets) > 80
+    assert len(planted.secrets) > 120
     secret = planted.secrets["nats password"]
     for dressed in (
         secret[5:20],
@@ -453,7 +525,8 @@ def test_the_search_finds_what_is_there(planted: Planted, capture: Path) -> None
 def test_every_protocol_was_recognised_and_judged(report: Any) -> None:
     """Else the search would find nothing because nothing was looked at."""
     told = report.connections
-    assert {"http", "nats", "mysql", "tls", "unknown"} <= set(told["application"])
+    others = {"smtp", "ftp", "pop3", "imap", "ldap", "postgresql", "xmpp", "ssh"}
+    assert {"http", "nats", "mysql", "tls", "unknown"} | others <= set(told["application"])
     assert {"plaintext", "cleartext-credentials", "wrong-authentication-method"} <= set(report.findings["rule"])
     assert (told["authentication_evidence"].map(len) > 0).any()
 
@@ -550,6 +623,17 @@ def test_the_command_line_holds_no_secret(
         ["connections", "{whole}", "--verbose"],
         ["connections", "{whole}", "--format", "json"],
         ["inventory", "infer", "{whole}"],
+        ["policy", "suggest", "{whole}"],
+        ["policy", "coverage", "{whole}"],
+        ["inventory", "import", "{payload}"],
+        ["dissect", "{whole}", "--connection", "{payload}"],
+        ["explain", "{payload}"],
+        ["run", "{payload}"],
+        ["run", "{payload}", "--log-format", "json"],
+        ["history", "show", "--store", "{payload}"],
+        ["audit", "{whole}", "--waivers", "{payload}"],
+        ["audit", "{whole}", "--ca", "{payload}"],
+        ["audit", "{whole}", "--keylog", "{cut}"],
         ["audit", "{whole}", "--verbose"],
         ["audit", "{cut}", "--policy", "{whole}"],
         ["audit", "{whole}", "--inventory", "{cut}"],
@@ -571,3 +655,222 @@ def test_other_commands_and_mistakes_hold_no_secret(
     out, err = capfd.readouterr()
     assert planted.found_in(out + err) == []
     assert "Traceback" not in err
+
+
+# What is kept, handed over, shown and sent --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def store(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two audits, of the whole capture and of the one that was cut."""
+    place = tmp_path_factory.mktemp("kept") / "store"
+    given = ["--inventory", str(capture / "inventory.yml"), "--strict", "--scope", "all", "--store", str(place)]
+    for name in ("cut.pcap", "whole.pcap"):
+        assert (
+            cli.main(
+                ["audit", str(capture / name), *given, "--quiet", "--format", "csv", "--output", str(place) + ".csv"]
+            )
+            == 1
+        )
+    return place
+
+
+def searched(planted: Planted, folder: Path) -> int:
+    """How many files of a folder were searched."""
+    files = [each for each in folder.rglob("*") if each.is_file()]
+    for each in files:
+        assert planted.found_in(parquet_text(each)) == [], each.name
+        assert planted.found_in(each.read_bytes()) == [], each.name
+    return len(files)
+
+
+def test_the_history_holds_no_secret(
+    planted: Planted, store: Path, report: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert searched(planted, store) >= 2
+    findings = sorted(set(report.findings["rule"]))
+    names = [report.findings.loc[report.findings["rule"] == rule, "fingerprint"].iloc[0] for rule in findings]
+    assert len(names) >= 6
+    for words in (
+        ["history", "list"],
+        *(["history", "show", "--format", form] for form in ("table", "json")),
+        ["history", "diff", "1", "2", "--format", "json"],
+        ["history", "diff", "1", "2"],
+        ["history", "query", "--format", "json"],
+        ["history", "query", "SELECT * FROM findings", "--format", "csv"],
+        *(["explain", name] for name in names[::3]),
+    ):
+        assert cli.main([*words, "--store", str(store)]) == 0, words
+        out, err = capfd.readouterr()
+        assert planted.found_in(told(out.encode()) if "html" in words else out) == [], words
+        assert planted.found_in(err) == [], words
+
+
+IN_HANDSHAKES = ("session id", "ticket", "PSK", "random", "encrypted")
+"""What a slice keeps of TLS: the handshake as it crossed (pieces of ``encrypted`` stand for an encrypted Finished)."""
+
+
+def beyond_handshakes(found: list[str]) -> list[str]:
+    return [each for each in found if not any(word in each for word in IN_HANDSHAKES)]
+
+
+def test_what_is_handed_over_redacted_holds_no_credential(
+    planted: Planted, capture: Path, report: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Packets of all findings without what they carried, and the bundle that tells of them."""
+    import zipfile
+
+    names = [word for each in report.findings["id"] for word in ("--finding", each)]
+    given = [str(capture / "whole.pcap"), "--inventory", str(capture / "inventory.yml"), "--index", "none"]
+    assert cli.main(["slice", *given, *names, "--redact", "-w", str(tmp_path / "redacted.pcapng")]) == 0
+    packets = (tmp_path / "redacted.pcapng").read_bytes()
+    assert len(packets) > 50_000
+    assert beyond_handshakes(planted.found_in(packets)) == []
+    out, err = capfd.readouterr()
+    assert planted.found_in(out + err) == []
+    assert cli.main(["slice", *given, *names[:8], "--bundle", "--redact", "-w", str(tmp_path / "b.zip")]) == 0
+    with zipfile.ZipFile(tmp_path / "b.zip") as bundle:
+        members = bundle.namelist()
+        assert len(members) > 3
+        for name in members:
+            found = planted.found_in(bundle.read(name))
+            assert (beyond_handshakes(found) if name.endswith(".pcapng") else found) == [], name
+    # Whole packets hold what crossed; what is said of them in comments, and the name of the file, do not.
+    assert cli.main(["slice", *given, *names[:2], "-w", str(tmp_path / "whole.pcapng")]) == 0
+    out, err = capfd.readouterr()
+    assert planted.found_in(out + err) == []
+
+
+def test_a_scheduled_pass_tells_no_secret(
+    planted: Planted, capture: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Reports, store, metrics, JSON log, what lies in its folders, and what it sends to a service."""
+    import http.server
+    import shutil
+    import threading
+
+    sent: list[bytes] = []
+
+    class Service(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            sent.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing on standard error."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service) as service:
+        thread = threading.Thread(target=service.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            kept = tmp_path / "kept"
+            (tmp_path / "in").mkdir()
+            for name in ("whole.pcap", "cut.pcap"):
+                shutil.copy(capture / name, tmp_path / "in" / name)
+            formats = "".join(
+                f'[[report]]\nformat = "{form}"\noutput = "kept/report.{form}"\n' for form in ("json", "cef")
+            )
+            (tmp_path / "run.toml").write_text(
+                'store = "kept/history"\n[spool]\nfolders = ["in"]\nsettle = "0s"\n[audit]\nstrict = true\n'
+                f'[[inventory]]\nfile = "{capture / "inventory.yml"}"\n{formats}'
+                f'[[notify]]\nname = "team"\nurl = "json://127.0.0.1:{service.server_port}"\nseverity = "info"\n'
+                '[metrics]\ntextfile = "kept/auditor.prom"\n[log]\nformat = "json"\n'
+            )
+            kept.mkdir()
+            assert cli.main(["run", str(tmp_path / "run.toml")]) == 1
+        finally:
+            service.shutdown()
+            thread.join()
+    out, err = capfd.readouterr()
+    assert json.loads(err.splitlines()[0])["event"]
+    assert planted.found_in(out + err) == []
+    assert searched(planted, kept) >= 5
+    assert sent
+    assert planted.found_in(b"\n".join(sent)) == []
+
+
+def test_a_stream_that_is_audited_live_tells_no_secret(planted: Planted, capture: Path) -> None:
+    """NDJSON as findings become certain, and standard error."""
+    import subprocess
+    import sys
+
+    from tests.conftest import ROOT
+
+    command = [
+        sys.executable,
+        "-m",
+        "auditor",
+        "live",
+        "-",
+        "--inventory",
+        str(capture / "inventory.yml"),
+        "--strict",
+        "--scope",
+        "all",
+    ]
+    with (capture / "whole.pcap").open("rb") as stream:
+        run = subprocess.run(
+            [*command, "--format", "ndjson"], stdin=stream, capture_output=True, check=False, cwd=ROOT, timeout=300
+        )
+    assert run.returncode == 1, run.stderr
+    kinds = {json.loads(line)["kind"] for line in run.stdout.splitlines()}
+    assert {"connection", "finding", "summary"} <= kinds
+    assert planted.found_in(run.stdout + run.stderr) == []
+
+
+@pytest.mark.usefixtures("tshark")
+@pytest.mark.tshark
+def test_the_review_and_the_trees_show_no_secret(
+    planted: Planted, store: Path, capture: Path, report: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Every page that links lead to (of packets, one a rule), and the protocol trees behind them."""
+    import http.client
+    import re
+    import threading
+    from datetime import date
+
+    from auditor.review.packets import Library
+    from auditor.review.pages import Review
+    from auditor.review.server import Server
+
+    rows = report.findings.groupby("rule", sort=True)["connections"].first()
+    shown = [names[0] for names in rows]
+    assert len(shown) >= 6
+    for number, name in enumerate(shown[::3]):
+        form = ("text", "json")[number % 2]
+        assert cli.main(["dissect", str(capture / "whole.pcap"), "--connection", name, "--format", form]) == 0
+        out, err = capfd.readouterr()
+        assert len(out) > 500
+        assert planted.found_in(out + err) == [], name
+    review = Review(store=store, today=lambda: date(2026, 11, 22), waivers=tmp_path / "waivers.yml", library=Library())
+    seen: dict[str, int] = {}
+    with Server(review) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            waiting = [server.base + "/"]
+            connections = 0
+            while waiting:
+                path = waiting.pop(0)
+                if path in seen or len(seen) > 20:
+                    continue
+                if "/connection/" in path:
+                    connections += 1
+                    if connections > 2:
+                        continue
+                line = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=120)
+                line.request("GET", path)
+                answer = line.getresponse()
+                page = answer.read()
+                line.close()
+                seen[path] = answer.status
+                assert planted.found_in(page) == [], path
+                links = [each.decode() for each in re.findall(rb'href="([^"#]+)', page)]
+                waiting += [each for each in links if each.startswith(server.base)]
+        finally:
+            server.shutdown()
+            thread.join()
+    assert set(seen.values()) == {200}
+    assert len(seen) > 10
+    assert any("/connection/" in path for path in seen)

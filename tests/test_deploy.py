@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -137,3 +139,81 @@ def test_alerts_and_dashboard_ask_for_metrics_that_there_are(metrics):
             assert set(re.findall(r"([a-z_]+)\s*=", inside)) <= metrics[name], expression
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
     assert all({"alert", "expr", "labels", "annotations"} <= set(rule) for rule in rules)
+
+
+def _calls(analyze: str) -> dict[str, set[str]]:
+    """What each of systemd's sets of system calls holds, sets within it resolved."""
+    text = subprocess.run([analyze, "syscall-filter"], capture_output=True, text=True, check=True).stdout
+    sets: dict[str, set[str]] = {}
+    name = ""
+    for line in text.splitlines():
+        if line.startswith("@"):
+            name = line.strip()
+            sets[name] = set()
+        elif line.startswith("    ") and not line.strip().startswith("#"):
+            sets[name].add(line.strip())
+
+    def resolved(inside: str) -> set[str]:
+        return {call for each in sets[inside] for call in (resolved(each) if each.startswith("@") else {each})}
+
+    return {each: resolved(each) for each in sets}
+
+
+_CONFINED = """
+import ctypes, os, sys
+lib = ctypes.CDLL("libseccomp.so.2", use_errno=True)
+lib.seccomp_init.restype = ctypes.c_void_p
+lib.seccomp_load.argtypes = [ctypes.c_void_p]
+lib.seccomp_rule_add.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint]
+lib.seccomp_syscall_resolve_name.argtypes = [ctypes.c_char_p]
+action, calls, command = int(sys.argv[1]), sys.argv[2].split(","), sys.argv[3:]
+context = lib.seccomp_init(action)
+for name in calls:
+    number = lib.seccomp_syscall_resolve_name(name.encode())
+    if number >= 0:
+        assert lib.seccomp_rule_add(context, 0x7FFF0000, number, 0) == 0, name
+assert lib.seccomp_load(context) == 0
+os.execv(command[0], command)
+"""
+
+
+def test_a_pass_lives_with_the_system_calls_that_the_service_leaves_it(tmp_path):
+    """The unit's own filter, put on a pass that moves files, keeps history and writes reports and metrics."""
+    analyze = tool("systemd-analyze", "systemd")
+    if ctypes.util.find_library("seccomp") is None:
+        absent("libseccomp is not installed (Debian package libseccomp2)")
+    sets = _calls(analyze)
+    text = (DEPLOY / "auditor.service").read_text()
+    allowed: set[str] = set()
+    for given in re.findall(r"^SystemCallFilter=(.*)$", text, re.MULTILINE):
+        calls = {
+            call for word in given.lstrip("~").split() for call in (sets[word] if word.startswith("@") else {word})
+        }
+        allowed = allowed - calls if given.startswith("~") else allowed | calls
+    assert "mount" not in allowed
+    # SCMP_ACT_ERRNO(EPERM), or as the kernel does where the unit names no number: the process is killed.
+    action = 0x00050001 if "\nSystemCallErrorNumber=EPERM\n" in text else 0x80000000
+    (tmp_path / "in").mkdir()
+    shutil.copy(ROOT / "captures" / "sample" / "diego.pcapng", tmp_path / "in")
+    (tmp_path / "auditor.toml").write_text(
+        'store = "history"\n[spool]\nfolders = ["in"]\nsettle = "0s"\nafter = "move"\ndone = "done"\n'
+        f'[[inventory]]\ncommand = ["/bin/cat", "{ROOT}/captures/sample/diego.inventory.yml"]\n'
+        '[[report]]\nformat = "html"\noutput = "r.html"\n[[report]]\nformat = "parquet"\noutput = "r"\n'
+        '[metrics]\ntextfile = "auditor.prom"\n'
+    )
+    command = [sys.executable, "-m", "auditor", "run", str(tmp_path / "auditor.toml")]
+    done = subprocess.run(
+        [sys.executable, "-c", _CONFINED, str(action), ",".join(sorted(allowed)), *command],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 1, (done.returncode, done.stderr[-2000:])
+    assert "1 files in 1 audits" in done.stderr
+    assert (tmp_path / "done" / "diego.pcapng").is_file()
+    assert (tmp_path / "r.html").is_file()
+    # The filter is on: what it does not leave fails.
+    probe = "import os\ntry:\n    os.sched_setaffinity(0, {0})\nexcept PermissionError:\n    print('refused')"
+    done = subprocess.run(
+        [sys.executable, "-c", _CONFINED, str(action), ",".join(sorted(allowed)), sys.executable, "-c", probe],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "refused\n"

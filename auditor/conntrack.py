@@ -9,13 +9,14 @@ makes the table that everything after it reads. One process or many, one file or
 from __future__ import annotations
 
 import mmap
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.kernels import flowkey, joinrows, tcpstate
+from auditor.kernels import doubles, flowkey, joinrows, tcpstate
 from auditor.model.connections import (
     CONN,
     DIRECTION_BY,
@@ -50,6 +51,7 @@ class TrackLimits:
 
     tcp_silence_s: float = 7_875.0
     """Silence that ends a TCP connection without FIN or RST: Linux drops an idle peer with keep-alive after 7200 s + 9 probes of 75 s."""
+    """... unless its sequence numbers go on where they stopped."""
     other_silence_s: float = 7_200.0
     """Silence that ends a UDP flow or the like: two ends that go on after an hour still talk about the same."""
     linger_s: float = 0.2
@@ -57,6 +59,10 @@ class TrackLimits:
     beyond_bytes: int = 4 * HEAD_BYTES
     """A direction that goes so far settles both heads, once the other has spoken too. A server's flight with a long list of authorities (RFC 5246 section
     7.4.4) is longer than a head, and what matters is the client's that comes after it."""
+    near_s: float = 0.1
+    """Within this time a packet with the same numbers is the same one, where nothing tells it from a retransmission."""
+    far_s: float = 5.0
+    """... where identification or time stamps tell: so far the clocks of two places may differ in one file."""
     head_slots: int = DEFAULTS.first_bytes // HEAD_BYTES
     """Directions whose first bytes are held at once: 96 MiB at the most, touched only as far as used."""
     connections: int = DEFAULTS.connections
@@ -83,6 +89,8 @@ class TrackLimits:
                 int(self.linger_s * ns),
                 self.beyond_bytes,
                 self.connections,
+                int(self.near_s * ns) >> doubles.TICK_BITS,
+                int(self.far_s * ns) >> doubles.TICK_BITS,
             ],
             np.int64,
         )
@@ -125,6 +133,31 @@ class Examiner(Protocol):
         """
 
 
+SIGHT = np.dtype([("row", np.int64), ("places", np.uint64), ("pkts", np.int64, (2,)), ("missed", np.int64)], align=True)
+"""A connection as the places of one part saw it that others saw too: packets of side 0 and 1, payload bytes that lack there."""
+
+FEW = 4
+"""So many packets in common, and a twentieth of the samples, show that two captures were taken at the same time."""
+
+
+@dataclass(slots=True)
+class View:
+    """What one capture, as a place to look from, amounts to."""
+
+    doubled: int = 0
+    """Packets that were others once more; in none of the counts."""
+    apart_ns: int | None = None
+    """... and so long after those, in the median."""
+    against: int | None = None
+    """The capture whose clock this one's is compared with."""
+    ahead_ns: int | None = None
+    """So far this one's clock is ahead of that."""
+    delay_ns: int | None = None
+    """So long a packet travels between them, where both directions tell."""
+    shared: int = 0
+    """Packets whose times were compared."""
+
+
 @dataclass(slots=True)
 class Part:
     """The connections of one part of the packets, before directions are decided."""
@@ -143,6 +176,18 @@ class Part:
     """Connections whose heads were handed on early, because room ran out."""
     hits: dict[str, int] = field(default_factory=dict)
     """How often each limit (a name of ``Limits``) cost something while this part was followed."""
+    places: tuple[tuple[int, int], ...] = ((0, 0),)
+    """Capture and interface of each bit of ``rows["captures"]``."""
+    samples: Array = field(default_factory=lambda: np.zeros(0, doubles.SAMPLE))
+    """Packets whose times are kept, to compare clocks."""
+    early: Array = field(default_factory=lambda: np.zeros(0, doubles.EARLY))
+    """Its first packets."""
+    late: list[tuple[int, Array]] = field(default_factory=list)
+    """What was remembered of packets at its end, and the time of that."""
+    views: dict[int, View] = field(default_factory=dict)
+    """By capture."""
+    sights: Array = field(default_factory=lambda: np.zeros(0, SIGHT))
+    """Connections seen from several places, as each saw them."""
 
 
 class Tracker:
@@ -165,16 +210,21 @@ class Tracker:
             memory.madvise(mmap.MADV_NOHUGEPAGE)
         self._flat = np.frombuffer(memory, np.uint8)
         self._arena = self._flat.reshape(slots, HEAD_BYTES)
+        self._words = self._flat.view(np.uint64)
         self._heads = np.zeros(slots, HEAD)
         self._free = np.arange(slots - 1, -1, -1, dtype=np.int32)
         self._queue = np.zeros(QUEUE_ROWS, np.int64)
         self._linger_row = np.zeros(LINGER_ROWS, np.int64)
         self._linger_ns = np.zeros(LINGER_ROWS, np.int64)
         self._conn_of = np.zeros(1, np.int64)
+        self._hashes, self._keys = np.zeros(1, np.uint64), np.zeros(1, np.uint64)
+        self._prints = np.zeros(doubles.PRINTS, np.uint64)
+        self._samples = np.zeros(doubles.SAMPLES, doubles.SAMPLE)
+        self._early = np.zeros(0 if alone else doubles.EARLY_PACKETS, doubles.EARLY)
         self._state = np.zeros(tcpstate.S_SIZE, np.int64)
         self._state[tcpstate.S_FREE] = slots
         self._state[tcpstate.S_CLOCK_NS] = np.iinfo(np.int64).min // 2
-        self._state[tcpstate.S_CAPTURE] = capture
+        self._capture = capture
         self._frame_base = capture << FRAME_BITS
         self._pairs = np.zeros((QUEUE_ROWS, 2), np.int32)
         self._known = np.zeros(QUEUE_ROWS, np.int8)
@@ -202,6 +252,9 @@ class Tracker:
         self._last_ns = latest if self._last_ns is None else max(self._last_ns, latest)
         if self._conn_of.size < packets.size:
             self._conn_of = np.zeros(packets.size, np.int64)
+            self._hashes = np.zeros(packets.size, np.uint64)
+            self._keys = np.zeros(packets.size, np.uint64)
+        tcpstate.fingerprints(packets, buf, self._hashes, self._keys)
         at = 0
         while True:
             why, at = tcpstate.track(
@@ -218,6 +271,11 @@ class Tracker:
                 self._linger_row,
                 self._linger_ns,
                 self._conn_of,
+                self._hashes,
+                self._keys,
+                self._prints,
+                self._samples,
+                self._early,
                 self._state,
                 self._limits,
             )
@@ -259,7 +317,16 @@ class Tracker:
             return
         rows = self._rows
         tcpstate.seal(
-            rows, self._queue, n, self._heads, self._pairs, self._known, self._ports, self._transport, HEAD_BYTES
+            rows,
+            self._queue,
+            n,
+            self._heads,
+            self._words,
+            self._pairs,
+            self._known,
+            self._ports,
+            self._transport,
+            HEAD_BYTES,
         )
         queued = self._queue[:n]
         wanted = np.arange(n)
@@ -407,6 +474,9 @@ class Tracker:
             "first_bytes": int(hurried.sum()),
             "waiting_bytes": self._impatient,
         }
+        samples = self._samples[: self._state[tcpstate.S_SAMPLES]].copy()
+        view = View(int(self._rows["side"]["copies"].sum()))
+        view.apart_ns = doubles.apart_ns(samples) if view.doubled else None
         return Part(
             self._rows,
             self._facts,
@@ -416,7 +486,22 @@ class Tracker:
             int(self._state[tcpstate.S_SKIPPED]),
             self._released,
             hits,
+            self._places(samples),
+            samples,
+            self._early[: self._state[tcpstate.S_EARLY]].copy(),
+            [] if self._alone or self._last_ns is None else [(self._last_ns, self._prints)],
+            {self._capture: view},
         )
+
+    def _places(self, samples: Array) -> tuple[tuple[int, int], ...]:
+        """The interfaces that packets came from, in the order of their bits; rows and samples are numbered by it."""
+        rows = self._rows
+        used = int(np.bitwise_or.reduce(rows["captures"])) if len(rows) else 1
+        interfaces = [k for k in range(64) if used >> k & 1] or [0]
+        if interfaces != list(range(len(interfaces))):
+            rows["captures"] = _renumbered(rows["captures"], interfaces, range(len(interfaces)))
+        samples["place"] = np.searchsorted(interfaces, np.clip(samples["place"], 0, 63))
+        return tuple((self._capture, interface) for interface in interfaces)
 
     def _hold_queued(self) -> None:
         """Keep what the packets' end left unsettled: a later part may go on with it."""
@@ -445,8 +530,9 @@ def merge(parts: list[Part], examiner: Examiner, limits: TrackLimits | None = No
 
     Parts are taken in the order given: that of their packets. Where the times of two parts overlap for more than a tenth of the shorter one, they
     were taken at two places: a connection in both is one, seen twice, and its packets are counted once. Else the later part
-    goes on where the earlier one ended, and counts add up. With ``keep_held`` the heads that waited stay in ``held``, for who hands
-    them on to yet another part.
+    goes on where the earlier one ended, and counts add up. So it is, too, where they share many packets although their times do not overlap:
+    a clock is wrong. Packets that the earlier part ended with and the later one begins with are counted once, either way. With ``keep_held`` the
+    heads that waited stay in ``held``, for who hands them on to yet another part.
     """
     limits = limits or TrackLimits()
     if not parts:
@@ -468,6 +554,17 @@ def _same_time(a: Part, b: Part) -> bool:
     return shared > OUT_OF_ORDER_NS and shared * 10 > min(a.last_ns - a.first_ns, b.last_ns - b.first_ns)
 
 
+def _same_packets(a: Part, b: Part, mine: Array, theirs: Array) -> bool:
+    """Whether parts share so many packets that they were taken at the same time, although their times do not overlap: a clock is wrong.
+
+    Where clocks agree, what is in both is what the earlier part ended with.
+    """
+    if mine.size < FEW or mine.size * 20 < min(a.samples.size, b.samples.size):
+        return False
+    one_capture = {capture for capture, _ in a.places} & {capture for capture, _ in b.places}
+    return not one_capture and abs(doubles.ahead_ns(mine, theirs)[0]) > OUT_OF_ORDER_NS
+
+
 def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
     if not len(a.rows) or not len(b.rows):
         kept = a if len(a.rows) else b
@@ -479,17 +576,37 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
     table = np.full(size, flowkey.EMPTY, np.int32)
     found = np.zeros(m, np.int64)
     vector = limits.vector()
-    together = _same_time(a, b)
+    places = _unite_places(a, b)
+    mine, theirs = doubles.shared(a.samples, b.samples)
+    together = _same_time(a, b) or _same_packets(a, b, mine, theirs)
+    twice = np.zeros((m, 2), np.int64)
+    ahead = 0
     if together:
+        ahead = _compare_clocks(a, b, mine, theirs)
         flowkey.index_all(a.rows, n, table)
-        joinrows.match_together(a.rows, table, b.rows, m, vector[tcpstate.L_TCP_NS], vector[tcpstate.L_OTHER_NS], found)
+        joinrows.match_together(
+            a.rows, table, b.rows, m, vector[tcpstate.L_TCP_NS], vector[tcpstate.L_OTHER_NS], ahead, found
+        )
     else:
         flowkey.rehash(a.rows, n, table)
+        again = _had_before(a, b, vector)
         joinrows.match(a.rows, table, b.rows, m, found)
+        _take_back(b, again, twice)
     lacking = (_lacking(a.rows), _lacking(b.rows)) if together else None
     target = np.zeros(m, np.int64)
+    before = _sights(a, b, found) if together else None
     joined = joinrows.join_all(
-        a.rows, b.rows, m, found, together, vector[tcpstate.L_TCP_NS], vector[tcpstate.L_OTHER_NS], n, target
+        a.rows,
+        b.rows,
+        m,
+        found,
+        together,
+        vector[tcpstate.L_TCP_NS],
+        vector[tcpstate.L_OTHER_NS],
+        ahead,
+        twice,
+        n,
+        target,
     )
     facts = a.facts + [None] * (n - len(a.facts))
     held = dict(a.held)
@@ -520,7 +637,145 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
         a.skipped + b.skipped,
         a.released + b.released,
         _added(a.hits, b.hits),
+        places,
+        _joined_samples(a, b, target, ahead),
+        a.early,
+        [kept for kept in a.late if kept[0] >= (b.last_ns or 0) - limits.far_s * 1e9] + b.late,
+        _joined_views(a, b),
+        _joined_sights(a, b, target, before),
     )
+
+
+def _renumbered(masks: NDArray[np.uint64], old: Sequence[int], new: Sequence[int]) -> NDArray[np.uint64]:
+    """Masks with each old bit at its new place; places beyond the 64th share the last bit."""
+    out = np.zeros_like(masks)
+    for here, there in zip(old, new, strict=True):
+        out |= ((masks >> np.uint64(min(here, 63))) & np.uint64(1)) << np.uint64(min(there, 63))
+    return out
+
+
+def _unite_places(a: Part, b: Part) -> tuple[tuple[int, int], ...]:
+    """The places of both; those of ``b`` are numbered behind those of ``a``."""
+    places = [*a.places, *(place for place in b.places if place not in a.places)]
+    new = [places.index(place) for place in b.places]
+    if new != list(range(len(new))):
+        b.rows["captures"] = _renumbered(b.rows["captures"], range(len(new)), new)
+        b.sights["places"] = _renumbered(b.sights["places"], range(len(new)), new)
+        b.samples["place"] = np.array(new, np.int32)[b.samples["place"]]
+    return tuple(places)
+
+
+def _compare_clocks(a: Part, b: Part, mine: Array, theirs: Array) -> int:
+    """How far the clock of ``b`` is ahead of that of ``a``, as far as packets tell that both saw; its captures say so."""
+    if not mine.size:
+        return 0
+    ahead, delay = doubles.ahead_ns(mine, theirs)
+    which, counts = np.unique(mine["place"], return_counts=True)
+    against = a.places[which[np.argmax(counts)]][0]
+    against = next((k for k in (against, *a.views) if k in a.views and a.views[k].against is None), against)
+    for capture, view in b.views.items():
+        if capture not in a.views and view.against is None:
+            view.against, view.ahead_ns, view.delay_ns, view.shared = against, ahead, delay, int(mine.size)
+    return ahead
+
+
+def _had_before(a: Part, b: Part, vector: NDArray[np.int64]) -> Array:
+    """Those of the first packets of ``b`` that ``a`` ended with; the rows that they began are asked after in ``a``."""
+    again = np.zeros(len(b.early), np.uint8)
+    told = np.zeros(len(b.early), np.bool_)
+    for _, prints in a.late:
+        doubles.recall(
+            prints, b.early, len(b.early), vector[tcpstate.L_NEAR_TICKS], vector[tcpstate.L_FAR_TICKS], again
+        )
+        told |= again != 0
+    found = b.early[told]
+    b.rows["state"][found["row"]] |= ROW_FIRST
+    return found
+
+
+def _take_back(b: Part, again: Array, twice: NDArray[np.int64]) -> None:
+    """Take packets that the part before it had out of the counts of ``b``; ``twice``, per row and side, gets their payload."""
+    for one in again:
+        row, which, size = int(one["row"]), int(one["side"]), int(one["wire"])
+        side = b.rows["side"][row : row + 1, which]
+        side["pkts"] -= 1
+        side["copies"] += 1
+        side["ip_bytes"] -= one["bytes"]
+        side["payload_bytes"] -= size
+        twice[row, which] += size
+        if b.rows["proto"][row] != tcpstate.TCP:
+            side["end"] -= size
+            _cut_head(b.held.get(row), which, size)
+
+
+def _cut_head(held: tuple[Array, list[bytes | None]] | None, which: int, size: int) -> None:
+    """Take the first datagram out of a held head of datagrams, if it has that size."""
+    if held is None or held[1][which] is None or not size:
+        return
+    heads, data = held
+    head, text = heads[which], data[which] or b""
+    n = int(head["n_segments"])
+    edges = [*head["segment_at"][1:n].tolist(), int(head["filled_bytes"])]
+    if n and edges[0] == size:
+        head["n_segments"] = n - 1
+        head["segment_at"][: n - 1] = head["segment_at"][1:n] - size
+        head["segment_frame"][: n - 1] = head["segment_frame"][1:n].copy()
+        head["filled_bytes"] -= size
+        data[which] = text[size:] or None
+
+
+def _joined_samples(a: Part, b: Part, target: NDArray[np.int64], ahead: int) -> Array:
+    """Samples of both, in the clock of ``a``."""
+    theirs = b.samples.copy()
+    theirs["row"] = target[theirs["row"]]
+    theirs["ts_ns"] -= ahead
+    both = np.concatenate([a.samples, theirs])
+    # Places that were seen later must find what they share: the same choice for all, so that no more are kept than of one.
+    mask = np.uint64(0)
+    while both.size > 4 * doubles.SAMPLES:
+        mask = (mask << np.uint64(1)) | np.uint64(1)
+        both = both[(both["print"] >> np.uint64(14)) & mask == 0]
+    return both
+
+
+def _joined_views(a: Part, b: Part) -> dict[int, View]:
+    views = dict(a.views)
+    for capture, view in b.views.items():
+        known = views.setdefault(capture, view)
+        if known is not view:  # two parts of one capture
+            known.doubled += view.doubled
+            known.apart_ns = view.apart_ns if known.apart_ns is None else known.apart_ns
+    return views
+
+
+def _missed(rows: Array) -> NDArray[np.int64]:
+    """Payload bytes that each connection is known to lack."""
+    out = np.zeros(len(rows), np.int64)
+    joinrows.missed_all(rows, len(rows), out)
+    return out
+
+
+def _seen_so(rows: Array, which: NDArray[np.int64]) -> Array:
+    """Those rows as their places saw them."""
+    out = np.zeros(which.size, SIGHT)
+    taken = rows[which]
+    out["row"], out["places"] = which, taken["captures"]
+    out["pkts"], out["missed"] = taken["side"]["pkts"], _missed(taken)
+    return out
+
+
+def _sights(a: Part, b: Part, found: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Of connections that are in both parts: what was seen of each before they are joined."""
+    theirs = np.flatnonzero(found >= 0)
+    mine = np.setdiff1d(found[theirs], a.sights["row"])
+    return _seen_so(a.rows, mine), _seen_so(b.rows, np.setdiff1d(theirs, b.sights["row"]))
+
+
+def _joined_sights(a: Part, b: Part, target: NDArray[np.int64], before: tuple[Array, Array] | None) -> Array:
+    theirs = [b.sights, before[1]] if before else [b.sights]
+    moved = np.concatenate(theirs)
+    moved["row"] = target[moved["row"]]
+    return np.concatenate([a.sights, *(before[:1] if before else ()), moved])
 
 
 def _added(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
@@ -529,12 +784,7 @@ def _added(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
 
 def _lacking(rows: Array) -> NDArray[np.int64]:
     """How many bytes each connection is known to lack; a direction of which nothing was seen counts as the most."""
-    sides = rows["side"]
-    holes = np.where(np.arange(MAX_HOLES) < sides["n_holes"][..., None], sides["hole_to"] - sides["hole_from"], 0)
-    fin = (sides["fin_at"] > NOWHERE) & (sides["acked"] > sides["fin_at"])
-    behind = np.maximum(sides["acked"] - fin - sides["end"], 0)
-    lacking = sides["lost_bytes"] + holes.sum(axis=2) + behind + np.where(sides["pkts"] == 0, 1 << 40, 0)
-    total: NDArray[np.int64] = lacking.sum(axis=1)
+    total: NDArray[np.int64] = _missed(rows) + (np.where(rows["side"]["pkts"] == 0, 1 << 40, 0)).sum(axis=1)
     return total
 
 
@@ -626,7 +876,7 @@ def _examine_held(part: Part, examiner: Examiner) -> None:
         n = len(some)
         pairs, ports = np.zeros((n, 2), np.int32), np.zeros((n, 2), np.int32)
         known, transport = np.zeros(n, np.int8), np.zeros(n, np.uint8)
-        tcpstate.seal(rows, queue, n, heads, pairs, known, ports, transport, HEAD_BYTES)
+        tcpstate.seal(rows, queue, n, heads, arena.reshape(-1).view(np.uint64), pairs, known, ports, transport, HEAD_BYTES)
         examined = examiner.examine(arena, heads, pairs, known, transport, ports)
         rows["application"][queue] = examined.application
         rows["client_side"][queue] = examined.client_side
@@ -766,7 +1016,8 @@ def _conclude_some(
     n = len(rows)
     state, history = np.zeros(n, np.uint8), np.zeros((n, 32), np.uint8)
     lost, incomplete, established = np.zeros(n, np.int64), np.zeros(n, np.uint8), np.zeros(n, np.bool_)
-    joinrows.conclude(rows, n, orig_side, by != BY_SYN, state, history, lost, incomplete, established)
+    closed_by = np.zeros(n, np.uint8)
+    joinrows.conclude(rows, n, orig_side, by != BY_SYN, state, history, lost, incomplete, established, closed_by)
     sides = rows["side"]
     incomplete[(rows["state"] & ROW_RELEASED != 0) & ((sides["seen"] & HEAD_CUT) != 0).any(axis=1)] |= 16
     ends = book.number(rows)
@@ -811,6 +1062,9 @@ def _conclude_some(
         "tunnel": rows["tunnel"].copy(),
         "tunnel_id": rows["tunnel_id"].copy(),
         "outer": rows["outer"].copy(),
+        "closed_by": closed_by,
+        "orig_copies": sides["copies"][at, turned].astype(np.int64),
+        "resp_copies": sides["copies"][at, 1 - turned].astype(np.int64),
         "captures": rows["captures"].copy(),
         "first_frame": rows["first_frame"].copy(),
     }

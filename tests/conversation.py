@@ -39,6 +39,9 @@ class Sent:
     wire: int | None = None
     proto: int = 6
     fragment: int = 0
+    ident: int = 0
+    """The IP identification: each packet has another one, what is sent again, too."""
+    interface: int = 0
 
 
 @dataclass
@@ -48,10 +51,12 @@ class Wire:
     sent: list[Sent] = field(default_factory=list)
     now_ns: int = 1_700_000_000_000_000_000
     step_ns: int = 1_000_000
+    sent_before: int = 0
 
     def add(self, **fields: Any) -> Sent:
         self.now_ns += self.step_ns
-        packet = Sent(self.now_ns, **fields)
+        self.sent_before += 1
+        packet = Sent(self.now_ns, **{"ident": 2 + self.sent_before % 60_000, **fields})
         self.sent.append(packet)
         return packet
 
@@ -73,6 +78,7 @@ class Wire:
                 (20 if version == 4 else 40) + (20 if packet.proto == 6 else 8) + int(row["payload_wire_bytes"])
             )
             row["outer"], row["fragment"] = -1, packet.fragment
+            row["ip_id"], row["interface"] = packet.ident, packet.interface
             buf += packet.data
         return rows, np.frombuffer(bytes(buf) or b"\0", np.uint8).copy()
 

@@ -16,6 +16,7 @@ TCP_SILENCE_NS = 7_875 * 10**9
 OTHER_SILENCE_NS = 7_200 * 10**9
 
 NEAR, FAR_BACK = 2**16, 2**24
+DOUBLE_NS, FAR_DOUBLE_NS = 10**8, 5 * 10**9
 
 
 def place_of(seq: int, near: int) -> int:
@@ -43,6 +44,9 @@ class End:
     fin_at: int | None = None
     stream: dict[int, int | None] = field(default_factory=dict)
     again: bool = False
+    copies: int = 0
+    closed_ns: int | None = None
+    """When its first FIN or RST was sent."""
     datagram: bytes | None = None
 
     @property
@@ -59,7 +63,8 @@ class End:
     def missed(self) -> int:
         if self.start is None:
             return 0
-        return max(self.reached - self.start, 0) - sum(self.start <= place < self.reached for place in self.stream)
+        places = set(self.stream) | ({self.fin_at} if self.seen and self.fin_at is not None else set())
+        return max(self.reached - self.start, 0) - sum(self.start <= place < self.reached for place in places)
 
     def first_bytes(self) -> bytes:
         """Up to the first byte that is missing."""
@@ -101,7 +106,10 @@ def starts_anew(talk: Conversation, packet: Sent, mine: End, other: End) -> bool
     if packet.proto != TCP:
         return quiet > OTHER_SILENCE_NS
     if quiet > TCP_SILENCE_NS:
-        return True
+        if packet.flags & SYN or talk.closed or not (mine.seen or mine.acked is not None):
+            return True
+        last = max(place for place in (mine.end, mine.acked) if place is not None)
+        return abs(place_of(packet.seq % 2**32, last) - last) > NEAR
     if packet.flags & RST:
         return False
     seq = packet.seq % 2**32
@@ -117,7 +125,7 @@ def starts_anew(talk: Conversation, packet: Sent, mine: End, other: End) -> bool
     known = mine.start if mine.seen else mine.acked
     if known is not None:
         return not 0 <= known - place_of(seq + 1, known) <= NEAR
-    return not other.syn and (other.fin or other.rst)
+    return not other.syn and other.closed_ns is not None and packet.ts_ns > other.closed_ns
 
 
 def take_segment(packet: Sent, mine: End, other: End) -> None:
@@ -150,6 +158,11 @@ def take_segment(packet: Sent, mine: End, other: End) -> None:
             mine.stream.setdefault(place, packet.data[offset] if offset < len(packet.data) else None)
         if came:
             mine.start, mine.end = min(mine.start, came[0]), max(mine.end, came[-1] + 1)
+    elif not size and packet.flags & (SYN | FIN | RST | ACK) == ACK and not mine.opened and mine.start is not None:
+        if mine.start - NEAR <= at < mine.start:
+            mine.start = at
+    if packet.flags & (FIN | RST):
+        mine.closed_ns = min(packet.ts_ns, mine.closed_ns or packet.ts_ns)
     if packet.flags & FIN:
         mine.fin = True
         mine.fin_at = max(at + size, at + size if mine.fin_at is None else mine.fin_at)
@@ -160,12 +173,32 @@ def take_segment(packet: Sent, mine: End, other: End) -> None:
             other.start = other.end = other.acked = ack
         else:
             reached = place_of(ack, other.end)
+            if not other.seen and other.end - reached < 2**30:
+                other.start = min(other.start, reached)
             if reached - other.end < 2**30:
                 other.acked = reached if other.acked is None else max(other.acked, reached)
 
 
+def is_double(packet: Sent, times: dict[object, list[int]]) -> bool:
+    """Whether all that a network leaves alone was seen a moment before; remembered if not."""
+    source, target = ends_of(packet)
+    size = len(packet.data) if packet.wire is None else packet.wire
+    same: tuple[object, ...] = (source, target, packet.proto, size, packet.ident)
+    if packet.proto == TCP:
+        same = (*same, packet.seq % 2**32, packet.ack % 2**32, packet.flags)
+    else:
+        same = (*same, packet.data[:96])
+    tick = packet.ts_ns >> 20
+    bound = (FAR_DOUBLE_NS if packet.ident >= 2 else DOUBLE_NS) >> 20
+    if any(abs(tick - before) <= bound for before in times.get(same, ())):
+        return True
+    times.setdefault(same, []).append(tick)
+    return False
+
+
 def follow(sent: Sequence[Sent]) -> list[Conversation]:
     """All connections, in order of their first packet."""
+    times: dict[object, list[int]] = {}
     newest: dict[object, Conversation] = {}
     found: list[Conversation] = []
     for number, packet in enumerate(sent, 1):
@@ -173,6 +206,13 @@ def follow(sent: Sequence[Sent]) -> list[Conversation]:
         low, high = sorted((source, target))
         key = low, high, packet.proto
         talk = newest.get(key)
+        if is_double(packet, times) and talk is not None:
+            mine = talk.ends[0] if talk.ends[0].who == source else talk.ends[1]
+            mine.copies += 1
+            if packet.proto == TCP and packet.flags & (FIN | RST) and mine.closed_ns is not None:
+                mine.closed_ns = min(mine.closed_ns, packet.ts_ns)
+            talk.last_ns = max(talk.last_ns, packet.ts_ns)
+            continue
         if talk is not None:
             mine, other = talk.ends if talk.ends[0].who == source else talk.ends[::-1]
             if starts_anew(talk, packet, mine, other):

@@ -60,6 +60,7 @@ class Row:
     ack: int = 0
     flags: int = 0
     window: int = 0
+    mark: int = 0
     payload: bytes = b""
     payload_wire_bytes: int = 0
     stop: int = 0
@@ -490,6 +491,23 @@ def ip_header(version: int, size: int, s: Span, row: Row) -> Span | None:
     return s
 
 
+def options_mark(options: bytes) -> int:
+    """A polynomial over the words; the last bit says whether the kinds, one after the other, come to time stamps."""
+    mark = 0
+    for (word,) in struct.iter_unpack(">I", options):
+        mark = (mark * 0x01000193 + word) % 2**32
+    left, timed = options, False
+    while left and left[0] and not timed:
+        if left[0] == 1:
+            left = left[1:]
+        elif len(left) < 2:
+            break
+        else:
+            timed = left[0] == 8
+            left = left[left[1] :] if left[1] >= 2 else b""
+    return mark // 2 * 2 + timed
+
+
 def transport(row: Row, s: Span) -> bool:
     def need(count: int, promised: int | None = None) -> None:
         if len(s.data) < count:
@@ -510,6 +528,8 @@ def transport(row: Row, s: Span) -> bool:
         size = (s.data[12] >> 4) * 4
         if size < 20:
             raise Stop(MALFORMED)
+        if len(s.data) >= size:
+            row.mark = options_mark(s.data[20:size])
     elif row.proto in {17, 33, 132, 136}:
         need(4)
         row.src_port, row.dst_port = s.u(">H"), s.u(">H", 2)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from auditor import conntrack
@@ -339,7 +339,7 @@ def test_silence_by_the_packets_own_clock_ends_a_connection(proto: int, silence_
         wire = Wire(step_ns=0)
         ends: dict[str, Any] = {"src": "10.0.0.1", "dst": "10.0.0.2", "sport": 8, "dport": 0, "flags": ACK}
         for k in range(2):
-            wire.add(proto=proto, seq=1 + k, data=b"q", **ends)
+            wire.add(proto=proto, seq=1 + k * 2**20, data=b"q", **ends)
             wire.now_ns += wait_s * SECOND
         assert len(follow(wire)) == count
 
@@ -630,8 +630,39 @@ def test_silence_between_parts_ends_a_connection() -> None:
         wire = Wire()
         talk = Talk(wire).opens().says(b"ask")
         wire.now_ns += wait_s * SECOND
+        talk.next_s += 2**20
         talk.answers(b"reply")
         assert len(in_parts(wire, [4])) == count == len(follow(wire))
+
+
+@pytest.mark.parametrize("end", [Talk.opens, Talk.closes, Talk.aborts], ids=["open", "closed", "aborted"])
+def test_a_connection_that_wakes_up_after_a_night_goes_on_where_it_stopped(end: Callable[[Talk], Talk]) -> None:
+    """Keep-alive may be off. After an end the same numbers are another connection's."""
+    wire = Wire()
+    talk = Talk(wire).opens().says(b"ask").answers(b"reply")
+    if end is not Talk.opens:
+        end(talk)
+    cut = len(wire.sent)
+    wire.now_ns += 10 * 3_600 * SECOND
+    talk.says(b"morning").answers(b"still here").closes()
+    count = 1 if end is Talk.opens else 2
+    for table in (follow(wire), in_parts(wire, [cut])):
+        told = rows_of(table)
+        assert len(told) == count
+        if count == 1:
+            assert told[0].heads == (b"askmorning", b"replystill here")
+            assert (told[0].state, told[0].incomplete) == ("SF", ())
+
+
+def test_a_day_of_keep_alives_is_one_connection_judged_by_its_beginning() -> None:
+    wire = Wire(step_ns=0)
+    talk = Talk(wire).opens().says(b"h" * 300).answers(b"s" * 300)
+    for _ in range(24 * 60):
+        wire.now_ns += 60 * SECOND
+        talk.says(b"PING\r\n").answers(b"PONG\r\n")
+    (told,) = rows_of(follow(wire))
+    assert (told.state, told.incomplete, told.missed) == ("S1", (), 0)
+    assert [head[:306] for head in told.heads] == [b"h" * 300 + b"PING\r\n", b"s" * 300 + b"PONG\r\n"]
 
 
 def test_ports_in_use_again_in_a_later_part_are_another_connection() -> None:
@@ -646,14 +677,130 @@ def data_alone(side: tuple[Any, ...]) -> Any:
     return side[0]
 
 
+SAME = ("id", "community_id", "conn_state", "missed_bytes", "application", "established", "incomplete", "closed_by")
+SAME += ("first_ns", "direction_by", "orig_h", "resp_p", "orig_pkts", "resp_pkts", "resp_ip_bytes", "payload_bytes")
+
+
 @given(wires())
 def test_a_doubled_capture_has_the_same_connections(wire: Wire) -> None:
     double = Wire([packet for packet in wire.sent for _ in range(2)])
-    once, twice = (comparable(follow(each), data_alone) for each in (wire, double))
-    same = ("id", "community_id", "facts", "conn_state", "missed_bytes", "application", "established", "incomplete")
-    for column in (*same, "first_ns", "last_ns", "direction_by", "orig_h", "resp_p"):
+    once, twice = (comparable(follow(each)) for each in (wire, double))
+    for each in (once, twice):  # the numbers of frames differ, of course
+        each["facts"] = [each and tuple(side[:-1] for side in each) for each in each["facts"]]
+    for column in (*SAME, "facts", "last_ns", "history"):
         assert once[column] == twice[column], column
-    assert twice["orig_pkts"] == [2 * count for count in once["orig_pkts"]]
+    for which in ("orig", "resp"):
+        counts = zip(once[f"{which}_pkts"], once[f"{which}_copies"], strict=True)
+        assert twice[f"{which}_copies"] == [2 * copies + count for count, copies in counts]
+
+
+def doubled(wire: Wire, rng: random.Random, share: float = 0.5, within_ms: int = 50) -> Wire:
+    """Some packets come once more a moment later, and all come out of order by as much; time stamps tell the truth."""
+    sent = list(wire.sent)
+    for packet in wire.sent:
+        if rng.random() < share:
+            sent.append(dataclasses.replace(packet, ts_ns=packet.ts_ns + rng.randrange(within_ms * 10**6)))
+    arrival = {id(packet): packet.ts_ns + rng.randrange(within_ms * 10**6) for packet in sent}
+    return Wire(sorted(sent, key=lambda packet: arrival[id(packet)]))
+
+
+@given(st.integers(0, 2**32))
+def test_doubled_and_shuffled_packets_make_the_same_connections(seed: int) -> None:
+    """Each with its own ports: which of two connections a late packet belongs to is not asked here."""
+    wire = make_wire(seed, disorder_ns=1)
+    once = comparable(follow(wire), data_alone)
+    assume(len(set(once["community_id"])) == len(once["id"]))
+    twice = comparable(follow(doubled(wire, random.Random(seed))), data_alone)
+    by_id = sorted(range(len(once["id"])), key=lambda k: once["id"][k])
+    other = sorted(range(len(twice["id"])), key=lambda k: twice["id"][k])
+    for column in (*SAME, "facts"):
+        assert [once[column][k] for k in by_id] == [twice[column][k] for k in other], column
+
+
+@given(seed=st.integers(0, 2**32))
+def test_doubles_across_parts_are_counted_once(seed: int) -> None:
+    rng = random.Random(seed)
+    wire = doubled(make_wire(seed, disorder_ns=1), rng)
+    assume(len(set(follow(wire).community_id.tolist())) == len(follow(wire)))
+    assert comparable(in_parts(wire, cuts_of(wire, rng)), data_alone) == comparable(follow(wire), data_alone)
+
+
+@given(seed=st.integers(0, 2**32))
+def test_doubled_wires_are_followed_as_the_plain_twin_does(seed: int) -> None:
+    wire = doubled(make_wire(seed, disorder_ns=1), random.Random(seed), within_ms=6)
+    assert seen_by_kernels(wire) == seen_plainly(wire)
+
+
+def test_what_is_sent_again_is_no_double() -> None:
+    """Another identification, however soon; nothing to tell by, and late."""
+    for more, copies in (({}, 0), ({"ident": 0}, 1), ({"ident": 0, "wait": 200}, 0), ({"ident": 7, "wait": 200}, 1)):
+        wire = Wire()
+        wait = more.pop("wait", 0)
+        talk = Talk(wire).opens()
+        talk._c(PSH | ACK, b"ask", **more)
+        wire.now_ns += wait * 10**6
+        talk.next_c -= 3
+        talk._c(PSH | ACK, b"ask", **more)
+        table = follow(wire)
+        assert (table.orig_copies.tolist(), table.orig_pkts.tolist()) == ([copies], [4 - copies])
+        assert table.history.tolist() == [b"ShAD" if copies else b"ShADT"]
+
+
+def test_datagrams_with_other_content_are_no_doubles() -> None:
+    wire = Wire()
+    for text in (b"ask", b"ask", b"asx"):
+        wire.add(src="10.0.0.1", sport=5, dst="10.0.0.2", dport=53, proto=17, data=text, ident=0)
+    assert (follow(wire).orig_pkts.tolist(), follow(wire).orig_copies.tolist()) == ([2], [1])
+
+
+@pytest.mark.parametrize("skew_ms", [-20_000, -300, 0, 7, 5_000])
+def test_clocks_of_two_places_are_compared(skew_ms: int) -> None:
+    """The way takes two milliseconds; clocks that are further apart than the captures are long hinder nothing."""
+    wire = Wire(step_ns=20_000_000)
+    for k in range(4):
+        Talk(wire, cport=40_000 + k, isn_c=1_000 + (k << 20)).opens().says(b"ask").answers(b"reply").closes()
+    way = 2 * 10**6
+    brain = [
+        dataclasses.replace(each, ts_ns=each.ts_ns + skew_ms * 10**6 + (way if each.src == "10.0.1.10" else -way))
+        for each in wire.sent
+    ]
+    parts = [part_of(each, capture=k, alone=False) for k, each in enumerate((wire, Wire(brain)))]
+    whole = merge(parts, Echo())
+    view = whole.views[1]
+    assert (view.against, view.ahead_ns, view.delay_ns) == (0, skew_ms * 10**6, way)
+    assert view.shared == len(wire.sent)
+    table, once = table_of(whole), follow(wire)
+    for column in ("id", "orig_pkts", "resp_pkts", "payload_bytes", "conn_state"):
+        assert getattr(table, column).tolist() == getattr(once, column).tolist(), column
+    assert (abs(table.first_ns - once.first_ns) <= way).all()
+    assert table.captures.tolist() == [3] * 4
+    assert whole.places == ((0, 0), (1, 0))
+
+
+def test_what_each_place_saw_is_kept() -> None:
+    wire = Wire(step_ns=50_000_000)
+    Talk(wire).opens().says(b"ask").answers(b"reply").closes()
+    far = Wire([each for k, each in enumerate(wire.sent) if k not in (3, 6)])
+    parts = [part_of(each, capture=k, alone=False) for k, each in enumerate((wire, far))]
+    whole = merge(parts, Echo())
+    told = [
+        (int(each["row"]), int(each["places"]), each["pkts"].tolist(), int(each["missed"])) for each in whole.sights
+    ]
+    assert told == [(0, 1, [5, 3], 0), (0, 2, [4, 2], len(b"ask") + 1)]
+    assert rows_of(table_of(whole))[0].packets == (5, 3)
+
+
+def test_interfaces_of_one_capture_are_places_of_their_own() -> None:
+    wire = Wire()
+    Talk(wire).opens().says(b"ask")
+    Talk(wire, cport=40_001).opens()
+    wire.sent = [dataclasses.replace(each, interface=2) for each in wire.sent]
+    wire.sent += [dataclasses.replace(each, interface=5, ts_ns=each.ts_ns + 1_000) for each in wire.sent[:4]]
+    part = part_of(wire)
+    assert part.places == ((0, 2), (0, 5))
+    assert table_of(part).captures.tolist() == [3, 1]
+    assert table_of(part).orig_copies.tolist() == [3, 0]
+    assert (part.views[0].doubled, part.views[0].apart_ns) == (4, 1_000)
 
 
 def slow(wire: Wire) -> Wire:

@@ -170,6 +170,22 @@ def _move_compiled(_typing: Any, target: Any, to: Any, source: Any, at: Any, siz
     return types.void(target, types.int64, source, types.int64, types.int64), generate
 
 
+def _prefetch_compiled(_typing: Any, array: Any, at: Any) -> Any:
+    del at
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        here = context.make_array(signature.args[0])(context, builder, arguments[0])
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        place = builder.bitcast(builder.gep(here.data, [arguments[1]]), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        # To be read, kept in all caches, data.
+        told = [place, word(0), word(3), word(1)]
+        builder.call(builder.module.declare_intrinsic("llvm.prefetch", [byte], kind), told)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
 def _scratch_compiled(_typing: Any, size: Any) -> Any:
     if not isinstance(size, types.IntegerLiteral):
         return None
@@ -205,6 +221,12 @@ def _type_of_intrinsic(define: Callable[..., Any], prefer_literal: bool) -> Any:
 def moving_type() -> Any:
     """The type of ``accelerate.move_bytes`` in compiled code."""
     return _type_of_intrinsic(_move_compiled, prefer_literal=False)
+
+
+@functools.cache
+def prefetching_type() -> Any:
+    """The type of ``accelerate.prefetch`` in compiled code."""
+    return _type_of_intrinsic(_prefetch_compiled, prefer_literal=False)
 
 
 @functools.cache

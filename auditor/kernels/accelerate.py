@@ -370,3 +370,20 @@ class _Scratch:
 
 scratch: Callable[[int], Any] = _Scratch()
 """``scratch(size)``: int64[size], zero, for use in this very function alone; ``size`` is a constant and not large."""
+
+
+class _Prefetch:
+    """Nothing in plain Python, an instruction in compiled code."""
+
+    def __call__(self, array: Any, at: Any) -> None:
+        del array, at
+
+    @functools.cached_property
+    def _numba_type_(self) -> Any:
+        from auditor.kernels import _compile
+
+        return _compile.prefetching_type()
+
+
+prefetch: Callable[[Any, Any], None] = _Prefetch()
+"""``prefetch(array, at)``: have the start of ``array[at]`` in the cache soon. It reads nothing, so any place will do."""

@@ -41,6 +41,7 @@ from auditor.wire import ip, link, transport, tunnels
 
 LINK = 0x10000
 """A layer is an EtherType, or LINK and a link type; a stop code with a minus where the way to IP is known to end."""
+MARK_FACTOR = 0x01000193
 LAYER_NONE = 0
 LAYER_ETHERNET = LINK + link.LINKTYPE_ETHERNET
 LAYER_LLC = LINK + link.LINKTYPE_ATM_RFC1483
@@ -367,6 +368,31 @@ def read_transport(buf: Bytes, at: int, end: int, wire_end: int, proto: int, fra
 
 
 @inner
+def options_mark(buf: Bytes, at: int, end: int) -> int:
+    """32 bits over TCP options ``buf[at : end]``, odd where time stamps are among them (RFC 9293 section 3.1, RFC 7323 section 3.2)."""
+    mark = 0
+    word = at
+    while word + 4 <= end:
+        mark = (mark * MARK_FACTOR + be32(buf, word)) & 0xFFFFFFFF
+        word += 4
+    timed = 0
+    while at < end and timed == 0:
+        kind = u8(buf, at)
+        if kind == transport.TCP_OPTION_NOP:
+            at += 1
+            continue
+        if kind == transport.TCP_OPTION_END or at + 1 >= end:
+            break
+        length = u8(buf, at + 1)
+        if kind == transport.TCP_OPTION_TIMESTAMPS:
+            timed = 1
+        if length < 2:
+            break
+        at += length
+    return mark & 0xFFFFFFFE | timed
+
+
+@inner
 def unwrap_gre(buf: Bytes, at: int, end: int) -> tuple[int, int, int, int]:
     """Layer, place and tunnel kind of what GRE carries, and a stop code; LAYER_NONE: nothing that is decoded. RFC 2784, 2890, 2637."""
     if end - at < tunnels.GRE_BYTES:
@@ -538,6 +564,7 @@ def _blank(row: Any) -> None:
     row["src_port"] = 0
     row["dst_port"] = 0
     row["window"] = 0
+    row["mark"] = 0
     row["ip_id"] = 0
     row["ip_version"] = 0
     row["proto"] = 0
@@ -733,6 +760,14 @@ def decode_frames(
                         else:
                             row["payload_at"] = at + header
                             row["payload_bytes"] = end - at - header
+                            # BOUNDS: at + header <= end
+                            if header == 32 and be32(buf, at + 20) == transport.TCP_TIMESTAMPS_FIRST:
+                                # As options_mark would say; nearly all segments are so.
+                                mark = transport.TCP_TIMESTAMPS_FIRST * MARK_FACTOR + be32(buf, at + 24)
+                                mark = (mark & 0xFFFFFFFF) * MARK_FACTOR + be32(buf, at + 28)
+                                row["mark"] = mark & 0xFFFFFFFE | 1
+                            elif header > transport.TCP_MIN_BYTES:
+                                row["mark"] = options_mark(buf, at + transport.TCP_MIN_BYTES, at + header)
             else:
                 known = read_transport(buf, at, end, wire_end, proto, fragment != 0, row)
             if fragment == 1:

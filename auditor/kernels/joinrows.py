@@ -18,6 +18,7 @@ from auditor.kernels.tcpstate import (
     add_hole,
     begins_anew,
     extend,
+    goes_on_at,
     is_foreign,
     opener,
 )
@@ -29,10 +30,10 @@ from auditor.model.connections import (
     H_RST,
     HAS_BASE,
     HEAD_CUT,
+    NEVER,
     NOWHERE,
     RETRANSMITTED,
     ROW_FIRST,
-    RST_FIRST,
     SEEN_FIN,
     SEEN_RST,
     SEEN_SYN,
@@ -66,11 +67,12 @@ def match(rows, table, later, n_later, found):
 
 
 @kernel
-def match_together(rows, table, later, n_later, tcp_ns, other_ns, found):
+def match_together(rows, table, later, n_later, tcp_ns, other_ns, ahead_ns, found):
     """For each row of a part from another place at the same time: the row of the same connection, or -1.
 
     Ports may have been in use several times meanwhile, so all rows of a key are looked at; of those that fit the one counts whose time is nearest. Where none
-    fits, ``-2 - k`` says that row k has the newest of the key's connections. table: as ``flowkey.index_all`` fills it.
+    fits, ``-2 - k`` says that row k has the newest of the key's connections. table: as ``flowkey.index_all`` fills it; ahead_ns: how far
+    the later part's clock is ahead.
     """
     for i in range(n_later):
         found[i] = -1
@@ -80,7 +82,7 @@ def match_together(rows, table, later, n_later, tcp_ns, other_ns, found):
         while table[at] != EMPTY:
             a = rows[table[at]]
             if same_key(a, b):
-                shared = min(a.last_ns, b.last_ns) - max(a.first_ns, b.first_ns)
+                shared = min(a.last_ns, b.last_ns - ahead_ns) - max(a.first_ns, b.first_ns - ahead_ns)
                 fits = goes_on(a, b, tcp_ns, other_ns) and -shared <= (tcp_ns if a.proto == TCP else other_ns)
                 if fits and (found[i] < 0 or shared > nearest):
                     found[i] = table[at]
@@ -93,15 +95,26 @@ def match_together(rows, table, later, n_later, tcp_ns, other_ns, found):
 @inner
 def goes_on(a, b, tcp_ns, other_ns):
     """Whether row ``b`` of a later part is the same connection as row ``a``: the rules by which ``track`` starts anew."""
-    if b.first_ns - a.last_ns > (tcp_ns if a.proto == TCP else other_ns):
-        return False
+    silent = b.first_ns - a.last_ns > (tcp_ns if a.proto == TCP else other_ns)
     if a.proto != TCP:
-        return True
+        return not silent
+    if silent:
+        known = 0
+        for which in range(2):
+            side = b.side[which]
+            if side.seen & (SEEN_SYN | SEEN_SYNACK):
+                return False
+            if side.seen & HAS_BASE and not side.seen & BASE_GUESSED:
+                known += 1
+                if not goes_on_at(a, which, (np.int64(side["base"]) + side.start) & 0xFFFFFFFF):
+                    return False
+        if known == 0:
+            return False
     for which in range(2):
         seen = b.side[which].seen
         if seen & (SEEN_SYN | SEEN_SYNACK):
             flags = SYN if seen & SEEN_SYN else SYN | ACK
-            if begins_anew(a, which, flags, np.int64(b.side[which].isn)):
+            if begins_anew(a, which, flags, np.int64(b.side[which].isn), b.first_ns if b.first_ns > 0 else NEVER):
                 return False
         elif seen & HAS_BASE and not seen & BASE_GUESSED:
             side = b.side[which]
@@ -112,9 +125,9 @@ def goes_on(a, b, tcp_ns, other_ns):
 
 @inner
 def _join_stream(a, b, together):
-    """Sequence space of one direction: ``b``'s covered bytes into ``a``'s."""
+    """Sequence space of one direction: ``b``'s covered bytes into ``a``'s. Returns how many of them ``a`` had covered."""
     if not b.seen & HAS_BASE:
-        return
+        return 0
     if b.seen & (SEEN_SYN | SEEN_SYNACK) and not a.seen & (SEEN_SYN | SEEN_SYNACK):
         a.isn = b.isn
     if not a.seen & HAS_BASE:
@@ -125,7 +138,7 @@ def _join_stream(a, b, together):
             a.hole_from[k] = b.hole_from[k]
             a.hole_to[k] = b.hole_to[k]
         a.seen |= b.seen & (HAS_BASE | BASE_GUESSED)
-        return
+        return 0
     a_base, b_base = np.int64(a["base"]), np.int64(b["base"])
     if a.seen & BASE_GUESSED and not b.seen & BASE_GUESSED:
         # Of the earlier part only acknowledgements of the other side are known.
@@ -141,16 +154,16 @@ def _join_stream(a, b, together):
         if acked > a.acked and acked - a.end < MAX_WINDOW:
             a.acked = acked
         a.seen = np.int64(a.seen) & ~BASE_GUESSED
-        return
+        return 0
     near = a.acked if b.seen & BASE_GUESSED and a.acked > NOWHERE else a.end
     moved = _relative(b_base, a_base, near)
     if b.seen & (SEEN_SYN | SEEN_SYNACK) and not a.seen & (SEEN_SYN | SEEN_SYNACK):
-        start = moved
+        start = moved + b.start  # the SYN may have come behind its data there
         if start < a.start:
             add_hole(a, start, a.start)
         a.start = start
     anchored = (a.seen & (SEEN_SYN | SEEN_SYNACK)) != 0
-    before = a.seen
+    again = np.int64(0)
     if not b.seen & BASE_GUESSED:
         # Covered stretches between the holes, from the lowest on.
         at = b.start
@@ -161,26 +174,41 @@ def _join_stream(a, b, together):
                     hole = k
             stop = b.end if hole < 0 else b.hole_from[hole]
             if stop > at:
-                extend(a, at + moved, stop + moved, anchored)
+                again += extend(a, at + moved, stop + moved, anchored)
             if hole < 0:
                 break
             at = b.hole_to[hole]
+        if not anchored and b.start + moved < a.start:
+            add_hole(a, b.start + moved, a.start)
+            a.start = b.start + moved
         a.lost_bytes += 0 if together else b.lost_bytes
         if b.fin_at > NOWHERE:
             a.fin_at = max(a.fin_at, b.fin_at + moved)
-    if together:
-        a.seen = before
     reached = b.acked + moved
     if b.acked > NOWHERE and reached > a.acked and reached - a.end < MAX_WINDOW:
         a.acked = reached
+    if a.seen & BASE_GUESSED and b.seen & BASE_GUESSED:
+        a.start = min(a.start, b.start + moved)
+    return again
 
 
 @inner
-def join(a, b, together):
-    """Add a later part of the same connection to its row; ``together``: both saw it at the same time, from two vantage points."""
+def join(a, b, together, ahead_ns, twice):
+    """Add a later part of the same connection to its row; ``together``: both saw it at the same time, from two vantage points.
+
+    ahead_ns: so far is the clock of ``b``; twice: int64[2], bytes of each side that are in both parts because packets are.
+    """
+    if ahead_ns != 0:
+        b.first_ns -= ahead_ns
+        b.last_ns -= ahead_ns
+        for which in range(2):
+            if b.side[which].fin_ns != NEVER:
+                b.side[which].fin_ns -= ahead_ns
+            if b.side[which].rst_ns != NEVER:
+                b.side[which].rst_ns -= ahead_ns
     a.first_frame = a.first_frame if a.first_ns <= b.first_ns or not together else b.first_frame
-    if together and b.first_ns < a.first_ns:
-        a.first_side = b.first_side
+    if b.first_ns < a.first_ns:
+        a.first_side, a.icmp_type, a.icmp_code = b.first_side, b.icmp_type, b.icmp_code
     a.first_ns = min(a.first_ns, b.first_ns)
     a.last_ns = max(a.last_ns, b.last_ns)
     a.last_frame = b.last_frame
@@ -204,17 +232,24 @@ def join(a, b, together):
             x.pkts += y.pkts
             x.ip_bytes += y.ip_bytes
             x.payload_bytes += y.payload_bytes
+        x.copies += y.copies
+        x.fin_ns = min(x.fin_ns, y.fin_ns)
+        x.rst_ns = min(x.rst_ns, y.rst_ns)
+        if x.head_sum == 0:
+            x.head_sum = y.head_sum
         if x.payload_frame < 0:
             x.payload_frame = y.payload_frame
         if a.proto == TCP:
-            _join_stream(x, y, together)
+            again = _join_stream(x, y, together)
+            if not together and again > twice[which]:
+                x.seen |= RETRANSMITTED
+        elif together:
+            x.end = max(x.end, y.end)
         else:
             x.end += y.end
         kept = np.int64(y.seen)
         if not x.seen & BASE_GUESSED:
             kept &= ~BASE_GUESSED
-        if a.side[1 - which].seen & SEEN_RST:
-            kept &= ~RST_FIRST
         x.seen |= kept
 
 
@@ -224,6 +259,9 @@ def missed(side):
     total = side.lost_bytes
     for k in range(side.n_holes):
         total += side.hole_to[k] - side.hole_from[k]
+        # The number of a FIN that came behind what follows it is no byte.
+        if side.hole_from[k] <= side.fin_at < side.hole_to[k]:
+            total -= 1
     behind = side.acked - (1 if side.fin_at > NOWHERE and side.acked > side.fin_at else 0)
     if side.seen & BASE_GUESSED:
         return total + max(behind - side.start, 0)
@@ -231,14 +269,25 @@ def missed(side):
 
 
 @kernel
-def join_all(rows, later, n_later, found, together, tcp_ns, other_ns, next_row, target):
-    """Join the rows of a later part to those they go on with; ``target[i]`` is the row of each in the whole. Returns how many were joined."""
+def missed_all(rows, n, out):
+    """``missed`` of both sides of each row; 0 where there are no sequence numbers."""
+    for i in range(n):
+        out[i] = missed(rows[i].side[0]) + missed(rows[i].side[1]) if rows[i].proto == TCP else 0
+
+
+@kernel
+def join_all(rows, later, n_later, found, together, tcp_ns, other_ns, ahead_ns, twice, next_row, target):
+    """Join the rows of a later part to those they go on with; ``target[i]`` is the row of each in the whole. Returns how many were joined.
+
+    ahead_ns: how far the later part's clock is ahead of the other; twice: int64[n_later, 2], payload of packets that are in both parts.
+    """
     joined = 0
     for i in range(n_later):
         b = later[i]
         if found[i] >= 0 and (together or goes_on(rows[found[i]], b, tcp_ns, other_ns)):
             a = rows[found[i]]
-            join(a, b, together and b.first_ns - a.last_ns <= SKEW_NS and a.first_ns - b.last_ns <= SKEW_NS)
+            apart = max(b.first_ns - ahead_ns - a.last_ns, a.first_ns - b.last_ns + ahead_ns)
+            join(a, b, together and apart <= SKEW_NS, ahead_ns, twice[i])
             a.superseded = a.superseded | b.superseded if together else b.superseded
             target[i] = found[i]
             joined += 1
@@ -247,7 +296,7 @@ def join_all(rows, later, n_later, found, together, tcp_ns, other_ns, next_row, 
             rows[found[i]].superseded = 1
         elif found[i] < -1 and b.superseded == 0:
             newest = rows[-2 - found[i]]
-            if newest.first_ns <= b.first_ns:
+            if newest.first_ns <= b.first_ns - ahead_ns:
                 newest.superseded = 1
             else:
                 b.superseded = 1
@@ -482,15 +531,17 @@ def hex_text(digests, out):
 
 
 @kernel
-def conclude(rows, n, orig_side, guessed, conn_state, history, missed_bytes, incomplete, established):
+def conclude(rows, n, orig_side, guessed, conn_state, history, missed_bytes, incomplete, established, closed_by):
     """conn_state, history, missed bytes and what is incomplete, once it is known which side opened each connection.
 
-    orig_side: uint8[n]; guessed: bool[n], no SYN told; history: uint8[n, 32], zero filled; the rest: arrays of n.
+    orig_side: uint8[n]; guessed: bool[n], no SYN told; history: uint8[n, 32], zero filled; closed_by: 1 where the originator sent the first
+    FIN or RST, 2 the responder; the rest: arrays of n.
     """
     for i in range(n):
         row = rows[i]
         o, r = row.side[orig_side[i]], row.side[1 - orig_side[i]]
-        conn_state[i] = _tcp_state(o, r, _ended_first(row)) if row.proto == TCP else _datagram_state(o, r)
+        conn_state[i] = _tcp_state(o, r) if row.proto == TCP else _datagram_state(o, r)
+        closed_by[i] = _closer(row, orig_side[i])
         lost = np.int64(0)
         bits = 0
         if row.proto == TCP:
@@ -498,7 +549,7 @@ def conclude(rows, n, orig_side, guessed, conn_state, history, missed_bytes, inc
             if not (o.seen | r.seen) & (SEEN_SYN | SEEN_SYNACK):
                 bits |= MIDSTREAM
             answered = o.pkts > 0 and r.pkts > 0
-            evident = (o.seen & BASE_GUESSED and o.acked > 0) or (r.seen & BASE_GUESSED and r.acked > 0)
+            evident = (o.seen & BASE_GUESSED and o.acked > o.start) or (r.seen & BASE_GUESSED and r.acked > r.start)
             talks = o.payload_bytes > 0 or r.payload_bytes > 0
             if not answered and (evident or talks or (o.seen & SEEN_SYNACK) or (r.seen & SEEN_SYNACK)):
                 bits |= ONE_WAY
@@ -535,29 +586,30 @@ def _letter(letter, by_originator):
 
 
 @inner
-def _ended_first(row):
-    """Whether both FINs were seen before any RST: then the connection had ended, and the RST answered something late."""
-    ends = 0
+def _closer(row, orig):
+    """Who closed first by time stamps, else by the order of frames: 1 the originator, 2 the responder, 0 nobody."""
+    o, r = row.side[orig], row.side[1 - orig]
+    by_o, by_r = min(o.fin_ns, o.rst_ns), min(r.fin_ns, r.rst_ns)
+    if by_o < by_r:
+        return 1
+    if by_r < by_o:
+        return 2
     for k in range(row.n_history):
-        letter = row.history[k] >> 1
-        if letter == H_RST:
-            return ends == 2
-        if letter == H_FIN:
-            ends += 1
-    return False
+        if row.history[k] >> 1 in (H_FIN, H_RST):
+            return 1 if row.history[k] & 1 == orig else 2
+    return 0
 
 
 @inner
-def _tcp_state(o, r, ended_first):
-    """conn_state of a TCP connection (Zeek, base/protocols/conn/main.zeek: the meaning of each is in its documentation).
-
-    ``ended_first``: both FINs came before any RST.
-    """
+def _tcp_state(o, r):
+    """conn_state of a TCP connection (Zeek, base/protocols/conn/main.zeek: the meaning of each is in its documentation)."""
+    # After both FINs the connection had ended, and a RST answered something late.
+    ended_first = o.seen & SEEN_FIN and r.seen & SEEN_FIN and max(o.fin_ns, r.fin_ns) <= min(o.rst_ns, r.rst_ns)
     o_open = (o.seen & (SEEN_SYN | SEEN_SYNACK)) != 0
     r_open = (r.seen & (SEEN_SYN | SEEN_SYNACK)) != 0
     if ended_first:
         return SF
-    if r.seen & SEEN_RST and not (o.seen & SEEN_RST and o.seen & RST_FIRST):
+    if r.seen & SEEN_RST and not (o.seen & SEEN_RST and o.rst_ns <= r.rst_ns):
         if o.seen & SEEN_SYN and not r_open:
             return REJ
         return RSTR if o_open else RSTRH

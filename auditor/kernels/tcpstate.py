@@ -2,8 +2,11 @@
 
 The rules that hold here:
 - A packet belongs to the newest connection of its key (addresses, ports, protocol, tunnel) unless it starts a new one: the key is new;
-  the connection was silent for longer than the time-out of its protocol, by the packets' own clock; or a SYN comes with a
-  sequence number that the connection cannot explain. RFC 9293 section 3.4 makes initial sequence numbers of reused ports differ.
+  the connection was silent for longer than the time-out of its protocol, by the packets' own clock, and TCP's numbers do not go on where
+  they stopped; or a SYN comes with a sequence number that the connection cannot explain. RFC 9293 section 3.4 makes initial
+  sequence numbers of reused ports differ.
+- A packet that is another once more (``doubles``) is counted apart and changes nothing but where and how early and late it was seen.
+- Packets come in any order. What came first is decided by their time stamps, where they have some.
 - Nothing decides who opened the connection here: side 0 is the lower end, and what each side was seen to do is kept.
 - Everything kept can be joined with the same of another part of the capture (``auditor.conntrack.merge``): counts add up, sets unite,
   sequence space is a set of intervals.
@@ -16,7 +19,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from auditor.kernels.accelerate import inner, kernel, move_bytes
+from auditor.kernels.accelerate import inner, kernel, move_bytes, prefetch
+from auditor.kernels.bytes import be64
+from auditor.kernels.doubles import LEAST_TELLING_ID, SETS, WAYS, blend, matches, moment, sample
 from auditor.kernels.flowkey import EMPTY, key_hash, lower_is_source
 from auditor.kernels.streams import clear_head, place, shift_head
 from auditor.model.connections import (
@@ -29,6 +34,7 @@ from auditor.model.connections import (
     H_SYNACK,
     HAS_BASE,
     HEAD_CUT,
+    NEVER,
     NOWHERE,
     RETRANSMITTED,
     ROW_FIRST,
@@ -36,7 +42,6 @@ from auditor.model.connections import (
     ROW_LINGERS,
     ROW_QUEUED,
     ROW_SETTLED,
-    RST_FIRST,
     SEEN_ACK,
     SEEN_FIN,
     SEEN_RST,
@@ -64,11 +69,14 @@ S_QUEUE = 3  # rows in the settled queue
 S_LINGER_HEAD = 4  # ring of closed rows: first
 S_LINGER_SIZE = 5
 S_CLOCK_NS = 6  # largest time stamp seen
-S_CAPTURE = 7  # index of the capture being read
+S_AGAIN = 7  # 1: the next packet is remembered already, because room ran out while it was looked at
 S_SKIPPED = 8  # packets of no connection (not IP, headers cut off)
 S_CURSOR = 9  # where settle_all goes on
-S_REFUSED = 10  # packets of connections that were not taken up: L_ROWS are held
-S_SIZE = 11
+S_SAMPLES = 10  # packets whose times are kept
+S_SAMPLE_MASK = 11  # ... and which prints choose them
+S_EARLY = 12  # first packets kept for `merge`
+S_REFUSED = 13  # packets of connections that were not taken up: L_ROWS are held
+S_SIZE = 14
 
 # Places of the limits vector (int64).
 L_TCP_NS = 0  # silence that ends a TCP connection
@@ -76,13 +84,19 @@ L_OTHER_NS = 1  # ... any other
 L_LINGER_NS = 2  # so long a closed connection waits for late packets before its heads are handed on
 L_BEYOND_BYTES = 3  # a stream so long settles heads although the other direction is short
 L_ROWS = 4  # so many connections are held; packets of others are counted and left
-L_SIZE = 5
+L_NEAR_TICKS = 5  # a packet that nothing tells from a retransmission is the same one within this time (doubles.TICK_BITS)
+L_FAR_TICKS = 6  # ... one that something tells
+L_SIZE = 7
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
 FIRST_WINDOW = 1 << 16  # a SYN that comes late, behind packets that it opened, is not further behind than this
 LATE_WINDOW = 1 << 24  # late packets of a closed connection are not further back than this
 MAX_WINDOW = 1 << 30  # RFC 7323 section 2.3: no acknowledgement is further ahead
+SOON = 16  # packets
+PRINT_BYTES = 96  # of a payload without TCP's numbers: so far reach the numbers of a segment inside VXLAN
+MARK_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+SUM_BYTES = 64  # of a head: enough for the random bytes of a ClientHello
 
 
 @inner
@@ -106,7 +120,7 @@ def _note(row, side, which, letter):
 
 @inner
 def cut_holes(side, start, end):
-    """Bytes [start, end), inside the known stream, were seen. True: some of them for the second time."""
+    """Bytes [start, end), inside the known stream, were seen. Returns how many of them for the second time."""
     fresh = 0
     k = 0
     while k < side.n_holes:
@@ -133,7 +147,7 @@ def cut_holes(side, start, end):
         else:
             side.hole_from[k] = hi
         k += 1
-    return fresh < end - start
+    return end - start - fresh
 
 
 @inner
@@ -158,25 +172,28 @@ def add_hole(side, start, end):
 
 @inner
 def extend(side, start, end, anchored):
-    """The direction carried the bytes of positions [start, end); ``anchored``: position ``side.start`` is its first byte."""
+    """The direction carried the bytes of positions [start, end); ``anchored``: position ``side.start`` is its first byte.
+
+    Returns how many of them it had carried before.
+    """
     if anchored and start < side.start:
         start = side.start
     if end <= start:
-        return
+        return 0
     if start > side.end:
         add_hole(side, side.end, start)
         side.end = end
-        return
+        return 0
     if end < side.start:
         add_hole(side, end, side.start)
         side.start = start
-        return
+        return 0
     lo = max(start, side.start)
     hi = min(end, side.end)
-    if lo < hi and cut_holes(side, lo, hi):
-        side.seen |= RETRANSMITTED
+    again = cut_holes(side, lo, hi) if lo < hi else 0
     side.start = min(side.start, start)
     side.end = max(side.end, end)
+    return again
 
 
 @inner
@@ -208,6 +225,47 @@ def _leave(rows, queue, linger_row, linger_ns, state, now_ns, wait_ns):
 
 
 @kernel
+def fingerprints(packets, buf, hashes, keys):
+    """The hash of each packet's connection key, and of what no retransmission of it repeats (see ``doubles``): uint64[>= n] both."""
+    for i in range(packets.size):
+        p = packets[i]
+        proto = np.int64(p.proto)
+        has_ports = proto in (TCP, UDP, 132, 136)
+        sport = np.int64(p.src_port) if has_ports else 0
+        dport = np.int64(p.dst_port) if has_ports else 0
+        context = np.uint64(proto) | (np.uint64(p.tunnel) << np.uint64(8)) | (np.uint64(p.tunnel_id) << np.uint64(16))
+        me = 0
+        if lower_is_source(p.src_hi, p.src_lo, sport, p.dst_hi, p.dst_lo, dport):
+            ports = (np.uint64(sport) << np.uint64(16)) | np.uint64(dport)
+            key = key_hash(p.src_hi, p.src_lo, p.dst_hi, p.dst_lo, ports, context)
+        else:
+            me = 1
+            ports = (np.uint64(dport) << np.uint64(16)) | np.uint64(sport)
+            key = key_hash(p.dst_hi, p.dst_lo, p.src_hi, p.src_lo, ports, context)
+        hashes[i] = key
+        numbers = (np.uint64(p.seq) << np.uint64(32)) | np.uint64(p.ack)
+        rest = (np.uint64(p.ip_id) << np.uint64(48)) | (np.uint64(p.window) << np.uint64(32))
+        rest |= (np.uint64(p["flags"]) << np.uint64(24)) | (np.uint64(p.payload_wire_bytes) & np.uint64(0xFFFFFF))
+        if proto == TCP:
+            key = blend(blend(key ^ np.uint64(me), numbers), rest ^ np.uint64(p.mark) * MARK_FACTOR)
+        else:
+            numbers ^= (np.uint64(p.src_port) << np.uint64(16)) | np.uint64(p.dst_port)
+            key = blend(blend(key ^ np.uint64(me), numbers), rest)
+            at = np.int64(p.payload_at)
+            stop = at + min(np.int64(p.payload_bytes), PRINT_BYTES)
+            if proto in (ICMP, ICMP6) and at >= 8:
+                at -= 8
+            if at >= 0 and stop <= buf.size:
+                while at + 8 <= stop:
+                    key = blend(key, be64(buf, at))
+                    at += 8
+                while at < stop:
+                    key = blend(key, np.uint64(buf[at]))
+                    at += 1
+        keys[i] = key
+
+
+@kernel
 def track(
     packets,
     begin,
@@ -222,6 +280,11 @@ def track(
     linger_row,
     linger_ns,
     conn_of,
+    hashes,
+    keys,
+    prints,
+    samples,
+    early,
     state,
     limits,
 ):
@@ -229,10 +292,18 @@ def track(
 
     packets: PACKET[n]; buf: the batch's bytes; frame_base: capture index << FRAME_BITS; rows: CONN[capacity]; table: int32[power of two];
     arena: uint8[slots * HEAD_BYTES]; heads: HEAD[slots]; free: int32[slots], the free stack; queue: int64, settled rows; linger_row, linger_ns:
-    int64 ring; conn_of: int64[>= n], out: row of each packet or -1; state, limits: see S_ and L_. Never raises.
+    int64 ring; conn_of: int64[>= n], out: row of each packet or -1; hashes, keys: as ``fingerprints`` gives them; prints, samples, early: see ``doubles``; state, limits: see S_ and L_.
+    Never raises.
     """
     mask = table.size - 1
     for i in range(begin, packets.size):
+        # Most of the time would be spent on waiting for memory: so what comes soon is asked for now.
+        if i + SOON < packets.size:
+            prefetch(table, np.int64(hashes[i + SOON] & np.uint64(mask)))
+            prefetch(prints, np.int64(keys[i + SOON] & np.uint64(SETS - 1)) * WAYS)
+            near = table[np.int64(hashes[i + SOON // 2] & np.uint64(mask))]
+            if near >= 0:
+                prefetch(rows, near)
         p = packets[i]
         conn_of[i] = -1
         if p.ip_version == 0 or p.stop == STOP_FRAGMENT:
@@ -259,9 +330,7 @@ def track(
         else:
             me = 1
             a_hi, a_lo, b_hi, b_lo, a_port, b_port = p.dst_hi, p.dst_lo, p.src_hi, p.src_lo, dport, sport
-        ports = (np.uint64(a_port) << np.uint64(16)) | np.uint64(b_port)
-        context = np.uint64(proto) | (np.uint64(p.tunnel) << np.uint64(8)) | (np.uint64(p.tunnel_id) << np.uint64(16))
-        at = np.int64(key_hash(a_hi, a_lo, b_hi, b_lo, ports, context) & np.uint64(mask))
+        at = np.int64(hashes[i] & np.uint64(mask))
         found = np.int64(EMPTY)
         while table[at] != EMPTY:
             r = rows[table[at]]
@@ -281,15 +350,56 @@ def track(
             at = (at + 1) & mask
         flags = np.int64(p["flags"]) if proto == TCP else 0
         seq = np.int64(p.seq)
+        wire = np.int64(p.payload_wire_bytes)
+        size = np.int64(p.payload_bytes)
+        key = keys[i]
+        telling = p.ip_id >= LEAST_TELLING_ID or p.mark & 1 != 0
+        if state[S_AGAIN] != 0:
+            twice = False
+            state[S_AGAIN] = 0
+        else:
+            # All of it here: each call that is handed an array costs two atomic operations.
+            # BOUNDS: four places from a multiple of four below PRINTS.
+            ticks = limits[L_FAR_TICKS] if telling else limits[L_NEAR_TICKS]
+            tag, tick = key >> np.uint64(24), moment(now)
+            place_of = np.int64(key & np.uint64(SETS - 1)) * WAYS
+            w0, w1, w2, w3 = prints[place_of], prints[place_of + 1], prints[place_of + 2], prints[place_of + 3]
+            twice = (
+                matches(w0, tag, tick, ticks)
+                or matches(w1, tag, tick, ticks)
+                or matches(w2, tag, tick, ticks)
+                or matches(w3, tag, tick, ticks)
+            )
+            if not twice:
+                # The oldest of its set is forgotten.
+                prints[place_of + 3], prints[place_of + 2], prints[place_of + 1] = w2, w1, w0
+                prints[place_of] = (tag << np.uint64(24)) | np.uint64(tick)
+            elif found != EMPTY:
+                r = rows[found]
+                conn_of[i] = found
+                _seen_at(r, now, me, proto, p)
+                r.last_frame = frame_base | p.frame
+                side = r.side[me]
+                side.copies += 1
+                if flags & FIN:
+                    side.fin_ns = min(side.fin_ns, now if now > 0 else p.frame)
+                if flags & RST:
+                    side.rst_ns = min(side.rst_ns, now if now > 0 else p.frame)
+                if telling and (key >> np.uint64(14)) & np.uint64(state[S_SAMPLE_MASK]) == 0:
+                    state[S_SAMPLES], state[S_SAMPLE_MASK] = sample(
+                        samples, state[S_SAMPLES], state[S_SAMPLE_MASK], key, now, found, me, p.interface
+                    )
+                continue
         fresh = found == EMPTY
         if not fresh:
             r = rows[found]
             # Frames without a time stamp (pcapng's Simple Packet Block) say nothing of silence.
             timed = now > 0 and r.last_ns > 0
             if timed and now - r.last_ns > (limits[L_TCP_NS] if proto == TCP else limits[L_OTHER_NS]):
-                fresh = True
+                # Keep-alive may be off, and what wakes up after a night is still the same connection.
+                fresh = proto != TCP or flags & SYN != 0 or not goes_on_at(r, me, seq)
             elif proto == TCP and flags & SYN and not flags & RST:
-                fresh = begins_anew(r, me, flags, seq)
+                fresh = begins_anew(r, me, flags, seq, now if now > 0 else p.frame)
             elif proto == TCP and not flags & RST:
                 fresh = is_foreign(r, me, seq)
         if fresh:
@@ -298,8 +408,10 @@ def track(
                 conn_of[i] = -1
                 continue
             if state[S_ROWS] == rows.size:
+                state[S_AGAIN] = 1
                 return NEED_ROWS, i
             if found == EMPTY and (state[S_KEYS] + 1) * 3 > table.size * 2:
+                state[S_AGAIN] = 1
                 return NEED_TABLE, i
             if found != EMPTY:
                 rows[found].superseded = 1
@@ -330,20 +442,27 @@ def track(
                 s.start, s.end, s.acked, s.lost_bytes, s.n_holes = 0, 0, NOWHERE, 0, 0
                 s.fin_at, s.head_base, s.payload_frame = NOWHERE, 0, -1
                 s["base"], s.isn, s.seen, s.history_seen = 0, 0, 0, 0
+                s.copies, s.fin_ns, s.rst_ns, s.head_sum = 0, NEVER, NEVER, 0
                 s.slot = SLOT_NONE
         r = rows[found]
         side = r.side[me]
         other = r.side[1 - me]
-        wire = np.int64(p.payload_wire_bytes)
-        size = np.int64(p.payload_bytes)
         settled = (r.state & (ROW_SETTLED | ROW_QUEUED)) != 0
         if size > 0 and side.slot == SLOT_NONE and not settled and state[S_FREE] == 0:
             # Come back to this very packet; nothing of it is counted yet, and a new row stays as it is.
+            state[S_AGAIN] = 1
             return NEED_SLOTS, i
         conn_of[i] = found
-        r.captures |= np.uint64(1) << np.uint64(min(state[S_CAPTURE], 63))
-        r.first_ns = min(r.first_ns, now)
-        r.last_ns = max(r.last_ns, now)
+        _seen_at(r, now, me, proto, p)
+        if telling and (key >> np.uint64(14)) & np.uint64(state[S_SAMPLE_MASK]) == 0:
+            state[S_SAMPLES], state[S_SAMPLE_MASK] = sample(
+                samples, state[S_SAMPLES], state[S_SAMPLE_MASK], key, now, found, me, p.interface
+            )
+        if state[S_EARLY] < early.size:
+            e = early[state[S_EARLY]]
+            state[S_EARLY] += 1
+            e["print"], e.ts_ns, e.row, e.side = key, now, found, me
+            e["bytes"], e.wire, e.telling = p.ip_bytes, wire, telling
         r.last_frame = frame_base | p.frame
         side.pkts += 1
         side.ip_bytes += p.ip_bytes
@@ -470,6 +589,32 @@ def track(
 
 
 @inner
+def _seen_at(row, now, me, proto, p):
+    """When and at which interface a packet of a connection was seen; the first one by time says who began."""
+    row.captures |= np.uint64(1) << np.uint64(min(max(p.interface, 0), 63))
+    if now < row.first_ns:
+        row.first_ns = now
+        row.first_side = me
+        if proto in (ICMP, ICMP6):
+            row.icmp_type, row.icmp_code = p.src_port, p.dst_port
+    row.last_ns = max(row.last_ns, now)
+
+
+@inner
+def goes_on_at(row, me, seq):
+    """Whether a segment after a long silence goes on where its side of the connection stopped; a chance of one in 2**15 for a stranger's."""
+    a, b = row.side[0].seen, row.side[1].seen
+    if (a | b) & SEEN_RST or (a & SEEN_FIN and b & SEEN_FIN):
+        return False
+    side = row.side[me]
+    if not side.seen & HAS_BASE:
+        return False
+    last = side.acked if side.seen & BASE_GUESSED else max(side.end, side.acked)
+    off = _relative(seq, np.int64(side["base"]), last) - last
+    return -FIRST_WINDOW <= off <= FIRST_WINDOW
+
+
+@inner
 def is_complete(head, carried):
     """Whether a head of datagrams takes no more of them: it is full, remembers no more frames, or lacks one already."""
     return head.filled_bytes != carried or carried >= HEAD_BYTES or head.n_segments == HEAD_SEGMENTS
@@ -504,8 +649,8 @@ def is_foreign(row, me, seq):
 
 
 @inner
-def begins_anew(row, me, flags, seq):
-    """Whether a SYN or SYN+ACK cannot belong to this connection."""
+def begins_anew(row, me, flags, seq, when):
+    """Whether a SYN or SYN+ACK, sent at the time ``when``, cannot belong to this connection."""
     side = row.side[me]
     other = row.side[1 - me]
     if side.seen & (SEEN_SYN | SEEN_SYNACK):
@@ -521,7 +666,9 @@ def begins_anew(row, me, flags, seq):
         # Only acknowledgements of the other side are known of it.
         ahead = side.acked - _relative((seq + 1) & 0xFFFFFFFF, np.int64(side["base"]), side.acked)
         return ahead < 0 or ahead > FIRST_WINDOW
-    return not other.seen & SEEN_SYN and (other.seen & (SEEN_FIN | SEEN_RST)) != 0
+    # An end that came behind its SYN in time, though not in the capture, is its answer.
+    ended = (other.seen & (SEEN_FIN | SEEN_RST)) != 0 and when > min(other.fin_ns, other.rst_ns)
+    return not other.seen & SEEN_SYN and ended
 
 
 @inner
@@ -567,17 +714,22 @@ def _tcp(row, side, other, me, p, flags, seq, wire):
         position = _relative(first, np.int64(side["base"]), side.end)
     # Bytes of a RST are a diagnostic text (RFC 9293 section 3.5.2), not the stream's.
     if wire > 0 and not flags & RST:
-        extend(side, position, position + wire, (side.seen & (SEEN_SYN | SEEN_SYNACK)) != 0)
+        if extend(side, position, position + wire, (side.seen & (SEEN_SYN | SEEN_SYNACK)) != 0) > 0:
+            side.seen |= RETRANSMITTED
         _note(row, side, me, H_DATA)
     elif flags & ACK and not flags & (SYN | FIN | RST):
         _note(row, side, me, H_ACK)
+        if not side.seen & (SEEN_SYN | SEEN_SYNACK) and side.start - FIRST_WINDOW <= position < side.start:
+            # It was sent before the first one seen, and names bytes between.
+            add_hole(side, position, side.start)
+            side.start = position
     if flags & FIN:
         side.seen |= SEEN_FIN
         side.fin_at = max(side.fin_at, position + wire)
+        side.fin_ns = min(side.fin_ns, p.ts_ns if p.ts_ns > 0 else p.frame)
         _note(row, side, me, H_FIN)
     if flags & RST:
-        if not other.seen & SEEN_RST:
-            side.seen |= RST_FIRST
+        side.rst_ns = min(side.rst_ns, p.ts_ns if p.ts_ns > 0 else p.frame)
         side.seen |= SEEN_RST
         _note(row, side, me, H_RST)
     if flags & ACK and not flags & RST:
@@ -591,6 +743,9 @@ def _tcp(row, side, other, me, p, flags, seq, wire):
             reached = _relative(ack, np.int64(other["base"]), other.end)
             if reached > other.acked and reached - other.end < MAX_WINDOW:
                 other.acked = reached
+            if other.seen & BASE_GUESSED and reached < other.start and other.end - reached < MAX_WINDOW:
+                # Acknowledgements come out of order, too.
+                other.start = reached
     return position
 
 
@@ -606,10 +761,10 @@ def settle_all(rows, n_rows, queue, state):
 
 
 @kernel
-def seal(rows, queue, n, heads, pairs, known, ports, transport, arena_bytes):
+def seal(rows, queue, n, heads, words, pairs, known, ports, transport, arena_bytes):
     """Close the heads of the queued rows and say where they are.
 
-    pairs: int32[n, 2] slots of side 0 and 1 (-1: none); known: int8[n], the side whose SYN says that it opened, or -1;
+    words: the arena, uint64[slots * arena_bytes / 8]; pairs: int32[n, 2] slots of side 0 and 1 (-1: none); known: int8[n], the side whose SYN says that it opened, or -1;
     ports: int32[n, 2]; transport: uint8[n].
     """
     for k in range(n):
@@ -636,6 +791,14 @@ def seal(rows, queue, n, heads, pairs, known, ports, transport, arena_bytes):
             head.gap = 1 if head.n_ranges > 0 or head.filled_bytes < whole else 0
             closed = side.seen & (SEEN_FIN | SEEN_RST) or row.side[1 - which].seen & SEEN_RST
             head.ended = 1 if closed and head.gap == 0 and head.filled_bytes < arena_bytes else 0
+            if row.proto == TCP and head.midstream == 0 and side.head_sum == 0:
+                # In the order of this machine's bytes: it is compared with its like only. What is no whole word is left out.
+                n_words = min(head.filled_bytes, SUM_BYTES) // 8
+                first_word = np.int64(side.slot) * (arena_bytes // 8)
+                told = np.uint64(0)
+                for k_word in range(n_words):
+                    told = blend(told, words[first_word + k_word])
+                side.head_sum = (told & ~np.uint64(0xFF)) | np.uint64(n_words)
 
 
 @inner

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from auditor.model.packets import TUNNEL_NAMES
 
-MAX_HOLES = 4
+MAX_HOLES = 8
 """So many holes of a direction's sequence space are kept apart; the smallest of more is counted as lost for good."""
 
 HISTORY_ROOM = 16
@@ -37,6 +37,10 @@ _SIDE = np.dtype(
         ("fin_at", np.int64),  # position of the FIN
         ("lost_bytes", np.int64),  # holes that were given up
         ("isn", np.uint32),  # initial sequence number, where the SYN was seen
+        ("copies", np.uint32),  # packets that were others of it once more; in none of the counts
+        ("fin_ns", np.int64),  # when its first FIN was sent; NEVER
+        ("rst_ns", np.int64),  # ... RST
+        ("head_sum", np.uint64),  # over the first words of the head, and how many they are; 0: not examined, or none
         ("hole_from", np.int64, (MAX_HOLES,)),
         ("hole_to", np.int64, (MAX_HOLES,)),
     ],
@@ -62,7 +66,7 @@ CONN = np.dtype(
         ("client_side", np.int8),  # by content: 0, 1, or -1
         ("last_ns", np.int64),
         ("last_frame", np.int64),
-        ("captures", np.uint64),  # bit k: packets in capture k (63: that one or later)
+        ("captures", np.uint64),  # bit k: packets from place k (63: that one or later): an interface, see ``conntrack.Part.places``
         ("first_ns", np.int64),
         ("side", _SIDE, (2,)),
         ("first_frame", np.int64),
@@ -74,6 +78,9 @@ CONN = np.dtype(
     ],
     align=True,
 )
+
+NEVER = 1 << 62
+"""``fin_ns`` and ``rst_ns`` where none was seen."""
 
 NOWHERE = -(1 << 62)
 """A position that is not known: ``fin_at`` and ``acked`` while none was seen."""
@@ -91,7 +98,6 @@ BASE_GUESSED = 64  # ... by an acknowledgement of the other side alone
 RETRANSMITTED = 128
 SNAPPED = 256  # payload was on the wire that the snaplen cut off
 HEAD_CUT = 512  # head bytes came after the head had been handed on
-RST_FIRST = 1024  # its RST came before any RST of the other side
 
 ROW_QUEUED = 1  # in the queue of settled rows
 ROW_LINGERS = 2  # closed, and given a moment for late packets
@@ -174,6 +180,11 @@ class ConnectionTable:
     tunnel: NDArray[np.uint8]
     tunnel_id: NDArray[np.uint32]
     outer: NDArray[np.int64]
+    closed_by: NDArray[np.uint8]
+    """Who sent the first FIN or RST: 0 nobody, 1 originator, 2 responder."""
+    orig_copies: NDArray[np.int64]
+    """Packets that were others of this connection once more, seen at a second place or twice at one; in no other count."""
+    resp_copies: NDArray[np.int64]
     captures: NDArray[np.uint64]
     first_frame: NDArray[np.int64]
     """With the capture index above FRAME_BITS."""

@@ -13,7 +13,7 @@ HEAD_BYTES = 8_192
 HEAD_SEGMENTS = 24
 """So many segments of a head remember their frame; bytes behind them are evidenced by the last one."""
 
-HEAD_RANGES = 6
+HEAD_RANGES = 16
 """So many stretches of bytes that came before the ones in front of them are held; more are left out, as if lost."""
 
 HEAD = np.dtype(

@@ -140,10 +140,7 @@ def _codes(
     incomplete = table.incomplete[rows]
     early = table.payload_bytes[rows] <= 2 * HEAD_BYTES
     letters = np.ascontiguousarray(table.history[rows]).view(np.uint8).reshape(len(rows), -1)
-    closing = np.isin(letters, np.frombuffer(b"FfRr", np.uint8))
-    first = np.argmax(closing, axis=1) if letters.shape[1] else np.zeros(len(rows), np.intp)
-    letter = letters[np.arange(len(rows)), first] if letters.shape[1] else np.zeros(len(rows), np.uint8)
-    closed = np.where(closing.any(axis=1), np.where(np.isin(letter, (0x46, 0x52)), 1, 2), 0).astype(np.int64)
+    closed = table.closed_by[rows].astype(np.int64)
     port = table.resp_p[rows]
     host = np.array([each.orig_role == "diego_brain" and each.resp_role == "diego_cell" for each in classes], np.bool_)
     code = np.zeros(len(rows), np.int64)

@@ -15,11 +15,10 @@ from auditor.model.connections import (
     CONN,
     CONN_STATES,
     HAS_BASE,
-    HISTORY_ROOM,
     MAX_HOLES,
+    NEVER,
     NOWHERE,
     RETRANSMITTED,
-    RST_FIRST,
     SEEN_FIN,
     SEEN_RST,
     SEEN_SYN,
@@ -32,12 +31,13 @@ Stretches = list[tuple[int, int]]
 @kernel
 def extend_all(rows, starts, ends, anchored):
     for k in range(starts.size):
-        tcpstate.extend(rows[0].side[0], starts[k], ends[k], anchored)
+        if tcpstate.extend(rows[0].side[0], starts[k], ends[k], anchored):
+            rows[0].side[0].seen |= RETRANSMITTED
 
 
 @kernel
 def join(rows, later, together):
-    joinrows.join(rows[0], later[0], together)
+    joinrows.join(rows[0], later[0], together, 0, np.zeros(2, np.int64))
 
 
 @kernel
@@ -50,6 +50,7 @@ def blank(count: int = 1) -> np.ndarray:
     rows["proto"] = 6
     rows["side"]["acked"] = rows["side"]["fin_at"] = NOWHERE
     rows["side"]["payload_frame"] = -1
+    rows["side"]["fin_ns"] = rows["side"]["rst_ns"] = NEVER
     return rows
 
 
@@ -103,18 +104,42 @@ def test_counts_add_up_or_are_the_same_packets_twice() -> None:
         assert rows["captures"][0] == 5
 
 
-def state_of(o: int, r: int, answered: bool, history: tuple[int, ...] = (), proto: int = 6) -> str:
-    """conn_state where the originator (side 1) and the responder (side 0) were seen to do this."""
+def concluded(
+    o: int, r: int, answered: bool, ends: dict[str, int], history: tuple[int, ...] = (), proto: int = 6
+) -> tuple[str, int]:
+    """conn_state and who closed, where the originator (side 1) and the responder (side 0) were seen to do this.
+
+    ends: the second of an end's FIN or RST: ``o_fin``, ``r_rst``; those not named came all at once.
+    """
     rows = blank()
     rows["proto"] = proto
     rows["side"]["seen"][0] = r, o
     rows["side"]["pkts"][0] = int(answered), 1
+    for which, seen in enumerate((r, o)):
+        for kind, bit in (("fin", F), ("rst", R)):
+            if seen & bit:
+                rows["side"][f"{kind}_ns"][0, which] = ends.get(f"{'ro'[which]}_{kind}", 0)
     rows["n_history"] = len(history)
     rows["history"][0, : len(history)] = history
-    state, incomplete = np.zeros(1, np.uint8), np.zeros(1, np.uint8)
+    state, incomplete, closed_by = np.zeros(1, np.uint8), np.zeros(1, np.uint8), np.zeros(1, np.uint8)
     text, lost, established = np.zeros((1, 32), np.uint8), np.zeros(1, np.int64), np.zeros(1, np.bool_)
-    joinrows.conclude(rows, 1, np.ones(1, np.uint8), np.zeros(1, np.bool_), state, text, lost, incomplete, established)
-    return CONN_STATES[state[0]]
+    joinrows.conclude(
+        rows,
+        1,
+        np.ones(1, np.uint8),
+        np.zeros(1, np.bool_),
+        state,
+        text,
+        lost,
+        incomplete,
+        established,
+        closed_by,
+    )
+    return CONN_STATES[state[0]], int(closed_by[0])
+
+
+def state_of(o: int, r: int, answered: bool, proto: int = 6, **ends: int) -> str:
+    return concluded(o, r, answered, ends, proto=proto)[0]
 
 
 S, H, F, R = SEEN_SYN, SEEN_SYNACK, SEEN_FIN, SEEN_RST
@@ -137,9 +162,6 @@ S, H, F, R = SEEN_SYN, SEEN_SYNACK, SEEN_FIN, SEEN_RST
         (0, H | F, True, "SHR"),
         (0, 0, True, "OTH"),
         (0, H, True, "OTH"),
-        # Both reset: who was first decides.
-        (S | R | RST_FIRST, H | R, True, "RSTO"),
-        (S | R, H | R | RST_FIRST, True, "RSTR"),
         # Midstream.
         (F, F, True, "SF"),
         (F, 0, True, "S2"),
@@ -149,6 +171,32 @@ S, H, F, R = SEEN_SYN, SEEN_SYNACK, SEEN_FIN, SEEN_RST
 )
 def test_conn_state_by_what_was_seen(o: int, r: int, answered: bool, state: str) -> None:
     assert state_of(o, r, answered) == state
+
+
+def test_of_two_resets_the_first_decides() -> None:
+    assert state_of(S | R, H | R, True, o_rst=4, r_rst=5) == "RSTO"
+    assert state_of(S | R, H | R, True, o_rst=5, r_rst=4) == "RSTR"
+
+
+@pytest.mark.parametrize(
+    ("o", "r", "ends", "closer"),
+    [
+        (S, H, {}, 0),
+        (S | F, H, {}, 1),
+        (S, H | R, {}, 2),
+        (S | F, H | F, {"o_fin": 4, "r_fin": 5}, 1),
+        (S | F, H | F, {"o_fin": 5, "r_fin": 4}, 2),
+        (S | F | R, H | F, {"o_fin": 5, "o_rst": 3, "r_fin": 4}, 1),
+    ],
+)
+def test_who_closed_first(o: int, r: int, ends: dict[str, int], closer: int) -> None:
+    assert concluded(o, r, True, ends)[1] == closer
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_where_times_are_the_same_frames_say_who_closed_first(side: int) -> None:
+    fin = tcpstate.H_FIN << 1
+    assert concluded(S | F, H | F, True, {}, (fin | side, fin | 1 - side))[1] == (2, 1)[side]
 
 
 def test_every_mix_of_flags_has_a_state() -> None:
@@ -163,10 +211,8 @@ def test_datagrams_are_answered_or_not() -> None:
 
 
 def test_a_reset_behind_both_fins_changes_nothing() -> None:
-    fins_first = tuple(letter << 1 | side for letter, side in ((4, 1), (4, 0), (5, 0)))
-    assert state_of(S | F, H | F | R | RST_FIRST, True, fins_first) == "SF"
-    assert state_of(S | F, H | F | R | RST_FIRST, True, fins_first[::-1]) == "RSTR"
-    assert len(fins_first) <= HISTORY_ROOM
+    assert state_of(S | F, H | F | R, True, o_fin=1, r_fin=2, r_rst=3) == "SF"
+    assert state_of(S | F, H | F | R, True, o_fin=1, r_fin=3, r_rst=2) == "RSTR"
 
 
 @given(st.lists(st.binary(min_size=20, max_size=20), min_size=1, max_size=4))
@@ -205,12 +251,12 @@ def test_of_ports_in_use_several_times_the_connection_of_the_same_time_is_meant(
     later["b_port"] = [0, 0, 7]
     table, found = np.full(16, 0, np.int32), np.zeros(3, np.int64)
     flowkey.index_all(rows, 3, table)
-    joinrows.match_together(rows, table, later, 3, 10**9, 10**9, found)
+    joinrows.match_together(rows, table, later, 3, 10**9, 10**9, 0, found)
     assert found.tolist() == [1, 2, -1]
     later["side"]["seen"][:, 0], later["side"]["isn"][:, 0] = SEEN_SYN, 5
     rows["side"]["seen"][:, 0], rows["side"]["isn"][:, 0] = SEEN_SYN, [5, 6, 7]
-    joinrows.match_together(rows, table, later, 1, 10**9, 10**9, found)
+    joinrows.match_together(rows, table, later, 1, 10**9, 10**9, 0, found)
     assert found[0] == 0  # the initial sequence number says more than the time
     later["side"]["isn"][:, 0] = 9
-    joinrows.match_together(rows, table, later, 1, 10**9, 10**9, found)
+    joinrows.match_together(rows, table, later, 1, 10**9, 10**9, 0, found)
     assert found[0] == -2 - 2  # none of these; row 2 is the newest so far

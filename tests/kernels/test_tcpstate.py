@@ -29,7 +29,8 @@ Stretches = list[tuple[int, int]]
 @kernel
 def extend_all(rows, starts, ends, anchored):
     for k in range(starts.size):
-        tcpstate.extend(rows[0].side[0], starts[k], ends[k], anchored)
+        if tcpstate.extend(rows[0].side[0], starts[k], ends[k], anchored):
+            rows[0].side[0].seen |= RETRANSMITTED
     return missed(rows[0].side[0])
 
 
@@ -44,8 +45,8 @@ def opener(rows):
 
 
 @kernel
-def begins_anew(rows, me, flags, seq):
-    return tcpstate.begins_anew(rows[0], me, flags, seq)
+def begins_anew(rows, me, flags, seq, when):
+    return tcpstate.begins_anew(rows[0], me, flags, seq, when)
 
 
 @kernel
@@ -102,9 +103,9 @@ def test_what_was_seen_and_what_is_missing(stretches: Stretches, anchored: bool)
 
 def test_the_smallest_hole_is_given_up() -> None:
     rows = row(a_seen=HAS_BASE)
-    starts = np.array([10, 22, 40, 60, 80, 100], np.int64)
+    starts = np.array([10, 22, *range(40, 40 + 20 * MAX_HOLES, 20)], np.int64)
     lost = extend_all(rows, starts, starts + 5, True)
-    assert lost == 10 + 7 + 13 + 15 + 15 + 15
+    assert lost == 10 + 7 + 13 + 15 * (MAX_HOLES - 1)
     assert rows["side"]["lost_bytes"][0, 0] == 10 + 7
     # Behind the limit the bytes of the largest holes still count when they come.
     assert extend_all(rows, np.array([45], np.int64), np.array([60], np.int64), True) == lost - 15
@@ -174,7 +175,13 @@ S, SA = tcpstate.SYN, tcpstate.SYN | tcpstate.ACK
 def test_a_syn_belongs_to_the_connection_that_can_explain_it(
     known: dict[str, int], flags: int, seq: int, anew: bool
 ) -> None:
-    assert bool(begins_anew(row(**known), 0, flags, np.int64(seq))) == anew
+    assert bool(begins_anew(row(**known), 0, flags, np.int64(seq), np.int64(1))) == anew
+
+
+@pytest.mark.parametrize(("sent_ns", "anew"), [(4, False), (5, False), (6, True)])
+def test_a_syn_that_was_sent_before_the_answer_seen_first_is_what_it_answers(sent_ns: int, anew: bool) -> None:
+    refused = row(b_seen=SEEN_RST, b_rst_ns=5, b_fin_ns=9)
+    assert bool(begins_anew(refused, 0, S, np.int64(7), np.int64(sent_ns))) == anew
 
 
 @pytest.mark.parametrize(

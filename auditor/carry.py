@@ -141,8 +141,8 @@ class Carry:
         turned = orig_side[order].astype(np.int64)
         own: dict[str, NDArray[np.int64]] = {}
         for which, side in (("originator", turned), ("responder", 1 - turned)):
-            for column, name in (("packets", "pkts"), ("bytes", "ip_bytes")):
-                now = rows["side"][name][order, side]
+            for column, name in (("packets", "pkts"), ("bytes", "ip_bytes"), ("copies", "copies")):
+                now = rows["side"][name][order, side].astype(np.int64)
                 earlier = np.zeros(len(order), np.int64)
                 earlier[before] = self._was["side"][name][order[before], side[before]]
                 own[f"{which}_{column}"] = now - earlier

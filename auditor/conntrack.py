@@ -23,12 +23,12 @@ from auditor.model.connections import (
     FRAME_BITS,
     HEAD_CUT,
     MAX_HOLES,
-    NOWHERE,
     ROW_FIRST,
     ROW_HANDSHAKE,
     ROW_RELEASED,
     SEEN_SYN,
     SEEN_SYNACK,
+    SIGHT,
     ConnectionTable,
 )
 from auditor.model.limits import DEFAULTS, Limits
@@ -132,9 +132,6 @@ class Examiner(Protocol):
         ``known`` int8[n] the side whose SYN opened it or -1, ``transport`` uint8[n], ``ports`` int32[n, 2].
         """
 
-
-SIGHT = np.dtype([("row", np.int64), ("places", np.uint64), ("pkts", np.int64, (2,)), ("missed", np.int64)], align=True)
-"""A connection as the places of one part saw it that others saw too: packets of side 0 and 1, payload bytes that lack there."""
 
 FEW = 4
 """So many packets in common, and a twentieth of the samples, show that two captures were taken at the same time."""
@@ -876,7 +873,9 @@ def _examine_held(part: Part, examiner: Examiner) -> None:
         n = len(some)
         pairs, ports = np.zeros((n, 2), np.int32), np.zeros((n, 2), np.int32)
         known, transport = np.zeros(n, np.int8), np.zeros(n, np.uint8)
-        tcpstate.seal(rows, queue, n, heads, arena.reshape(-1).view(np.uint64), pairs, known, ports, transport, HEAD_BYTES)
+        tcpstate.seal(
+            rows, queue, n, heads, arena.reshape(-1).view(np.uint64), pairs, known, ports, transport, HEAD_BYTES
+        )
         examined = examiner.examine(arena, heads, pairs, known, transport, ports)
         rows["application"][queue] = examined.application
         rows["client_side"][queue] = examined.client_side
@@ -945,12 +944,16 @@ def conclude(
                 columns[name] = np.empty(n, values.dtype)
             columns[name][start : start + SOME_ROWS] = values
     rank, addresses, versions = book.sorted()
+    sights = part.sights.copy()
+    sights["pkts"] = np.where(orig_side[sights["row"], None] == 1, sights["pkts"][:, ::-1], sights["pkts"])
+    sights["row"] = back[sights["row"]]
     outer = columns["outer"]
     columns["outer"] = np.where(outer >= 0, back[np.maximum(outer, 0)], -1) if n else outer
     for name in ("orig_h", "resp_h"):
         columns[name] = rank[columns[name]] if n else columns[name]
     return ConnectionTable(
         **columns,
+        sights=sights[np.argsort(sights["row"], kind="stable")],
         addresses=addresses,
         ip_versions=versions,
         applications=applications,

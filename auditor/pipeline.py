@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from auditor.capture import expand, open_capture
 from auditor.catalogue import discover
-from auditor.conntrack import BY_GUESS, BY_POLICY, Part, Tracker, TrackLimits, conclude, in_order, merge, opened_by
+from auditor.conntrack import BY_GUESS, BY_POLICY, Part, Tracker, TrackLimits, View, conclude, in_order, merge, opened_by
 from auditor.decode import Decoder, guess_link_type, relinked
 from auditor.errors import InputError
 from auditor.inspectors._examine import Examiner
@@ -134,6 +134,7 @@ def run(
         side[order[turned]] = 1 - side[order[turned]]
         by[order[turned | confirmed]] = BY_POLICY
         table = conclude(whole, side, by, examiner.applications)
+    seen = _seen_by(captures, whole)
     if carry is None:
         # Nobody asks the records any more: the room goes to what is made of them.
         whole.rows = whole.rows[:0].copy()
@@ -155,7 +156,7 @@ def run(
         order = _order_of(whole, table)
         count = carry.settle(whole, order, side, table, authentications, whole.held)
     forget()
-    connections = connections_table(table, _texts(table), _vantages(captures), _ends(table, who))
+    connections = connections_table(table, _texts(table), _vantages(captures, whole.places), _ends(table, who))
     for name, column in judged_columns(classes, class_of, authentications, table.facts).items():
         connections[name] = column
     tls = connections["tls"].to_numpy(dtype=object).copy()
@@ -188,7 +189,7 @@ def run(
     covered["origin"] = [(path.origin.file, path.origin.line or 1) for path in policy.paths]  # for SARIF
     if carry is not None:
         carry.name(str(info["id"]))
-    return Audit(info, summary, captures_table(captures), connections, found, covered)
+    return Audit(info, summary, captures_table(captures, seen), connections, found, covered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +305,7 @@ def connections(
     info = {"started": started, "finished": datetime.now(UTC), "version": VERSION, "options": _told(options)}
     info = {"id": _audit_id(info, captures), **info, "policies": [], "inventories": []}
     summary = {"connections": len(shown)}
-    return Audit(info, summary, captures_table(captures), shown, pd.DataFrame(), pd.DataFrame())
+    return Audit(info, summary, captures_table(captures, found.seen), shown, pd.DataFrame(), pd.DataFrame())
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,14 +314,17 @@ class Bare:
 
     table: ConnectionTable
     captures: Sequence[Capture]
+    places: Sequence[tuple[int, int]]
+    seen: Sequence[Mapping[str, Any]]
+    """What each capture amounts to beside the others."""
 
     def texts(self) -> list[str]:
         """``table.addresses`` as text."""
         return _texts(self.table)
 
     def vantages(self) -> list[str]:
-        """A name for each capture."""
-        return _vantages(self.captures)
+        """A name for each place."""
+        return _vantages(self.captures, self.places)
 
 
 def bare(
@@ -332,8 +336,10 @@ def bare(
 ) -> Bare:
     """The connections, without making DataFrames of them."""
     gathered = _gather(sources, options, progress, follow)
-    side, by = opened_by(gathered.whole)
-    return Bare(conclude(gathered.whole, side, by, gathered.examiner.applications), gathered.captures)
+    whole, captures = gathered.whole, gathered.captures
+    side, by = opened_by(whole)
+    table = conclude(whole, side, by, gathered.examiner.applications)
+    return Bare(table, captures, whole.places, _seen_by(captures, whole))
 
 
 def services(
@@ -545,8 +551,42 @@ def _texts(table: ConnectionTable) -> list[str]:
     return [to_text(address) for address in table.addresses]
 
 
-def _vantages(captures: Sequence[Capture]) -> list[str]:
-    return [vantage_name(each) or each.path for each in captures]
+def _vantages(captures: Sequence[Capture], places: Sequence[tuple[int, int]]) -> list[str]:
+    """A name for each place: the interface where a capture has several, else what the capture says of itself, else its path."""
+    names = []
+    for index, interface in places:
+        capture = captures[index]
+        points = capture.vantage_points
+        several = len(points) > 1 and interface < len(points)
+        own = (points[interface].interface or points[interface].name) if several else vantage_name(capture)
+        names.append(own or (f"{capture.path} interface {interface}" if several else capture.path))
+    return [
+        name if names.count(name) == 1 else f"{captures[index].path}: {name}"
+        for name, (index, _) in zip(names, places, strict=True)
+    ]
+
+
+def _seen_by(captures: Sequence[Capture], whole: Part) -> list[dict[str, Any]]:
+    """What each capture amounts to beside the others."""
+    unseen = [0] * len(captures)
+    sights = whole.sights
+    lacking = np.maximum(whole.rows["side"]["pkts"][sights["row"]] - sights["pkts"], 0).sum(axis=1)
+    for masks, count in zip(sights["places"].tolist(), lacking.tolist(), strict=True):
+        for capture in {capture for k, (capture, _) in enumerate(whole.places) if masks >> min(k, 63) & 1}:
+            unseen[capture] += count
+    told = []
+    for index in range(len(captures)):
+        view = whole.views.get(index, View())
+        clock = None
+        if view.against is not None and view.ahead_ns is not None:
+            clock = {
+                "against": view.against,
+                "ahead_s": view.ahead_ns / 1e9,
+                "delay_s": None if view.delay_ns is None else view.delay_ns / 1e9,
+                "packets": view.shared,
+            }
+        told.append({"doubled": view.doubled, "clock": clock, "unseen": unseen[index]})
+    return told
 
 
 def _ends(table: ConnectionTable, inventory: Inventory | None) -> Ends:

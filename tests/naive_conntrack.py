@@ -125,7 +125,7 @@ def starts_anew(talk: Conversation, packet: Sent, mine: End, other: End) -> bool
     known = mine.start if mine.seen else mine.acked
     if known is not None:
         return not 0 <= known - place_of(seq + 1, known) <= NEAR
-    return not other.syn and other.closed_ns is not None and packet.ts_ns > other.closed_ns
+    return not other.syn and other.closed_ns is not None and packet.ts_ns > other.closed_ns + 10**8
 
 
 def take_segment(packet: Sent, mine: End, other: End) -> None:
@@ -158,9 +158,9 @@ def take_segment(packet: Sent, mine: End, other: End) -> None:
             mine.stream.setdefault(place, packet.data[offset] if offset < len(packet.data) else None)
         if came:
             mine.start, mine.end = min(mine.start, came[0]), max(mine.end, came[-1] + 1)
-    elif not size and packet.flags & (SYN | FIN | RST | ACK) == ACK and not mine.opened and mine.start is not None:
-        if mine.start - NEAR <= at < mine.start:
-            mine.start = at
+    bare = not size and packet.flags & (SYN | FIN | RST | ACK) == ACK and not mine.opened
+    if bare and mine.start is not None and mine.start - NEAR <= at < mine.start:
+        mine.start = at
     if packet.flags & (FIN | RST):
         mine.closed_ns = min(packet.ts_ns, mine.closed_ns or packet.ts_ns)
     if packet.flags & FIN:

@@ -696,10 +696,10 @@ def test_a_doubled_capture_has_the_same_connections(wire: Wire) -> None:
 
 def doubled(wire: Wire, rng: random.Random, share: float = 0.5, within_ms: int = 50) -> Wire:
     """Some packets come once more a moment later, and all come out of order by as much; time stamps tell the truth."""
-    sent = list(wire.sent)
-    for packet in wire.sent:
-        if rng.random() < share:
-            sent.append(dataclasses.replace(packet, ts_ns=packet.ts_ns + rng.randrange(within_ms * 10**6)))
+    again = [packet for packet in wire.sent if rng.random() < share]
+    moments = [packet.ts_ns + rng.randrange(within_ms * 10**6) for packet in again]
+    copies = [dataclasses.replace(packet, ts_ns=ts_ns) for packet, ts_ns in zip(again, moments, strict=True)]
+    sent = [*wire.sent, *copies]
     arrival = {id(packet): packet.ts_ns + rng.randrange(within_ms * 10**6) for packet in sent}
     return Wire(sorted(sent, key=lambda packet: arrival[id(packet)]))
 

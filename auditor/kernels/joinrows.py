@@ -646,5 +646,5 @@ def _came_about(proto, o, r, state):
         if r.pkts == 0 and o.payload_bytes > 0 and missed(r) > 0:
             return True  # one direction alone was captured: what the originator acknowledges, the responder sent
         # Unanswered or refused, whatever the originator sent after; acknowledgements of more than the SYN tell of an unseen answer.
-        return r.pkts > 0 and not r.seen & SEEN_RST and o.acked > 0
+        return r.pkts > 0 and not r.seen & SEEN_RST and o.acked > o.start
     return state not in (REJ, S0, RSTOS0, SH) or (o.seen & HEAD_CUT) != 0

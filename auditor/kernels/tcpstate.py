@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from auditor.kernels.accelerate import inner, kernel, move_bytes, prefetch
-from auditor.kernels.bytes import be64
+from auditor.kernels.bytes import be64, int64
 from auditor.kernels.doubles import LEAST_TELLING_ID, SETS, WAYS, blend, matches, moment, sample
 from auditor.kernels.flowkey import EMPTY, key_hash, lower_is_source
 from auditor.kernels.streams import clear_head, place, shift_head
@@ -84,7 +84,9 @@ L_OTHER_NS = 1  # ... any other
 L_LINGER_NS = 2  # so long a closed connection waits for late packets before its heads are handed on
 L_BEYOND_BYTES = 3  # a stream so long settles heads although the other direction is short
 L_ROWS = 4  # so many connections are held; packets of others are counted and left
-L_NEAR_TICKS = 5  # a packet that nothing tells from a retransmission is the same one within this time (doubles.TICK_BITS)
+L_NEAR_TICKS = (
+    5  # a packet that nothing tells from a retransmission is the same one within this time (doubles.TICK_BITS)
+)
 L_FAR_TICKS = 6  # ... one that something tells
 L_SIZE = 7
 
@@ -94,6 +96,7 @@ FIRST_WINDOW = 1 << 16  # a SYN that comes late, behind packets that it opened, 
 LATE_WINDOW = 1 << 24  # late packets of a closed connection are not further back than this
 MAX_WINDOW = 1 << 30  # RFC 7323 section 2.3: no acknowledgement is further ahead
 SOON = 16  # packets
+LATE_NS = 100_000_000  # packets are out of order by less
 PRINT_BYTES = 96  # of a payload without TCP's numbers: so far reach the numbers of a segment inside VXLAN
 MARK_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 SUM_BYTES = 64  # of a head: enough for the random bytes of a ClientHello
@@ -252,12 +255,12 @@ def fingerprints(packets, buf, hashes, keys):
             numbers ^= (np.uint64(p.src_port) << np.uint64(16)) | np.uint64(p.dst_port)
             key = blend(blend(key ^ np.uint64(me), numbers), rest)
             at = np.int64(p.payload_at)
-            stop = at + min(np.int64(p.payload_bytes), PRINT_BYTES)
+            stop = at + np.int64(min(p.payload_bytes, PRINT_BYTES))
             if proto in (ICMP, ICMP6) and at >= 8:
                 at -= 8
             if at >= 0 and stop <= buf.size:
                 while at + 8 <= stop:
-                    key = blend(key, be64(buf, at))
+                    key = blend(key, be64(buf, int64(at)))
                     at += 8
                 while at < stop:
                     key = blend(key, np.uint64(buf[at]))
@@ -666,8 +669,8 @@ def begins_anew(row, me, flags, seq, when):
         # Only acknowledgements of the other side are known of it.
         ahead = side.acked - _relative((seq + 1) & 0xFFFFFFFF, np.int64(side["base"]), side.acked)
         return ahead < 0 or ahead > FIRST_WINDOW
-    # An end that came behind its SYN in time, though not in the capture, is its answer.
-    ended = (other.seen & (SEEN_FIN | SEEN_RST)) != 0 and when > min(other.fin_ns, other.rst_ns)
+    # An end that came behind its SYN, though not in the capture, is its answer; and what came first of the SYN may be a copy.
+    ended = (other.seen & (SEEN_FIN | SEEN_RST)) != 0 and when > min(other.fin_ns, other.rst_ns) + LATE_NS
     return not other.seen & SEEN_SYN and ended
 
 
@@ -714,7 +717,11 @@ def _tcp(row, side, other, me, p, flags, seq, wire):
         position = _relative(first, np.int64(side["base"]), side.end)
     # Bytes of a RST are a diagnostic text (RFC 9293 section 3.5.2), not the stream's.
     if wire > 0 and not flags & RST:
-        if extend(side, position, position + wire, (side.seen & (SEEN_SYN | SEEN_SYNACK)) != 0) > 0:
+        again = extend(side, position, position + wire, (side.seen & (SEEN_SYN | SEEN_SYNACK)) != 0)
+        if again > 0 and side.lost_bytes > 0:
+            # Holes were given up for want of room; what comes where none is known rather fills them than comes twice.
+            side.lost_bytes -= min(again, side.lost_bytes)
+        elif again > 0:
             side.seen |= RETRANSMITTED
         _note(row, side, me, H_DATA)
     elif flags & ACK and not flags & (SYN | FIN | RST):

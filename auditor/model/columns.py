@@ -41,6 +41,7 @@ def _end(which: str) -> tuple[Column, ...]:
         at("component", "text", "component, where paths or certificates tell", nullable=True),
         at("packets", "int", "IP packets sent"),
         at("bytes", "int", "IP bytes sent, headers included", "bytes"),
+        at("copies", "int", "packets that were captured once more; in no other count"),
     )
 
 
@@ -57,6 +58,11 @@ CONNECTIONS: tuple[Column, ...] = (
     Column("missed_bytes", "int", "payload bytes that sequence numbers show and the capture lacks", unit="bytes"),
     Column("direction_by", "text", "syn, handshake, listener, policy, guess"),
     Column("vantages", "list", "where it was seen"),
+    Column(
+        "sightings",
+        "list",
+        "where captures of several places have it, what each has: {vantage, originator_packets, responder_packets, missed_bytes}",
+    ),
     Column("tunnel", "object", "null, or {kind, id, outer}", nullable=True),
     Column("application", "text", "spoken on the wire: tls, https, http, ssh, mysql, nats, dns, unknown, none"),
     Column("disposition", "text", "documented, undeclared, ambient, out_of_scope"),
@@ -154,6 +160,14 @@ CAPTURES: tuple[Column, ...] = (
     Column("vantage", "text", "where it was taken, as far as known", nullable=True),
     Column("dropped", "int", "packets that the capture says were dropped; null: it does not say", nullable=True),
     Column("problems", "list", "{kind, says, frame, offset}"),
+    Column("doubled", "int", "packets that were others of the same capture once more; they are counted once"),
+    Column(
+        "clock",
+        "object",
+        "compared with another capture's by packets in both: {against, ahead_s, delay_s, packets}",
+        nullable=True,
+    ),
+    Column("unseen", "int", "packets that other captures have of connections that this one saw, too"),
 )
 
 TABLES = {"connections": CONNECTIONS, "findings": FINDINGS, "coverage": COVERAGE, "captures": CAPTURES}

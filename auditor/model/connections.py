@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from auditor.model.frames import names_of
 from auditor.model.packets import TUNNEL_NAMES
 
 MAX_HOLES = 8
@@ -66,7 +68,10 @@ CONN = np.dtype(
         ("client_side", np.int8),  # by content: 0, 1, or -1
         ("last_ns", np.int64),
         ("last_frame", np.int64),
-        ("captures", np.uint64),  # bit k: packets from place k (63: that one or later): an interface, see ``conntrack.Part.places``
+        (
+            "captures",
+            np.uint64,
+        ),  # bit k: packets from place k (63: that one or later): an interface, see ``conntrack.Part.places``
         ("first_ns", np.int64),
         ("side", _SIDE, (2,)),
         ("first_frame", np.int64),
@@ -78,6 +83,9 @@ CONN = np.dtype(
     ],
     align=True,
 )
+
+SIGHT = np.dtype([("row", np.int64), ("places", np.uint64), ("pkts", np.int64, (2,)), ("missed", np.int64)], align=True)
+"""A connection as the places of one part of the packets saw it, which other places saw too: packets of each side, payload bytes that lack there."""
 
 NEVER = 1 << 62
 """``fin_ns`` and ``rst_ns`` where none was seen."""
@@ -186,6 +194,9 @@ class ConnectionTable:
     """Packets that were others of this connection once more, seen at a second place or twice at one; in no other count."""
     resp_copies: NDArray[np.int64]
     captures: NDArray[np.uint64]
+    """Bit k: seen from place k."""
+    sights: NDArray[np.void]
+    """SIGHT, of connections seen from several places; packets of originator and responder."""
     first_frame: NDArray[np.int64]
     """With the capture index above FRAME_BITS."""
     addresses: tuple[int, ...]
@@ -207,3 +218,34 @@ def tunnel_of(table: ConnectionTable, row: int) -> dict[str, Any]:
         "id": int(table.tunnel_id[row]) or None,
         "outer": table.id[outer].decode("ascii") if outer >= 0 else None,
     }
+
+
+def seen_from(table: ConnectionTable, vantages: Sequence[str]) -> tuple[NDArray[np.int64], list[tuple[str, ...]]]:
+    """Where each connection was seen: codes, and the names of the places that each code stands for. vantages: a name for each place.
+
+    Where one place has most of a connection's packets twice, it stands for two that nothing else tells apart.
+    """
+    if len(vantages) == 1:
+        masks, mask_of = table.captures[:1], np.zeros(len(table), np.int64)
+    else:
+        masks, mask_of = np.unique(table.captures, return_inverse=True)
+    names = [names_of(int(mask), vantages) for mask in masks]
+    twice = [(*each, f"{each[0]} (again)") if len(each) == 1 else each for each in names]
+    copies, packets = table.orig_copies + table.resp_copies, table.orig_pkts + table.resp_pkts
+    doubled = copies * 2 >= np.maximum(packets, 1)
+    return mask_of + np.where(doubled, len(names), 0), [*names, *twice]
+
+
+def sightings_of(table: ConnectionTable, vantages: Sequence[str]) -> dict[int, tuple[dict[str, Any], ...]]:
+    """By row what each place has of the connections that several have."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for row, places, packets, missed in table.sights.tolist():
+        found.setdefault(row, []).append(
+            {
+                "vantage": ", ".join(names_of(places, vantages)),
+                "originator_packets": packets[0],
+                "responder_packets": packets[1],
+                "missed_bytes": missed,
+            }
+        )
+    return {row: tuple(seen) for row, seen in found.items()}

@@ -26,7 +26,10 @@ PACKET = np.dtype(
             "tunnel_id",
             np.uint32,
         ),  # VNI or the like of the innermost tunnel around this packet, where both directions share it; else 0
-        ("mark", np.uint32),  # TCP: over the options; odd where they hold time stamps, which tell a segment from its retransmission
+        (
+            "mark",
+            np.uint32,
+        ),  # TCP: over the options; odd where they hold time stamps, which tell a segment from its retransmission
         ("outer", np.int32),  # row of the enclosing packet in the same array, or -1
         ("interface", np.int32),
         ("src_port", np.uint16),  # ICMP: the type

@@ -6,7 +6,7 @@ bytes, and no loop here runs over rows in Python but where a column's values are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +22,14 @@ from auditor.model.connections import (
     FRAME_BITS,
     INCOMPLETE,
     ConnectionTable,
+    seen_from,
+    sightings_of,
     transport_name,
     tunnel_of,
 )
 from auditor.model.facts import Facts
 from auditor.model.finding import Finding
-from auditor.model.frames import Capture, names_of, vantage_name
+from auditor.model.frames import Capture, vantage_name
 from auditor.model.judgement import Authentication, Classification
 
 FRAME_MASK = (1 << FRAME_BITS) - 1
@@ -128,11 +130,10 @@ def connections_table(
 ) -> pd.DataFrame:
     """The columns that packets, first bytes and inventory tell; what the policy makes of them is added by ``judged_columns``.
 
-    texts: ``table.addresses`` as text; vantages: a name for each capture; evidence: with the columns of what the first bytes show.
+    texts: ``table.addresses`` as text; vantages: a name for each place; evidence: with the columns of what the first bytes show.
     """
     protos, proto_of = np.unique(table.proto, return_inverse=True)
     histories, history_of = np.unique(table.history, return_inverse=True)
-    masks, mask_of = np.unique(table.captures, return_inverse=True)
     columns: dict[str, Any] = {
         "id": ascii_texts(table.id),
         "community_id": ascii_texts(table.community_id),
@@ -148,17 +149,27 @@ def connections_table(
         table.orig_p,
         table.orig_pkts,
         table.orig_ip_bytes,
+        table.orig_copies,
         ends.originator,
         texts,
         ends.hosts,
     )
     columns |= _end(
-        "responder", table.resp_h, table.resp_p, table.resp_pkts, table.resp_ip_bytes, ends.responder, texts, ends.hosts
+        "responder",
+        table.resp_h,
+        table.resp_p,
+        table.resp_pkts,
+        table.resp_ip_bytes,
+        table.resp_copies,
+        ends.responder,
+        texts,
+        ends.hosts,
     )
     columns |= {
         "missed_bytes": table.missed_bytes,
         "direction_by": coded(table.direction_by, DIRECTION_BY),
-        "vantages": spread(mask_of, [names_of(int(mask), vantages) for mask in masks]),
+        "vantages": spread(*seen_from(table, vantages)),
+        "sightings": _sightings(table, vantages),
         "tunnel": _tunnels(table),
         "application": coded(table.application, table.applications),
         **(_protocol_objects(table.facts) if evidence else {}),
@@ -179,6 +190,7 @@ def _end(
     port: NDArray[np.int32],
     packets: NDArray[np.int64],
     volume: NDArray[np.int64],
+    copies: NDArray[np.int64],
     host: NDArray[np.int32],
     texts: Sequence[str],
     hosts: Sequence[Any],
@@ -190,6 +202,7 @@ def _end(
         f"{which}_roles": spread(np.where(host < 0, len(hosts), host), [*(each.roles for each in hosts), ()]),
         f"{which}_packets": packets,
         f"{which}_bytes": volume,
+        f"{which}_copies": copies,
     }
 
 
@@ -201,6 +214,14 @@ def ascii_texts(values: NDArray[np.bytes_]) -> pd.api.extensions.ExtensionArray:
         len(values), pa.py_buffer(offsets.data), pa.py_buffer(np.ascontiguousarray(values).data)
     )
     return pd.arrays.ArrowStringArray(pa.chunked_array([array]))
+
+
+def _sightings(table: ConnectionTable, vantages: Sequence[str]) -> NDArray[np.object_]:
+    """What each place has of the connections that several have."""
+    column = spread(np.zeros(len(table), np.int64), [()])
+    for row, seen in sightings_of(table, vantages).items():
+        column[row] = seen
+    return column
 
 
 def _tunnels(table: ConnectionTable) -> NDArray[np.object_]:
@@ -339,8 +360,8 @@ def findings_table(
     return table, part
 
 
-def captures_table(captures: Sequence[Capture]) -> pd.DataFrame:
-    """The captures DataFrame."""
+def captures_table(captures: Sequence[Capture], seen: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The captures DataFrame; seen: ``doubled``, ``clock`` and ``unseen`` of each."""
     records = [
         {
             "path": each.path,
@@ -354,9 +375,10 @@ def captures_table(captures: Sequence[Capture]) -> pd.DataFrame:
             "vantage": vantage_name(each),
             "dropped": each.dropped,
             "problems": tuple(problem.as_dict() for problem in each.problems),
+            **told,
             "time_digits": each.time_digits,
         }
-        for each in captures
+        for each, told in zip(captures, seen, strict=True)
     ]
     table = pd.DataFrame(records, columns=[*(column.name for column in CAPTURES), "time_digits"])
     for column in CAPTURES:

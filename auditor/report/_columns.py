@@ -34,12 +34,21 @@ ArrowArray: TypeAlias = Any
 _FRAMES = pa.list_(pa.list_(pa.int64()))
 _FACTOR = pa.struct([("name", pa.string()), ("verdict", pa.string()), ("says", pa.string())])
 _EVIDENCE = pa.struct([("kind", pa.string()), ("value", pa.string()), ("certainty", pa.string()), ("frames", _FRAMES)])
+_SIGHTING = pa.struct(
+    [
+        ("vantage", pa.string()),
+        ("originator_packets", pa.int64()),
+        ("responder_packets", pa.int64()),
+        ("missed_bytes", pa.int64()),
+    ]
+)
 _PROBLEM = pa.struct([("kind", pa.string()), ("says", pa.string()), ("frame", pa.int64()), ("offset", pa.int64())])
 
 ELEMENTS: dict[str, pa.DataType] = {
     "originator_roles": pa.string(),
     "responder_roles": pa.string(),
     "vantages": pa.string(),
+    "sightings": _SIGHTING,
     "paths": pa.string(),
     "findings": pa.string(),
     "connections": pa.string(),

@@ -14,8 +14,16 @@ from numpy.typing import NDArray
 
 from auditor.kernels import csvrows
 from auditor.model.columns import CONNECTIONS
-from auditor.model.connections import CONN_STATES, DIRECTION_BY, FRAME_BITS, ConnectionTable, transport_name, tunnel_of
-from auditor.model.frames import names_of
+from auditor.model.connections import (
+    CONN_STATES,
+    DIRECTION_BY,
+    FRAME_BITS,
+    ConnectionTable,
+    seen_from,
+    sightings_of,
+    transport_name,
+    tunnel_of,
+)
 from auditor.model.roles import Out
 from auditor.report._json import encode
 from auditor.report._text import spreadsheet
@@ -77,7 +85,7 @@ def write_csv(
 ) -> None:
     """``fields`` of the table, none: all.
 
-    texts: ``table.addresses`` as text; vantages, digits: of each capture its name and how many digits its times have.
+    texts: ``table.addresses`` as text; vantages: a name for each place; digits: of each capture how many its times have.
     """
     names = tuple(fields) or tuple(column.name for column in CONNECTIONS if column.name not in UNKNOWN_TO_PACKETS)
     pool = _Pool()
@@ -144,11 +152,14 @@ def _plan(name: str, table: ConnectionTable, texts: Sequence[str], vantages: Seq
         case "application":
             return _words(table.application, pool.texts(table.applications))
         case "vantages":
-            if len(vantages) == 1:
-                masks, mask_of = table.captures[:1], np.zeros(len(table), np.int64)
-            else:
-                masks, mask_of = np.unique(table.captures, return_inverse=True)
-            return _words(mask_of, pool.values(names_of(int(mask), vantages) for mask in masks))
+            codes, places = seen_from(table, vantages)
+            return _words(codes, pool.values(places))
+        case "sightings":
+            found = sightings_of(table, vantages)
+            none = pool.values([()])
+            words = np.full(len(table), none, np.int64)
+            words[list(found)] = pool.values(found.values()) + np.arange(len(found))
+            return csvrows.WORD, lambda rows: words[rows], 0, 0
         case _:
             raise ValueError(f"packets tell no {name}")
 
@@ -166,6 +177,9 @@ def _end_plan(field: str, originator: bool, table: ConnectionTable, texts: Seque
         case "bytes":
             volume = table.orig_ip_bytes if originator else table.resp_ip_bytes
             return csvrows.INTEGER, lambda rows: volume[rows], 0, 0
+        case "copies":
+            copies = table.orig_copies if originator else table.resp_copies
+            return csvrows.INTEGER, lambda rows: copies[rows], 0, 0
         case "instance":
             return csvrows.WORD, lambda _: -1, 0, 0
         case "roles":

@@ -175,10 +175,10 @@ S, SA = tcpstate.SYN, tcpstate.SYN | tcpstate.ACK
 def test_a_syn_belongs_to_the_connection_that_can_explain_it(
     known: dict[str, int], flags: int, seq: int, anew: bool
 ) -> None:
-    assert bool(begins_anew(row(**known), 0, flags, np.int64(seq), np.int64(1))) == anew
+    assert bool(begins_anew(row(**known), 0, flags, np.int64(seq), np.int64(2 * 10**8))) == anew
 
 
-@pytest.mark.parametrize(("sent_ns", "anew"), [(4, False), (5, False), (6, True)])
+@pytest.mark.parametrize(("sent_ns", "anew"), [(4, False), (10**8 + 5, False), (10**8 + 6, True)])
 def test_a_syn_that_was_sent_before_the_answer_seen_first_is_what_it_answers(sent_ns: int, anew: bool) -> None:
     refused = row(b_seen=SEEN_RST, b_rst_ns=5, b_fin_ns=9)
     assert bool(begins_anew(refused, 0, S, np.int64(7), np.int64(sent_ns))) == anew

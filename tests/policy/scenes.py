@@ -114,6 +114,12 @@ def facts_of(scene: Scene, shared: dict[Any, dict[str, Any]]) -> Facts | None:
     return Facts(shared.setdefault(tuple(sorted(common.items(), key=lambda item: item[0])), common), own)
 
 
+def closer(history: str) -> int:
+    """Who sent the first FIN or RST, by the letters: 1 the originator, 2 the responder."""
+    ends = [letter for letter in history if letter in "FfRr"]
+    return 0 if not ends else 1 if ends[0].isupper() else 2
+
+
 def table_of(scenes: list[Scene]) -> ConnectionTable:
     n = len(scenes)
     shared: dict[Any, dict[str, Any]] = {}
@@ -128,6 +134,7 @@ def table_of(scenes: list[Scene]) -> ConnectionTable:
         payload_bytes=np.full(n, 4_000, np.int64),
         conn_state=np.array([CONN_STATES.index(each.state) for each in scenes], np.uint8),
         history=np.array([each.history.encode() for each in scenes], "S32"),
+        closed_by=np.array([closer(each.history) for each in scenes], np.uint8),
         application=np.array([APPLICATIONS.index(each.application) for each in scenes], np.int16),
         established=np.array([each.established for each in scenes], np.bool_),
         first_bytes=np.array([each.first_bytes for each in scenes], np.bool_),

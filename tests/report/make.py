@@ -79,6 +79,7 @@ def _connection(number: int, **given: Any) -> dict[str, Any]:
         "originator_component": "rep",
         "originator_packets": 12 + number,
         "originator_bytes": 3456 + number,
+        "originator_copies": number % 3,
         "responder_ip": "10.0.4.40",
         "responder_port": 8889,
         "responder_instance": "diego_database/0",
@@ -87,9 +88,11 @@ def _connection(number: int, **given: Any) -> dict[str, Any]:
         "responder_component": "bbs",
         "responder_packets": 10 + number,
         "responder_bytes": 9876,
+        "responder_copies": 0,
         "missed_bytes": 0,
         "direction_by": "syn",
         "vantages": (),
+        "sightings": (),
         "tunnel": None,
         "application": "tls",
         "disposition": "documented",
@@ -474,11 +477,12 @@ def coverage(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def captures() -> list[dict[str, Any]]:
     last = START_NS + 40 * 1_000_000_000
     one = {"sha256": None, "format": "pcap", "packets": 812, "bytes": 1_234_567, "first_packet": START_NS, "last_packet": last,
-           "link_types": (1,), "vantage": None, "dropped": None, "problems": (), "time_digits": 6}  # fmt: skip
+           "link_types": (1,), "vantage": None, "dropped": None, "problems": (), "doubled": 0, "clock": None, "unseen": 0, "time_digits": 6}  # fmt: skip
     return [
         {**one, "path": "cell-0.pcap"},
         {**one, "path": "db-0.pcapng.zst", "format": "pcapng+zstd", "sha256": "ab" * 32, "dropped": 17, "vantage": "db-0 eth0",
-         "link_types": (1, 276)},
+         "link_types": (1, 276), "doubled": 3, "unseen": 5,
+         "clock": {"against": 0, "ahead_s": -0.25, "delay_s": None, "packets": 8}},
         {**one, "path": f"dir/{HOSTILE[0]}|x.pcap", "packets": 3, "time_digits": 9, "first_packet": START_NS + 7, "last_packet": None,
          "problems": ({"kind": "truncated", "says": "the file ends inside a record", "frame": 3, "offset": 1204},)},
     ]  # fmt: skip

@@ -126,7 +126,8 @@ def test_json_has_the_keys_of_the_contract_in_their_order(audit, written):
     report = json.loads(written("json", audit))
     assert list(report) == ["schema", "audit", "captures", "summary", "coverage", "connections", "findings"]
     first = report["connections"][0]
-    assert list(first["originator"]) == ["ip", "port", "instance", "role", "roles", "component", "packets", "bytes"]
+    end = ["ip", "port", "instance", "role", "roles", "component", "packets", "bytes", "copies"]
+    assert list(first["originator"]) == end
     assert list(first["authentication"]) == ["required", "observed", "verdict", "confidence", "factors", "evidence"]
     assert [each["row"] for each in report["coverage"]] == list(range(1, 26))
     icmp = report["connections"][18]

@@ -20,7 +20,18 @@ from numpy.typing import NDArray
 
 from auditor.capture import expand, open_capture
 from auditor.catalogue import discover
-from auditor.conntrack import BY_GUESS, BY_POLICY, Part, Tracker, TrackLimits, View, conclude, in_order, merge, opened_by
+from auditor.conntrack import (
+    BY_GUESS,
+    BY_POLICY,
+    Part,
+    Tracker,
+    TrackLimits,
+    View,
+    conclude,
+    in_order,
+    merge,
+    opened_by,
+)
 from auditor.decode import Decoder, guess_link_type, relinked
 from auditor.errors import InputError
 from auditor.inspectors._examine import Examiner

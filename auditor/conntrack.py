@@ -405,7 +405,7 @@ class Tracker:
             m = queue.size
             pairs, ports = np.zeros((m, 2), np.int32), np.zeros((m, 2), np.int32)
             known_side, transport = np.zeros(m, np.int8), np.zeros(m, np.uint8)
-            tcpstate.seal(rows, queue, m, self._heads, pairs, known_side, ports, transport, HEAD_BYTES)
+            tcpstate.seal(rows, queue, m, self._heads, self._words, pairs, known_side, ports, transport, HEAD_BYTES)
             examined = self._examiner.examine(self._arena, self._heads, pairs, known_side, transport, ports)
             rows["application"][queue] = examined.application
             rows["client_side"][queue] = examined.client_side

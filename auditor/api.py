@@ -231,6 +231,9 @@ class Report:
         )
         if "no_connection_in_scope" in ((self.summary.get("sufficiency") or {}).get("reasons") or {}):
             reasons.append("nothing was judged: no connection has an end in scope")
+        closed = ((self.summary.get("sufficiency") or {}).get("reasons") or {}).get("ipsec")
+        if closed:
+            reasons.append(f"IPsec, which hides what it carries, on {closed:,} connections: capture inside of it")
         percent = (self.summary.get("sufficiency") or {}).get("undecided_percent") or 0.0
         if percent > max_undecided:
             reasons.append(f"{percent:.1f} % of the judged connections undecided, more than {max_undecided:g} %")

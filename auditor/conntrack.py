@@ -9,7 +9,7 @@ makes the table that everything after it reads. One process or many, one file or
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,14 +21,17 @@ from auditor.model.connections import (
     CONN,
     DIRECTION_BY,
     FRAME_BITS,
+    HAS_BASE,
     HEAD_CUT,
     MAX_HOLES,
+    NEVER,
     ROW_FIRST,
     ROW_HANDSHAKE,
     ROW_RELEASED,
     SEEN_SYN,
     SEEN_SYNACK,
     SIGHT,
+    SNAPPED,
     ConnectionTable,
 )
 from auditor.model.limits import DEFAULTS, Limits
@@ -37,8 +40,11 @@ from auditor.model.streams import HEAD, HEAD_BYTES, HEAD_SEGMENTS
 QUEUE_ROWS = 4_096
 LINGER_ROWS = 16_384
 FIRST_ROWS = 4_096
+ESP, AH = 50, 51
 OUT_OF_ORDER_NS = 100_000_000
 """Consecutive parts may overlap by so much: packets are out of order by less."""
+AGREEING_NS = 1_000_000
+"""Clocks that differ by less are not set."""
 BY_SYN, BY_HANDSHAKE, BY_LISTENER, BY_POLICY, BY_GUESS = range(5)
 assert DIRECTION_BY[BY_GUESS] == "guess"  # noqa: S101
 
@@ -185,6 +191,8 @@ class Part:
     """By capture."""
     sights: Array = field(default_factory=lambda: np.zeros(0, SIGHT))
     """Connections seen from several places, as each saw them."""
+    translations: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
+    """By row: address and port of side 0 and of side 1 on the other side of a NAT."""
 
 
 class Tracker:
@@ -620,6 +628,9 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
             held.pop(into, None)
             continue
         _join_heads(a, held, facts, into, b, row)
+    if ahead:
+        # One clock for all, or a third place would find some of its connections at another time.
+        _set_clock(moved, ahead)
     outer = moved["outer"]
     moved["outer"] = np.where(outer >= 0, target[np.maximum(outer, 0)], -1)
     facts.extend(b_facts[row] for row in np.flatnonzero(fresh).tolist())
@@ -629,8 +640,8 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
         np.concatenate([a.rows, moved]),
         facts,
         held,
-        min(filter(lambda ns: ns is not None, (a.first_ns, b.first_ns)), default=None),  # type: ignore[type-var]
-        max(filter(lambda ns: ns is not None, (a.last_ns, b.last_ns)), default=None),  # type: ignore[type-var]
+        min((ns for ns in (a.first_ns, _by_clock(b.first_ns, ahead)) if ns is not None), default=None),
+        max((ns for ns in (a.last_ns, _by_clock(b.last_ns, ahead)) if ns is not None), default=None),
         a.skipped + b.skipped,
         a.released + b.released,
         _added(a.hits, b.hits),
@@ -641,6 +652,16 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
         _joined_views(a, b),
         _joined_sights(a, b, target, before),
     )
+
+
+def _by_clock(ts_ns: int | None, ahead_ns: int) -> int | None:
+    return None if ts_ns is None else ts_ns - ahead_ns
+
+
+def _set_clock(rows: Array, ahead_ns: int) -> None:
+    """Take rows whose clock is so far ahead back to the right one."""
+    for times in (rows["first_ns"], rows["last_ns"], rows["side"]["fin_ns"], rows["side"]["rst_ns"]):
+        times[times != NEVER] -= ahead_ns
 
 
 def _renumbered(masks: NDArray[np.uint64], old: Sequence[int], new: Sequence[int]) -> NDArray[np.uint64]:
@@ -663,7 +684,10 @@ def _unite_places(a: Part, b: Part) -> tuple[tuple[int, int], ...]:
 
 
 def _compare_clocks(a: Part, b: Part, mine: Array, theirs: Array) -> int:
-    """How far the clock of ``b`` is ahead of that of ``a``, as far as packets tell that both saw; its captures say so."""
+    """How far the clock of ``b`` is to be set back to be that of ``a``, as far as packets tell that both saw; its captures say so.
+
+    0 where they agree: by less than a millisecond, what is told of clocks says more of queues and cards.
+    """
     if not mine.size:
         return 0
     ahead, delay = doubles.ahead_ns(mine, theirs)
@@ -673,7 +697,7 @@ def _compare_clocks(a: Part, b: Part, mine: Array, theirs: Array) -> int:
     for capture, view in b.views.items():
         if capture not in a.views and view.against is None:
             view.against, view.ahead_ns, view.delay_ns, view.shared = against, ahead, delay, int(mine.size)
-    return ahead
+    return ahead if abs(ahead) > AGREEING_NS else 0
 
 
 def _had_before(a: Part, b: Part, vector: NDArray[np.int64]) -> Array:
@@ -884,6 +908,136 @@ def _examine_held(part: Part, examiner: Examiner) -> None:
     part.held.clear()
 
 
+# The same connection on the two sides of a NAT
+
+TELLING_ISN = 1 << 16
+"""A smaller initial sequence number was made by hand: RFC 6528 has them random, and one in 65,536 is smaller by chance."""
+NAT_NS = 5_000_000_000
+"""Both sides of a NAT are captured within this time, clocks that differ included."""
+MOST_SIDES = 8
+"""Numbers that more connections than this have in common prove nothing."""
+
+
+def fold_translations(part: Part, known: Callable[[int], bool]) -> None:
+    """Make one of the connections that are the same on the two sides of a NAT; ``part.translations`` keeps the ends of the other side.
+
+    What proves it: both initial sequence numbers, 64 bits that nobody chooses (RFC 6528), with the same first bytes, at the same time, between other ends.
+    The side that stays is the one with more ends that are ``known``, then the one seen first. For a part whose heads were examined.
+    """
+    groups = _same_numbers(part.rows)
+    gone: dict[int, int] = {}
+    for group in groups:
+        ranked = sorted(
+            group, key=lambda row: (-_known_ends(part.rows[row], known), int(part.rows["first_ns"][row]), row)
+        )
+        for other in ranked[1:]:
+            if _is_translation(part.rows[ranked[0]], part.rows[other]):
+                gone[other] = ranked[0]
+    if not gone:
+        return
+    lacking = _lacking(part.rows)
+    part.facts.extend([None] * (len(part.rows) - len(part.facts)))
+    for other, kept in gone.items():
+        _fold(part, kept, other, bool(lacking[kept] > lacking[other]))
+    stays = np.ones(len(part.rows), np.bool_)
+    stays[list(gone)] = False
+    place = np.cumsum(stays) - 1
+    for other, kept in gone.items():
+        place[other] = place[kept]
+    outer = part.rows["outer"]
+    part.rows["outer"] = np.where(outer >= 0, place[np.maximum(outer, 0)], -1)
+    part.rows = part.rows[stays]
+    part.facts = [fact for fact, stay in zip(part.facts, stays.tolist(), strict=True) if stay]
+    part.samples["row"] = place[part.samples["row"]]
+    part.sights = part.sights[stays[part.sights["row"]]]
+    part.sights["row"] = place[part.sights["row"]]
+    part.translations = {int(place[row]): ends for row, ends in part.translations.items()}
+
+
+def _same_numbers(rows: Array) -> list[list[int]]:
+    """Groups of TCP connections that have both initial sequence numbers in common."""
+    seen = rows["side"]["seen"]
+    opens, answers = (seen & SEEN_SYN) != 0, (seen & SEEN_SYNACK) != 0
+    whose = np.where(opens[:, 0] & answers[:, 1], 0, np.where(opens[:, 1] & answers[:, 0], 1, -1))
+    which = np.flatnonzero((rows["proto"] == tcpstate.TCP) & (whose >= 0))
+    isn = rows["side"]["isn"][which].astype(np.uint64)
+    opener = whose[which]
+    at = np.arange(which.size)
+    mine, theirs = isn[at, opener], isn[at, 1 - opener]
+    telling = (mine >= TELLING_ISN) & (theirs >= TELLING_ISN)
+    which, both = which[telling], ((mine << np.uint64(32)) | theirs)[telling]
+    order = np.argsort(both, kind="stable")
+    same = both[order][1:] == both[order][:-1]
+    if not same.any():
+        return []
+    starts = np.flatnonzero(same & ~np.concatenate([[False], same[:-1]]))
+    ends = np.flatnonzero(same & ~np.concatenate([same[1:], [False]])) + 2
+    groups = [which[order[start:end]].tolist() for start, end in zip(starts, ends, strict=True)]
+    return [group for group in groups if len(group) <= MOST_SIDES]
+
+
+def _ends_of(row: Any) -> tuple[int, int, int, int]:
+    """Address and port of side 0 and of side 1."""
+    a, b = (int(row["a_hi"]) << 64) | int(row["a_lo"]), (int(row["b_hi"]) << 64) | int(row["b_lo"])
+    return a, int(row["a_port"]), b, int(row["b_port"])
+
+
+def _known_ends(row: Any, known: Callable[[int], bool]) -> int:
+    a, _, b, _ = _ends_of(row)
+    return known(a) + known(b)
+
+
+def _opener_of(row: Any) -> int:
+    return 0 if row["side"]["seen"][0] & SEEN_SYN and row["side"]["seen"][1] & SEEN_SYNACK else 1
+
+
+def _is_translation(one: Any, other: Any) -> bool:
+    """Whether records with the same initial sequence numbers are one connection between other ends."""
+    apart = max(one["first_ns"], other["first_ns"]) - min(one["first_ns"], other["first_ns"])
+    tunnels = one["tunnel"] == other["tunnel"] and one["tunnel_id"] == other["tunnel_id"]
+    if apart > NAT_NS or not tunnels or _ends_of(one) == _ends_of(other):
+        return False
+    mine, theirs = one["side"]["head_sum"], other["side"]["head_sum"]
+    if _opener_of(one) != _opener_of(other):
+        theirs = theirs[::-1]
+    both = (mine != 0) & (theirs != 0)
+    return bool(both.any() and (mine == theirs)[both].all())
+
+
+def _fold(part: Part, kept: int, other: int, poorer: bool) -> None:
+    """Join record ``other`` to ``kept``; ``poorer``: the other one saw more of the connection."""
+    rows = part.rows
+    later = rows[other : other + 1].copy()
+    turned = _opener_of(rows[kept]) != _opener_of(later[0])
+    ends = _ends_of(later[0])
+    if turned:
+        ends = (*ends[2:], *ends[:2])
+        later["side"] = later["side"][:, ::-1].copy()
+        later["first_side"] = 1 - later["first_side"]
+        later["history"] ^= 1
+        if later["client_side"][0] >= 0:
+            later["client_side"] = 1 - later["client_side"]
+    if poorer and later["application"][0] >= 0:
+        rows["application"][kept], rows["client_side"][kept] = later["application"][0], later["client_side"][0]
+        part.facts[kept] = part.facts[other]
+    found, target = np.array([kept], np.int64), np.zeros(1, np.int64)
+    limits = TrackLimits().vector()
+    joinrows.join_all(
+        rows,
+        later,
+        1,
+        found,
+        True,
+        limits[tcpstate.L_TCP_NS],
+        limits[tcpstate.L_OTHER_NS],
+        0,
+        np.zeros((1, 2), np.int64),
+        len(rows),
+        target,
+    )
+    part.translations[kept] = ends
+
+
 # Directions and the table
 
 
@@ -954,6 +1108,10 @@ def conclude(
     return ConnectionTable(
         **columns,
         sights=sights[np.argsort(sights["row"], kind="stable")],
+        translated={
+            int(back[row]): ends if orig_side[row] == 0 else (*ends[2:], *ends[:2])
+            for row, ends in part.translations.items()
+        },
         addresses=addresses,
         ip_versions=versions,
         applications=applications,
@@ -1035,10 +1193,16 @@ def _conclude_some(
     silent = (application < 0) & (talk == 0)
     application[silent] = applications.index("none")
     application[(application < 0) & ~silent] = applications.index("unknown")
+    if "ipsec" in applications:
+        application[np.isin(rows["proto"], (ESP, AH))] = applications.index("ipsec")
     anchored = (sides["seen"] & (SEEN_SYN | SEEN_SYNACK)) != 0
     open_hole = np.arange(MAX_HOLES) < sides["n_holes"][..., None]
     first_lost = ((sides["hole_from"] == sides["start"][..., None]) & open_hole).any(axis=2)
     headless = (sides["payload_bytes"] > 0) & (~anchored | first_lost)
+    # The other end acknowledged bytes of a direction of which none was seen; and what was cut short and says nothing might have said more.
+    unseen = (sides["payload_bytes"] == 0) & (sides["seen"] & HAS_BASE != 0) & (sides["acked"] > sides["start"] + 1)
+    cut = (sides["seen"] & SNAPPED != 0).any(axis=1) & (application == applications.index("unknown"))
+    whole = anchored.any(axis=1) & ~headless.any(axis=1) & ~unseen.any(axis=1)
     return {
         "id": ids.view("S20").reshape(n),
         "community_id": community.view("S30").reshape(n),
@@ -1060,7 +1224,7 @@ def _conclude_some(
         "direction_by": by.copy(),
         "application": application,
         "established": established,
-        "first_bytes": (rows["proto"] != tcpstate.TCP) | (anchored.any(axis=1) & ~headless.any(axis=1)),
+        "first_bytes": ((rows["proto"] != tcpstate.TCP) | whole) & ~cut,
         "incomplete": incomplete,
         "tunnel": rows["tunnel"].copy(),
         "tunnel_id": rows["tunnel_id"].copy(),

@@ -28,6 +28,7 @@ from auditor.conntrack import (
     TrackLimits,
     View,
     conclude,
+    fold_translations,
     in_order,
     merge,
     opened_by,
@@ -37,7 +38,7 @@ from auditor.errors import InputError
 from auditor.inspectors._examine import Examiner
 from auditor.model.audit import Audit, Judged
 from auditor.model.connections import ConnectionTable, transport_name
-from auditor.model.facts import Facts
+from auditor.model.facts import ROLES, Facts
 from auditor.model.frames import Capture, Problem, vantage_name
 from auditor.model.judgement import Authentication, Classification, Disposition, Flow, Outcome, Verdict
 from auditor.model.limits import DEFAULTS, Limits, told
@@ -123,7 +124,7 @@ def run(
     from auditor.rules._subject import identify
 
     started = datetime.now(UTC)
-    gathered = _gather(sources, _of_reading(options), progress, follow, carry)
+    gathered = _gather(sources, _of_reading(options), progress, follow, carry, inventory)
     whole, captures, certificates, examiner = (
         gathered.whole,
         gathered.captures,
@@ -145,6 +146,7 @@ def run(
         side[order[turned]] = 1 - side[order[turned]]
         by[order[turned | confirmed]] = BY_POLICY
         table = conclude(whole, side, by, examiner.applications)
+    table = _by_roles(table, side[_order_of(whole, table)])
     seen = _seen_by(captures, whole)
     if carry is None:
         # Nobody asks the records any more: the room goes to what is made of them.
@@ -406,8 +408,9 @@ def _gather(
     progress: Callable[[Progress], None] | None,
     follow: Follow | None,
     carry: Carry | None = None,
+    inventory: Inventory | None = None,
 ) -> _Gathered:
-    """All captures followed and joined. Raises InputError where none could be read."""
+    """All captures followed and joined; ``inventory`` says which side of a NAT is the platform's. Raises InputError where none could be read."""
     found: list[Source] = []
     for source in sources:
         found.extend(expand([source]) if isinstance(source, str) else [source])
@@ -432,9 +435,19 @@ def _gather(
     if carry is not None:
         parts = [carry.begin(), *parts]
     whole = merge(parts, examiner, TrackLimits.of(limits), keep_held=carry is not None)
+    if carry is None:
+        fold_translations(whole, _knows(inventory))
     certificates.update(examiner.certificates.der)
     captures[0] = _told_limits(captures[0], limits, examiner.hits)
     return _Gathered(whole, captures, [each.has_secrets for each in followed], certificates, examiner)
+
+
+def _knows(inventory: Inventory | None) -> Callable[[int], bool]:
+    """Whether an address is, at some time, one of the inventory's."""
+    if inventory is None:
+        return lambda _: False
+    moments = [_moment(inventory, period) for period in range(len(inventory.boundaries_ns) + 1)]
+    return lambda address: any(inventory.lookup(address, moment) is not None for moment in moments)
 
 
 def _within(followed: Iterable[Followed], limits: Limits) -> list[Followed]:
@@ -449,6 +462,8 @@ def _within(followed: Iterable[Followed], limits: Limits) -> list[Followed]:
             part.rows, part.facts = part.rows[:left].copy(), part.facts[:left]
             part.rows["outer"][part.rows["outer"] >= left] = -1
             part.held = {row: head for row, head in part.held.items() if row < left}
+            part.samples = part.samples[part.samples["row"] < left]
+            part.early = part.early[part.early["row"] < left]
             hits = {"connections": packets}
             each = replace(each, capture=_told_limits(each.capture, limits, hits))  # noqa: PLW2901 - the same, told
         left -= len(part.rows)
@@ -754,6 +769,18 @@ def _order_of(whole: Part, table: ConnectionTable) -> NDArray[np.int64]:
     return order[: len(table)]
 
 
+def _by_roles(table: ConnectionTable, side: NDArray[np.uint8]) -> ConnectionTable:
+    """The table with facts whose client is the originator, where content did not say who the client is; ``side``: of each row, the originator's."""
+    made: dict[int, Mapping[str, Any]] = {}
+    facts: list[Facts | None] | None = None
+    for row in np.flatnonzero(side == 1).tolist():
+        fact = table.facts[row]
+        if fact is not None and ROLES in fact.shared:
+            facts = list(table.facts) if facts is None else facts
+            facts[row] = fact.turned(made)
+    return table if facts is None else replace(table, facts=tuple(facts))
+
+
 def services_of(table: ConnectionTable, describe: Describe) -> list[Service]:
     """Every end that answered, with who asked and the names in SNI and certificates."""
     from auditor.policy.infer import Service
@@ -895,8 +922,16 @@ def _sufficiency(
     idle = len(connections) > 0 and not (connections["disposition"] != str(Disposition.OUT_OF_SCOPE)).any()
     if idle:
         reasons["no_connection_in_scope"] = len(connections)
+    from auditor.policy.classify import IPSEC
+
+    says = connections["says"]
+    closed = says.isin([word for word in says.cat.categories if word.startswith(IPSEC)])
+    closed &= connections["disposition"] == str(Disposition.AMBIENT)
+    if closed.any():
+        reasons["ipsec"] = int(closed.sum())
     limit = options.get("max_undecided")
-    complete = not idle and not damaged and not dropped and percent <= (5.0 if limit is None else float(limit))
+    enough = percent <= (5.0 if limit is None else float(limit))
+    complete = enough and not (idle or closed.any() or damaged or dropped)
     return {"complete": complete, "undecided_percent": round(percent, 3), "reasons": dict(sorted(reasons.items()))}
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from auditor.model.audit import Audit
 
 UNJUDGED = frozenset(
-    {"id", "community_id", "start", "duration", "transport", "conn_state", "history", "missed_bytes", "vantages", "sightings", "tunnel",
+    {"id", "community_id", "start", "duration", "transport", "conn_state", "history", "missed_bytes", "vantages", "sightings", "tunnel", "translated",
      "application", "tls", "ssh", "mysql", "nats", "http"}
     | {f"{end}_{field}" for end in ("originator", "responder") for field in ("ip", "port", "packets", "bytes", "copies")}
 )  # fmt: skip

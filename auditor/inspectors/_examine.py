@@ -20,7 +20,7 @@ from auditor.inspectors._table import PROTOCOL_NUMBERS, SignatureTable, build
 from auditor.kernels import recognise
 from auditor.kernels import tls as tls_kernel
 from auditor.model.evidence import Attachment, Certainty, Evidence, Handover
-from auditor.model.facts import Facts
+from auditor.model.facts import ROLES, Facts
 from auditor.model.limits import DEFAULTS, Limits
 from auditor.model.roles import Inspector, Match
 from auditor.model.streams import HEAD_BYTES, StreamHead, Streams
@@ -31,7 +31,6 @@ MAX_HANDOVERS = 3
 _PROBED_BYTES = 4_096
 """So much of a head is looked at where only the protocol is asked for."""
 _MAX_CACHED = 50_000
-_ROLES = "_roles"
 """Kind of an evidence that says whether client and server are as given: told, swapped."""
 
 _EMPTY = StreamHead()
@@ -335,7 +334,7 @@ class Examiner:
             either = False
         out.client_side[i] = -1 if either else client
         if either:
-            found.values[_ROLES] = "unknown"
+            found.values[ROLES] = "unknown"
         if found.handover is not None:
             handed.append((i, found, streams, client))
         else:
@@ -350,7 +349,7 @@ class Examiner:
                     found.handover = told
                 elif isinstance(told, Attachment):
                     self.certificates.keep(told.fingerprint, told.der)
-                elif told.kind == _ROLES:
+                elif told.kind == ROLES:
                     found.roles = told.value
                 else:
                     _take(found, told)
@@ -415,7 +414,7 @@ class Examiner:
                     out.client_side[i] = side
                 else:
                     facts = Facts(
-                        self._intern({**facts.shared, _ROLES: "unknown"}), facts.own, facts.marks, facts.certainties
+                        self._intern({**facts.shared, ROLES: "unknown"}), facts.own, facts.marks, facts.certainties
                     )
             out.application[i] = HTTPS if https else TLS
             out.facts[i] = facts

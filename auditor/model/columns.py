@@ -64,6 +64,12 @@ CONNECTIONS: tuple[Column, ...] = (
         "where captures of several places have it, what each has: {vantage, originator_packets, responder_packets, missed_bytes}",
     ),
     Column("tunnel", "object", "null, or {kind, id, outer}", nullable=True),
+    Column(
+        "translated",
+        "object",
+        "null, or the ends of the same connection on the other side of a NAT: {originator: {ip, port}, responder: {ip, port}}",
+        nullable=True,
+    ),
     Column("application", "text", "spoken on the wire: tls, https, http, ssh, mysql, nats, dns, unknown, none"),
     Column("disposition", "text", "documented, undeclared, ambient, out_of_scope"),
     Column("paths", "list", "documented paths it matches"),

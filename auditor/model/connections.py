@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,6 +197,8 @@ class ConnectionTable:
     """Bit k: seen from place k."""
     sights: NDArray[np.void]
     """SIGHT, of connections seen from several places; packets of originator and responder."""
+    translated: Mapping[int, tuple[int, int, int, int]]
+    """By row: address and port of originator and responder on the other side of a NAT."""
     first_frame: NDArray[np.int64]
     """With the capture index above FRAME_BITS."""
     addresses: tuple[int, ...]
@@ -249,3 +251,16 @@ def sightings_of(table: ConnectionTable, vantages: Sequence[str]) -> dict[int, t
             }
         )
     return {row: tuple(seen) for row, seen in found.items()}
+
+
+def translations_of(table: ConnectionTable) -> dict[int, dict[str, Any]]:
+    """By row the ends on the other side of a NAT."""
+    if not table.translated:
+        return {}
+    import ipaddress  # few captures hold both sides
+
+    def end(address: int, port: int) -> dict[str, Any]:
+        ip = ipaddress.IPv6Address(address)
+        return {"ip": str(ip.ipv4_mapped or ip), "port": port}
+
+    return {row: {"originator": end(*ends[:2]), "responder": end(*ends[2:])} for row, ends in table.translated.items()}

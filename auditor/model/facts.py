@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +14,9 @@ from auditor.model.evidence import Certainty, Evidence
 
 LINK = "_"
 """Kinds that start so tie connections together inside an audit (a ticket to the session it resumes) and never leave it."""
+
+ROLES = f"{LINK}roles"
+"""``unknown`` where an inspector could not tell client and server apart, and took side 0 for the client."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -82,6 +86,16 @@ class Facts(Mapping[str, Any]):
         """Value of ``kind``, or ``default``."""
         return self.own[kind] if kind in self.own else self.shared.get(kind, default)
 
+    def turned(self, made: dict[int, Mapping[str, Any]]) -> Facts:
+        """The same with client and server exchanged, and ``ROLES`` settled. made: by id() of a shared mapping what was made of it, so that it stays shared."""
+        key = id(self.shared)
+        if key not in made:
+            made[key] = _exchanged(self.shared)
+        marks = tuple(
+            ({_other(kind): place for kind, place in places.items()}, packed) for places, packed in self.marks
+        )
+        return Facts(made[key], _exchanged(self.own), marks, {_other(kind): c for kind, c in self.certainties.items()})
+
     def __repr__(self) -> str:
         return f"Facts({dict(self)!r})"
 
@@ -112,3 +126,20 @@ class Facts(Mapping[str, Any]):
         for kind in sorted(self):
             if not kind.startswith(LINK):
                 yield Evidence(kind, self[kind], self.certainty(kind), self.frames(kind))
+
+
+_OF_BOTH = ("tls.", "dtls.", LINK)
+_OTHER = {"client": "server", "server": "client"}
+
+
+def _other(kind: str) -> str:
+    """A kind with client and server exchanged, where it speaks of both."""
+    return re.sub("client|server", lambda found: _OTHER[found[0]], kind) if kind.startswith(_OF_BOTH) else kind
+
+
+def _exchanged(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        _other(kind): _OTHER.get(value, value) if isinstance(value, str) and kind.startswith(_OF_BOTH) else value
+        for kind, value in facts.items()
+        if kind != ROLES
+    }

@@ -24,6 +24,7 @@ from auditor.model.connections import (
     ConnectionTable,
     seen_from,
     sightings_of,
+    translations_of,
     transport_name,
     tunnel_of,
 )
@@ -171,6 +172,7 @@ def connections_table(
         "vantages": spread(*seen_from(table, vantages)),
         "sightings": _sightings(table, vantages),
         "tunnel": _tunnels(table),
+        "translated": _translations(table),
         "application": coded(table.application, table.applications),
         **(_protocol_objects(table.facts) if evidence else {}),
         "capture": table.first_frame >> FRAME_BITS,
@@ -214,6 +216,14 @@ def ascii_texts(values: NDArray[np.bytes_]) -> pd.api.extensions.ExtensionArray:
         len(values), pa.py_buffer(offsets.data), pa.py_buffer(np.ascontiguousarray(values).data)
     )
     return pd.arrays.ArrowStringArray(pa.chunked_array([array]))
+
+
+def _translations(table: ConnectionTable) -> NDArray[np.object_]:
+    """The other side of a NAT."""
+    column = np.full(len(table), None, dtype=object)
+    for row, ends in translations_of(table).items():
+        column[row] = ends
+    return column
 
 
 def _sightings(table: ConnectionTable, vantages: Sequence[str]) -> NDArray[np.object_]:

@@ -250,12 +250,21 @@ def _instead_of_tls(seen: Seen) -> Said:
     return _foreign(seen)
 
 
+_BEGINNINGS = {
+    "midstream": "the capture starts in the middle of the stream, in bytes that say nothing",
+    "one_way": "only one direction was captured, in bytes that say nothing",
+    "gap": "packets of its beginning are missing, and the others say nothing",
+    "snaplen": "its packets were cut short by the snapshot length, and what is left says nothing",
+}
+
+
 def _foreign(seen: Seen) -> Said:
     """Another protocol than the documented one, or none that is known. The fault is ``wrong-application``, which classification tells."""
     clear = in_clear(seen)
     unknown = seen.application == "unknown"
     if unknown and not seen.first_bytes:
-        return unverifiable("midstream", "the capture starts in the middle of the stream, in bytes that say nothing")
+        lacks = seen.lacks or "midstream"
+        return unverifiable(lacks, _BEGINNINGS[lacks])
     if unknown and (seen.lossy or seen.one_way) and clear.outcome != "refused":
         return unverifiable(seen.lacks or "gap", "bytes that say nothing, and packets are missing", *clear.kinds)
     what = "an unrecognised protocol" if unknown else seen.application.upper()

@@ -39,6 +39,8 @@ class Seen:
     midstream: bool = False
     lossy: bool = False
     """Bytes are missing that may belong to its first ones: holes, a short snapshot length, heads handed on early."""
+    snapped: bool = False
+    """The snapshot length cut packets of it short."""
     closed_by: str = ""
     """Who sent the first FIN or RST: client, server; empty: it was open at the end of the capture."""
     reset: bool = False
@@ -56,11 +58,13 @@ class Seen:
     @property
     def lacks(self) -> str | None:
         """What the capture lacks, one word, or None."""
-        if self.midstream or not self.first_bytes:
+        if self.midstream:
             return "midstream"
         if self.one_way:
             return "one_way"
-        return "gap" if self.lossy else None
+        if self.lossy or not self.first_bytes:
+            return "snaplen" if self.snapped else "gap" if self.lossy else "midstream"
+        return None
 
     @property
     def closing(self) -> str:

@@ -47,16 +47,17 @@ _MAX_DIGESTS = 50_000
 NOT_JUDGED = Authentication()
 
 _GAP = sum(1 << INCOMPLETE.index(word) for word in ("gap", "snaplen"))
+_SNAPLEN = 1 << INCOMPLETE.index("snaplen")
 _LIMIT = 1 << INCOMPLETE.index("limit")
 _ONE_WAY = 1 << INCOMPLETE.index("one_way")
 _MIDSTREAM = 1 << INCOMPLETE.index("midstream")
 _RESETS = np.array([state.startswith(("RST", "REJ")) for state in CONN_STATES])
 
 # Bits of a connection's code, below its application and class.
-_FIRST, _ALONE, _MID, _LOSSY, _RESET, _ANSWERED, _HOST = (1 << k for k in range(7))
-_CLOSED = 7  # two bits: nobody, client, server
-_APPLICATION = 9
-_CLASS = 16
+_FIRST, _ALONE, _MID, _LOSSY, _RESET, _ANSWERED, _HOST, _SNAPPED = (1 << k for k in range(8))
+_CLOSED = 8  # two bits: nobody, client, server
+_APPLICATION = 10
+_CLASS = 17
 _CLOSERS = ("", "client", "server")
 
 
@@ -149,6 +150,7 @@ def _codes(
         (_ALONE, incomplete & _ONE_WAY != 0),
         (_MID, incomplete & _MIDSTREAM != 0),
         (_LOSSY, ((incomplete & _GAP != 0) & early) | (incomplete & _LIMIT != 0)),
+        (_SNAPPED, incomplete & _SNAPLEN != 0),
         (_RESET, _RESETS[table.conn_state[rows]]),
         (_ANSWERED, (letters == ord("d")).any(axis=1)),
         (_HOST, (port >= HOST_PORTS.start) & (port < HOST_PORTS.stop) & host[class_of[rows]]),
@@ -213,6 +215,7 @@ def _judged(
         one_way=bool(code & _ALONE),
         midstream=bool(code & _MID),
         lossy=bool(code & _LOSSY),
+        snapped=bool(code & _SNAPPED),
         closed_by=_CLOSERS[code >> _CLOSED & 3],
         reset=bool(code & _RESET),
         answered=bool(code & _ANSWERED),

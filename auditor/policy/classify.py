@@ -34,6 +34,9 @@ BRAIN = "diego_brain"
 RELAYS = frozenset({"load_balancer", "ha_proxy"})
 """They pass on what others say: any certificate may show through them."""
 
+IPSEC = "IPsec"
+"""How ``Classification.says`` begins of what is closed by it."""
+_IPSEC_PORTS = (500, 4500)
 _MEMO_LIMIT = 1 << 16
 _UNTOLD = ("unknown", "none")
 
@@ -76,6 +79,14 @@ class _Match(NamedTuple):
     fit: Fit
     orig_role: str | None
     resp_role: str | None
+
+
+def _is_closed(question: _Question) -> bool:
+    """ESP, AH, IKE, or what nobody knows on their UDP ports (RFC 3948)."""
+    if question.transport in ("esp", "ah") or question.application == "ipsec":
+        return True
+    ports = (question.resp_p, question.orig_p)
+    return question.transport == "udp" and question.application in _UNTOLD and any(p in _IPSEC_PORTS for p in ports)
 
 
 class Classifier:
@@ -313,6 +324,8 @@ class Classifier:
         orig, resp = question.orig, question.resp
         if orig.kind or resp.kind:
             return self._housekeeping(question)
+        if _is_closed(question):
+            return self._closed(question)
         if orig.known and resp.known:
             return self._both_known(question)
         return self._unknown(question)
@@ -344,6 +357,14 @@ class Classifier:
         disposition = Disposition.AMBIENT if wanted else Disposition.OUT_OF_SCOPE
         says = f"{kind} address: it does not leave its machine or link, so no unknown host is behind it"
         return self._told(disposition, question, says)
+
+    def _closed(self, question: _Question) -> Classification:
+        """IPsec: which connections it carries, and to what ports, nobody can tell; so it is none on any path and none beside them."""
+        wanted = any(
+            self._is_diego(end) or (self.scope == "all" and end.known) for end in (question.orig, question.resp)
+        )
+        disposition = Disposition.AMBIENT if wanted else Disposition.OUT_OF_SCOPE
+        return self._told(disposition, question, f"{IPSEC}: the connections inside cannot be classified")
 
     def _both_known(self, question: _Question) -> Classification:
         orig, resp, port, transport = question.orig, question.resp, question.resp_p, question.transport

@@ -21,6 +21,7 @@ from auditor.model.connections import (
     ConnectionTable,
     seen_from,
     sightings_of,
+    translations_of,
     transport_name,
     tunnel_of,
 )
@@ -142,6 +143,11 @@ def _plan(name: str, table: ConnectionTable, texts: Sequence[str], vantages: Seq
             return csvrows.INTEGER, lambda rows: table.missed_bytes[rows], 0, 0
         case "tunnel":
             return csvrows.WORD, _tunnels(table, pool), 0, 0
+        case "translated":
+            sides = translations_of(table)
+            texts_of = np.full(len(table), -1, np.int64)
+            texts_of[list(sides)] = pool.values(sides.values()) + np.arange(len(sides))
+            return csvrows.WORD, lambda rows: texts_of[rows], 0, 0
         case "transport":
             protos = np.flatnonzero(np.bincount(table.proto)).tolist()
             return _words(table.proto, pool.texts(map(transport_name, protos)), protos)

@@ -45,6 +45,7 @@ LINE = (
 _REASONS = {
     "damaged_captures": "damaged captures",
     "dropped_packets": "packets dropped while capturing",
+    "ipsec": "IPsec, which hides what it carries",
     "first_bytes_given_up": "connections whose first bytes were given up, memory being short",
 }
 """Reasons that are not about the connections that could not be decided."""

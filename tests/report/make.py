@@ -94,6 +94,7 @@ def _connection(number: int, **given: Any) -> dict[str, Any]:
         "vantages": (),
         "sightings": (),
         "tunnel": None,
+        "translated": None,
         "application": "tls",
         "disposition": "documented",
         "paths": ("diego-12",),

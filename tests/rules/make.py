@@ -52,6 +52,7 @@ _HEALTHY: dict[str, Any] = {
     "vantages": ("eth0",),
     "sightings": (),
     "tunnel": None,
+    "translated": None,
     "application": "tls",
     "disposition": "documented",
     "paths": ("cell-bbs",),

@@ -1,0 +1,62 @@
+"""IPsec's key exchange, IKE, by its header: it says that what follows between the two ends is closed, and no more.
+
+ESP itself has no mark to know it by but its protocol number (50), or port 4500; connections of that number are called ipsec, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from auditor.model.evidence import Certainty, Evidence
+from auditor.model.roles import Inspector, Match, Signature
+from auditor.model.streams import Streams
+from auditor.wire import ike
+
+
+def _read(data: bytes) -> tuple[str, str] | None:
+    """Version and exchange of the message that a datagram is, whole."""
+    message = data.removeprefix(ike.NO_ESP)
+    if len(message) < ike.HEADER_BYTES or not any(message[: ike.INITIATOR_SPI_BYTES]):
+        return None
+    version = ike.VERSIONS.get(message[ike.VERSION])
+    exchange = ike.EXCHANGES.get(version or "", {}).get(message[ike.EXCHANGE])
+    length = int.from_bytes(message[ike.LENGTH : ike.LENGTH + 4], "big")
+    # A datagram may be captured in part, or be longer than a head: then its length is not known.
+    if version is None or exchange is None or length < max(ike.HEADER_BYTES, len(message)):
+        return None
+    return version, exchange
+
+
+def probe(streams: Streams) -> Match:
+    """A message of IKE from either end."""
+    if any(_read(head.data) for head in (streams.orig, streams.resp)):
+        return Match.YES
+    if streams.settled or all(len(head.data) >= ike.HEADER_BYTES for head in (streams.orig, streams.resp)):
+        return Match.NO
+    return Match.MORE
+
+
+def inspect(streams: Streams) -> Iterator[Evidence]:
+    """Version and exchange of the first message."""
+    for head in (streams.orig, streams.resp):
+        told = _read(head.data)
+        if told is not None:
+            frames = head.frames(0, ike.HEADER_BYTES)
+            yield Evidence("ipsec.version", told[0], Certainty.PROVEN, frames)
+            yield Evidence("ipsec.exchange", told[1], Certainty.PROVEN, frames)
+            return
+
+
+INSPECTOR = Inspector(
+    name="ipsec",
+    transports=frozenset({"udp"}),
+    ports=frozenset({500, 4500}),
+    signatures=tuple(
+        Signature(side, bytes([version]), at)
+        for side in ("client", "server")
+        for version in ike.VERSIONS
+        for at in (ike.VERSION, ike.VERSION + len(ike.NO_ESP))
+    ),
+    probe=probe,
+    inspect=inspect,
+)

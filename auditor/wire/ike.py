@@ -1,0 +1,14 @@
+"""The header of IKE: RFC 7296 section 3.1 (version 2), RFC 2408 section 3.1 (version 1); beside ESP on port 4500: RFC 3948 section 2."""
+
+HEADER_BYTES = 28
+INITIATOR_SPI_BYTES = 8
+VERSION = 17
+EXCHANGE = 18
+LENGTH = 24
+VERSIONS = {0x10: "IKEv1", 0x20: "IKEv2"}
+EXCHANGES = {
+    "IKEv1": {2: "main mode", 4: "aggressive mode", 5: "informational", 32: "quick mode", 33: "new group mode"},
+    "IKEv2": {34: "IKE_SA_INIT", 35: "IKE_AUTH", 36: "CREATE_CHILD_SA", 37: "INFORMATIONAL", 38: "IKE_SESSION_RESUME"},
+}
+NO_ESP = b"\0\0\0\0"
+"""Before IKE on port 4500, where ESP has its index, which is never 0."""

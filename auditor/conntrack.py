@@ -921,7 +921,7 @@ MOST_SIDES = 8
 def fold_translations(part: Part, known: Callable[[int], bool]) -> None:
     """Make one of the connections that are the same on the two sides of a NAT; ``part.translations`` keeps the ends of the other side.
 
-    What proves it: both initial sequence numbers, 64 bits that nobody chooses (RFC 6528), with the same first bytes, at the same time, between other ends.
+    What proves it: both initial sequence numbers, 64 bits that nobody chooses (RFC 6528), with the same first bytes, at the same time, between other hosts.
     The side that stays is the one with more ends that are ``known``, then the one seen first. For a part whose heads were examined.
     """
     groups = _same_numbers(part.rows)
@@ -995,7 +995,8 @@ def _is_translation(one: Any, other: Any) -> bool:
     """Whether records with the same initial sequence numbers are one connection between other ends."""
     apart = max(one["first_ns"], other["first_ns"]) - min(one["first_ns"], other["first_ns"])
     tunnels = one["tunnel"] == other["tunnel"] and one["tunnel_id"] == other["tunnel_id"]
-    if apart > NAT_NS or not tunnels or _ends_of(one) == _ends_of(other):
+    hosts = [{ends[0], ends[2]} for ends in (_ends_of(one), _ends_of(other))]
+    if apart > NAT_NS or not tunnels or hosts[0] == hosts[1]:
         return False
     mine, theirs = one["side"]["head_sum"], other["side"]["head_sum"]
     if _opener_of(one) != _opener_of(other):

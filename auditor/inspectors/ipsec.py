@@ -14,15 +14,17 @@ from auditor.wire import ike
 
 
 def _read(data: bytes) -> tuple[str, str] | None:
-    """Version and exchange of the message that a datagram is, whole."""
+    """Version and exchange of the message that these bytes begin with."""
     message = data.removeprefix(ike.NO_ESP)
     if len(message) < ike.HEADER_BYTES or not any(message[: ike.INITIATOR_SPI_BYTES]):
         return None
     version = ike.VERSIONS.get(message[ike.VERSION])
     exchange = ike.EXCHANGES.get(version or "", {}).get(message[ike.EXCHANGE])
     length = int.from_bytes(message[ike.LENGTH : ike.LENGTH + 4], "big")
-    # A datagram may be captured in part, or be longer than a head: then its length is not known.
-    if version is None or exchange is None or length < max(ike.HEADER_BYTES, len(message)):
+    # Further datagrams may follow in the head, and this one may be captured in part: its length is held against nothing else.
+    if version is None or exchange is None or not ike.HEADER_BYTES <= length <= ike.MAX_BYTES:
+        return None
+    if message[ike.FLAGS] & ike.NO_FLAGS[version]:
         return None
     return version, exchange
 
@@ -31,7 +33,8 @@ def probe(streams: Streams) -> Match:
     """A message of IKE from either end."""
     if any(_read(head.data) for head in (streams.orig, streams.resp)):
         return Match.YES
-    if streams.settled or all(len(head.data) >= ike.HEADER_BYTES for head in (streams.orig, streams.resp)):
+    enough = ike.HEADER_BYTES + len(ike.NO_ESP)
+    if all(len(head.data) >= enough for head in (streams.orig, streams.resp)):
         return Match.NO
     return Match.MORE
 

@@ -4,7 +4,11 @@ HEADER_BYTES = 28
 INITIATOR_SPI_BYTES = 8
 VERSION = 17
 EXCHANGE = 18
+FLAGS = 19
 LENGTH = 24
+MAX_BYTES = 65_535
+NO_FLAGS = {"IKEv1": 0xF8, "IKEv2": 0xC7}
+"""Bits that are zero."""
 VERSIONS = {0x10: "IKEv1", 0x20: "IKEv2"}
 EXCHANGES = {
     "IKEv1": {2: "main mode", 4: "aggressive mode", 5: "informational", 32: "quick mode", 33: "new group mode"},

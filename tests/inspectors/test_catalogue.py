@@ -16,7 +16,17 @@ from auditor.kernels.recognise import MAX_SIGNATURE
 from auditor.model.evidence import Attachment, Evidence, Handover
 from auditor.model.roles import Inspector, Match
 from auditor.model.streams import Streams
-from tests.inspectors import test_dns, test_dtls, test_http, test_mysql, test_nats, test_quic, test_ssh, test_upgrade
+from tests.inspectors import (
+    test_dns,
+    test_dtls,
+    test_http,
+    test_ipsec,
+    test_mysql,
+    test_nats,
+    test_quic,
+    test_ssh,
+    test_upgrade,
+)
 from tests.inspectors.handshakes import contexts, shake
 from tests.inspectors.heads import Batch, head_of, says, streams
 
@@ -43,6 +53,7 @@ CONVERSATIONS: dict[str, tuple[bytes, bytes]] = {
         test_nats.info(auth_required=True) + b"+OK\r\nPONG\r\nMSG a 1 3\r\nabc\r\n",
     ),
     "dns": (test_dns.QUERY, test_dns.ANSWER),
+    "ipsec": (test_ipsec.message(0x20, 34), test_ipsec.message(0x20, 34)),
     "quic": (test_quic.hellos()[0][0][1], test_quic.hellos()[1][0][1]),
     "dtls": (
         b"".join(part for _, part in test_dtls.conversation()[0]),

@@ -13,7 +13,12 @@ from tests.inspectors.heads import says
 def message(version: int, exchange: int, *, body: bytes = bytes(40), length: int | None = None) -> bytes:
     """RFC 7296 section 3.1: two indices, next payload, version, exchange, flags, message id, length."""
     size = 28 + len(body) if length is None else length
-    return b"\x11" * 8 + bytes(8) + struct.pack(">BBBBII", 33, version, exchange, 8, 0, size) + body
+    return (
+        b"\x11" * 8
+        + bytes(8)
+        + struct.pack(">BBBBII", 33, version, exchange, 8 if version == 0x20 else 1, 0, size)
+        + body
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +55,8 @@ def test_one_end_is_enough(examiner: Examiner) -> None:
         message(0x20, 2),
         message(0x10, 34),
         message(0x20, 34, length=27),
-        message(0x20, 34, length=60),
+        message(0x20, 34, length=70_000),
+        message(0x20, 34)[:19] + b"\x80" + message(0x20, 34)[20:],
         bytes(8) + message(0x20, 34)[8:],
         message(0x20, 34)[:27],
         b"\x12\x34\x56\x78" + bytes(60),
@@ -58,6 +64,12 @@ def test_one_end_is_enough(examiner: Examiner) -> None:
 )
 def test_what_is_no_key_exchange(examiner: Examiner, wrong: bytes) -> None:
     assert says(examiner, wrong, b"", transport=17)[0] == "unknown"
+
+
+def test_further_messages_do_not_hide_the_first(examiner: Examiner) -> None:
+    both = [(3, message(0x20, 34)), (5, message(0x20, 35))]
+    application, _, facts = says(examiner, both, [(4, message(0x20, 34)), (6, message(0x20, 35))], transport=17)
+    assert (application, facts["ipsec.exchange"]) == ("ipsec", "IKE_SA_INIT")
 
 
 def test_not_over_tcp(examiner: Examiner) -> None:

@@ -55,6 +55,8 @@ def rows(report: api.Report) -> dict[str, Any]:
     found = {}
     for record in json.loads(report.to_json())["connections"]:
         del record["vantages"], record["findings"]
+        for sighting in record["sightings"]:
+            del sighting["vantage"]
         found[record["id"]] = record
     return found
 

@@ -421,7 +421,23 @@ class Tracker:
         rows["side"]["slot"] = np.minimum(rows["side"]["slot"], -1)
         skipped = int(self._state[tcpstate.S_SKIPPED])
         hits = {"connections": int(self._state[tcpstate.S_REFUSED]), "waiting_bytes": self._impatient}
-        return Part(rows, facts, held, self._first_ns, self._last_ns, skipped, self._released, hits)
+        samples = _moved(self._samples[: self._state[tcpstate.S_SAMPLES]], place)
+        early = _moved(self._early[: self._state[tcpstate.S_EARLY]], place)
+        return Part(
+            rows,
+            facts,
+            held,
+            self._first_ns,
+            self._last_ns,
+            skipped,
+            self._released,
+            hits,
+            self._places(rows, samples),
+            samples,
+            early,
+            [],
+            {self._capture: _view(rows, samples)},
+        )
 
     def forget(self, gone: NDArray[np.bool_]) -> None:
         """Drop rows, and the memory they took; packets that still come for one of them begin a new connection.
@@ -447,6 +463,15 @@ class Tracker:
         self._held = {int(place[row]): waits for row, waits in self._held.items() if place[row] >= 0}
         self._waiting = sum(len(side) for _, data in self._held.values() for side in data if side is not None)
         state = self._state
+        samples = _moved(self._samples[: state[tcpstate.S_SAMPLES]], place)
+        self._samples[: len(samples)] = samples
+        state[tcpstate.S_SAMPLES] = len(samples)
+        if len(samples) < doubles.SAMPLES // 4:
+            # Room for more of what comes.
+            state[tcpstate.S_SAMPLE_MASK] >>= 1
+        # What goes on here is no longer the beginning that an earlier part might have had the packets of.
+        self._early = self._early[:0]
+        state[tcpstate.S_EARLY] = 0
         head, size = int(state[tcpstate.S_LINGER_HEAD]), int(state[tcpstate.S_LINGER_SIZE])
         ring = (head + np.arange(size)) % LINGER_ROWS
         moved, since = place[self._linger_row[ring]], self._linger_ns[ring]
@@ -480,8 +505,6 @@ class Tracker:
             "waiting_bytes": self._impatient,
         }
         samples = self._samples[: self._state[tcpstate.S_SAMPLES]].copy()
-        view = View(int(self._rows["side"]["copies"].sum()))
-        view.apart_ns = doubles.apart_ns(samples) if view.doubled else None
         return Part(
             self._rows,
             self._facts,
@@ -491,16 +514,15 @@ class Tracker:
             int(self._state[tcpstate.S_SKIPPED]),
             self._released,
             hits,
-            self._places(samples),
+            self._places(self._rows, samples),
             samples,
             self._early[: self._state[tcpstate.S_EARLY]].copy(),
             [] if self._alone or self._last_ns is None else [(self._last_ns, self._prints)],
-            {self._capture: view},
+            {self._capture: _view(self._rows, samples)},
         )
 
-    def _places(self, samples: Array) -> tuple[tuple[int, int], ...]:
+    def _places(self, rows: Array, samples: Array) -> tuple[tuple[int, int], ...]:
         """The interfaces that packets came from, in the order of their bits; rows and samples are numbered by it."""
-        rows = self._rows
         used = int(np.bitwise_or.reduce(rows["captures"])) if len(rows) else 1
         interfaces = [k for k in range(64) if used >> k & 1] or [0]
         if interfaces != list(range(len(interfaces))):
@@ -518,6 +540,19 @@ class Tracker:
         for row, pair in zip(self._queue[:n].tolist(), slots, strict=True):
             self._hold(row, pair)
         tcpstate.release(self._rows, self._queue, n, self._free, self._state)
+
+
+def _moved(noted: Array, place: NDArray[np.int64]) -> Array:
+    """What was noted of packets of rows that stay; ``place``: of each row its new number, -1: it goes."""
+    out: Array = noted[place[noted["row"]] >= 0]
+    out["row"] = place[out["row"]]
+    return out
+
+
+def _view(rows: Array, samples: Array) -> View:
+    """What one capture is known to have of its own."""
+    doubled = int(rows["side"]["copies"].sum())
+    return View(doubled, doubles.apart_ns(samples) if doubled else None)
 
 
 def _put_facts(facts: list[Any], rows: Array, found: Any) -> None:

@@ -94,12 +94,17 @@ class Net:
         """Put the packets of a capture on the wire, in their order."""
         self.run(side, "tcpreplay", "-q", "-i", "wire", f"--pps={rate}", str(capture))
 
-    def close(self) -> None:
+    def end(self) -> None:
+        """End all programs that were started."""
         for process in self._started:
             if process.poll() is None:
                 with contextlib.suppress(OSError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait(30)
+        self._started.clear()
+
+    def close(self) -> None:
+        self.end()
         for name in self.names.values():
             pids = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False).stdout
             for pid in pids.split():  # what a daemon forked

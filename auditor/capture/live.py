@@ -327,19 +327,20 @@ def _as_user() -> list[str]:
     return ["-Z", "root"] if os.geteuid() == 0 else []
 
 
-def _wrapped(program: str, *signals: str) -> str:
+def _wrapped(program: str, *signals: str, until_told: bool = True) -> str:
     """Shell lines that run ``program`` until standard input ends, then let it finish; ``signals`` are sent to it twice a second.
 
-    They are ignored until it is ready for them. tcpdump answers USR1 with its counts, and USR2 by writing what it holds.
+    They are ignored until it is ready for them. tcpdump answers USR1 with its counts, and USR2 by writing what it holds. ``until_told``: False
+    where there is no standard input that could end.
     """
     sends = "; ".join(f"kill -{each} $p || exit" for each in signals)
     ticks = f"(while sleep 0.5; do {sends}; done) </dev/null >/dev/null 2>&1 3<&- & u=$!; " if signals else "u=; "
+    # `read` and not `cat`: it belongs to the shell and goes with it.
+    told = "(while read -r _ <&3; do :; done; kill -INT $p) >/dev/null 2>&1 & c=$!; " if until_told else "c=; "
     return (
-        "exec 3<&0; "
+        f"exec 3<{'&0' if until_told else '/dev/null'}; "
         f"(trap '' USR1 USR2; exec {program}) </dev/null 3<&- & p=$!; "
-        # `read` and not `cat`: it belongs to the shell and goes with it.
-        "(while read -r _ <&3; do :; done; kill -INT $p) >/dev/null 2>&1 & c=$!; "
-        f"{ticks}wait $p; s=$?; kill $c $u 2>/dev/null; exit $s"
+        f"{told}{ticks}wait $p; s=$?; kill $c $u 2>/dev/null; exit $s"
     )
 
 
@@ -354,7 +355,7 @@ def _far_end(interface: str, options: CaptureOptions, *, hexed: bool) -> str:
     )
     user = "z=; [ $(id -u) = 0 ] && z='-Z root'; "
     # bosh ssh gives no standard input to the command, and a terminal: closing the connection ends it.
-    inner = user + (f"{program} | {_HEX}" if hexed else _wrapped(program, "USR1"))
+    inner = user + (f"({_wrapped(program, 'USR1', until_told=False)}) | {_HEX}" if hexed else _wrapped(program, "USR1"))
     inside = f"f=$1; {inner}"
     quoted = shlex.quote(inside)
     script = (
@@ -368,7 +369,8 @@ def _far_end(interface: str, options: CaptureOptions, *, hexed: bool) -> str:
 
 _HEX = (
     "if command -v perl >/dev/null; then perl -e "
-    + shlex.quote('$| = 1; while (sysread STDIN, $b, 8192) { print unpack("H*", $b), "\\n" }')
+    # One write a line: what tcpdump says reaches the same terminal, and must not come between.
+    + shlex.quote('while (sysread STDIN, $b, 8192) { syswrite STDOUT, unpack("H*", $b) . "\\n" }')
     + "; else od -An -v -tx1 -w64; fi"
 )
 

@@ -625,6 +625,9 @@ class _Shown:
             else:
                 with options.destination(written.name, None) as out:
                     options.write(report, written.name, out, written.table, no_color=self._no_color, output=None)
+        if window.last and not self._quiet:
+            for each in live["live"]["sources"]:
+                complain(_losses(each))
         reasons = report.incomplete(float(live.get("max_undecided") or 5.0))
         if not self._quiet and written.name != "table":
             for reason in reasons:
@@ -643,6 +646,16 @@ class _Shown:
             output.mkdir(parents=True, exist_ok=True)
             return output / f"{window.number:06d}-{began}{suffix}"
         return output.with_name(f"{output.stem}.{window.number:06d}{output.suffix}")
+
+
+def _losses(source: dict[str, Any]) -> str:
+    """What a source gave and where packets were lost, in a line."""
+    dropped = source["dropped"]
+    kernel = "unknown in the kernel" if dropped["kernel"] is None else f"{dropped['kernel']:,} in the kernel"
+    says = f"{source['packets']:,} packets; dropped: {kernel}, {dropped['pipe']:,} in the pipe, {dropped['table']:,} at the table"
+    if not source["packets"]:
+        says += "; is it the right interface, and the filter not too narrow?"
+    return f"{source['source']}: {says}"
 
 
 def _lines(told: Told) -> Iterator[str]:

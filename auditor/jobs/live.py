@@ -516,6 +516,7 @@ class Feed:
             "source": self.place.text,
             "tool": self.tool or None,
             "left_out": told_ends(list(self._left_out)),
+            "packets": self.packets,
             "restarts": self.restarts,
             "dropped": {"kernel": kernel, "pipe": pipe, "table": self._refused},
             "given_up": self.given_up,

@@ -122,6 +122,7 @@ def test_an_interface_is_audited_as_its_packets_come_and_the_kept_packets_say_th
     (summary,) = live.of("summary")
     assert summary == audited["summary"]
     assert "rights given up: packets are read as nobody" in live.err
+    assert "auditor: wire: 2,580 packets; dropped: 0 in the kernel, 0 in the pipe, 0 at the table\n" in live.err
     (kept,) = ring.iterdir()
     assert kept.stat().st_mode & 0o077 == 0, "secrets may be in it"
     assert kept.stat().st_uid != 0
@@ -137,6 +138,7 @@ def test_a_signal_finishes_the_window(net, place):
     assert live.of("summary")[0]["connections"] == 0
     assert [each["packets"] for each in live.of("capture")] == [0]
     assert "finishing the window" in live.err
+    assert "0 packets; dropped: 0 in the kernel, 0 in the pipe, 0 at the table; is it the right interface" in live.err
     until(lambda: not net.pids("a"), "all that was started is gone")
 
 
@@ -160,9 +162,8 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(net, place):
 
 def test_windows_are_written_beside_each_other_and_cover_all_packets(net, place):
     reports = place / "reports"
-    live = Live(
-        net, place, "wire", "--inventory", INVENTORY, "--window", "4s", "--output", str(reports), "--format", "json"
-    ).capturing()
+    words = ("wire", "--inventory", INVENTORY, "--window", "4s", "--output", str(reports), "--format", "json")
+    live = Live(net, place, *words, "--capture-with", "scapy").capturing()
     net.replay(SAMPLES / "diego.pcapng", rate=400)
     until(
         lambda: reports.is_dir() and len(list(reports.glob("*.json"))) >= 2,
@@ -294,12 +295,15 @@ class Sshd:
 
 
 @pytest.fixture
-def sshd(net, place) -> Sshd:
+def sshd(net, place) -> Iterator[Sshd]:
     lacking = [name for name in ("ssh", "ssh-keygen") if not shutil.which(name)]
     if lacking or not (shutil.which("sshd") or Path("/usr/sbin/sshd").exists()):
         absent("sshd and ssh are not installed (Debian packages openssh-server, openssh-client)")
     (place / "ssh").mkdir(mode=0o755)
-    return Sshd(net, place / "ssh")
+    daemon = Sshd(net, place / "ssh")
+    yield daemon
+    daemon.end_sessions()
+    net.end()
 
 
 ENDS = """schema: auditor.inventory/1
@@ -330,7 +334,7 @@ def test_a_cell_and_a_brain_at_once_over_a_real_sshd(net, place, sshd):
         cwd="/",
     )
     words = ("wire", "--from", "ssh://brain/wire", "--inventory", str(inventory), "--write-ring", str(place / "ring"))
-    live = Live(net, place, *words, PATH=sshd.path).capturing(2)
+    live = Live(net, place, *words, "--capture-with", "tcpdump", PATH=sshd.path).capturing(2)
     until(lambda: fetches(net), "the daemon answers", clear)
     live.told("plaintext")
     sshd.end_sessions()
@@ -358,7 +362,7 @@ def test_a_cell_and_a_brain_at_once_over_a_real_sshd(net, place, sshd):
     assert Sshd.PORT not in {each["responder"]["port"] for each in live.of("connection")}
     assert Sshd.PORT in {each["responder"]["port"] for each in alone.values()}
     options = live.of("audit")[0]["options"]["live"]["sources"]
-    assert [each["tool"] for each in options] == ["dumpcap", "ssh"]
+    assert [each["tool"] for each in options] == ["tcpdump", "ssh"]
     assert options[1]["restarts"] == 1
     assert options[1]["dropped"]["kernel"] == 0
     assert all(len(re.findall("port 2022", each["left_out"])) == 2 for each in options), "both logins, at both"
@@ -373,23 +377,23 @@ def fetches(net: Net) -> bool:
     return subprocess.run(net.inside("a", PYTHON, "-c", code), check=False, capture_output=True).returncode == 0
 
 
-def test_bosh_ssh_carries_a_capture_as_text(net, place):
-    """A stand-in for the bosh command line, with its arguments and the form of its output (each line behind ``GROUP/ID: stdout | ``, as bosh-cli's
-    streaming writer marks it); the command that it is given runs for real, in a shell on the other host. The Director and its ssh are not there.
+def test_bosh_ssh_carries_a_capture_as_text(net, place, sshd):
+    """A stand-in for the bosh command line: its arguments, and the form of its output (each line behind ``GROUP/ID: stdout | ``, as bosh-cli's
+    streaming writer marks it). What it is given runs for real, on the other host, over a real ssh with a terminal, as bosh-cli starts it. Only the
+    Director, who would tell the address and place a key, is not there.
     """
     inventory = place / "inventory.yml"
     inventory.write_text(ENDS)
-    (place / "bin").mkdir()
-    bosh = place / "bin" / "bosh"
+    bosh = place / "ssh" / "bin" / "bosh"
     bosh.write_text(
         "#!/bin/sh\n"
         '[ "$1 $2 $3 $4 $5 $6" = "-n -d cf ssh diego_database/0 -c" ] && [ $# = 7 ] || { echo "usage: $*" >&2; exit 1; }\n'
-        "export SSH_CONNECTION='10.0.4.10 41000 10.0.4.20 22'\n"
-        f"""{" ".join(net.inside("b", "sh", "-c"))} "$7" 2>&1 </dev/null | sed -u 's!^!diego_database/0: stdout | !'\n"""
+        "echo \"Using environment '10.0.3.6' as client 'admin'\"\n"
+        f"""{place / "ssh" / "bin" / "ssh"} -tt brain "$7" 2>&1 </dev/null | sed -u 's!^!diego_database/0: stdout | !'\n"""
     )
     bosh.chmod(0o755)
     words = ("--from", "bosh://cf/diego_database/0/wire", "--inventory", str(inventory), "--filter", "tcp")
-    live = Live(net, place, *words, PATH=f"{place / 'bin'}:{os.environ['PATH']}").capturing()
+    live = Live(net, place, *words, PATH=sshd.path).capturing()
     daemon = net.start(
         "b",
         PYTHON,
@@ -405,11 +409,16 @@ def test_bosh_ssh_carries_a_capture_as_text(net, place):
     )
     until(lambda: fetches(net), "the daemon answers", daemon)
     live.told("plaintext")
-    assert "left out: the auditor's own connection (tcp 10.0.4.10 port 41000, 10.0.4.20 port 22)" in live.err
+    assert re.search(
+        r"left out: the auditor's own connection \(tcp 10.0.4.10 port \d+, 10.0.4.20 port 2022\)", live.err
+    )
     assert live.stop() == 1
     (capture,) = live.of("capture")
     assert capture["path"] == "bosh://cf/diego_database/0/wire"
     assert capture["packets"] > 5
+    assert capture["dropped"] == 0, "tcpdump says so twice a second"
+    until(lambda: not {*net.pids("b")} - {daemon.pid, sshd.process.pid}, "nothing is left there")
+    assert {each["responder"]["port"] for each in live.of("connection")} == {8889}
 
 
 # What is wrong before anything is captured

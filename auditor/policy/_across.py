@@ -40,7 +40,7 @@ NATS_PORTS = range(4222, 4226)
 
 _GOOD = (Verdict.VERIFIED, Verdict.INFERRED, Verdict.INHERITED)
 _BARE = frozenset({EMPTY, NOT_SENT, NOT_ASKED})
-_MISSING = frozenset({"gap", "one_way"})
+_MISSING = frozenset({"gap", "one_way", "snaplen"})
 
 
 @dataclass(frozen=True, slots=True)

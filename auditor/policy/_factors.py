@@ -125,7 +125,7 @@ def factor(name: str, seen: Seen, wanted: Wanted, tls: TlsReading | None) -> Sai
     if name == "basic" and seen.application == "nats":
         return _nats(seen, tls)
     if tls is not None:
-        return _opened(name, seen, tls) or _inside(tls, f"{_CREDENTIAL.get(name, name)}")
+        return _opened(name, seen, tls) or _inside(tls, f"whether the client presented {_CREDENTIAL.get(name, name)}")
     if seen.application == "http":
         return _http(name, seen)
     return _foreign(seen)
@@ -344,7 +344,7 @@ def _nats(seen: Seen, tls: TlsReading | None) -> Said:
         return session
     if tls is not None and not (_is_open(seen) and ("nats.connect" in facts or "nats.error" in facts)):
         if required is None:
-            return hidden("CONNECT")
+            return hidden("CONNECT and what it carries")
         if not tls.both_ways or tls.outcome != "accepted":
             missing = tls.missing or "outcome"
             return unverifiable(missing, f"INFO was seen, traffic inside TLS was not: {tls.why}", "nats.auth_required")

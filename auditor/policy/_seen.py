@@ -44,7 +44,7 @@ class Seen:
     closed_by: str = ""
     """Who sent the first FIN or RST: client, server; empty: it was open at the end of the capture."""
     reset: bool = False
-    """It was closed by RST."""
+    """That first one was a RST."""
     answered: bool = False
     """The responder sent payload."""
     host_port: bool = False
@@ -99,7 +99,7 @@ def unverifiable(missing: str, says: str, *kinds: str, counted: bool = True) -> 
 
 def hidden(what: str, *kinds: str) -> Said:
     """Encryption hides it by design."""
-    return unverifiable(HIDDEN, f"{what} is inside the encryption, which hides it by design", *kinds, counted=False)
+    return unverifiable(HIDDEN, f"{what}: hidden inside TLS, by design", *kinds, counted=False)
 
 
 def rejected(says: str, *kinds: str, confidence: str = "high") -> Said:

@@ -51,7 +51,8 @@ _SNAPLEN = 1 << INCOMPLETE.index("snaplen")
 _LIMIT = 1 << INCOMPLETE.index("limit")
 _ONE_WAY = 1 << INCOMPLETE.index("one_way")
 _MIDSTREAM = 1 << INCOMPLETE.index("midstream")
-_RESETS = np.array([state.startswith(("RST", "REJ")) for state in CONN_STATES])
+_RESETS = np.array([(False, state.startswith("RSTO"), state.startswith(("RSTR", "REJ"))) for state in CONN_STATES])
+"""By state, and by who closed first (nobody, client, server): whether that one did it with a RST."""
 
 # Bits of a connection's code, below its application and class.
 _FIRST, _ALONE, _MID, _LOSSY, _RESET, _ANSWERED, _HOST, _SNAPPED = (1 << k for k in range(8))
@@ -151,7 +152,7 @@ def _codes(
         (_MID, incomplete & _MIDSTREAM != 0),
         (_LOSSY, ((incomplete & _GAP != 0) & early) | (incomplete & _LIMIT != 0)),
         (_SNAPPED, incomplete & _SNAPLEN != 0),
-        (_RESET, _RESETS[table.conn_state[rows]]),
+        (_RESET, _RESETS[table.conn_state[rows], closed]),
         (_ANSWERED, (letters == ord("d")).any(axis=1)),
         (_HOST, (port >= HOST_PORTS.start) & (port < HOST_PORTS.stop) & host[class_of[rows]]),
     ):
@@ -305,10 +306,11 @@ def _downgraded(
     found: dict[int, tuple[Fault, ...]] = {}
     for before, after in downgrades(tries(failed_groups), tries(bare_groups)):
         names = [bytes(table.id[each.row]).decode() for each in (before, after)]
-        seconds = (after.first_ns - before.first_ns) / 1e9
+        apart_ns = after.first_ns - before.first_ns
+        later = f"{apart_ns / 1e9:.1f} s" if apart_ns >= 1_000_000_000 else f"{apart_ns / 1e6:.0f} ms"
         confidence = "high" if before.port == after.port or before.kind == "nats" else "medium"
         where = "" if before.port == after.port else f" on port {after.port}"
-        says = f"TLS was tried in connection {names[0]} and failed; {seconds:.1f} s later connection {names[1]} went on without it{where}"
+        says = f"TLS was tried in connection {names[0]} and failed; {later} later connection {names[1]} went on without it{where}"
         fault = Fault("authentication-downgrade", says, confidence, ("tls.client_hello",))
         for each in (before, after):
             found[each.row] = (*found.get(each.row, ()), fault)

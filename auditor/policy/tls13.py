@@ -393,7 +393,7 @@ def judge_tls13(flights: Tls13Flights, model: Tls13Model | None = None) -> Tls13
         asked,
         outcome,
         confidence,
-        f"the client's records are {answer.says}{witness}",
+        f"by their lengths, the client's encrypted records are {answer.says}{witness}",
         late_possible=answer.what is ClientCertificate.ABSENT and flights.post_handshake_auth,
         shape=shape,
         stacks=model.named(answer.layout, answer.padding) if answer.layout else (),

@@ -48,7 +48,10 @@ def _sections(audit: Audit, finding: Record, first: Record | None) -> Iterator[t
     yield f"{finding['id']}: {finding['rule']} ({finding['severity']}{sure})", [str(finding["title"])]
     yield "Why it was flagged", [str(finding["detail"]), *_evidence(audit, finding)]
     yield "Where and when", list(_where(finding, first))
-    yield "What would make it right", list(_right(finding, first))
+    documented = (first or {}).get("disposition") != "undeclared"
+    right = list(_judged(first) if documented else _right(finding, first))
+    if right:
+        yield "What was documented, and what was seen" if documented else "What would make it right", right
     if finding["remediation"]:
         yield "What to do", [str(finding["remediation"])]
     waived = finding["waived"]
@@ -101,21 +104,40 @@ def _end(end: Record) -> str:
 
 
 def _right(finding: Record, first: Record | None) -> Iterator[str]:
-    """What would make the connection documented, or its authentication the documented one."""
+    """What would make the connection a documented one."""
     near: dict[str, Any] = (first or {}).get("near_miss") or {}
-    if (first or {}).get("disposition") == "undeclared":
-        if near:
-            yield f"The closest documented path is {near.get('path')}; what differs is the {near.get('differs')}: {near.get('says')}."
-        yield (
-            "It is documented once a policy declares it: auditor policy list names those that are shipped, auditor policy suggest CAPTURE... drafts one."
-        )
-        if finding["rule"] == "unknown-host":
-            yield "A host that belongs there belongs into the inventory first."
-        return
-    for factor in ((first or {}).get("authentication") or {}).get("factors") or ():
-        yield f"{factor.get('name')} was to be seen; {factor.get('verdict')}: {factor.get('says')}"
-    required = ((first or {}).get("authentication") or {}).get("required")
-    if required:
-        yield f"The path documents {required if isinstance(required, str) else encode(required).decode()}."
+    if near:
+        yield f"The closest documented path is {near.get('path')}; what differs is the {near.get('differs')}: {near.get('says')}."
+    yield (
+        "It is documented once a policy declares it: auditor policy list names those that are shipped, auditor policy suggest CAPTURE... drafts one."
+    )
+    if finding["rule"] == "unknown-host":
+        yield "A host that belongs there belongs into the inventory first."
+
+
+def _judged(first: Record | None) -> Iterator[str]:
+    """What the first connection's path asks for, and what became of it."""
     if first is None:
         yield "No connection of it is in the table."
+        return
+    judged: dict[str, Any] = first.get("authentication") or {}
+    if not judged.get("required"):
+        return
+    yield f"The path documents {_asked(judged['required'])}. Of the first connection:"
+    factors = judged.get("factors") or ()
+    for factor in factors:
+        yield f"{factor.get('name')} is {factor.get('verdict')}: {factor.get('says')}."
+    if judged.get("verdict") in _TOOK_PLACE:
+        yield "The documented authentication took place. This finding is about something beside it and changes no verdict."
+
+
+_TOOK_PLACE = frozenset({"verified", "inferred", "inherited"})
+
+
+def _asked(required: Any) -> str:
+    """``{"any": ["signed_url", "tls"]}`` as words."""
+    if isinstance(required, str):
+        return required
+    ((word, parts),) = required.items()
+    told = [_asked(part) if isinstance(part, str) else f"({_asked(part)})" for part in parts]
+    return {"any": " or ", "all": " and "}.get(word, ", ").join(told)

@@ -57,8 +57,8 @@ def _told(capsys, *arguments: str) -> tuple[int, str, str]:
     return status, said.out, said.err
 
 
-def _finding_of(rule: str) -> str:
-    table = api.audit("sample:diego").audit.findings
+def _finding_of(rule: str, capture: str = "sample:diego") -> str:
+    table = api.audit(capture).audit.findings
     return str(table[table["rule"] == rule]["id"].iloc[0])
 
 
@@ -70,13 +70,23 @@ def test_a_finding_says_why_and_what_would_make_it_right(capsys):
     for words in (
         "Why it was flagged",
         "tls.server_application_data = true (proven)",
-        "The path documents mutual_tls.",
+        "The path documents mutual_tls. Of the first connection:",
+        "mutual_tls is violated: the server did not ask for a client certificate",
         "What to do",
     ):
         assert words in out
     assert max(map(len, out.splitlines())) <= 80
     status, again, _ = _told(capsys, name[:8], "sample:diego")
     assert (status, again) == (0, out)
+
+
+def test_a_fault_beside_the_method_says_that_the_method_took_place(capsys):
+    _, out, _ = _told(capsys, _finding_of("cleartext-credentials", "sample:lab"), "sample:lab")
+    joined = " ".join(out.split())
+    assert "The path documents signed_url or tls. Of the first connection: signed_url is verified: " in joined
+    assert "The documented authentication took place. This finding is about something beside it" in joined
+    _, out, _ = _told(capsys, _finding_of("cell-egress"), "sample:diego")
+    assert "What was documented" not in out and "make it right" not in out
 
 
 def test_an_undeclared_one_names_the_closest_path(capsys):

@@ -234,6 +234,19 @@ def test_rule_5_reset_or_close_straight_after_the_attempt(judge: Judge, state: s
     assert (gone.verdict, gone.missing) == (Verdict.UNVERIFIABLE, "one_way")
 
 
+def test_rule_5_who_reset_is_told_right(judge: Judge) -> None:
+    """The server closed and the client answered with a reset: the server did not reset."""
+    hello = {"tls.client_hello": True, "tls.silent": "server"}
+    for state, history, says in (
+        ("RSTO", "ShADfR", "the server closed the connection"),
+        ("RSTR", "ShADr", "the server reset the connection"),
+        ("RSTR", "ShADFr", "the client closed the connection"),
+        ("RSTO", "ShADR", "the client reset the connection"),
+    ):
+        answer = judge("rep-to-bbs", "tls", hello, state=state, history=history)
+        assert says in answer.factors[0].says, (state, history)
+
+
 def test_rule_5_violated_needs_acceptance(judge: Judge) -> None:
     silent = {k: v for k, v in SERVER12.items() if k != "tls.server_application_data"}
     answer = judge("rep-to-bbs", "tls", silent)

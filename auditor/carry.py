@@ -8,7 +8,7 @@ them for the part that came before its files:
 - What an earlier pass judged is not judged by less: its facts stand, without frames (those are in files that may be gone), and a verdict that rests
   on them says ``inherited`` and names the audit that saw it.
 - Packets are counted once: a pass counts those of its own files, so the sum over passes is that of one pass over everything.
-- First bytes are kept only of a handshake that the end of a file cut in two, and only of protocols that say nothing secret in it (TLS, SSH). Everything
+- First bytes are kept only of a handshake or login that the end of a file cut in two (TLS, SSH, NATS, MySQL), with what is secret in it masked. Everything
   else is records and facts: no payload.
 
 All is plain data (``dump`` and ``load``): nothing in it is ever run.
@@ -28,6 +28,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from auditor.conntrack import Part
+from auditor.inspectors._masked import masked
 from auditor.model.connections import CONN, CONN_STATES, SEEN_SYN, SEEN_SYNACK, ConnectionTable
 from auditor.model.evidence import Certainty
 from auditor.model.facts import LINK, Facts
@@ -45,9 +46,8 @@ SILENCE_NS = 7_875 * 1_000_000_000
 _OVER = frozenset(CONN_STATES.index(state) for state in ("SF", "REJ", "RSTO", "RSTR", "RSTOS0", "RSTRH", "SH", "SHR"))
 _KEEPS = frozenset({Verdict.VERIFIED, Verdict.INFERRED})
 _UNSETTLED = frozenset({Verdict.UNVERIFIABLE, Verdict.NOT_APPLICABLE, Verdict.REJECTED})
-_TELLS_NOTHING = frozenset({"tls", "https", "ssh", "nats", "none", "unknown"})
-_BEGINNINGS = (b"\x16\x03", b"SSH-", b"INFO ")
-"""How a handshake begins whose first bytes may be kept."""
+_MAY_WAIT = frozenset({"tls", "https", "ssh", "nats", "mysql", "none", "unknown"})
+"""What may be seen so far of a connection whose first bytes are kept."""
 
 Array = NDArray[Any]
 
@@ -210,8 +210,9 @@ class Carry:
             fact = table.facts[at]
             verdict = authentications[at].verdict
             verdicts.append(str(verdict))
-            if record in held and not over[at] and _may_wait(rows[record], held[record], verdict, name):
-                waiting[k] = _without_frames(held[record])
+            waits = _waits(rows[record], held[record], verdict, name) if record in held and not over[at] else None
+            if waits is not None:
+                waiting[k] = waits
                 fact = None
                 new["application"][k] = -1
                 new["client_side"][k] = -1
@@ -332,8 +333,11 @@ def _as_inherited(answer: Authentication, before: str) -> Authentication:
     return replace(answer, verdict=verdict, factors=factors, kinds=(INHERITED_FROM, *answer.kinds))
 
 
-def _may_wait(row: Any, held: Any, verdict: Verdict, application: str) -> bool:
-    """Whether the end of the captures may have cut its handshake in two, and its first bytes tell no secret."""
+def _waits(row: Any, held: Any, verdict: Verdict, application: str) -> Any:
+    """Its first bytes as they are handed on, where the end of the captures may have cut its handshake or login in two; else None.
+
+    What is secret in them is masked, and no frame is named: those are in files that may be gone.
+    """
     heads, data = held
     seen = row["side"]["seen"]
     opening = bool((seen & (SEEN_SYN | SEEN_SYNACK)).any())
@@ -341,18 +345,20 @@ def _may_wait(row: Any, held: Any, verdict: Verdict, application: str) -> bool:
         verdict not in _UNSETTLED
         or not opening
         or row["proto"] != 6
+        or application not in _MAY_WAIT
         or any(int(head["filled_bytes"]) >= HEAD_BYTES for head in heads)
     ):
-        return False
-    begun = all(text is None or not text or text.startswith(_BEGINNINGS) for text in data)
-    return begun and application in _TELLS_NOTHING
-
-
-def _without_frames(held: Any) -> Any:
-    heads, data = held
+        return None
+    kept = masked(data)
+    # Behind a hole nobody knows what is a secret.
+    holes = any(
+        text is not None and len(text) != int(head["filled_bytes"]) for head, text in zip(heads, data, strict=True)
+    )
+    if kept is None or (holes and kept != list(data)):
+        return None
     heads = heads.copy()
     heads["segment_frame"] = 0
-    return heads, data
+    return heads, kept
 
 
 def _fingerprints(fact: Facts) -> list[str]:

@@ -363,6 +363,12 @@ class Tracker:
         tcpstate.release(rows, self._queue, n, self._free, self._state)
 
     def _hold(self, row: int, pair: Array) -> None:
+        heads, data = self._copied(pair)
+        self._held[row] = (heads, data)
+        self._waiting += heads.nbytes + sum(len(each) for each in data if each is not None)
+
+    def _copied(self, pair: Array) -> tuple[Array, list[bytes | None]]:
+        """The heads in a pair of slots."""
         heads = np.zeros(2, HEAD)
         data: list[bytes | None] = [None, None]
         for side, slot in enumerate(pair):
@@ -372,8 +378,7 @@ class Tracker:
             ranges = heads[side]["range_to"][: heads[side]["n_ranges"]]
             extent = max([int(heads[side]["filled_bytes"]), *map(int, ranges)])
             data[side] = self._arena[slot, :extent].tobytes()
-        self._held[row] = (heads, data)
-        self._waiting += heads.nbytes + sum(len(each) for each in data if each is not None)
+        return heads, data
 
     @property
     def rows(self) -> Array:
@@ -413,6 +418,10 @@ class Tracker:
             m = queue.size
             pairs, ports = np.zeros((m, 2), np.int32), np.zeros((m, 2), np.int32)
             known_side, transport = np.zeros(m, np.int8), np.zeros(m, np.uint8)
+            if not self._alone:
+                # Another place may have the bytes that are missing here.
+                held |= {row: self._copied(slots[row]) for row in queue.tolist()}
+                continue
             tcpstate.seal(rows, queue, m, self._heads, self._words, pairs, known_side, ports, transport, HEAD_BYTES)
             examined = self._examiner.examine(self._arena, self._heads, pairs, known_side, transport, ports)
             rows["application"][queue] = examined.application

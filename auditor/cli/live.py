@@ -422,6 +422,7 @@ def _feeds(
                 link_type=link,
                 tool=tool.name if tool is not None else command.tool if command is not None else "",
                 own=own,
+                alone=len(places) == 1,
             )
         )
     return feeds

@@ -193,7 +193,9 @@ class Feed:
         link_type: int | None = None,
         tool: str = "",
         own: Own | None = None,
+        alone: bool = True,
     ) -> None:
+        """``alone``: no other source has packets of the same connections; else first bytes with gaps wait for what others saw of them."""
         self.place, self.tool = place, tool
         self._own = own if own is not None else Own()
         self._left_out: dict[Ends, None] = {}
@@ -206,7 +208,7 @@ class Feed:
         self.examiner = Examiner(limits=limits)
         # More come while a window that is full is written; beyond twice as many their packets are counted and left.
         held = replace(TrackLimits.of(limits), connections=2 * limits.connections)
-        self.tracker = Tracker(self.examiner, capture=index, limits=held)
+        self.tracker = Tracker(self.examiner, capture=index, alone=alone, limits=held)
         self._stream: Stream | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"source {index}", daemon=True)

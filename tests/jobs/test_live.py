@@ -195,7 +195,7 @@ def test_two_sources_at_once_are_two_vantage_points_of_one_audit(judge, tmp_path
     writers = [threading.Thread(target=write, args=(pipe,)) for pipe in pipes]
     for writer in writers:
         writer.start()
-    events = list(session(judge, *(feed(place, k) for k, place in enumerate(places))).events())
+    events = list(session(judge, *(feed(place, k, alone=False) for k, place in enumerate(places))).events())
     for writer in writers:
         writer.join()
     report = api.Report(events[-1].audit)
@@ -206,6 +206,53 @@ def test_two_sources_at_once_are_two_vantage_points_of_one_audit(judge, tmp_path
     assert rows(report) == rows(both)
     assert len(report.connections) == 136
     assert {tuple(each) for each in report.connections["vantages"]} == {tuple(map(str, (pipe.path for pipe in pipes)))}
+
+
+def test_windows_over_two_places_that_each_miss_packets_end_as_one_audit_of_both(judge, tmp_path):
+    """What one place missed the other saw; connections that go on over the end of a window are one, seen from both."""
+    header, records = parts(SAMPLE)
+    seen = [[each for k, each in enumerate(records) if k % 11], [each for k, each in enumerate(records) if k % 13]]
+    pipes = [Pipe(tmp_path, name) for name in ("cell", "brain")]
+    clock = Clock()
+    feeds = [feed(pipe.place, k, clock=clock, alone=False) for k, pipe in enumerate(pipes)]
+    running = session(judge, *feeds, clock=clock, window_ns=60 * 10**9, early=False)
+
+    windows: list[live.Window] = []
+
+    def play() -> None:
+        for pipe in pipes:
+            pipe.write(header)
+        for begin, end in itertools.pairwise((0.0, 0.2, 0.55, 1.0)):
+            for pipe, mine in zip(pipes, seen, strict=True):
+                pipe.write(b"".join(mine[int(begin * len(mine)) : int(end * len(mine))]))
+            taken = [int(end * len(mine)) for mine in seen]
+            until(lambda taken=taken: [each.packets for each in feeds] == taken, "the packets are taken")
+            if end < 1:
+                before = len(windows)
+                clock.now += 60 * 10**9
+                # Told, and with it cut at both places: later packets belong to the next.
+                until(lambda before=before: len(windows) > before, "the window ends")
+        for pipe in pipes:
+            pipe.close()
+
+    player = threading.Thread(target=play)
+    player.start()
+    for event in running.events():
+        if isinstance(event, live.Window):
+            windows.append(event)  # noqa: PERF401 - the player looks at it meanwhile
+    player.join()
+    assert [each.last for each in windows] == [False, False, True]
+    last: dict[str, Any] = {}
+    for each in windows:
+        last |= rows(api.Report(each.audit))
+    files = [tmp_path / "cell.pcap", tmp_path / "brain.pcap"]
+    for file, mine in zip(files, seen, strict=True):
+        file.write_bytes(header + b"".join(mine))
+    both = rows(api.audit(files, inventory=INVENTORY))
+    assert {key: each["authentication"]["verdict"] for key, each in last.items()} == {
+        key: each["authentication"]["verdict"] for key, each in both.items()
+    }
+    assert last == both
 
 
 def opened(number: int) -> bytes:

@@ -88,10 +88,12 @@ def test_the_task_and_the_errand_are_what_concourse_and_bosh_read(tmp_path, caps
     assert {(DEPLOY / "bosh" / "templates" / name).is_file() for name in spec["templates"]} == {True}
     ruby = tool("ruby", "ruby")
     values = {name: each["default"] for name, each in spec["properties"].items()}
-    for notify in ("", "AUDITOR_NOTIFY"):
-        given = json.dumps({**values, "notify_url_env": notify})
+    who = {"schema": "auditor.inventory/1", "vms": [{"name": "diego_cell/0", "ips": ["10.0.4.20"]}]}
+    for notify, inventory, command in (("", {}, []), ("AUDITOR_NOTIFY", who, ["/bin/cat", "vms.json"])):
+        given = json.dumps({**values, "notify_url_env": notify, "inventory": inventory, "inventory_command": command})
         render = "require 'erb'; require 'json'; V = JSON.parse(ARGV[1]); def p(n) = V.fetch(n); puts ERB.new(File.read(ARGV[0])).result(binding)"
-        for template, target in spec["templates"].items():
+        # The inventory lies beside the configuration that names it.
+        for template, target in sorted(spec["templates"].items(), key=lambda each: each[1].endswith(".toml")):
             done = subprocess.run(
                 [ruby, "-e", render, str(DEPLOY / "bosh" / "templates" / template), given],
                 capture_output=True,
@@ -103,7 +105,12 @@ def test_the_task_and_the_errand_are_what_concourse_and_bosh_read(tmp_path, caps
             if file.suffix == ".toml":
                 config = load_config(file)
                 assert [each.url_env for each in config.notify] == ([notify] if notify else [])
+                assert [(each.file is None, each.command) for each in config.inventory] == (
+                    [(False, None), (True, command)] if inventory else []
+                )
                 assert main(["run", str(file), "--check"]) == 0
+            elif file.suffix == ".json":
+                assert json.loads(done.stdout) == inventory
             else:
                 assert subprocess.run(["bash", "-n", str(file)], check=False).returncode == 0
     capsys.readouterr()

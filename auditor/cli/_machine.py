@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KERNELS = Path(__file__).resolve().parents[1] / "kernels"
-RARE = frozenset({"csvrows", "defrag", "links", "save"})
-"""Kernels for fragments, seldom met link types, kept packets, and one way of writing: an audit that needs none of them is warm without."""
+RARE = frozenset({"csvrows", "defrag", "doubles", "links", "save"})
+"""Kernels for fragments, several captures of one time, seldom met link types, kept packets, and one way of writing: an audit that needs none of them is warm without."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,7 @@ class Examiner:
         self._numbers = [frozenset(PROTOCOL_NUMBERS[each] for each in one.transports) for one in found]
         self._table: SignatureTable = build(found)
         self._tls_bit = sum(1 << place for place, each in enumerate(found) if each.name == "tls")
+        self._greeting_bits = sum(1 << place for place, each in enumerate(found) if each.greets)
         self.certificates = _tls_facts.Certificates(limits.certificates_bytes, limits.certificate_bytes)
         """Certificates seen, by the fingerprints that facts name."""
         self._tls = _tls_facts.TlsFacts(self.certificates)
@@ -176,7 +177,7 @@ class Examiner:
     ) -> Examined:
         """With the garbage collector at rest."""
         n = len(pairs)
-        candidates = np.zeros((n, 2), dtype=np.int64)
+        candidates, decided = np.zeros((n, 2), dtype=np.int64), np.zeros((n, 2), dtype=np.int64)
         tls = np.zeros(n, dtype=np.uint8)
         tls_client = np.zeros(n, dtype=np.int8)
         alerted = np.zeros(n, dtype=np.int8)
@@ -194,7 +195,9 @@ class Examiner:
             table.server,
             table.protocol,
             table.transport,
+            table.decides,
             candidates,
+            decided,
             tls,
             tls_client,
             alerted,
@@ -210,16 +213,18 @@ class Examiner:
             out.sure[silent | (tls == recognise.TLS_MORE)] = False
         hello = tls == recognise.TLS_HELLO
         asked = ((candidates & ~self._tls_bit) != 0).any(axis=1)
+        if not self._collect:
+            asked &= ~self._decide(out, decided, known, transport, hello)
         handed: list[_Handed] = []
         asked_rows: list[int] = np.flatnonzero(asked).tolist()
         some = _Heads(arena, heads, pairs, asked_rows, HEAD_BYTES if self._collect else _PROBED_BYTES)
         asking = zip(
             asked_rows,
-            *(each[asked_rows].tolist() for each in (known, transport, ports, candidates, hello)),
+            *(each[asked_rows].tolist() for each in (known, transport, ports, candidates, decided, hello)),
             strict=True,
         )
-        for i, opener, number, ends, bits, turns in asking:
-            self._ask(out, handed, i, some, opener, number, ends, bits, turns, settled)
+        for i, opener, number, ends, bits, sure, turns in asking:
+            self._ask(out, handed, i, some, opener, number, ends, bits, sure, turns, settled)
         tls_rows: list[int] = np.flatnonzero(hello & (out.application == UNKNOWN)).tolist()
         out.client_side[tls_rows] = tls_client[tls_rows]
         out.sure[tls_rows] = True
@@ -244,6 +249,30 @@ class Examiner:
                 if found.roles != "swapped":
                     return inspector.name, self._facts(found)
         return None
+
+    def _decide(
+        self,
+        out: Examined,
+        decided: NDArray[np.int64],
+        known: NDArray[np.int8],
+        transport: NDArray[np.uint8],
+        hello: NDArray[np.bool_],
+    ) -> NDArray[np.bool_]:
+        """Say what is spoken where one signature decides it and the opener is known; returns where."""
+        which = np.flatnonzero((known >= 0) & (transport == recognise.TCP))
+        bits = decided[which, known[which]]
+        alone = (bits != 0) & (bits & (bits - 1) == 0)
+        # What does not greet has to be read where TLS follows.
+        alone &= ~hello[which] | ((bits & self._greeting_bits) != 0)
+        which, bits = which[alone], bits[alone]
+        for bit in np.unique(bits).tolist():
+            of_it = which[bits == bit]
+            out.application[of_it] = self._code[self.inspectors[int(bit).bit_length() - 1].name]
+        out.client_side[which] = known[which]
+        out.sure[which] = True
+        done = np.zeros(len(known), dtype=np.bool_)
+        done[which] = True
+        return done
 
     @staticmethod
     def _silent(heads: NDArray[Any], pairs: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -270,12 +299,13 @@ class Examiner:
         number: int,
         ports: list[int],
         candidates: list[int],
+        decided: list[int],
         turns: bool,
         settled: bool,
     ) -> None:
-        """Ask the probes of one connection, the opener as client first, protocols at home on its ports first.
+        """Ask the probes of one connection, the opener as client first, what a signature decides and then protocols at home on its ports first.
 
-        ``opener``: the side, or -1; ``number``: of the transport; ``candidates``: bits of protocols if side 0 or 1 is the client. ``turns``: there is
+        ``opener``: the side, or -1; ``number``: of the transport; ``candidates``, ``decided``: bits of protocols if side 0 or 1 is the client. ``turns``: there is
         a hello on one side only: TLS, unless the other side began in a protocol that turns into it, and only that is wanted.
         """
         for client in (opener, 1 - opener) if opener >= 0 else (0, 1):
@@ -286,7 +316,10 @@ class Examiner:
             if not places:
                 continue
             if len(places) > 1:
-                places = sorted(places, key=lambda place: self.inspectors[place].ports.isdisjoint(ports))
+                sure = decided[client]
+                places = sorted(
+                    places, key=lambda place: (not sure >> place & 1, self.inspectors[place].ports.isdisjoint(ports))
+                )
             streams = Streams(heads.of(i, client), heads.of(i, 1 - client), settled, self._line_bytes)
             for place in places:
                 inspector = self.inspectors[place]
@@ -398,7 +431,7 @@ class Examiner:
         starts = np.zeros((len(at), 2), dtype=np.int32)
         if not self._collect:
             rows = np.zeros(len(slots), dtype=tls_kernel.TLS_ROW)
-            tls_kernel.walk_tls(arena, heads, slots, starts, rows)
+            tls_kernel.walk_tls(arena, heads, slots, starts, True, rows)
             inside = self._tls.https(rows, arena, slots)
             odd = np.flatnonzero(rows["flags"] & tls_kernel.ODD)
             if odd.size:
@@ -424,7 +457,7 @@ class Examiner:
     ) -> list[tuple[Facts, bool]]:
         """Facts of TLS that begins at ``starts`` of the heads in ``slots`` (client, server), and whether they show HTTPS."""
         rows = np.zeros(len(slots), dtype=tls_kernel.TLS_ROW)
-        tls_kernel.walk_tls(arena, heads, slots, starts, rows)
+        tls_kernel.walk_tls(arena, heads, slots, starts, False, rows)
         told: list[tuple[Facts, bool]] = []
         strange = ((rows["stop"][:, 1] == tls_kernel.STOP_RECORD) & (rows["stop_at"][:, 1] == starts[:, 1])).tolist()
         for i, found in enumerate(self._tls.of_rows(rows, arena, slots)):

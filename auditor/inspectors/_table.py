@@ -23,6 +23,7 @@ class SignatureTable:
     server: NDArray[np.bool_]
     protocol: NDArray[np.int32]
     transport: NDArray[np.uint8]
+    decides: NDArray[np.bool_]
 
 
 def build(inspectors: Sequence[Inspector]) -> SignatureTable:
@@ -52,4 +53,5 @@ def build(inspectors: Sequence[Inspector]) -> SignatureTable:
         np.array([signature.side == "server" for _, signature, _ in rows], dtype=np.bool_),
         np.array([place for place, _, _ in rows], dtype=np.int32),
         np.array([transport for _, _, transport in rows], dtype=np.uint8),
+        np.array([signature.decides for _, signature, _ in rows], dtype=np.bool_),
     )

@@ -17,6 +17,8 @@ from auditor.wire.reader import Reader, printable
 _TLS_RECORD = b"\x16\x03"
 _INFO = b'INFO {"'
 _CONNECT = b"CONNECT {"
+_INFOS = (_INFO, b'INFO  {"')
+_OPENINGS = (_CONNECT, b"PING\r\nCONNECT {")
 _FLAGS = ("auth_required", "tls_required", "tls_verify", "tls_available")
 
 
@@ -29,8 +31,8 @@ def _start(data: bytes, *wanted: bytes) -> Match:
 def probe(streams: Streams) -> Match:
     """The server's INFO with a JSON object, or a client that speaks first."""
     said = (
-        _start(streams.resp.data, _INFO, b'INFO  {"'),
-        _start(streams.orig.data, _CONNECT, b"PING\r\nCONNECT {"),
+        _start(streams.resp.data, *_INFOS),
+        _start(streams.orig.data, *_OPENINGS),
     )
     if Match.YES in said:
         return Match.YES
@@ -135,9 +137,8 @@ INSPECTOR = Inspector(
     transports=frozenset({"tcp"}),
     ports=frozenset({4222, 4223, 4224, 4225}),
     signatures=(
-        Signature("server", b"INFO "),
-        Signature("client", _CONNECT),
-        Signature("client", b"PING\r\nCONNECT"),
+        *(Signature("server", each, decides=True) for each in _INFOS),
+        *(Signature("client", each, decides=True) for each in _OPENINGS),
     ),
     probe=probe,
     inspect=inspect,

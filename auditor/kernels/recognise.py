@@ -164,7 +164,9 @@ def first_look(
     sig_server: NDArray[np.bool_],
     sig_protocol: NDArray[np.int32],
     sig_transport: NDArray[np.uint8],
+    sig_decides: NDArray[np.bool_],
     candidates: NDArray[np.int64],
+    decided: NDArray[np.int64],
     tls: NDArray[np.uint8],
     tls_client: NDArray[np.int8],
     alerted: NDArray[np.int8],
@@ -175,13 +177,15 @@ def first_look(
     each: ``sig_value`` is masked already, ``sig_transport`` an IP protocol number, 0: any.
 
     Out: ``candidates`` (n, 2): bits of the protocols whose signature holds if side 0 (column 0) or side 1 (column 1) is the client;
-    not looked for where both sides say TLS; ``tls``: a ``TLS_`` code; ``tls_client``: the client's side where a hello or a handshake message tells it, else -1; ``alerted``: the
+    not looked for where both sides say TLS; ``decided`` (n, 2): those of them whose signature decides and stands there whole; ``tls``: a ``TLS_`` code; ``tls_client``: the client's side where a hello or a handshake message tells it, else -1; ``alerted``: the
     side whose first and only words are a TLS alert, else -1.
     """
     looks = scratch(2)
     for i in range(pairs.shape[0]):
         candidates[i, 0] = 0
         candidates[i, 1] = 0
+        decided[i, 0] = 0
+        decided[i, 1] = 0
         tls[i] = TLS_NO
         tls_client[i] = -1
         alerted[i] = -1
@@ -238,7 +242,9 @@ def first_look(
                     continue
                 bit = 1 << _int(sig_protocol[s])
                 column = 1 - side if sig_server[s] else side
-                if candidates[i, column] & bit:
+                if candidates[i, column] & bit and (decided[i, column] & bit or not sig_decides[s]):
                     continue
                 if _holds(buf, filled, over, sig_value[s], sig_mask[s], at, _int(sig_size[s])):
                     candidates[i, column] |= bit
+                    if sig_decides[s] and filled >= at + sig_size[s]:
+                        decided[i, column] |= bit

@@ -500,10 +500,11 @@ def _walk_side(
     buf: NDArray[np.uint8],
     at: int,
     side: int,
+    brief: bool,
     event_frame: NDArray[np.int64],
     event: NDArray[np.uint8],
 ) -> int:
-    """All records of one direction from ``at`` on; returns how many events it wrote."""
+    """All records of one direction from ``at`` on (``brief``: up to its first message); returns how many events it wrote."""
     n_events = 0
     filled = min(_int(head["filled_bytes"]), buf.size)
     midstream = head["midstream"] != 0 and at == 0
@@ -525,7 +526,7 @@ def _walk_side(
     opaque = False
     stopped = False
     messages = 0
-    while at + _HEADER <= filled:
+    while at + _HEADER <= filled and not (brief and (messages > 0 or n_events > 0)):
         kind = u8(buf, at)
         size = be16(buf, at + 3)
         if (
@@ -643,9 +644,10 @@ def walk_tls(
     heads: NDArray[Any],
     slots: NDArray[np.int32],
     starts: NDArray[np.int32],
+    brief: bool,
     rows: NDArray[Any],
 ) -> None:
-    """TLS of many connections.
+    """TLS of many connections, or (``brief``) no more of it than the hellos.
 
     ``arena`` (slots, head bytes) and ``heads`` hold the heads; ``slots`` (n, 2) says which are client's and server's of each connection
     (-1: that side sent nothing), ``starts`` (n, 2) where TLS begins in them, ``rows`` (n,) of ``TLS_ROW`` takes the result and need not
@@ -677,11 +679,11 @@ def walk_tls(
         n_client, n_server = 0, 0
         if slots[i, 1] >= 0:
             n_server = _walk_side(
-                row, heads[slots[i, 1]], arena[slots[i, 1]], _int(starts[i, 1]), 1, server_frame, server_event
+                row, heads[slots[i, 1]], arena[slots[i, 1]], _int(starts[i, 1]), 1, brief, server_frame, server_event
             )
         if slots[i, 0] >= 0:
             n_client = _walk_side(
-                row, heads[slots[i, 0]], arena[slots[i, 0]], _int(starts[i, 0]), 0, client_frame, client_event
+                row, heads[slots[i, 0]], arena[slots[i, 0]], _int(starts[i, 0]), 0, brief, client_frame, client_event
             )
         a, b = row["spans"][SPAN_CLIENT_SID, 0], row["spans"][SPAN_SERVER_SID, 0]
         size = row["spans"][SPAN_CLIENT_SID, 1]

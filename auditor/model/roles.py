@@ -31,6 +31,8 @@ class Signature:
     value: bytes
     at: int = 0
     mask: bytes | None = None
+    decides: bool = False
+    """Where all of it stands there, ``probe`` says YES, whatever else there is: where nothing but the protocol is asked for, it need not be asked."""
 
 
 @dataclass(frozen=True, slots=True)

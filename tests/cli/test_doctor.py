@@ -52,6 +52,12 @@ def test_a_cache_is_warm_when_its_code_is_newer_than_the_source(monkeypatch, tmp
     assert not _machine.kernel_cache().warm
 
 
+def test_an_audit_leaves_the_cache_warm():
+    """What the second audit still has to compile would be told to its user as a first run."""
+    assert main(["audit", "sample:healthy", "--quiet", "--format", "ndjson", "--output", os.devnull]) in (0, 1)
+    assert _machine.kernel_cache().warm
+
+
 def test_a_tool_that_does_not_start(monkeypatch, tmp_path):
     broken = tmp_path / "tshark"
     broken.write_text("#!/nonexistent/interpreter\n")

@@ -177,6 +177,41 @@ def test_the_examiner_takes_any_bytes(said: list[tuple[bytes, bytes, int]], sett
         assert (examiner.applications[code] == "none") == (not client and not server)
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(sorted(CONVERSATIONS)), st.booleans(), st.sampled_from([-1, 0, 1]), st.integers(0, 200)
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    st.binary(max_size=8),
+)
+def test_asked_for_the_application_alone_the_examiner_says_the_same(
+    said: list[tuple[str, bool, int, int]], strange: bytes
+) -> None:
+    batch = Batch()
+    for name, swapped, known, at in said:
+        client, server = CONVERSATIONS[name]
+        client = client[:at] + strange + client[at:]
+        transport = 6 if "tcp" in next(each for each in INSPECTORS if each.name == name).transports else 17
+        ends = (server, client) if swapped else (client, server)
+        batch.add(head_of(ends[0]), head_of(ends[1]), known=known, transport=transport)
+    whole, brief = batch.examine(Examiner()), batch.examine(Examiner(collect=False))
+    assert brief.application.tolist() == whole.application.tolist()
+
+
+@given(st.binary(max_size=80), st.binary(max_size=80))
+def test_a_signature_that_decides_is_enough_for_the_probe(behind: bytes, other: bytes) -> None:
+    decisive = [(each, signature) for each in INSPECTORS for signature in each.signatures if signature.decides]
+    assert decisive
+    for inspector, signature in decisive:
+        assert signature.mask is None
+        data = b"\0" * signature.at + signature.value + behind
+        both = streams(data, other) if signature.side == "client" else streams(other, data)
+        assert inspector.probe(both) is Match.YES
+
+
 SECRET = "Zebra7Quagga"
 
 

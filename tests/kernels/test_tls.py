@@ -76,7 +76,7 @@ def by_kernel(both_heads: Streams, examiner: Examiner, *, compiled: bool) -> tup
     starts = np.zeros((1, 2), np.int32)
     walk = kernel.walk_tls if compiled else kernel.walk_tls.py_func  # type: ignore[attr-defined]
     with np.errstate(over="ignore"):
-        walk(arena, heads, pairs, starts, rows)
+        walk(arena, heads, pairs, starts, False, rows)
     found = _tls_facts.TlsFacts(examiner.certificates).of_rows(rows, arena, pairs)[0]
     return (None, None) if found is None else (dict(found[0]), found[0])
 
@@ -128,7 +128,7 @@ def test_rows_are_cleared_before_use() -> None:
     starts = np.zeros((1, 2), np.int32)
     clean, dirty = np.zeros(1, kernel.TLS_ROW), np.frombuffer(b"\xaa" * kernel.TLS_ROW.itemsize, kernel.TLS_ROW).copy()
     for rows in (clean, dirty):
-        kernel.walk_tls(arena, heads, pairs, starts, rows)
+        kernel.walk_tls(arena, heads, pairs, starts, False, rows)
     for name in ("flags", "version", "cipher", "alert", "spans", "marks", "n_records", "n_order", "stop"):
         assert np.array_equal(clean[name], dirty[name])
 
@@ -141,7 +141,7 @@ def test_tls_that_starts_behind_another_protocol() -> None:
     batch.add(head_of(told.client), head_of([(1, prefix), *told.server]))
     arena, heads, pairs, *_ = batch.arrays()
     rows = np.zeros(1, kernel.TLS_ROW)
-    kernel.walk_tls(arena, heads, pairs, np.array([[0, len(prefix)]], np.int32), rows)
+    kernel.walk_tls(arena, heads, pairs, np.array([[0, len(prefix)]], np.int32), False, rows)
     found = _tls_facts.TlsFacts(examiner.certificates).of_rows(rows, arena, pairs)[0]
     assert found is not None
     assert found[0]["tls.client_certificate"] == "sent"

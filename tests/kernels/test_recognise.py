@@ -28,6 +28,8 @@ STARTS = [
     b"\x15\x03\x01\x00\x02\x02\x28",
     b"\x80\x1f\x01\x03\x01\x00\x06\x00\x00\x00\x10" + bytes(22),
     b"GET / HTTP/1.1\r\n\r\n",
+    b'INFO {"server_id":"a"}\r\n',
+    b"CONNECT {}\r\n",
     b"",
 ]
 
@@ -37,14 +39,15 @@ def looked(client: bytes, server: bytes, *, settled: bool, compiled: bool = True
     batch.add(head_of(client, ended=False), head_of(server, ended=False))
     arena, heads, pairs, _, transport, _ = batch.arrays()
     table = Examiner()._table
-    candidates, tls_code = np.zeros((1, 2), np.int64), np.zeros(1, np.uint8)
+    candidates, decided, tls_code = np.zeros((1, 2), np.int64), np.ones((1, 2), np.int64), np.zeros(1, np.uint8)
     tls_client, alerted = np.zeros(1, np.int8), np.zeros(1, np.int8)
     look = recognise.first_look if compiled else recognise.first_look.py_func  # type: ignore[attr-defined]
     look(
         arena, heads, pairs, transport, settled, table.value, table.mask, table.at, table.size, table.server,
-        table.protocol, table.transport, candidates, tls_code, tls_client, alerted,
+        table.protocol, table.transport, table.decides, candidates, decided, tls_code, tls_client, alerted,
     )  # fmt: skip
-    return candidates, tls_code, tls_client, alerted
+    assert not (decided & ~candidates).any()
+    return candidates, tls_code, tls_client, alerted, decided
 
 
 @st.composite

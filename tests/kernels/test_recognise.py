@@ -47,7 +47,7 @@ def looked(client: bytes, server: bytes, *, settled: bool, compiled: bool = True
         table.protocol, table.transport, table.decides, candidates, decided, tls_code, tls_client, alerted,
     )  # fmt: skip
     assert not (decided & ~candidates).any()
-    return candidates, tls_code, tls_client, alerted, decided
+    return candidates, tls_code, tls_client, alerted
 
 
 @st.composite

@@ -50,6 +50,8 @@ JOIN_AT, JOINED = 32, 24
 """When so many pieces of a level have added up, so many of the oldest become one of the next."""
 LEVELS = 3
 ROW_GROUP = 65_536
+SPARE = 8
+"""A piece whose oldest audits were removed is written anew once they are this part of it (an eighth): until then nobody can ask for them."""
 GRACE_NS = 600 * 1_000_000_000
 """Pieces that nothing names any more are left for readers so long."""
 
@@ -310,13 +312,14 @@ class History:
     def tidy(self, now_ns: int) -> None:
         """Join small pieces, and remove those that were replaced long ago. Raises ConfigError."""
         with self.writing() as sql:
+            floor = self._floor()
             for name in TABLES:
                 for level in range(LEVELS - 1):
                     some = sql.execute(
                         "SELECT file, first, last FROM pieces WHERE of = ? AND level = ? ORDER BY first", [name, level]
                     ).fetchall()
                     if len(some) >= JOIN_AT:
-                        self._join(name, level + 1, some[:JOINED], now_ns)
+                        self._join(name, level + 1, some[:JOINED], now_ns, since=floor)
             done = sql.execute("SELECT file FROM trash WHERE since_ns <= ?", [now_ns - GRACE_NS]).fetchall()
             sql.execute("DELETE FROM trash WHERE since_ns <= ?", [now_ns - GRACE_NS])
         # After the commit: a file whose removal was not committed is still somebody's.
@@ -374,7 +377,8 @@ class History:
                 [file for (file,) in sql.execute("SELECT file FROM pieces WHERE last < ?", [floor]).fetchall()], now_ns
             )
             for file, name, level, first, last in sql.execute(
-                "SELECT file, of, level, first, last FROM pieces WHERE first < ? AND last >= ?", [floor, floor]
+                "SELECT file, of, level, first, last FROM pieces WHERE first < ?1 AND last >= ?1 AND (?1 - first) * ?2 > last - first + 1",
+                [floor, SPARE],
             ).fetchall():
                 self._join(name, level, [(file, first, last)], now_ns, since=floor)
         return len(gone)
@@ -382,12 +386,21 @@ class History:
     def _floor_below(self, rows: Sequence[tuple[int, int, int]], max_bytes: int) -> int:
         """The first audit that may stay, so that all pieces and bodies from it on take no more than ``max_bytes``; estimated inside joined pieces."""
         pieces = self.sql.execute("SELECT first, last, bytes FROM pieces").fetchall()
-        left = max_bytes
+        # What is left of audits that were removed takes room, too.
+        begin = rows[0][0]
+        left = max_bytes - sum(
+            size * (begin - first) / (last - first + 1) for first, last, size in pieces if first < begin
+        )
         for audit, _, body in reversed(rows):
             left -= body + sum(size / (last - first + 1) for first, last, size in pieces if first <= audit <= last)
             if left < 0:
                 return min(audit + 1, rows[-1][0])
         return rows[0][0]
+
+    def _floor(self) -> int:
+        """The oldest audit that was not removed. Pieces may hold what is left of older ones; nobody is given it."""
+        (floor,) = self.sql.execute("SELECT coalesce(min(audit), 0) FROM audits").fetchone()
+        return int(floor)
 
     # Reading
 
@@ -464,6 +477,8 @@ class History:
         return None
 
     def _pieces(self, name: str, first: int, last: int) -> list[tuple[str, int, int]]:
+        if last < self._floor():
+            return []
         return self.sql.execute(
             "SELECT file, first, last FROM pieces WHERE of = ? AND last >= ? AND first <= ? ORDER BY first",
             [name, first, last],
@@ -536,11 +551,14 @@ class History:
     def _views(self, base: Any, schemas: Mapping[str, pa.Schema]) -> None:
         import pyarrow as pa
 
+        floor = self._floor()
         for name in TABLES:
-            files = [self.path / PIECES / file for file, _, _ in self._pieces(name, 0, 1 << 40)]
-            if files:
-                listed = ", ".join(f"'{_quoted(each)}'" for each in files)
-                base.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{listed}], union_by_name = true)")  # noqa: S608  # our own files
+            pieces = self._pieces(name, 0, 1 << 40)
+            if pieces:
+                listed = ", ".join(f"'{_quoted(self.path / PIECES / file)}'" for file, _, _ in pieces)
+                only = f" WHERE audit >= {floor}" if pieces[0][1] < floor else ""
+                source = f"read_parquet([{listed}], union_by_name = true)"
+                base.execute(f"CREATE VIEW {name} AS SELECT * FROM {source}{only}")  # noqa: S608  # our own files
             else:
                 schema = pa.schema([pa.field("audit", pa.int32()), *schemas[name]])
                 base.register(name, schema.empty_table())

@@ -9,10 +9,12 @@ import textwrap
 
 import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from auditor.errors import ConfigError
 from auditor.store import _schema
-from auditor.store.history import CATALOGUE, JOIN_AT, PIECES, Decider, Fact, Kept, open_history
+from auditor.store import history as module
+from auditor.store.history import CATALOGUE, JOIN_AT, JOINED, PIECES, SPARE, Decider, Fact, Kept, open_history
 from tests.conftest import ROOT
 
 HOUR = 3_600 * 1_000_000_000
@@ -140,6 +142,49 @@ def test_old_audits_go_by_age_and_by_size(tmp_path):
         assert history.retain(now, max_bytes=1) > 0
         assert len(history.rows()) == 1, "the latest stays, whatever it takes"
         assert history.keep(an_audit(99), gone_after_ns=DAY) == JOIN_AT + 9, "numbers are not given twice"
+
+
+def test_what_is_too_old_is_out_of_reach_at_once_and_pieces_are_seldom_written_anew(tmp_path, monkeypatch):
+    """A store that has its age loses an audit at each pass; it must not write a large piece for each."""
+    place = tmp_path / "s"
+    with open_history(place, write=True) as history:
+        for hour in range(JOIN_AT):
+            history.keep(an_audit(hour), gone_after_ns=DAY)
+        history.tidy(BEGIN)
+        large = f"connections.{1:08d}-{JOINED:08d}.parquet"
+        assert large in names(place)
+        written = []
+        plain = module._write_parquet
+        monkeypatch.setattr(
+            module, "_write_parquet", lambda path, *more: written.append(path.name) or plain(path, *more)
+        )
+        for floor in range(2, JOINED):
+            assert history.retain(BEGIN + JOIN_AT * HOUR, max_age_ns=(JOIN_AT - floor + 1) * HOUR) == 1
+            assert history.rows()[0].audit == floor
+            assert history.table("connections", floor - 1) is None
+            assert ids(history, floor)[0] == f"c{floor - 1}-0"
+            if floor % 5 == 2:
+                tables = ("connections", "findings", "captures", "locations")
+                ask = " UNION ALL ".join(f"SELECT min(audit) a FROM {table}" for table in tables)  # noqa: S608  # our own words
+                assert history.query(ask, SCHEMAS).to_pylist() == [{"a": floor}] * len(tables)
+            scanned = [audit for piece in history.scan("connections", ["id"]) for audit in piece["audit"].to_pylist()]
+            assert min(scanned) == floor
+        again = [name for name in written if name.startswith("connections")]
+        assert 2 <= len(again) <= JOINED // 3 + SPARE, "now and then, not each time"
+        # What is left of removed audits is never more than a share of a piece, and nothing of it is joined into another.
+        [(first, last)] = history.sql.execute(
+            "SELECT first, last FROM pieces WHERE of = 'connections' AND level = 1"
+        ).fetchall()
+        assert (JOINED - 1 - first) * SPARE <= last - first + 1
+        for hour in range(JOIN_AT, JOIN_AT + 2 * JOINED):
+            history.keep(an_audit(hour), gone_after_ns=DAY)
+        monkeypatch.setattr(module, "JOIN_AT", 2)
+        monkeypatch.setattr(module, "JOINED", 2)
+        history.retain(BEGIN + JOIN_AT * HOUR, max_age_ns=(JOIN_AT - JOINED + 1) * HOUR)
+        history.tidy(1 << 62)
+        for file, first in history.sql.execute("SELECT file, first FROM pieces WHERE level = 2"):
+            assert first >= history.rows()[0].audit
+            assert parquet.read_table(place / PIECES / file)["audit"].to_pylist()[0] == first
 
 
 def test_readers_read_while_another_process_writes(tmp_path):

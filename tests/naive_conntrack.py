@@ -56,9 +56,12 @@ class End:
     @property
     def reached(self) -> int:
         """One behind the last payload byte that there must have been."""
+        reached = self.end
+        if self.fin_at is not None and self.fin_at - self.end < 2**30:
+            reached = max(reached, self.fin_at)
         if self.acked is None:
-            return self.end
-        return max(self.end, self.acked - (self.fin_at is not None and self.acked > self.fin_at))
+            return reached
+        return max(reached, self.acked - (self.fin_at is not None and self.acked > self.fin_at))
 
     def missed(self) -> int:
         if self.start is None:
@@ -167,6 +170,8 @@ def take_segment(packet: Sent, mine: End, other: End) -> None:
         mine.fin = True
         mine.fin_at = max(at + size, at + size if mine.fin_at is None else mine.fin_at)
     mine.rst |= bool(packet.flags & RST)
+    if packet.flags & RST and mine.seen and 0 < at - mine.end <= NEAR:
+        mine.acked = at if mine.acked is None else max(mine.acked, at)
     if packet.flags & ACK and not packet.flags & RST:
         ack = packet.ack % 2**32
         if other.start is None:

@@ -130,6 +130,69 @@ def without(*frames: int) -> Callable[[Wire, Talk], None]:
 CLIENT, SERVER = "10.0.1.10:40000", "10.0.2.20:8889"
 
 
+@pytest.mark.parametrize("first", ["client", "server"])
+@pytest.mark.parametrize("last", [FIN | ACK, RST | ACK])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_fin_that_acknowledges_another_came_second_in_whatever_order_they_were_captured(
+    first: str, turned: bool, last: int
+) -> None:
+    wire = Wire()
+    talk = Talk(wire).opens().says(b"ask").answers(b"reply").acks()
+    one, other = (talk._c, talk._s) if first == "client" else (talk._s, talk._c)
+    begin, end = one(FIN | ACK), other(last)
+    if turned:
+        wire.sent[-2:] = [end, begin]
+        begin.ts_ns, end.ts_ns = end.ts_ns, begin.ts_ns
+    whole = follow(wire)
+    assert whole.closed_by.tolist() == [{"client": 1, "server": 2}[first]]
+    parts = [part_of(wire, 0, len(wire.sent) - 1), part_of(wire, len(wire.sent) - 1)]
+    assert table_of(merge(parts, Echo())).closed_by.tolist() == whole.closed_by.tolist()
+
+
+@pytest.mark.parametrize("flags", [FIN | ACK, RST, RST | ACK])
+def test_what_a_closing_packet_stands_behind_was_sent(flags: int) -> None:
+    """The server's answer was lost, nobody acknowledged it, and the number of its FIN or RST tells of it."""
+
+    def teller(wire: Wire, talk: Talk) -> None:
+        talk.opens().says(b"ask").answers(b"reply")
+        wire.sent.pop()
+        talk._s(flags)
+
+    (told,) = story(teller)
+    assert (told.missed, told.incomplete) == (5, ("gap",))
+    assert told.history.endswith("g")
+
+
+@pytest.mark.parametrize(("flags", "far"), [(FIN | ACK, 1 << 30), (RST, (1 << 16) + 1), (RST, -400)])
+def test_a_closing_packet_that_is_out_of_the_stream_tells_nothing(flags: int, far: int) -> None:
+    def teller(wire: Wire, talk: Talk) -> None:
+        talk.opens().says(b"ask").answers(b"reply").acks()
+        talk.next_s += far
+        talk._s(flags)
+
+    (told,) = story(teller)
+    assert (told.missed, told.incomplete) == (0, ())
+
+
+def test_a_reset_behind_a_lost_answer_to_a_syn_ends_a_connection_and_refuses_none() -> None:
+    """The server acknowledged what the client said before it reset: the connection had come about, though its SYN+ACK was lost."""
+
+    def teller(wire: Wire, talk: Talk) -> None:
+        talk.opens().says(b"ask").server_acks()
+        talk._s(RST)
+        del wire.sent[1]
+
+    (told,) = story(teller)
+    assert told.established
+
+    def refused(wire: Wire, talk: Talk) -> None:
+        talk.attempts()
+        talk.refuses()
+
+    (told,) = story(refused)
+    assert not told.established
+
+
 @pytest.mark.parametrize(
     ("teller", "state", "history", "packets", "established"),
     [

@@ -16,14 +16,18 @@ from auditor.kernels.tcpstate import (
     TCP,
     _relative,
     add_hole,
+    answers_fin,
     begins_anew,
     extend,
     goes_on_at,
     is_foreign,
+    note_fin_ack,
     opener,
+    said_to_reach,
 )
 from auditor.model.connections import (
     BASE_GUESSED,
+    FIN_ACKS,
     H_FIN,
     H_GAP,
     H_RETRANSMISSION,
@@ -235,6 +239,8 @@ def join(a, b, together, ahead_ns, twice):
         x.copies += y.copies
         x.fin_ns = min(x.fin_ns, y.fin_ns)
         x.rst_ns = min(x.rst_ns, y.rst_ns)
+        if y.seen & FIN_ACKS:
+            note_fin_ack(x, np.int64(y.fin_ack))
         if x.head_sum == 0:
             x.head_sum = y.head_sum
         if x.payload_frame < 0:
@@ -262,10 +268,9 @@ def missed(side):
         # The number of a FIN that came behind what follows it is no byte.
         if side.hole_from[k] <= side.fin_at < side.hole_to[k]:
             total -= 1
-    behind = side.acked - (1 if side.fin_at > NOWHERE and side.acked > side.fin_at else 0)
     if side.seen & BASE_GUESSED:
-        return total + max(behind - side.start, 0)
-    return total + max(behind - side.end, 0)
+        return total + max(said_to_reach(side) - side.start, 0)
+    return total + max(said_to_reach(side) - side.end, 0)
 
 
 @kernel
@@ -587,8 +592,15 @@ def _letter(letter, by_originator):
 
 @inner
 def _closer(row, orig):
-    """Who closed first by time stamps, else by the order of frames: 1 the originator, 2 the responder, 0 nobody."""
+    """Who closed first: 1 the originator, 2 the responder, 0 nobody.
+
+    What acknowledges the other's FIN came second; else time stamps decide, and the order of frames where these are equal.
+    """
     o, r = row.side[orig], row.side[1 - orig]
+    if answers_fin(o, r):
+        return 2
+    if answers_fin(r, o):
+        return 1
     by_o, by_r = min(o.fin_ns, o.rst_ns), min(r.fin_ns, r.rst_ns)
     if by_o < by_r:
         return 1
@@ -642,9 +654,10 @@ def _came_about(proto, o, r, state):
         return True
     if o.payload_bytes > 0 and r.payload_bytes > 0:
         return True
+    if r.pkts == 0 and o.payload_bytes > 0 and missed(r) > 0:
+        return True  # one direction alone was captured: what the originator acknowledges, the responder sent
     if o.seen & SEEN_SYN and not r.seen & SEEN_SYNACK and r.payload_bytes == 0:
-        if r.pkts == 0 and o.payload_bytes > 0 and missed(r) > 0:
-            return True  # one direction alone was captured: what the originator acknowledges, the responder sent
         # Unanswered or refused, whatever the originator sent after; acknowledgements of more than the SYN tell of an unseen answer.
-        return r.pkts > 0 and not r.seen & SEEN_RST and o.acked > o.start
+        # An acknowledgement in a RST does not count, so a refused SYN is none; a reset that follows one ended what had come about.
+        return r.pkts > 0 and o.acked > o.start
     return state not in (REJ, S0, RSTOS0, SH) or (o.seen & HEAD_CUT) != 0

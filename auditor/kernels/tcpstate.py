@@ -26,6 +26,7 @@ from auditor.kernels.flowkey import EMPTY, key_hash, lower_is_source
 from auditor.kernels.streams import clear_head, place, shift_head
 from auditor.model.connections import (
     BASE_GUESSED,
+    FIN_ACKS,
     H_ACK,
     H_DATA,
     H_FIN,
@@ -444,7 +445,7 @@ def track(
                 s.pkts, s.ip_bytes, s.payload_bytes = 0, 0, 0
                 s.start, s.end, s.acked, s.lost_bytes, s.n_holes = 0, 0, NOWHERE, 0, 0
                 s.fin_at, s.head_base, s.payload_frame = NOWHERE, 0, -1
-                s["base"], s.isn, s.seen, s.history_seen = 0, 0, 0, 0
+                s["base"], s.isn, s.seen, s.history_seen, s.fin_ack = 0, 0, 0, 0, 0
                 s.copies, s.fin_ns, s.rst_ns, s.head_sum = 0, NEVER, NEVER, 0
                 s.slot = SLOT_NONE
         r = rows[found]
@@ -735,10 +736,15 @@ def _tcp(row, side, other, me, p, flags, seq, wire):
         side.fin_at = max(side.fin_at, position + wire)
         side.fin_ns = min(side.fin_ns, p.ts_ns if p.ts_ns > 0 else p.frame)
         _note(row, side, me, H_FIN)
+    if flags & (FIN | RST) and flags & ACK:
+        note_fin_ack(side, np.int64(p.ack))
     if flags & RST:
         side.rst_ns = min(side.rst_ns, p.ts_ns if p.ts_ns > 0 else p.frame)
         side.seen |= SEEN_RST
         _note(row, side, me, H_RST)
+        if side.seen & HAS_BASE and not side.seen & BASE_GUESSED and 0 < position - side.end <= FIRST_WINDOW:
+            # It names the next byte (RFC 9293 section 3.10.7): what lies between was sent.
+            side.acked = max(side.acked, position)
     if flags & ACK and not flags & RST:
         side.seen |= SEEN_ACK
         ack = np.int64(p.ack)
@@ -788,10 +794,7 @@ def seal(rows, queue, n, heads, words, pairs, known, ports, transport, arena_byt
                 continue
             head = heads[side.slot]
             head.midstream = 1 if row.proto == TCP and not side.seen & (SEEN_SYN | SEEN_SYNACK) else 0
-            head.stream_bytes = (
-                max(side.end, side.acked - (1 if side.fin_at > NOWHERE and side.acked > side.fin_at else 0))
-                - side.head_base
-            )
+            head.stream_bytes = max(side.end, said_to_reach(side)) - side.head_base
             whole = min(head.stream_bytes, arena_bytes)
             if side.fin_at > NOWHERE:
                 whole = min(whole, side.fin_at - side.head_base)
@@ -806,6 +809,33 @@ def seal(rows, queue, n, heads, words, pairs, known, ports, transport, arena_byt
                 for k_word in range(n_words):
                     told = blend(told, words[first_word + k_word])
                 side.head_sum = (told & ~np.uint64(0xFF)) | np.uint64(n_words)
+
+
+@inner
+def note_fin_ack(side, ack):
+    """What a FIN or RST acknowledged; of several (a FIN is sent again until it is answered) the earliest counts."""
+    if not side.seen & FIN_ACKS or (np.int64(side.fin_ack) - ack) & 0xFFFFFFFF < MAX_WINDOW:
+        side.fin_ack = ack
+        side.seen |= FIN_ACKS
+
+
+@inner
+def answers_fin(side, other):
+    """Whether the first FIN or RST of ``side`` acknowledges the FIN of ``other``, which was sent before then: no order of capture says otherwise."""
+    if not side.seen & FIN_ACKS or other.fin_at == NOWHERE:
+        return False
+    fin = np.int64(other["base"]) + other.fin_at
+    return (np.int64(side.fin_ack) - fin - 1) & 0xFFFFFFFF < MAX_WINDOW
+
+
+@inner
+def said_to_reach(side):
+    """Position behind the last byte of a stream that acknowledgements, a FIN or a RST tell of, be it seen or not."""
+    reached = side.acked - (1 if side.fin_at > NOWHERE and side.acked > side.fin_at else 0)
+    # A FIN stands behind all data (RFC 9293 section 3.10.4); one that is out of all windows is none of this stream's.
+    if side.fin_at - side.end < MAX_WINDOW:
+        reached = max(reached, side.fin_at)
+    return reached
 
 
 @inner

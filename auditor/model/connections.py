@@ -39,6 +39,10 @@ _SIDE = np.dtype(
         ("fin_at", np.int64),  # position of the FIN
         ("lost_bytes", np.int64),  # holes that were given up
         ("isn", np.uint32),  # initial sequence number, where the SYN was seen
+        (
+            "fin_ack",
+            np.uint32,
+        ),  # sequence number that its first FIN or RST acknowledged, where FIN_ACKS says that one did
         ("copies", np.uint32),  # packets that were others of it once more; in none of the counts
         ("fin_ns", np.int64),  # when its first FIN was sent; NEVER
         ("rst_ns", np.int64),  # ... RST
@@ -106,6 +110,7 @@ BASE_GUESSED = 64  # ... by an acknowledgement of the other side alone
 RETRANSMITTED = 128
 SNAPPED = 256  # payload was on the wire that the snaplen cut off
 HEAD_CUT = 512  # head bytes came after the head had been handed on
+FIN_ACKS = 1024
 
 ROW_QUEUED = 1  # in the queue of settled rows
 ROW_LINGERS = 2  # closed, and given a moment for late packets

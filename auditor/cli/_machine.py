@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-KERNELS = Path(__file__).resolve().parents[1] / "kernels"
+from auditor.kernels._folder import PACKAGE, known_folder
+
+KERNELS = PACKAGE / "kernels"
 RARE = frozenset({"csvrows", "defrag", "doubles", "links", "save"})
 """Kernels for fragments, several captures of one time, seldom met link types, kept packets, and one way of writing: an audit that needs none of them is warm without."""
 
@@ -20,31 +21,16 @@ class KernelCache:
 
     folder: Path
     warm: bool
-    """Every file of kernels has machine code there that is newer than all that is compiled into it."""
-
-
-def _cache_folders() -> list[Path]:
-    """Where ``kernels.accelerate`` keeps machine code, in its order: a folder given by the user, beside the source, the user's cache."""
-    if os.environ.get("NUMBA_CACHE_DIR"):
-        return [Path(os.environ["NUMBA_CACHE_DIR"])]
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [KERNELS / "__pycache__" / "compiled", base / "diego-flow-auditor"]
+    """Every file of kernels has machine code there, of these very sources."""
 
 
 def kernel_cache() -> KernelCache:
     """The cache that will be used, and whether it has what an audit needs; numba itself, slow to import, is not asked."""
-    folders = _cache_folders()
-    folder = next((each for each in folders if os.access(each, os.W_OK)), folders[-1])
-    sources = [each for each in sorted(KERNELS.glob("*.py")) if "@kernel" in each.read_text(encoding="utf-8")]
-    baked_in = [each for room in ("kernels", "model", "wire") for each in (KERNELS.parent / room).glob("*.py")]
-    changed = max(each.stat().st_mtime for each in baked_in)
-    fresh = {
-        each.name.split(".", 1)[0]
-        for each in (folder.rglob("*.o") if folder.is_dir() else ())
-        if each.stat().st_mtime >= changed
-    }
+    folder, there = known_folder()
+    wanted = {each.stem for each in KERNELS.glob("*.py") if "@kernel" in each.read_text(encoding="utf-8")}
+    kept = {each.name.split(".", 1)[0] for each in folder.glob("*.o")} if there else set()
     # What only rare captures need is compiled when one comes.
-    return KernelCache(folder, {each.stem for each in sources} - RARE <= fresh)
+    return KernelCache(folder.parent, wanted - RARE <= kept)
 
 
 def has_module(name: str) -> bool:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from auditor.errors import ConfigError, InputError
-from auditor.kernels.accelerate import cache_folder
+from auditor.kernels._folder import cache_folder
 from auditor.pipeline import Follow, Followed, Progress, Source, follow_here, follow_one
 
 Tell = Callable[[Progress], None]

@@ -16,76 +16,21 @@ import ctypes
 import functools
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from auditor.kernels._folder import PACKAGE, cache_folder
+
 F = TypeVar("F", bound=Callable[..., Any])
 
-_PACKAGE = Path(__file__).resolve().parents[1]
-_BAKED_IN = ("kernels", "model", "wire")
-_KEPT = 3
 _MAGIC = b"auditor kernel 1\n"
 
 _INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0").strip() not in ("", "0")
-
-
-def _source_hash() -> str:
-    """16 hexadecimal digits over everything that is compiled into kernels, and the compiler."""
-    digest = hashlib.sha256()
-    for compiler in ("numba", "llvmlite"):
-        spec = find_spec(compiler)
-        if spec is not None and spec.origin is not None:
-            digest.update(Path(spec.origin).with_name("_version.py").read_bytes())
-    for folder in _BAKED_IN:
-        for file in sorted((_PACKAGE / folder).glob("*.py")):
-            digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
-
-
-def cache_folder() -> Path:
-    """Where the machine code of these very sources lies: NUMBA_CACHE_DIR, else beside them, else in the user's cache, else a temporary folder."""
-    stated = os.environ.get("NUMBA_CACHE_DIR")
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diego-flow-auditor"
-    places = [Path(stated)] if stated else [_PACKAGE / "kernels" / "__pycache__" / "compiled", user]
-    name = _source_hash()
-    for place in places:
-        if (place / name).is_dir() and os.access(place / name, os.W_OK):
-            return place / name
-        if _writable(place / name):
-            _forget(place, name)
-            return place / name
-    # Never a name that others could guess and fill: machine code is loaded from here.
-    return Path(tempfile.mkdtemp(prefix="diego-flow-auditor-"))
-
-
-def _forget(place: Path, name: str) -> None:
-    """Remove what older sources left, but for the newest few: another version may be in use beside this one."""
-    older = sorted((each for each in place.iterdir() if each.name != name and len(each.name) == len(name)), key=_age)
-    for each in older[:-_KEPT]:
-        shutil.rmtree(each, ignore_errors=True)
-
-
-def _age(folder: Path) -> float:
-    try:
-        return folder.stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 _FOLDER = cache_folder()
@@ -278,7 +223,7 @@ class Kernel:
 def _foreign_source(function: Callable[..., Any]) -> bytes:
     """The file of a function that is none of the package's: the folder is not named after its content."""
     file = Path(function.__code__.co_filename)
-    return b"" if file.parent == _PACKAGE / "kernels" or not file.is_file() else file.read_bytes()
+    return b"" if file.parent == PACKAGE / "kernels" or not file.is_file() else file.read_bytes()
 
 
 def _kept(file: Path) -> tuple[str, bytes] | None:

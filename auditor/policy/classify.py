@@ -19,6 +19,7 @@ Nothing here knows single addresses: the answer depends on what the two ends are
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -107,6 +108,11 @@ class Classifier:
         self._profiles: dict[tuple[int, bool], End] = {}
         self._distinct: dict[tuple[Any, ...], End] = {}
         self._siblings: tuple[tuple[str, tuple[PolicyPath, ...]], ...] | None = None
+        self._held: dict[tuple[int, bool], frozenset[str] | None] = {}
+        self._edges: dict[int, list[int]] = {}
+        """By id() of paths: the ports at which one of their stretches begins, or is over. Between two of them all ports fit alike."""
+        self._fits: dict[tuple[int, int, str], list[tuple[PolicyPath, Fit]]] = {}
+        self._opened: dict[tuple[int, int, int, str], list[tuple[PolicyPath, Fit, str]]] = {}
 
     def classify(self, flow: Flow) -> Classification:
         """What the policy says of this flow. Never raises."""
@@ -136,6 +142,14 @@ class Classifier:
 
     def _holds(self, end: End, *, fronts: bool = False) -> frozenset[str] | None:
         """Slugs of what an end can run; None where a role is in no policy, or only passes on what others say."""
+        key = id(end), fronts
+        if key not in self._held:
+            if len(self._held) >= _MEMO_LIMIT:
+                self._held.clear()
+            self._held[key] = self._can_run(end, fronts)
+        return self._held[key]
+
+    def _can_run(self, end: End, fronts: bool) -> frozenset[str] | None:
         fronted = tuple(Held(front.role) for front in end.fronts) if fronts else ()
         own = tuple(one for one in end.held if not (fronted and one.role in RELAYS))
         roles = (*own, *fronted)
@@ -214,15 +228,47 @@ class Classifier:
             found = self._leaving[key] = [(path, role) for path, role in told if role is not None]
         return found
 
+    def _stretch(self, paths: tuple[PolicyPath, ...], port: int | None) -> int:
+        """The number of the stretch of ports that fit these paths like this one."""
+        if port is None:
+            return -1
+        edges = self._edges.get(id(paths))
+        if edges is None:
+            edges = self._edges[id(paths)] = sorted(
+                {edge for path in paths for low, high in path.ports for edge in (low, high + 1)}
+            )
+        return bisect_right(edges, port)
+
+    def _fitting(self, paths: tuple[PolicyPath, ...], port: int | None, transport: str) -> list[tuple[PolicyPath, Fit]]:
+        """Those of these paths that name this port and transport, and how closely."""
+        key = id(paths), self._stretch(paths, port), transport
+        found = self._fits.get(key)
+        if found is None:
+            told = ((path, path.fit(port, transport)) for path in paths)
+            found = self._fits[key] = [(path, fit) for path, fit in told if fit is not None]
+        return found
+
+    def _opens(
+        self, paths: tuple[PolicyPath, ...], orig: End, port: int | None, transport: str
+    ) -> list[tuple[PolicyPath, Fit, str]]:
+        """Those of them that this end may open, and as what."""
+        key = id(paths), id(orig), self._stretch(paths, port), transport
+        found = self._opened.get(key)
+        if found is None:
+            if len(self._opened) >= _MEMO_LIMIT:
+                self._opened.clear()
+            roles = {id(path): role for path, role in self._from(paths, orig)}
+            found = self._opened[key] = [
+                (path, fit, roles[id(path)]) for path, fit in self._fitting(paths, port, transport) if id(path) in roles
+            ]
+        return found
+
     def _matches(
         self, paths: tuple[PolicyPath, ...], orig: End, resp: End, port: int | None, transport: str
     ) -> list[_Match]:
         """The paths that fit best, documented ones alone where there are any."""
         found: list[_Match] = []
-        for path, orig_role in self._from(paths, orig):
-            fit = path.fit(port, transport)
-            if fit is None:
-                continue
+        for path, fit, orig_role in self._opens(paths, orig, port, transport):
             resp_role = self._responds(resp, path, port)
             if resp_role is not None:
                 found.append(_Match(path, fit, orig_role, resp_role))
@@ -235,9 +281,8 @@ class Classifier:
 
     def _listens(self, end: End, port: int | None, transport: str, application: str = "none") -> bool:
         """This end and port are the responder of a documented path; where its ports vary, the content must say so."""
-        for path in self.policy.paths:
-            fit = path.fit(port, transport)
-            if fit is None or self._plays(end, path.resp_roles, path.resp_slug) is None:
+        for path, fit in self._fitting(self.policy.paths, port, transport):
+            if self._plays(end, path.resp_roles, path.resp_slug) is None:
                 continue
             if fit is not Fit.VARIES or (application not in _UNTOLD and _satisfies(path, application)):
                 return True
@@ -246,8 +291,8 @@ class Classifier:
     def _serves(self, end: End, port: int | None, transport: str) -> bool:
         """Some path names just this port for this end."""
         return any(
-            path.fit(port, transport) is Fit.SINGLE and self._responds(end, path, port) is not None
-            for path in self._paths
+            fit is Fit.SINGLE and self._responds(end, path, port) is not None
+            for path, fit in self._fitting(self._paths, port, transport)
         )
 
     def _pair(self, orig: End, resp: End) -> list[PolicyPath]:
@@ -398,10 +443,8 @@ class Classifier:
         fronted = tuple(one for one in question.resp.fronts if one.role in self._diego)
         end = End(True, part, fronted)
         return any(
-            path.fit(question.resp_p, question.transport) in (Fit.SINGLE, Fit.RANGE)
-            and not path.wild
-            and self._responds(end, path, question.resp_p) is not None
-            for path in self._paths
+            fit in (Fit.SINGLE, Fit.RANGE) and not path.wild and self._responds(end, path, question.resp_p) is not None
+            for path, fit in self._fitting(self._paths, question.resp_p, question.transport)
         )
 
     def _matched(self, question: _Question, matches: Sequence[_Match]) -> Classification:
@@ -518,8 +561,8 @@ class Classifier:
             return NearMiss(path.id, "transport", says), self._originates(orig, path), self._any_responder(resp, path)
         if port is None:
             return None
-        for path in self._paths:
-            if path.wild or path.fit(port, transport) not in (Fit.SINGLE, Fit.RANGE):
+        for path, fit in self._fitting(self._paths, port, transport):
+            if path.wild or fit not in (Fit.SINGLE, Fit.RANGE):
                 continue
             orig_role, resp_role = self._any_responder(orig, path), self._originates(resp, path)
             if orig_role is not None and resp_role is not None:
@@ -556,7 +599,8 @@ class Classifier:
 
     def _other_role(self, question: _Question) -> tuple[NearMiss, str | None, str | None] | None:
         orig, resp, port, transport = question.orig, question.resp, question.resp_p, question.transport
-        fitting = [path for path in self._paths if not path.wild and path.fit(port, transport) is Fit.SINGLE]
+        told = self._fitting(self._paths, port, transport)
+        fitting = [path for path, fit in told if not path.wild and fit is Fit.SINGLE]
         for path in fitting:
             resp_role = self._responds(resp, path, port)
             if resp_role is not None:

@@ -13,6 +13,7 @@ Rules that hold here:
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -239,6 +240,7 @@ _NOT_WORD = re.compile(r"[^a-z0-9]+")
 _PARTITION = re.compile(r"_partition_[0-9a-f]+$")
 
 
+@functools.lru_cache(maxsize=4_096)
 def slug(component: str) -> str:
     """A component's name for comparing: ``local Route Emitter`` is ``route_emitter``."""
     return _NOT_WORD.sub("_", component.lower().removeprefix("local ")).strip("_")

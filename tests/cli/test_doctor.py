@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from auditor.cli import _machine, main
+from auditor.kernels import _folder
 
 
 def test_doctor_on_this_machine(capsys):
@@ -36,20 +37,22 @@ def test_doctor_where_nothing_is_there(capsys, monkeypatch):
     assert "such captures cannot be read" in said
 
 
-def test_a_cache_is_warm_when_its_code_is_newer_than_the_source(monkeypatch, tmp_path):
-    kernels, cache = tmp_path / "kernels", tmp_path / "cache"
-    kernels.mkdir()
-    cache.mkdir()
-    monkeypatch.setattr(_machine, "KERNELS", kernels)
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(cache))
-    source = kernels / "streams.py"
-    source.write_text("@kernel\n")
-    assert _machine.kernel_cache() == _machine.KernelCache(cache, False)
-    (cache / "streams.walk-0123456789abcdef.o").write_text("")
-    os.utime(source, (1, 1))
+def test_a_cache_is_warm_when_it_has_code_of_these_very_sources(monkeypatch, tmp_path):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert _machine.kernel_cache() == _machine.KernelCache(tmp_path, False)
+    mine, there = _folder.known_folder()
+    assert not there
+    names = [each.stem for each in _machine.KERNELS.glob("*.py") if "@kernel" in each.read_text()]
+    for folder in (tmp_path / ("0" * 16), mine):
+        assert not _machine.kernel_cache().warm
+        folder.mkdir()
+        for name in names:
+            (folder / f"{name}.walk-0123456789abcdef.o").write_text("")
     assert _machine.kernel_cache().warm
-    os.utime(source, (4_000_000_000, 4_000_000_000))
-    assert not _machine.kernel_cache().warm
+    # Older than the sources, as after a checkout that changed nothing in them: it is their content that counts.
+    for each in mine.iterdir():
+        os.utime(each, (1, 1))
+    assert _machine.kernel_cache().warm
 
 
 def test_an_audit_leaves_the_cache_warm():

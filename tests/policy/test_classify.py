@@ -622,3 +622,16 @@ def test_the_order_of_entries_decides_nothing(tas_diego: Policy, order: list[Ent
 def test_scope_is_one_of_two(foundation: Foundation) -> None:
     with pytest.raises(ValueError, match="scope"):
         Classifier(foundation.policy, foundation.inventory, "some")  # type: ignore[arg-type]
+
+
+@given(port=st.integers(0, 65_535) | st.sampled_from([None, 443, 444, 8889, 61_000, 61_001, 65_534, 65_535]))
+def test_ports_of_one_stretch_fit_alike(port: int | None) -> None:
+    """What is remembered of a stretch of ports is what each path says of the port."""
+    policy = load_policy()
+    asked = Classifier(policy, Inventory([], policy))
+    for transport in ("tcp", "udp", "icmp"):
+        # The ports that were asked for first stand for their stretch.
+        for other in (1, 9_000, 62_000, port):
+            found = asked._fitting(policy.paths, other, transport)
+            told = [(path, path.fit(other, transport)) for path in policy.paths]
+            assert found == [(path, fit) for path, fit in told if fit is not None]

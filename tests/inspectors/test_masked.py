@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from auditor.inspectors._examine import Examiner
 from auditor.inspectors._masked import masked
@@ -128,3 +130,16 @@ def test_what_is_encrypted_says_nothing():
         assert masked(data) == data
     request = packet(1, (0x8A00).to_bytes(4, "little") + bytes(28))
     assert masked([request + hello, GREETING + hello]) == [request + hello, GREETING + hello]
+
+
+BEGINNINGS = (b"", INFO, CONNECT, CONNECT[:60], GREETING, login(b"x"), login(b"x")[:40], b"PING\r\n", b"\x16\x03")
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.sampled_from(BEGINNINGS), st.binary(max_size=80), st.sampled_from(BEGINNINGS), st.binary(max_size=80))
+def test_whatever_comes_it_is_as_long_as_it_was_or_not_kept(first, more, second, rest):
+    data = [first + more, second + rest]
+    kept = masked(data)
+    assert kept is None or [len(each) for each in kept] == [len(each) for each in data]
+    if kept is not None:
+        assert masked(kept) == kept, "once is enough"

@@ -44,6 +44,8 @@ class Said(NamedTuple):
     verdict: str
     missed: int
     says: str
+    untold: bool = False
+    """No path is documented, and no content was seen that could show one."""
 
 
 def tcp_of(frame: bytes) -> tuple[Ends, int] | None:
@@ -86,6 +88,10 @@ def compare(before: Mapping[Ends, list[Said]], after: Mapping[Ends, list[Said]],
             counted["unverifiable" if row.verdict == "unverifiable" else "same"] += 1
             if row.verdict in was or row.verdict == "unverifiable":
                 continue
+            # Where ports vary, content alone makes a connection a documented one (contract, rule 8); all of it was lost.
+            if row.verdict == "not_applicable" and row.untold and ends in gone:
+                counted["untold"] += 1
+                continue
             # Packets are missing and nothing tells of them: it is judged as the shorter connection that it seems to be.
             assert ends in gone, (ends, before.get(ends), row)
             assert row.missed == 0, (ends, before.get(ends), row)
@@ -114,7 +120,8 @@ def audited(path: Path, inventory: Path) -> dict[Ends, list[Said]]:
             (bytes(map(int, row[f"{end}_ip"].split("."))), row[f"{end}_port"]) for end in ("originator", "responder")
         ]
         one, other = sorted(ends)
-        said = Said(row["authentication_verdict"], row["missed_bytes"], repr(row["authentication_factors"]))
+        untold = row["disposition"] == "undeclared" and row["application"] in ("none", "unknown")
+        said = Said(row["authentication_verdict"], row["missed_bytes"], repr(row["authentication_factors"]), untold)
         found.setdefault((one, other), []).append(said)
     return found
 

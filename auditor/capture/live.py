@@ -32,7 +32,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
@@ -151,7 +150,7 @@ class Tool:
     """What lets it capture."""
 
 
-BEARS: Final = {"dumpcap": 250_000, "tcpdump": 250_000, "scapy": 5_000}
+BEARS: Final = {"dumpcap": 200_000, "tcpdump": 200_000, "scapy": 50_000}
 """Packets a second that came through whole on two shared cores (docs/live.md says how that was measured)."""
 
 _CAP_NET_RAW = 13
@@ -183,7 +182,7 @@ def capture_tools() -> list[Tool]:
     """The ways to capture here that have the rights to, the best first."""
     own = has_net_raw()
     found = []
-    for name in ("dumpcap", "tcpdump"):
+    for name in ("tcpdump", "dumpcap"):  # as fast as each other; tcpdump tells what it drops while it runs
         path = _found(name)
         if path is not None and own:
             found.append(Tool(name, path, "this user may capture"))
@@ -251,7 +250,7 @@ def command_for(place: Place, options: CaptureOptions, tool: Tool | None = None)
     if place.kind == INTERFACE:
         if tool is None:
             raise ValueError("a local capture needs its tool")
-        signals = {"tcpdump": ("USR2", "USR1"), "scapy": ("USR1",)}.get(tool.name, ())
+        signals = ("USR1",) if tool.name in ("tcpdump", "scapy") else ()
         joined = f"f={shlex.quote(f'({options.filter})' if options.filter else '')}; " + _JOIN.format(own=f"${APART}")
         script = joined + _wrapped(_local(tool, place.interface, options), *signals)
         return Command(("/bin/sh", "-c", script), tool=tool.name)
@@ -304,22 +303,8 @@ def _local(tool: Tool, interface: str, options: CaptureOptions) -> str:
     ]
     if tool.name == "dumpcap":
         return shlex.join([tool.path, "-q", "-P", "-i", interface, *size]) + ' -f "$f" -w -'
-    # Where it can be told to flush, twice a second, it writes whole buffers instead of packets.
-    each = [] if _can_flush(tool.path) else ["-U"]
-    return shlex.join([tool.path, "-n", *each, "-i", interface, *size, *_as_user()]) + ' -w - "$f"'
-
-
-@cache
-def _can_flush(path: str) -> bool:
-    """Whether this tcpdump knows SIGUSR2: since 4.99."""
-    try:
-        told = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=10, check=False, errors="replace"
-        )
-    except (OSError, subprocess.SubprocessError):
-        return False
-    version = re.search(r"tcpdump version (\d+)\.(\d+)", told.stdout + told.stderr)
-    return version is not None and (int(version[1]), int(version[2])) >= (4, 99)
+    # -U: else packets wait for a full buffer. Telling it to flush (USR2) is no way: it does so in the signal's handler, in the middle of a write.
+    return shlex.join([tool.path, "-n", "-U", "-i", interface, *size, *_as_user()]) + ' -w - "$f"'
 
 
 def _as_user() -> list[str]:
@@ -330,7 +315,7 @@ def _as_user() -> list[str]:
 def _wrapped(program: str, *signals: str, until_told: bool = True) -> str:
     """Shell lines that run ``program`` until standard input ends, then let it finish; ``signals`` are sent to it twice a second.
 
-    They are ignored until it is ready for them. tcpdump answers USR1 with its counts, and USR2 by writing what it holds. ``until_told``: False
+    They are ignored until it is ready for them. tcpdump answers USR1 with its counts. ``until_told``: False
     where there is no standard input that could end.
     """
     sends = "; ".join(f"kill -{each} $p || exit" for each in signals)
@@ -339,7 +324,7 @@ def _wrapped(program: str, *signals: str, until_told: bool = True) -> str:
     told = "(while read -r _ <&3; do :; done; kill -INT $p) >/dev/null 2>&1 & c=$!; " if until_told else "c=; "
     return (
         f"exec 3<{'&0' if until_told else '/dev/null'}; "
-        f"(trap '' USR1 USR2; exec {program}) </dev/null 3<&- & p=$!; "
+        f"(trap '' USR1; exec {program}) </dev/null 3<&- & p=$!; "
         f"{told}{ticks}wait $p; s=$?; kill $c $u 2>/dev/null; exit $s"
     )
 

@@ -244,7 +244,7 @@ STARTERS = pytest.mark.parametrize("make", [DirectStarter, KeptStarter], ids=["d
 def test_a_program_is_told_to_finish_and_gives_what_it_still_holds(make):
     """SIGINT reaches the program, not the shell around it; what it writes then still comes."""
     program = f"{sys.executable} -u -c {shlex.quote(FINISHES)}"
-    command = Command(("/bin/sh", "-c", live._wrapped(program, "USR1", "USR2")))
+    command = Command(("/bin/sh", "-c", live._wrapped(program, "USR1")))
     starter = make([command])
     stream = open_stream(Place("ssh", "x", "x", "x"), starter, 0, command)
     room = bytearray(100)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -25,8 +26,11 @@ from auditor.model.roles import Format, Severity
 from auditor.report._target import file_target, folder_target
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
+    from auditor.model.connections import ConnectionTable
     from auditor.pipeline import Bare, Progress
     from auditor.policy.infer import Service
     from auditor.policy.waivers import Applied
@@ -37,6 +41,7 @@ Follow = Callable[[], bool]
 """Asked again and again while a growing capture is followed: True ends the reading."""
 
 SAMPLE = "sample:"
+FIRST_NS, LAST_NS = -(2**63), 2**63 - 1
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -230,7 +235,8 @@ class Report:
             _losses(captures["problems"].tolist(), captures["dropped"].fillna(0).tolist()) if len(captures) else []
         )
         if "no_connection_in_scope" in ((self.summary.get("sufficiency") or {}).get("reasons") or {}):
-            reasons.append("nothing was judged: no connection has an end in scope")
+            some = "no connection has an end in scope" if self.summary["connections"] else "there is no connection"
+            reasons.append(f"nothing was judged: {some}")
         closed = ((self.summary.get("sufficiency") or {}).get("reasons") or {}).get("ipsec")
         if closed:
             reasons.append(f"IPsec, which hides what it carries, on {closed:,} connections: capture inside of it")
@@ -279,6 +285,8 @@ def audit(
     baseline: str | None = None,
     new_only: bool = False,
     hash: bool = False,  # noqa: A002  # it is the option's name
+    since: datetime | int | None = None,
+    until: datetime | int | None = None,
     workers: int = 1,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
@@ -306,6 +314,8 @@ def audit(
     baseline : an earlier report (JSON, NDJSON, folder of Parquet), or an audit of the store: findings that are not in it are new
     new_only : leave out the findings that are not new; needs ``store`` or ``baseline``
     hash : take the SHA-256 of captures, as ``store`` does
+    since, until : the report is about connections seen then or later, begun then or earlier (with a time zone, or nanoseconds since 1970). All
+        packets are read: what came before tells of these (a handshake that is resumed, who opened)
     workers : processes that follow captures, one capture each at a time; the result is the same. A script that asks for more
         than one starts under ``if __name__ == "__main__":``
     progress : called now and then while reading
@@ -322,6 +332,7 @@ def audit(
             "scope": scope, "strict": strict, "linktype": linktype, "release": release, "fail_on": fail_on,
             "max_undecided": max_undecided, "ca": [str(each) for each in _many(ca)],
             "keylog": None if keylog is None else str(keylog), **_reading(captures, limits, follow),
+            **{name: ns for name, ns in (("since_ns", nanoseconds(since)), ("until_ns", nanoseconds(until))) if ns is not None},
         }, workers)  # fmt: skip
 
     excused = [str(each) for each in _many(waivers)]
@@ -473,6 +484,8 @@ def _run(
         options.pop("ca", None)
     warnings = list(who.warnings + who.conflicts) if who else []
     told: dict[str, Any] = {}
+    if "since_ns" in options or "until_ns" in options:
+        told["within"] = _between(options.get("since_ns"), options.get("until_ns"))
     if "keylog" in options:
         _check_keylog(options, warnings)
         told["warn"] = warnings.append
@@ -480,6 +493,25 @@ def _run(
         sources, policy=rules, inventory=who, options=options, progress=progress, follow=_follow(workers), **told
     )
     return Report(result, warnings)
+
+
+def nanoseconds(moment: datetime | int | None) -> int | None:
+    """Since 1970. Raises ConfigError for a time without a time zone."""
+    if moment is None or isinstance(moment, int):
+        return moment
+    if moment.tzinfo is None:
+        raise ConfigError("since, until", f"{moment.isoformat()} has no time zone", mend="datetime.now(UTC), say")
+    return round(moment.timestamp() * 1_000_000) * 1_000
+
+
+def _between(since_ns: int | None, until_ns: int | None) -> Callable[[ConnectionTable], NDArray[np.bool_]]:
+    """Which connections were open then."""
+
+    def within(table: ConnectionTable) -> NDArray[np.bool_]:
+        keep: NDArray[np.bool_] = table.last_ns >= (FIRST_NS if since_ns is None else since_ns)
+        return keep & (table.first_ns <= (LAST_NS if until_ns is None else until_ns))
+
+    return within
 
 
 def _check_keylog(options: dict[str, Any], warnings: list[str]) -> None:

@@ -919,7 +919,7 @@ def _sufficiency(
         reasons["dropped_packets"] = dropped
     if whole.hits.get("first_bytes"):
         reasons["first_bytes_given_up"] = whole.hits["first_bytes"]
-    idle = len(connections) > 0 and not (connections["disposition"] != str(Disposition.OUT_OF_SCOPE)).any()
+    idle = not (connections["disposition"] != str(Disposition.OUT_OF_SCOPE)).any()
     if idle:
         reasons["no_connection_in_scope"] = len(connections)
     from auditor.policy.classify import IPSEC

@@ -102,6 +102,18 @@ Baseline = Annotated[
     ),
 ]
 NewOnly = Annotated[bool, typer.Option("--new-only", help="Only findings that are new.")]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="TIME",
+        help="Connections seen then or later: RFC 3339, or 2h for so long ago.",
+        show_default=False,
+    ),
+]
+Until = Annotated[
+    str | None, typer.Option("--until", metavar="TIME", help="Connections begun then or earlier.", show_default=False)
+]
 Hash = Annotated[bool, typer.Option("--hash", help="Take the SHA-256 of captures.")]
 Format = Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="How to write the result.")]
 Output = Annotated[

@@ -8,6 +8,7 @@ import typer
 
 from auditor.cli import _options as options
 from auditor.cli import complain
+from auditor.cli._filters import moment
 from auditor.cli._progress import meter
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
@@ -45,6 +46,8 @@ def audit(
     baseline: options.Baseline = None,
     new_only: options.NewOnly = False,
     hash: options.Hash = False,  # noqa: A002  # it is the option's name
+    since: options.Since = None,
+    until: options.Until = None,
     allow_incomplete: options.AllowIncomplete = False,
     workers: options.Workers = 1,
     quiet: options.Quiet = False,
@@ -89,6 +92,8 @@ def audit(
             baseline=baseline,
             new_only=new_only,
             hash=hash,
+            since=moment("--since", since),
+            until=moment("--until", until),
             workers=workers,
             progress=tell,
         )

@@ -40,10 +40,8 @@ def connections(
     disposition: Annotated[Words, _option("--disposition", "WORD", "documented, undeclared, ...; repeatable.")] = None,
     verdict: Annotated[Words, _option("--verdict", "WORD", "verified, violated, ...; repeatable.")] = None,
     rule: Annotated[Words, _option("--rule", "NAME", "Part of a finding of this rule; repeatable.")] = None,
-    since: Annotated[
-        str | None, _option("--since", "TIME", "Seen then or later: RFC 3339, or 2h for so long ago.")
-    ] = None,
-    until: Annotated[str | None, _option("--until", "TIME", "Begun then or earlier.")] = None,
+    since: options.Since = None,
+    until: options.Until = None,
     negate: Annotated[bool, typer.Option("--not", help="Those that the filter does not match.")] = False,
     policy: options.Policies = None,
     release: options.Release = None,

@@ -49,8 +49,6 @@ Application = Annotated[Words, _option("--application", "NAME", "tls, ssh, http,
 Disposition = Annotated[Words, _option("--disposition", "WORD", "documented, undeclared, ...; repeatable.")]
 Verdict = Annotated[Words, _option("--verdict", "WORD", "verified, violated, ...; repeatable.")]
 Rule = Annotated[Words, _option("--rule", "NAME", "Part of a finding of this rule; repeatable.")]
-Since = Annotated[Text, _option("--since", "TIME", "Seen then or later: RFC 3339, or 2h for so long ago.")]
-Until = Annotated[Text, _option("--until", "TIME", "Begun then or earlier.")]
 Negate = Annotated[bool, typer.Option("--not", help="Those that the filter does not match.")]
 Fields = Annotated[Text, _option("--fields", "A,B,...", "These columns, in this order.")]
 
@@ -99,8 +97,8 @@ def _write(table: pa.Table, format: str, output: Path | None, kind: str) -> None
 @app.command("list")
 def list_(
     store: Store = "",
-    since: Since = None,
-    until: Until = None,
+    since: options.Since = None,
+    until: options.Until = None,
     last: Annotated[
         int | None, typer.Option("--last", metavar="N", min=1, help="The last N audits.", show_default=False)
     ] = None,
@@ -142,8 +140,8 @@ def show(
     disposition: Disposition = None,
     verdict: Verdict = None,
     rule: Rule = None,
-    since: Since = None,
-    until: Until = None,
+    since: options.Since = None,
+    until: options.Until = None,
     negate: Negate = False,
     fields: Fields = None,
     table: Annotated[
@@ -247,8 +245,8 @@ def query(
     disposition: Disposition = None,
     verdict: Verdict = None,
     rule: Rule = None,
-    since: Since = None,
-    until: Until = None,
+    since: options.Since = None,
+    until: options.Until = None,
     negate: Negate = False,
     fields: Fields = None,
     format: options.Format = "table",  # noqa: A002  # it is the option's name

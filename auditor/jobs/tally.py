@@ -29,7 +29,8 @@ def incomplete(audit: Audit, max_undecided: float) -> list[str]:
         found.append(f"dropped: {dropped} packets dropped while capturing")
     sufficiency = audit.summary.get("sufficiency") or {}
     if "no_connection_in_scope" in (sufficiency.get("reasons") or {}):
-        found.append("nothing judged: no connection has an end in scope")
+        some = "no connection has an end in scope" if len(audit.connections) else "there is no connection"
+        found.append(f"nothing judged: {some}")
     percent = float(sufficiency.get("undecided_percent") or 0.0)
     if percent > max_undecided:
         found.append(f"undecided: {percent:.1f} % of the judged connections, more than {max_undecided:g} %")

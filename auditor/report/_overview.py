@@ -480,7 +480,12 @@ def answer(audit: Audit) -> Answer:
     nothing = "no_connection_in_scope" in reasons
     level = story.level(audit).word
     if nothing:
-        says = "No connection has an end that the inventory knows as a Diego VM, so nothing was held against the documented paths."
+        some = (
+            "No connection has an end that the inventory knows as a Diego VM"
+            if len(audit.connections)
+            else "There is no connection"
+        )
+        says = f"{some}, so nothing was held against the documented paths."
     elif is_clean and is_complete:
         says = "Everything that was seen talks as documented, and the captures suffice to say so."
     elif is_clean:

@@ -137,7 +137,11 @@ def heading(audit: Audit) -> Heading:
         verdict = f"NOT CLEAN, {many(len(expired_waivers(audit)), 'waiver')} expired"
         is_clean = False
     if "no_connection_in_scope" in ((audit.summary.get("sufficiency") or {}).get("reasons") or {}):
-        verdict = "NOTHING JUDGED, no connection has an end that this inventory knows as Diego's"
+        verdict = "NOTHING JUDGED, " + (
+            "no connection has an end that this inventory knows as Diego's"
+            if len(audit.connections)
+            else "there is no connection"
+        )
     counts = [f"{count:,} {word}" for word, count in severity_counts(audit).items() if count]
     total = sum(severity_counts(audit).values())
     waived = len(audit.findings) - total

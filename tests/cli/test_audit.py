@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
 import pytest
 
 from auditor import Report, audit
@@ -170,3 +171,41 @@ def test_the_same_from_python(given):
     assert report.to_csv("coverage").count("\n") == 26
     assert report.to_ndjson("findings").count("\n") == 12
     assert report.captures["first_packet"].iloc[2].nanosecond == 7
+
+
+@pytest.mark.parametrize(
+    ("span", "count"),
+    [
+        (["--until", "2026-11-16T09:00:10Z"], 15),
+        (["--since", "2026-11-16T09:00:10Z", "--until", "2026-11-16T09:00:20Z"], None),
+        (["--since", "2026-12-16T00:00:00Z"], 0),
+    ],
+)
+def test_a_span_of_time(capfd, span, count):
+    assert main(["audit", "sample:diego", "--format", "json", "--quiet"]) in (0, 1)
+    whole = json.loads(capfd.readouterr().out)
+    status = main(["audit", "sample:diego", "--format", "json", "--quiet", *span])
+    told = json.loads(capfd.readouterr().out)
+    named = dict(zip(span[::2], span[1::2], strict=True))
+    since = pd.Timestamp(named.get("--since", "2000-01-01T00:00:00Z"))
+    until = pd.Timestamp(named.get("--until", "2100-01-01T00:00:00Z"))
+    inside = set()
+    for each in whole["connections"]:
+        start = pd.Timestamp(each["start"])
+        if start <= until and start + pd.Timedelta(each["duration"], "s") >= since:
+            inside.add(each["id"])
+    assert {each["id"] for each in told["connections"]} == inside
+    assert count is None or len(told["connections"]) == count
+    by_id = {each["id"]: each["authentication"]["verdict"] for each in whole["connections"]}
+    assert all(each["authentication"]["verdict"] == by_id[each["id"]] for each in told["connections"])
+    if count == 0:
+        assert status == 3
+
+
+def test_no_connection_is_no_clean_result(capfd, tmp_path):
+    empty = tmp_path / "empty.pcap"
+    empty.write_bytes((ROOT / "captures" / "sample" / "healthy.pcap").read_bytes()[:24])
+    assert main(["audit", str(empty), "--policy", "tas-diego"]) == 3
+    told = capfd.readouterr()
+    assert "NOTHING JUDGED, there is no connection" in told.out
+    assert main(["audit", str(empty), "--allow-incomplete", "--quiet"]) == 0

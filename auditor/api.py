@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +25,8 @@ from auditor.model.roles import Format, Severity
 from auditor.report._target import file_target, folder_target
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
@@ -500,7 +501,7 @@ def nanoseconds(moment: datetime | int | None) -> int | None:
     if moment is None or isinstance(moment, int):
         return moment
     if moment.tzinfo is None:
-        raise ConfigError("since, until", f"{moment.isoformat()} has no time zone", mend="datetime.now(UTC), say")
+        raise ConfigError("since, until", f"{moment.isoformat()} has no time zone", mend="tzinfo=UTC, say")
     return round(moment.timestamp() * 1_000_000) * 1_000
 
 

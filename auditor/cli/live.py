@@ -454,20 +454,24 @@ class _Outcome:
 
     failing: int
     incomplete: list[str]
+    quiet: bool = False
+    """Nothing is missing but connections: nobody talked in that window."""
 
 
 def _status(outcomes: Sequence[_Outcome], fail_on: str, max_undecided: float, allow_incomplete: bool) -> int:
     del fail_on, max_undecided
     if any(each.failing for each in outcomes):
         return 1
-    return 3 if any(each.incomplete for each in outcomes) and not allow_incomplete else 0
+    # A quiet window is no flaw of a session that had others; a session in which nobody ever talked says nothing.
+    lacking = [each for each in outcomes if each.incomplete and not (each.quiet and len(outcomes) > 1)]
+    return 3 if lacking and not allow_incomplete else 0
 
 
 def _live(session: Session, shown: _Shown, target: Any) -> list[_Outcome]:
     """The session's life on the screen. Raises KeyboardInterrupt on the second Ctrl-C."""
     from auditor.jobs.live import Notice, Told
 
-    outcomes: dict[tuple[int, tuple[str, ...]], _Outcome] = {}
+    outcomes: dict[tuple[bool, tuple[str, ...], bool], _Outcome] = {}
     with _signals(session), shown:
         for event in session.events():
             if isinstance(event, Notice):
@@ -476,7 +480,7 @@ def _live(session: Session, shown: _Shown, target: Any) -> list[_Outcome]:
                 shown.tell(event)
             else:
                 outcome = shown.report(event, target if event.last else None)
-                outcomes[outcome.failing > 0, tuple(outcome.incomplete[:1])] = outcome
+                outcomes[outcome.failing > 0, tuple(outcome.incomplete[:1]), outcome.quiet] = outcome
     return list(outcomes.values())
 
 
@@ -633,7 +637,8 @@ class _Shown:
         if not self._quiet and written.name != "table":
             for reason in reasons:
                 complain(f"incomplete: {reason}")
-        return _Outcome(report.failing(live.get("fail_on") or "medium"), reasons)
+        quiet = not len(report.audit.connections) and len(reasons) == 1
+        return _Outcome(report.failing(live.get("fail_on") or "medium"), reasons, quiet)
 
     def _place(self, window: Window) -> Path:
         """The file of a window: in the folder, or, where a full table ended it early, beside the file that was asked for."""

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from auditor.cli import main
-from auditor.cli.live import seconds, size
+from auditor.cli.live import _Outcome, _status, seconds, size
 from auditor.errors import ConfigError
 from tests.conftest import ROOT, absent
 from tests.netns import PATIENCE_S, Net, until
@@ -134,7 +134,7 @@ def test_an_interface_is_audited_as_its_packets_come_and_the_kept_packets_say_th
 def test_a_signal_finishes_the_window(net, place):
     """SIGTERM is a polite end, with a report, and leaves nothing running."""
     live = Live(net, place, "wire", "--inventory", INVENTORY, "--user", "root", "--capture-with", "tcpdump").capturing()
-    assert live.stop(signal.SIGTERM) == 0
+    assert live.stop(signal.SIGTERM) == 3, "nothing was judged"
     assert live.of("summary")[0]["connections"] == 0
     assert [each["packets"] for each in live.of("capture")] == [0]
     assert "finishing the window" in live.err
@@ -459,6 +459,15 @@ def test_what_cannot_be_is_said_at_once(arguments, says, capsys, monkeypatch, tm
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert says in told
+
+
+def test_a_quiet_window_is_no_flaw_of_a_session_that_had_others():
+    fine, quiet, dropped = _Outcome(0, []), _Outcome(0, ["nothing was judged"], quiet=True), _Outcome(0, ["dropped"])
+    assert [
+        _status(each, "medium", 5.0, False)
+        for each in ([fine], [quiet], [fine, quiet], [fine, quiet, dropped], [_Outcome(1, []), quiet])
+    ] == [0, 3, 0, 3, 1]
+    assert _status([quiet], "medium", 5.0, True) == 0
 
 
 def test_spans_of_time_and_sizes():

@@ -270,6 +270,14 @@ class Auditor:
         options = ("--inventory", str(self.inventory), "--format", "json", "--output", str(self.scratch / "audit.json"))
         return self.run("audit", str(path), *options, env=env)
 
+    def table(self, path: Path, evidence: bool) -> Cost:
+        """The connection table as DataFrames, with what inspectors and policy are told of each connection or without it."""
+        code = f"from auditor import api; api.connections([{str(path)!r}], evidence={evidence})"
+        cost = measure([self.python, "-c", code], {"PYTHONPATH": str(ROOT)})
+        if cost.status:
+            raise SystemExit(f"connections, evidence={evidence}: exit status {cost.status}\n{cost.stderr[-2000:]}")
+        return cost
+
     def rows(self) -> int:
         """Rows of the last connection table."""
         with (self.scratch / "connections.csv").open("rb") as table:
@@ -417,6 +425,14 @@ def run(args: argparse.Namespace, scratch: Path) -> str:
                 say(f"{shape}, auditor audit: {number + 1} of {args.peer_pairs}")
                 audits.append(auditor.audit(capture.path))
             costs.append(cost_line(shape, "**auditor audit** (JSON)", capture, True, audits, None))
+            pairs = []
+            for number in range(args.peer_pairs):
+                say(f"{shape}, evidence: {number + 1} of {args.peer_pairs}")
+                pairs.append((auditor.table(capture.path, False), auditor.table(capture.path, True)))
+            extra = [(with_.cpu_s - without.cpu_s) / without.cpu_s for without, with_ in pairs]
+            tail.append(
+                f"- {shape}: evidence costs {spread(extra)} times the connection table without it (n {len(pairs)}, both as DataFrames)."
+            )
             allowed = 256 + found / 1024
             tail.append(
                 f"- {shape}: `auditor connections` peaks at {max(c.peak_mib for c in whole):.0f} MiB; 256 MiB + 1 KiB a connection is {allowed:.0f} MiB."

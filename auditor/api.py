@@ -237,6 +237,7 @@ class Report:
         )
         if "no_connection_in_scope" in ((self.summary.get("sufficiency") or {}).get("reasons") or {}):
             some = "no connection has an end in scope" if self.summary["connections"] else "there is no connection"
+            some += " in that time" if {"since_ns", "until_ns"} & set(self.audit.info.get("options") or {}) else ""
             reasons.append(f"nothing was judged: {some}")
         closed = ((self.summary.get("sufficiency") or {}).get("reasons") or {}).get("ipsec")
         if closed:
@@ -328,12 +329,16 @@ def audit(
     """
     from auditor import pipeline
 
+    first, last = nanoseconds(since), nanoseconds(until)
+    if first is not None and last is not None and first > last:
+        raise ConfigError("--since", "it is later than --until", mend="exchange them")
+
     def made() -> Report:
         return _run(pipeline.run, captures, policy, inventory, release, progress, {
             "scope": scope, "strict": strict, "linktype": linktype, "release": release, "fail_on": fail_on,
             "max_undecided": max_undecided, "ca": [str(each) for each in _many(ca)],
             "keylog": None if keylog is None else str(keylog), **_reading(captures, limits, follow),
-            **{name: ns for name, ns in (("since_ns", nanoseconds(since)), ("until_ns", nanoseconds(until))) if ns is not None},
+            **{name: ns for name, ns in (("since_ns", first), ("until_ns", last)) if ns is not None},
         }, workers)  # fmt: skip
 
     excused = [str(each) for each in _many(waivers)]

@@ -340,6 +340,11 @@ class Tracker:
             opening = (seen & SEEN_SYN).any(axis=1)
             anchored = ((seen & (SEEN_SYN | SEEN_SYNACK)) != 0) | (self._pairs[:n] < 0)
             back = ((rows["state"][queued] & ROW_FIRST) != 0) & ~(opening & anchored.all(axis=1))
+            # What is missing here may have been seen at another place: bytes, or a whole direction.
+            gaps = (self._pairs[:n] >= 0) & (self._heads["gap"][np.maximum(self._pairs[:n], 0)] != 0)
+            sides = rows["side"][queued]
+            silent = (sides["pkts"] == 0) | _unseen(sides)
+            back |= (self._transport[:n] == tcpstate.TCP) & (gaps | silent).any(axis=1)
             for k in np.flatnonzero(back):
                 if self._waiting >= self._waiting_limit:
                     back[k] = False
@@ -632,10 +637,12 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
     ahead = 0
     if together:
         ahead = _compare_clocks(a, b, mine, theirs)
+        if ahead:
+            # One clock for all from here on.
+            _set_clock(b.rows, ahead)
+            b.first_ns, b.last_ns = _by_clock(b.first_ns, ahead), _by_clock(b.last_ns, ahead)
         flowkey.index_all(a.rows, n, table)
-        joinrows.match_together(
-            a.rows, table, b.rows, m, vector[tcpstate.L_TCP_NS], vector[tcpstate.L_OTHER_NS], ahead, found
-        )
+        joinrows.match_together(a.rows, table, b.rows, m, vector[tcpstate.L_TCP_NS], vector[tcpstate.L_OTHER_NS], found)
     else:
         flowkey.rehash(a.rows, n, table)
         again = _had_before(a, b, vector)
@@ -652,7 +659,6 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
         together,
         vector[tcpstate.L_TCP_NS],
         vector[tcpstate.L_OTHER_NS],
-        ahead,
         twice,
         n,
         target,
@@ -671,10 +677,11 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
             facts[into] = b_facts[row]
             held.pop(into, None)
             continue
+        if lacking and lacking[0][into] > lacking[1][row] and row in b.held and into not in held:
+            # ... and its bytes still wait.
+            a.rows["application"][into], a.rows["client_side"][into] = -1, -1
+            facts[into] = None
         _join_heads(a, held, facts, into, b, row)
-    if ahead:
-        # One clock for all, or a third place would find some of its connections at another time.
-        _set_clock(moved, ahead)
     outer = moved["outer"]
     moved["outer"] = np.where(outer >= 0, target[np.maximum(outer, 0)], -1)
     facts.extend(b_facts[row] for row in np.flatnonzero(fresh).tolist())
@@ -684,8 +691,8 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
         np.concatenate([a.rows, moved]),
         facts,
         held,
-        min((ns for ns in (a.first_ns, _by_clock(b.first_ns, ahead)) if ns is not None), default=None),
-        max((ns for ns in (a.last_ns, _by_clock(b.last_ns, ahead)) if ns is not None), default=None),
+        min((ns for ns in (a.first_ns, b.first_ns) if ns is not None), default=None),
+        max((ns for ns in (a.last_ns, b.last_ns) if ns is not None), default=None),
         a.skipped + b.skipped,
         a.released + b.released,
         _added(a.hits, b.hits),
@@ -1075,7 +1082,6 @@ def _fold(part: Part, kept: int, other: int, poorer: bool) -> None:
         True,
         limits[tcpstate.L_TCP_NS],
         limits[tcpstate.L_OTHER_NS],
-        0,
         np.zeros((1, 2), np.int64),
         len(rows),
         target,
@@ -1211,6 +1217,12 @@ class _AddressBook:
         return rank, addresses, tuple(self.version[: self.count][order].tolist())
 
 
+def _unseen(sides: Array) -> NDArray[np.bool_]:
+    """Directions of which the other end acknowledged bytes, and none was seen."""
+    known = (sides["payload_bytes"] == 0) & (sides["seen"] & HAS_BASE != 0)
+    return np.asarray(known & (sides["acked"] > sides["start"] + 1))
+
+
 def _conclude_some(
     rows: Array,
     orig_side: NDArray[np.uint8],
@@ -1245,7 +1257,7 @@ def _conclude_some(
     first_lost = ((sides["hole_from"] == sides["start"][..., None]) & open_hole).any(axis=2)
     headless = (sides["payload_bytes"] > 0) & (~anchored | first_lost)
     # The other end acknowledged bytes of a direction of which none was seen; and what was cut short and says nothing might have said more.
-    unseen = (sides["payload_bytes"] == 0) & (sides["seen"] & HAS_BASE != 0) & (sides["acked"] > sides["start"] + 1)
+    unseen = _unseen(sides)
     cut = (sides["seen"] & SNAPPED != 0).any(axis=1) & (application == applications.index("unknown"))
     whole = anchored.any(axis=1) & ~headless.any(axis=1) & ~unseen.any(axis=1)
     return {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -84,7 +86,7 @@ def test_clocks_of_one_machine_agree(everywhere: Report) -> None:
         assert clock["delay_s"] is not None and clock["delay_s"] < 0.001
 
 
-@pytest.mark.parametrize("skew_s", [-3.5, 90.0])
+@pytest.mark.parametrize("skew_s", [-3.5, 90.0, 86_400.0])
 def test_a_wrong_clock_changes_nothing_and_is_reported(tmp_path: Path, everywhere: Report, skew_s: float) -> None:
     paths = recorded()
     link_type, frames = frames_of(paths[-1])
@@ -98,6 +100,52 @@ def test_a_wrong_clock_changes_nothing_and_is_reported(tmp_path: Path, everywher
         assert all(abs(each["ahead_s"] + skew_s) < 0.01 for each in others if each is not None)
     else:
         assert abs(wrong["ahead_s"] - skew_s) < 0.01
+
+
+def bridge_frames() -> tuple[int, list[tuple[int, bytes, int]]]:
+    return frames_of(next(path for path in recorded() if "bridge" in path.name))
+
+
+def test_two_halves_of_the_packets_are_the_whole(tmp_path: Path) -> None:
+    """Each packet in one of two files, by chance, or by its direction: together they tell what one file would."""
+    link_type, frames = bridge_frames()
+    whole = judged([write(tmp_path / "whole.pcap", link_type, frames)])
+    rng = random.Random(4)
+    for name, choose in (
+        ("chance", lambda data: rng.random() < 0.5),
+        ("sender", lambda data: data[26:30] < data[30:34]),
+    ):
+        halves: tuple[list[tuple[int, bytes, int]], ...] = ([], [])
+        for frame in frames:
+            halves[choose(frame[1])].append(frame)
+        report = judged([write(tmp_path / f"{name}{k}.pcap", link_type, half) for k, half in enumerate(halves)])
+        names = ("community_id", "application", "authentication_verdict")
+        told_of = [sorted(zip(*(each.connections[n] for n in names), strict=True)) for each in (whole, report)]
+        assert told_of[0] == told_of[1]
+        assert Counter(whole.findings["rule"]) == Counter(report.findings["rule"])
+
+
+def test_losses_at_two_places_accuse_nobody(tmp_path: Path) -> None:
+    link_type, frames = bridge_frames()
+    whole = judged([write(tmp_path / "whole.pcap", link_type, frames)])
+    for seed in range(3):
+        rng = random.Random(seed)
+        poor = [
+            write(tmp_path / f"{seed}{place}.pcap", link_type, [each for each in frames if rng.random() < 0.8])
+            for place in "ab"
+        ]
+        found = judged(poor).findings
+        for rule in ("wrong-application", "port-sweep", "undeclared-attempt", "missing-client-certificate"):
+            assert (found["rule"] == rule).sum() <= (whole.findings["rule"] == rule).sum(), rule
+
+
+def test_resets_alone_are_no_attempts(tmp_path: Path) -> None:
+    """Of a sweep only the answers were captured: who sent the resets tried nothing."""
+    link_type, frames = bridge_frames()
+    resets = [frame for frame in frames if frame[1][12:14] == b"\x08\x00" and frame[1][23] == 6 and frame[1][47] & 4]
+    assert len(resets) > 20
+    found = judged([write(tmp_path / "resets.pcap", link_type, resets)]).findings
+    assert not set(found["rule"]) & {"port-sweep", "undeclared-attempt"}
 
 
 def test_merged_in_one_file_the_same_connections_are_found(tmp_path: Path, everywhere: Report) -> None:

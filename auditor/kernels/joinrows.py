@@ -71,12 +71,11 @@ def match(rows, table, later, n_later, found):
 
 
 @kernel
-def match_together(rows, table, later, n_later, tcp_ns, other_ns, ahead_ns, found):
+def match_together(rows, table, later, n_later, tcp_ns, other_ns, found):
     """For each row of a part from another place at the same time: the row of the same connection, or -1.
 
     Ports may have been in use several times meanwhile, so all rows of a key are looked at; of those that fit the one counts whose time is nearest. Where none
-    fits, ``-2 - k`` says that row k has the newest of the key's connections. table: as ``flowkey.index_all`` fills it; ahead_ns: how far
-    the later part's clock is ahead.
+    fits, ``-2 - k`` says that row k has the newest of the key's connections. table: as ``flowkey.index_all`` fills it.
     """
     for i in range(n_later):
         found[i] = -1
@@ -86,7 +85,7 @@ def match_together(rows, table, later, n_later, tcp_ns, other_ns, ahead_ns, foun
         while table[at] != EMPTY:
             a = rows[table[at]]
             if same_key(a, b):
-                shared = min(a.last_ns, b.last_ns - ahead_ns) - max(a.first_ns, b.first_ns - ahead_ns)
+                shared = min(a.last_ns, b.last_ns) - max(a.first_ns, b.first_ns)
                 fits = goes_on(a, b, tcp_ns, other_ns) and -shared <= (tcp_ns if a.proto == TCP else other_ns)
                 if fits and (found[i] < 0 or shared > nearest):
                     found[i] = table[at]
@@ -197,19 +196,11 @@ def _join_stream(a, b, together):
 
 
 @inner
-def join(a, b, together, ahead_ns, twice):
+def join(a, b, together, twice):
     """Add a later part of the same connection to its row; ``together``: both saw it at the same time, from two vantage points.
 
-    ahead_ns: so far is the clock of ``b``; twice: int64[2], bytes of each side that are in both parts because packets are.
+    twice: int64[2], bytes of each side that are in both parts because packets are.
     """
-    if ahead_ns != 0:
-        b.first_ns -= ahead_ns
-        b.last_ns -= ahead_ns
-        for which in range(2):
-            if b.side[which].fin_ns != NEVER:
-                b.side[which].fin_ns -= ahead_ns
-            if b.side[which].rst_ns != NEVER:
-                b.side[which].rst_ns -= ahead_ns
     a.first_frame = a.first_frame if a.first_ns <= b.first_ns or not together else b.first_frame
     if b.first_ns < a.first_ns:
         a.first_side, a.icmp_type, a.icmp_code = b.first_side, b.icmp_type, b.icmp_code
@@ -281,18 +272,18 @@ def missed_all(rows, n, out):
 
 
 @kernel
-def join_all(rows, later, n_later, found, together, tcp_ns, other_ns, ahead_ns, twice, next_row, target):
+def join_all(rows, later, n_later, found, together, tcp_ns, other_ns, twice, next_row, target):
     """Join the rows of a later part to those they go on with; ``target[i]`` is the row of each in the whole. Returns how many were joined.
 
-    ahead_ns: how far the later part's clock is ahead of the other; twice: int64[n_later, 2], payload of packets that are in both parts.
+    Both parts tell time by one clock. twice: int64[n_later, 2], payload of packets that are in both parts.
     """
     joined = 0
     for i in range(n_later):
         b = later[i]
         if found[i] >= 0 and (together or goes_on(rows[found[i]], b, tcp_ns, other_ns)):
             a = rows[found[i]]
-            apart = max(b.first_ns - ahead_ns - a.last_ns, a.first_ns - b.last_ns + ahead_ns)
-            join(a, b, together and apart <= SKEW_NS, ahead_ns, twice[i])
+            apart = max(b.first_ns - a.last_ns, a.first_ns - b.last_ns)
+            join(a, b, together and apart <= SKEW_NS, twice[i])
             a.superseded = a.superseded | b.superseded if together else b.superseded
             target[i] = found[i]
             joined += 1
@@ -301,7 +292,7 @@ def join_all(rows, later, n_later, found, together, tcp_ns, other_ns, ahead_ns, 
             rows[found[i]].superseded = 1
         elif found[i] < -1 and b.superseded == 0:
             newest = rows[-2 - found[i]]
-            if newest.first_ns <= b.first_ns - ahead_ns:
+            if newest.first_ns <= b.first_ns:
                 newest.superseded = 1
             else:
                 b.superseded = 1

@@ -27,10 +27,13 @@ SWEEP_WINDOW_NS = 60 * 1_000_000_000
 def attempts(table: pd.DataFrame) -> Mask:
     """Undeclared attempts, but for a cell's to the outside.
 
-    An application may fail to reach the internet as often as it likes; a cell's address stands for a hundred of them.
+    An application may fail to reach the internet as often as it likes; a cell's address stands for a hundred of them. Of TCP, what was tried is told by
+    its SYN: a reset alone answers somebody whose packets were not captured, and its sender tried nothing.
     """
+    opened = (table["transport"] != "tcp").to_numpy() | table["history"].astype(str).str.contains("S").to_numpy()
     return (
-        holds(table, "breach", Breach.ATTEMPT)
+        opened
+        & holds(table, "breach", Breach.ATTEMPT)
         & holds(table, "outcome", Outcome.ATTEMPT)
         & ~holds(table, "would_be", Breach.CELL_EGRESS)
     )

@@ -37,7 +37,7 @@ def extend_all(rows, starts, ends, anchored):
 
 @kernel
 def join_with(rows, later, together, twice):
-    joinrows.join(rows[0], later[0], together, 0, twice)
+    joinrows.join(rows[0], later[0], together, twice)
 
 
 def join(rows, later, together):
@@ -255,12 +255,12 @@ def test_of_ports_in_use_several_times_the_connection_of_the_same_time_is_meant(
     later["b_port"] = [0, 0, 7]
     table, found = np.full(16, 0, np.int32), np.zeros(3, np.int64)
     flowkey.index_all(rows, 3, table)
-    joinrows.match_together(rows, table, later, 3, 10**9, 10**9, 0, found)
+    joinrows.match_together(rows, table, later, 3, 10**9, 10**9, found)
     assert found.tolist() == [1, 2, -1]
     later["side"]["seen"][:, 0], later["side"]["isn"][:, 0] = SEEN_SYN, 5
     rows["side"]["seen"][:, 0], rows["side"]["isn"][:, 0] = SEEN_SYN, [5, 6, 7]
-    joinrows.match_together(rows, table, later, 1, 10**9, 10**9, 0, found)
+    joinrows.match_together(rows, table, later, 1, 10**9, 10**9, found)
     assert found[0] == 0  # the initial sequence number says more than the time
     later["side"]["isn"][:, 0] = 9
-    joinrows.match_together(rows, table, later, 1, 10**9, 10**9, 0, found)
+    joinrows.match_together(rows, table, later, 1, 10**9, 10**9, found)
     assert found[0] == -2 - 2  # none of these; row 2 is the newest so far

@@ -102,6 +102,10 @@ Baseline = Annotated[
     ),
 ]
 NewOnly = Annotated[bool, typer.Option("--new-only", help="Only findings that are new.")]
+Scope = Annotated[
+    str, typer.Option("--scope", metavar="diego|all", help="Judge connections that no Diego VM takes part in, too.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="What the capture cannot tell is a finding of medium severity.")]
 Since = Annotated[
     str | None,
     typer.Option(

@@ -22,12 +22,8 @@ def audit(
     inventory: options.Inventories = None,
     ca: options.Cas = None,
     keylog: options.Keylog = None,
-    scope: Annotated[
-        str, typer.Option("--scope", metavar="diego|all", help="Judge connections that no Diego VM takes part in, too.")
-    ] = "diego",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="What the capture cannot tell is a finding of medium severity.")
-    ] = False,
+    scope: options.Scope = "diego",
+    strict: options.Strict = False,
     linktype: options.Linktype = None,
     limit: options.LimitValues = None,
     follow: options.Follow = False,

@@ -84,12 +84,8 @@ def live(
     release: options.Release = None,
     inventory: options.Inventories = None,
     ca: options.Cas = None,
-    scope: Annotated[
-        str, typer.Option("--scope", metavar="diego|all", help="Judge connections that no Diego VM takes part in, too.")
-    ] = "diego",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="What the capture cannot tell is a finding of medium severity.")
-    ] = False,
+    scope: options.Scope = "diego",
+    strict: options.Strict = False,
     linktype: options.Linktype = None,
     filter_: Annotated[
         str,

@@ -320,19 +320,7 @@ def test_a_cell_and_a_brain_at_once_over_a_real_sshd(net, place, sshd):
     """
     inventory = place / "inventory.yml"
     inventory.write_text(ENDS)
-    clear = net.start(
-        "b",
-        PYTHON,
-        "-u",
-        "-m",
-        "http.server",
-        "8889",
-        "--bind",
-        net.B,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-    )
+    clear = bbs_in_the_clear(net)
     words = ("wire", "--from", "ssh://brain/wire", "--inventory", str(inventory), "--write-ring", str(place / "ring"))
     live = Live(net, place, *words, "--capture-with", "tcpdump", PATH=sshd.path).capturing(2)
     until(lambda: fetches(net), "the daemon answers", clear)
@@ -371,6 +359,23 @@ def test_a_cell_and_a_brain_at_once_over_a_real_sshd(net, place, sshd):
     assert {each["fingerprint"] for each in audited["findings"] if each["rule"] == "plaintext"} <= findings
 
 
+def bbs_in_the_clear(net: Net) -> Any:
+    """A daemon on the BBS' port that speaks HTTP without TLS."""
+    return net.start(
+        "b",
+        PYTHON,
+        "-u",
+        "-m",
+        "http.server",
+        "8889",
+        "--bind",
+        net.B,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+    )
+
+
 def fetches(net: Net) -> bool:
     """Whether the daemon of host ``b`` answers host ``a``."""
     code = f"import urllib.request; urllib.request.urlopen('http://{net.B}:8889/', timeout=20).read()"
@@ -394,19 +399,7 @@ def test_bosh_ssh_carries_a_capture_as_text(net, place, sshd):
     bosh.chmod(0o755)
     words = ("--from", "bosh://cf/diego_database/0/wire", "--inventory", str(inventory), "--filter", "tcp")
     live = Live(net, place, *words, PATH=sshd.path).capturing()
-    daemon = net.start(
-        "b",
-        PYTHON,
-        "-u",
-        "-m",
-        "http.server",
-        "8889",
-        "--bind",
-        net.B,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-    )
+    daemon = bbs_in_the_clear(net)
     until(lambda: fetches(net), "the daemon answers", daemon)
     live.told("plaintext")
     assert re.search(

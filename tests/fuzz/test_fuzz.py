@@ -82,7 +82,6 @@ def test_the_kept_corpus_is_small() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="atheris is for Linux")
 def test_a_guided_round_runs_and_counts_what_it_reaches(tmp_path: Path) -> None:
     write(tmp_path / "corpus", "inspect-nats", "talk")
     command = [

@@ -102,12 +102,18 @@ class Row:
         return [a / b if self.yardstick else b / a for a, b in pairs]
 
 
+def installed_environment(more: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment of an installed program: Python keeps bytecode, whatever the caller of the benchmark has set for itself."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, **(more or {})}
+
+
 def measure(command: list[str], env: dict[str, str] | None = None) -> Cost:
     """Run to the end and ask the kernel what it took."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         actions = [(os.POSIX_SPAWN_DUP2, out.fileno(), 1), (os.POSIX_SPAWN_DUP2, err.fileno(), 2)]
         began = time.monotonic()
-        pid = os.posix_spawnp(command[0], command, {**os.environ, **(env or {})}, file_actions=actions)
+        pid = os.posix_spawnp(command[0], command, installed_environment(env), file_actions=actions)
         _, status, use = os.wait4(pid, 0)
         wall = time.monotonic() - began
         texts = []

@@ -1,6 +1,6 @@
 """``python -m auditor``."""
 
-from auditor.cli import main
+from auditor.cli import start
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    start()

@@ -6,7 +6,6 @@ a ``Part``; parts are joined, and only then is anything judged: so it is the sam
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -958,6 +957,8 @@ def _summary(
 
 def _audit_id(info: Mapping[str, Any], captures: Sequence[Capture]) -> str:
     """Of this very run: when it began, and over what."""
+    import hashlib
+
     digest = hashlib.sha256(repr((info["started"], info["version"])).encode())
     for capture in captures:
         digest.update(repr((capture.path, capture.packets, capture.first_ns, capture.last_ns)).encode())

@@ -6,21 +6,24 @@ is imported when it is called, and nothing heavy (numba, pandas) at the top of a
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from auditor import __version__
+from auditor.cli._parameters import spare_pydantic
 from auditor.errors import AuditorError
 from auditor.report._text import escape
 
@@ -60,7 +63,7 @@ class _Commands(TyperGroup):
         if offered is None:
             offered = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
             offered.command()(getattr(module, cmd_name))
-        command = typer.main.get_command(offered)
+        command = spare_pydantic(typer.main.get_command(offered))
         command.name = cmd_name
         return command
 
@@ -134,7 +137,8 @@ def _call(argv: Sequence[str]) -> int:
         with warnings.catch_warnings():
             if not sys.warnoptions:
                 warnings.simplefilter("ignore")
-            status = typer.main.get_command(app).main(args=list(argv), prog_name="auditor", standalone_mode=False)
+            command = spare_pydantic(typer.main.get_command(app))
+            status = command.main(args=list(argv), prog_name="auditor", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except AuditorError as error:
         complain(error)
@@ -224,3 +228,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             # It got through, or nothing was interrupted: nothing more is to be raised.
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, signal.SIG_IGN)
+
+
+def start() -> NoReturn:
+    """What the installed program runs: one command, and then the process is over.
+
+    Python would take everything apart first, object by object, a fifth of what a short audit costs; the system takes it back at once. What
+    was registered for the end happens, and where another thread is at work, or a debugger or profiler, all goes its usual way.
+    """
+    status = main()
+    if threading.active_count() == 1 and sys.gettrace() is None and sys.getprofile() is None:
+        atexit._run_exitfuncs()
+        os._exit(_finish(status))
+    sys.exit(status)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.errors import ConfigError
 from auditor.model.columns import CONNECTIONS
-from auditor.model.judgement import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,9 +24,6 @@ UNJUDGED = frozenset(
     | {f"{end}_{field}" for end in ("originator", "responder") for field in ("ip", "port", "packets", "bytes", "copies")}
 )  # fmt: skip
 """Columns that need no policy and no inventory."""
-
-
-VERDICTS = tuple(str(verdict) for verdict in Verdict)
 
 
 def fields(text: str | None) -> tuple[str, ...]:
@@ -263,9 +259,13 @@ def make_filter(
     until: str | None = None,
 ) -> Filter:
     """The filter that these options make. Raises ConfigError."""
-    for word in verdict:
-        if word not in VERDICTS:
-            raise ConfigError("--verdict", f"there is no {word!r}", mend=f"one of {', '.join(VERDICTS)}")
+    if verdict:
+        from auditor.model.judgement import Verdict
+
+        verdicts = [str(each) for each in Verdict]
+        for word in verdict:
+            if word not in verdicts:
+                raise ConfigError("--verdict", f"there is no {word!r}", mend=f"one of {', '.join(verdicts)}")
     if rule:
         from auditor.catalogue import discover
 

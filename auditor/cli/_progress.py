@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import sys
 import time
@@ -78,6 +77,8 @@ class Meter:
 
     def summary(self) -> str:
         """How it went, in one line."""
+        import resource
+
         spent = max(time.monotonic() - self.began, 1e-6)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return (

@@ -6,11 +6,11 @@ capture that takes longer than all the rest.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from auditor.kernels import csvrows
 from auditor.model.columns import CONNECTIONS
@@ -25,9 +25,12 @@ from auditor.model.connections import (
     transport_name,
     tunnel_of,
 )
-from auditor.model.roles import Out
-from auditor.report._json import encode
 from auditor.report._text import spreadsheet
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from auditor.model.roles import Out
 
 UNKNOWN_TO_PACKETS = frozenset(
     {
@@ -47,6 +50,16 @@ def _quoted(text: str) -> bytes:
     return b'"' + text.encode("utf-8", "replace").replace(b'"', b'""') + b'"'
 
 
+def _json(value: Any) -> str:
+    if isinstance(value, list | tuple) and all(
+        isinstance(each, str) and each.isascii() and each.isprintable() for each in value
+    ):
+        return json.dumps(value, separators=(",", ":"))
+    from auditor.report._json import encode  # nothing of a plain capture needs it, and it takes its time to load
+
+    return encode(value).decode()
+
+
 class _Pool:
     """Words, one behind the other."""
 
@@ -59,7 +72,7 @@ class _Pool:
 
     def values(self, values: Iterable[Any]) -> int:
         """Puts lists and objects in, as JSON."""
-        return self._put(_quoted(encode(value).decode()) for value in values)
+        return self._put(_quoted(_json(value)) for value in values)
 
     def numbers(self, values: Iterable[float]) -> int:
         """Puts numbers in, the shortest texts that mean them."""

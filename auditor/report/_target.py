@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -39,7 +38,7 @@ def _refused(path: Path, error: OSError) -> ConfigError:
 
 
 def _beside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(3)}.part")
+    return target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(3).hex()}.part")
 
 
 @contextmanager

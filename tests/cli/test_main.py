@@ -173,6 +173,42 @@ def test_every_command_has_its_help(name, capsys):
     assert "Usage: auditor " + name in capsys.readouterr().out
 
 
+# -- the end of the process ------------------------------------------------------------------------------------------------------
+
+ENDING = (
+    "import atexit, sys, threading, time\n"
+    "from auditor.cli import start\n"
+    "atexit.register(print, 'the end')\n"
+    "class Torn:\n"
+    "    def __del__(self): print('taken apart')\n"
+    "kept = Torn()\n"
+)
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["--version"], 0), (["nothing"], 2)])
+def test_what_is_registered_for_the_end_happens_and_nothing_is_taken_apart(arguments, status):
+    run = subprocess.run(
+        [sys.executable, "-c", f"{ENDING}start()", *arguments], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == status
+    assert run.stdout.splitlines()[-1] == "the end"
+
+
+def test_a_thread_that_is_at_work_is_waited_for():
+    work = "threading.Thread(target=lambda: (time.sleep(0.3), print('done'))).start()\n"
+    run = subprocess.run(
+        [sys.executable, "-c", f"{ENDING}{work}start()", "--version"], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.splitlines()[1:] == ["done", "the end", "taken apart"]
+
+
+def test_a_profiler_gets_its_figures():
+    run = subprocess.run(
+        [sys.executable, "-m", "cProfile", "-m", "auditor", "--version"], capture_output=True, text=True, check=True
+    )
+    assert "function calls" in run.stdout
+
+
 # -- pipes and signals -----------------------------------------------------------------------------------------------------------
 
 

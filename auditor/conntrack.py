@@ -570,7 +570,7 @@ def _view(rows: Array, samples: Array) -> View:
 
 
 def _put_facts(facts: list[Any], rows: Array, found: Any) -> None:
-    if not len(rows) or all(each is None for each in found):
+    if found.count(None) == len(rows):
         return
     need = int(rows.max()) + 1
     if len(facts) < need:

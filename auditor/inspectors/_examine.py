@@ -123,6 +123,7 @@ class Examiner:
         self._numbers = [frozenset(PROTOCOL_NUMBERS[each] for each in one.transports) for one in found]
         self._table: SignatureTable = build(found)
         self._tls_bit = sum(1 << place for place, each in enumerate(found) if each.name == "tls")
+        self._greeted = [(1 << place, each.greetings) for place, each in enumerate(found) if each.greetings is not None]
         self._greeting_bits = sum(1 << place for place, each in enumerate(found) if each.greets)
         self.certificates = _tls_facts.Certificates(limits.certificates_bytes, limits.certificate_bytes)
         """Certificates seen, by the fingerprints that facts name."""
@@ -212,27 +213,28 @@ class Examiner:
         if not settled:
             out.sure[silent | (tls == recognise.TLS_MORE)] = False
         hello = tls == recognise.TLS_HELLO
-        asked = ((candidates & ~self._tls_bit) != 0).any(axis=1)
+        asked = ((candidates[:, 0] | candidates[:, 1]) & ~self._tls_bit) != 0
         if not self._collect:
             asked &= ~self._decide(out, decided, known, transport, hello)
+            asked &= ~self._greet(out, candidates, known, transport, arena, heads, pairs, asked)
         handed: list[_Handed] = []
         asked_rows: list[int] = np.flatnonzero(asked).tolist()
-        some = _Heads(arena, heads, pairs, asked_rows, HEAD_BYTES if self._collect else _PROBED_BYTES)
-        asking = zip(
-            asked_rows,
-            *(each[asked_rows].tolist() for each in (known, transport, ports, candidates, decided, hello)),
-            strict=True,
-        )
-        for i, opener, number, ends, bits, sure, turns in asking:
-            self._ask(out, handed, i, some, opener, number, ends, bits, sure, turns, settled)
-        tls_rows: list[int] = np.flatnonzero(hello & (out.application == UNKNOWN)).tolist()
-        out.client_side[tls_rows] = tls_client[tls_rows]
-        out.sure[tls_rows] = True
-        weak = (tls == recognise.TLS_CHAIN) & (out.application == UNKNOWN)
-        chains: list[int] = np.flatnonzero(weak).tolist()
-        out.client_side[chains] = tls_client[chains]
-        out.sure[weak] = True
-        self._examine_tls(out, tls_rows + chains, arena, heads, pairs, known, settled)
+        if asked_rows:
+            some = _Heads(arena, heads, pairs, asked_rows, HEAD_BYTES if self._collect else _PROBED_BYTES)
+            asking = zip(
+                asked_rows,
+                *(each[asked_rows].tolist() for each in (known, transport, ports, candidates, decided, hello)),
+                strict=True,
+            )
+            for i, opener, number, ends, bits, sure, turns in asking:
+                self._ask(out, handed, i, some, opener, number, ends, bits, sure, turns, settled)
+        open_question = out.application == UNKNOWN
+        tls_rows = np.flatnonzero(hello & open_question)
+        chains = np.flatnonzero((tls == recognise.TLS_CHAIN) & open_question)
+        which = np.concatenate([tls_rows, chains])
+        out.client_side[which] = tls_client[which]
+        out.sure[which] = True
+        self._examine_tls(out, which, arena, heads, pairs, known, settled)
         if not self._collect:
             out.facts[:] = [None] * n
             return out
@@ -272,6 +274,32 @@ class Examiner:
         out.sure[which] = True
         done = np.zeros(len(known), dtype=np.bool_)
         done[which] = True
+        return done
+
+    def _greet(
+        self,
+        out: Examined,
+        candidates: NDArray[np.int64],
+        known: NDArray[np.int8],
+        transport: NDArray[np.uint8],
+        arena: NDArray[np.uint8],
+        heads: NDArray[Any],
+        pairs: NDArray[np.int32],
+        asked: NDArray[np.bool_],
+    ) -> NDArray[np.bool_]:
+        """Say what is spoken where the opener is known and the other end greets in the one protocol that may be spoken; returns where."""
+        done = np.zeros(len(known), dtype=np.bool_)
+        which = np.flatnonzero(asked & (known >= 0) & (transport == recognise.TCP))
+        bits = candidates[which, known[which]] & ~self._tls_bit
+        for bit, greetings in self._greeted:
+            of_it = which[bits == bit]
+            told = np.zeros(of_it.size, dtype=np.bool_)
+            greetings(arena, heads, pairs[of_it, 1 - known[of_it]], told)
+            of_it = of_it[told]
+            out.application[of_it] = self._code[self.inspectors[bit.bit_length() - 1].name]
+            out.client_side[of_it] = known[of_it]
+            out.sure[of_it] = True
+            done[of_it] = True
         return done
 
     @staticmethod
@@ -410,7 +438,7 @@ class Examiner:
     def _examine_tls(
         self,
         out: Examined,
-        which: list[int],
+        at: NDArray[np.int64],
         arena: NDArray[np.uint8],
         heads: NDArray[Any],
         pairs: NDArray[np.int32],
@@ -418,9 +446,8 @@ class Examiner:
         settled: bool,
     ) -> None:
         """All connections that begin with TLS."""
-        if not which:
+        if not at.size:
             return
-        at = np.array(which)
         if not settled:
             out.application[at] = TLS
             return
@@ -430,9 +457,10 @@ class Examiner:
         slots = np.stack([pairs[at][order, client], pairs[at][order, 1 - client]], axis=1).astype(np.int32)
         starts = np.zeros((len(at), 2), dtype=np.int32)
         if not self._collect:
-            rows = np.zeros(len(slots), dtype=tls_kernel.TLS_ROW)
+            rows = np.empty(len(slots), dtype=tls_kernel.TLS_ROW)
+            inside = np.zeros(len(slots), dtype=np.bool_)
             tls_kernel.walk_tls(arena, heads, slots, starts, True, rows)
-            inside = self._tls.https(rows, arena, slots)
+            tls_kernel.is_https(arena, slots, rows, inside)
             odd = np.flatnonzero(rows["flags"] & tls_kernel.ODD)
             if odd.size:
                 inside[odd] = [each for _, each in self._walk(arena, heads, slots[odd], starts[odd])]
@@ -440,7 +468,7 @@ class Examiner:
             unsaid = out.client_side[at] < 0
             out.client_side[at[unsaid]] = np.where(known[at] >= 0, known[at], -1)[unsaid]
             return
-        for i, side, told in zip(which, client.tolist(), self._walk(arena, heads, slots, starts), strict=True):
+        for i, side, told in zip(at.tolist(), client.tolist(), self._walk(arena, heads, slots, starts), strict=True):
             facts, https = told
             if out.client_side[i] < 0:
                 if known[i] >= 0:

@@ -24,7 +24,6 @@ from auditor.wire.tls_ciphers import cipher_name
 MAX_CERTIFICATES = 16
 """So many of a chain are looked at."""
 
-MAX_ALPN = 16
 _MAX_CACHED = 50_000
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -56,7 +55,7 @@ def split_alpn(body: bytes) -> tuple[str, ...]:
     """Names of an ALPN extension's list, RFC 7301 section 3.1. Raises WireError."""
     reader = Reader(body, whole=True)
     names: list[str] = []
-    while reader.left and len(names) < MAX_ALPN:
+    while reader.left and len(names) < kernel.MAX_ALPN:
         names.append(printable(reader.vector(1, "ALPN name").take_rest(), 64))
     return tuple(names)
 
@@ -334,7 +333,6 @@ class TlsFacts:
         self._owns: dict[tuple[Any, ...], Mapping[str, Any]] = {}
         self._tuples: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._lists: dict[bytes, tuple[str, ...] | None] = {}
-        self._https: dict[tuple[int, bytes | None, bytes | None], bool] = {}
 
     def _chain(self, body: bytes) -> tuple[str, ...] | None:
         """Fingerprints of a Certificate message; None where it contradicts itself."""
@@ -374,42 +372,6 @@ class TlsFacts:
             self._shared.clear()
         self._shared[key, *parts] = found
         return found
-
-    def https(self, rows: NDArray[Any], arena: NDArray[np.uint8], slots: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Which rows are HTTPS: the one conclusion for which no facts are made."""
-        found = np.zeros(len(rows), dtype=np.bool_)
-        which = np.flatnonzero(rows["flags"] & (kernel.ALPN_OFFERED | kernel.ALPN_SELECTED))
-        if not which.size:
-            return found
-        some = rows[which]
-        spans_of = some["spans"].reshape(which.size, 2 * kernel.N_SPANS).tolist()
-        told = zip(
-            which.tolist(),
-            some["flags"].tolist(),
-            some["version"].tolist(),
-            spans_of,
-            slots[which].tolist(),
-            strict=True,
-        )
-        for i, flags, version, spans, (client, server) in told:
-            selected = _cut(arena, server, spans, kernel.SPAN_SERVER_ALPN) if flags & kernel.ALPN_SELECTED else None
-            offered = _cut(arena, client, spans, kernel.SPAN_CLIENT_ALPN) if flags & kernel.ALPN_OFFERED else None
-            key = (version, selected, offered)
-            answer = self._https.get(key)
-            if answer is None:
-                if len(self._https) >= _MAX_CACHED:
-                    self._https.clear()
-                answer = self._https[key] = self._is_https(version, selected, offered)
-            found[i] = answer
-        return found
-
-    def _is_https(self, version: int, selected: bytes | None, offered: bytes | None) -> bool:
-        told: dict[str, Any] = {"tls.version": wire.version_name(version)}
-        if selected is not None:
-            told["tls.alpn"] = printable(selected, 64)
-        if offered is not None:
-            told["tls.alpn_offered"] = self._lists[offered] if offered in self._lists else self._list(offered)
-        return is_https(told)
 
     def of_rows(
         self, rows: NDArray[Any], arena: NDArray[np.uint8], slots: NDArray[np.int32]

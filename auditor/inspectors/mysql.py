@@ -8,6 +8,7 @@ is empty is told.
 from collections.abc import Iterator
 
 from auditor.errors import WireError
+from auditor.kernels.recognise import mysql_greetings
 from auditor.model.evidence import Certainty, Evidence, Handover
 from auditor.model.roles import Inspector, Match, Signature
 from auditor.model.streams import StreamHead, Streams
@@ -245,4 +246,5 @@ INSPECTOR = Inspector(
     probe=probe,
     inspect=inspect,
     greets=True,
+    greetings=mysql_greetings,
 )

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.kernels.accelerate import kernel, scratch
+from auditor.kernels.accelerate import kernel, prefetch, scratch
 from auditor.kernels.bytes import be16, u8
+from auditor.wire import mysql
 
 # What a look at one side says of TLS.
 LOOK_NO = 0
@@ -37,6 +38,12 @@ TCP, UDP = 6, 17
 _MIN_CLIENT_HELLO, _MIN_SERVER_HELLO = 2 + 32 + 1 + 2 + 2 + 1 + 1, 2 + 32 + 2
 _MAX_HELLO = 131_072
 _MAX_RECORD = 16_384 + 2_048
+
+SOON = 4
+"""So many connections ahead the first bytes are fetched: rows of the arena lie far apart, and the cache holds few of their starts."""
+
+_MYSQL_HEADER, _MYSQL_SALT, _MYSQL_VERSION = mysql.HEADER_BYTES, mysql.SALT_BYTES, mysql.MAX_VERSION_BYTES
+_MYSQL_PROTOCOL, _MYSQL_GREETING = mysql.PROTOCOL_10, 1_024
 
 
 @kernel
@@ -181,7 +188,13 @@ def first_look(
     side whose first and only words are a TLS alert, else -1.
     """
     looks = scratch(2)
-    for i in range(pairs.shape[0]):
+    n = pairs.shape[0]
+    for i in range(n):
+        if i + SOON < n:
+            for side in range(2):
+                ahead = max(_int(pairs[i + SOON, side]), 0)
+                prefetch(heads, ahead)
+                prefetch(arena, ahead * arena.shape[1])
         candidates[i, 0] = 0
         candidates[i, 1] = 0
         decided[i, 0] = 0
@@ -248,3 +261,41 @@ def first_look(
                     candidates[i, column] |= bit
                     if sig_decides[s] and filled >= at + sig_size[s]:
                         decided[i, column] |= bit
+
+
+@kernel
+def mysql_greetings(
+    arena: NDArray[np.uint8], heads: NDArray[Any], slots: NDArray[np.int32], told: NDArray[np.bool_]
+) -> None:
+    """Which heads begin with a greeting of MySQL's protocol 10, whole up to the zero behind its salt: what ``inspectors/mysql.py`` says YES to.
+
+    ``slots`` (n,): of each server in ``arena`` and ``heads``, -1: it said nothing. False: only ``probe`` knows.
+    """
+    for i in range(slots.size):
+        if i + SOON < slots.size:
+            ahead = max(_int(slots[i + SOON]), 0)
+            prefetch(heads, ahead)
+            prefetch(arena, ahead * arena.shape[1])
+        told[i] = False
+        if slots[i] < 0:
+            continue
+        told[i] = _greets_mysql(arena[slots[i]], min(_int(heads[slots[i]]["filled_bytes"]), arena.shape[1]))
+
+
+@kernel
+def _greets_mysql(buf: NDArray[np.uint8], filled: int) -> bool:
+    """A packet (length in three bytes, little endian; number 0): protocol, version and a zero, thread id (4), salt (8), a zero, capabilities (2)."""
+    if filled < _MYSQL_HEADER + 1 or buf[2] != 0 or buf[3] != 0 or buf[4] != _MYSQL_PROTOCOL:
+        return False
+    size = u8(buf, 1) << 8 | u8(buf, 0)
+    if size > _MYSQL_GREETING:
+        return False
+    start, end = _MYSQL_HEADER + 1, min(_MYSQL_HEADER + size, filled)
+    at = start
+    while at < min(end, start + _MYSQL_VERSION) and 0x20 <= u8(buf, at) < 0x7F:
+        at += 1
+    # BOUNDS: at <= end <= filled, and zero < end
+    zero = at + 1 + 4 + _MYSQL_SALT
+    if at >= start + _MYSQL_VERSION or zero >= end or zero + 2 >= _MYSQL_HEADER + size:
+        return False
+    return bool(buf[at] == 0 and buf[zero] == 0 and 0x30 <= u8(buf, start) <= 0x39)

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.kernels.accelerate import kernel, scratch
+from auditor.kernels.accelerate import kernel, prefetch, scratch
 from auditor.kernels.bytes import be16, u8
+from auditor.kernels.recognise import SOON
 from auditor.wire import tls as wire
 
 # Bits of ``flags``. Those of a side come in pairs, client first.
@@ -141,6 +142,12 @@ TLS_ROW = np.dtype(
 )
 KEY_BYTES = int(TLS_ROW.fields["stop_at"][1])  # type: ignore[index]  # a structured dtype has fields
 
+_HTTP_NAMES = sorted(name.encode() for name in wire.HTTP_ALPN)
+_HTTP_SIZE = np.array([len(name) for name in _HTTP_NAMES], dtype=np.int64)
+_HTTP = np.array([list(name.ljust(int(_HTTP_SIZE.max()), b"\0")) for name in _HTTP_NAMES], dtype=np.uint8)
+MAX_ALPN = 16
+"""So many names of a list are looked at."""
+
 _RETRY = np.frombuffer(wire.HELLO_RETRY_RANDOM, dtype=np.uint8)
 _KNOWN = np.array([t in wire.KNOWN_MESSAGES for t in range(256)], dtype=np.bool_)
 
@@ -225,9 +232,11 @@ def _frame_at(head: Any, at: int) -> int:
 
 
 @kernel
-def _frame_until(head: Any, end: int) -> int:
-    """Number of the frame with which all bytes before ``end`` had come."""
+def _frame_until(head: Any, brief: bool, end: int) -> int:
+    """Number of the frame with which all bytes before ``end`` had come; ``brief``: nobody asks, 0."""
     frame = 0
+    if brief:
+        return frame
     for k in range(_int(head["n_segments"])):
         if _int(head["segment_at"][k]) < end:
             frame = max(frame, _int(head["segment_frame"][k]))
@@ -235,8 +244,10 @@ def _frame_until(head: Any, end: int) -> int:
 
 
 @kernel
-def _mark(row: Any, head: Any, which: int, at: int, end: int) -> None:
-    """First call: frames of both ends; later calls move the last."""
+def _mark(row: Any, head: Any, brief: bool, which: int, at: int, end: int) -> None:
+    """First call: frames of both ends; later calls move the last. ``brief``: nobody asks."""
+    if brief:
+        return
     if row["marks"][which, 0] == 0:
         row["marks"][which, 0] = _frame_at(head, at)
     row["marks"][which, 1] = _frame_at(head, end - 1)
@@ -422,7 +433,7 @@ def _server_hello(row: Any, buf: NDArray[np.uint8], at: int, end: int) -> bool:
 
 
 @kernel
-def _message(row: Any, head: Any, buf: NDArray[np.uint8], kind: int, at: int, end: int, side: int) -> int:
+def _message(row: Any, head: Any, brief: bool, buf: NDArray[np.uint8], kind: int, at: int, end: int, side: int) -> int:
     """One whole handshake message in the clear at ``buf[at:end]``, header included; returns its letter in ``order``, 0: none."""
     body = at + _MESSAGE_HEADER
     letter = 0
@@ -431,15 +442,15 @@ def _message(row: Any, head: Any, buf: NDArray[np.uint8], kind: int, at: int, en
             letter = _ORDER_CLIENT_HELLO
             if row["flags"] & CLIENT_HELLO:
                 row["flags"] |= SECOND_HELLO
-                _mark(row, head, MARK_CLIENT_HELLO, at, end)
+                _mark(row, head, brief, MARK_CLIENT_HELLO, at, end)
             else:
                 row["flags"] |= CLIENT_HELLO
-                _mark(row, head, MARK_CLIENT_HELLO, at, end)
+                _mark(row, head, brief, MARK_CLIENT_HELLO, at, end)
                 if not _client_hello(row, buf, body, end):
                     _stop(row, side, STOP_CLIENT_HELLO, at)
         elif kind == _CERTIFICATE:
             if not row["flags"] & (CLIENT_CERTIFICATE | CLIENT_CERTIFICATE_EMPTY):
-                _mark(row, head, MARK_CLIENT_CERTIFICATE, at, end)
+                _mark(row, head, brief, MARK_CLIENT_CERTIFICATE, at, end)
                 if end - body < 3 or _be24(buf, body) == 0:
                     row["flags"] |= CLIENT_CERTIFICATE_EMPTY
                 else:
@@ -449,11 +460,11 @@ def _message(row: Any, head: Any, buf: NDArray[np.uint8], kind: int, at: int, en
             row["flags"] |= CLIENT_KEY_EXCHANGE
         elif kind == _CERTIFICATE_VERIFY:
             row["flags"] |= CERTIFICATE_VERIFY
-            _mark(row, head, MARK_CERTIFICATE_VERIFY, at, end)
+            _mark(row, head, brief, MARK_CERTIFICATE_VERIFY, at, end)
     elif kind == _SERVER_HELLO:
         if not row["flags"] & SERVER_HELLO:
             retried = row["flags"] & HELLO_RETRY
-            _mark(row, head, MARK_SERVER_HELLO, at, end)
+            _mark(row, head, brief, MARK_SERVER_HELLO, at, end)
             if not _server_hello(row, buf, body, end):
                 _stop(row, side, STOP_SERVER_HELLO, at)
             letter = _ORDER_SERVER_HELLO
@@ -462,25 +473,25 @@ def _message(row: Any, head: Any, buf: NDArray[np.uint8], kind: int, at: int, en
     elif kind == _CERTIFICATE:
         if not row["flags"] & SERVER_CERTIFICATE:
             row["flags"] |= SERVER_CERTIFICATE
-            _mark(row, head, MARK_SERVER_CERTIFICATE, at, end)
+            _mark(row, head, brief, MARK_SERVER_CERTIFICATE, at, end)
             _span(row, SPAN_SERVER_CERTIFICATE, body, end - body)
     elif kind == _SERVER_KEY_EXCHANGE:
         row["flags"] |= SERVER_KEY_EXCHANGE
     elif kind == _CERTIFICATE_REQUEST:
         row["flags"] |= CERTIFICATE_REQUEST
-        _mark(row, head, MARK_CERTIFICATE_REQUEST, at, end)
+        _mark(row, head, brief, MARK_CERTIFICATE_REQUEST, at, end)
     elif kind == _SERVER_HELLO_DONE:
         row["flags"] |= SERVER_HELLO_DONE
-        _mark(row, head, MARK_SERVER_HELLO_DONE, at, end)
+        _mark(row, head, brief, MARK_SERVER_HELLO_DONE, at, end)
     elif kind == _NEW_TICKET and end - body > 6:  # lifetime (4), length (2), ticket: RFC 5077 section 3.3
         row["flags"] |= TICKET_ISSUED
-        _mark(row, head, MARK_SERVER_TICKET, at, end)
+        _mark(row, head, brief, MARK_SERVER_TICKET, at, end)
         _span(row, SPAN_SERVER_TICKET, body + 6, end - body - 6)
     return letter
 
 
 @kernel
-def _ssl2_hello(row: Any, head: Any, buf: NDArray[np.uint8], at: int, filled: int) -> int:
+def _ssl2_hello(row: Any, head: Any, brief: bool, buf: NDArray[np.uint8], at: int, filled: int) -> int:
     """A ClientHello in the form of SSL 2.0 (RFC 5246 appendix E.2) at ``at``; returns where it ends, ``at`` where there is none."""
     if filled - at < 11 or buf[at] & 0x80 == 0 or buf[at + 2] != 1:
         return at
@@ -489,7 +500,7 @@ def _ssl2_hello(row: Any, head: Any, buf: NDArray[np.uint8], at: int, filled: in
         return at
     row["flags"] |= CLIENT_HELLO | SSL2_HELLO
     row["hello_version"] = be16(buf, at + 3)
-    _mark(row, head, MARK_CLIENT_HELLO, at, end)
+    _mark(row, head, brief, MARK_CLIENT_HELLO, at, end)
     return end
 
 
@@ -515,9 +526,9 @@ def _walk_side(
     if at < filled:
         row["flags"] |= CLIENT_BYTES << side
     if side == 0:
-        end = _ssl2_hello(row, head, buf, at, filled)
+        end = _ssl2_hello(row, head, brief, buf, at, filled)
         if end > at:
-            event_frame[0], event[0] = _frame_until(head, end), _ORDER_CLIENT_HELLO
+            event_frame[0], event[0] = _frame_until(head, brief, end), _ORDER_CLIENT_HELLO
             n_events = 1
             at = end
     is13 = row["version"] == _TLS13 or row["version"] >> 8 == _DRAFT
@@ -556,9 +567,9 @@ def _walk_side(
                 if old == NO_ALERT or (old >> 8 != 2 and what >> 8 == 2):
                     row["alert"][side] = what
                     row["marks"][MARK_CLIENT_ALERT + side, 0] = 0
-                    _mark(row, head, MARK_CLIENT_ALERT + side, at, end)
+                    _mark(row, head, brief, MARK_CLIENT_ALERT + side, at, end)
                 if n_events < event.size:
-                    event_frame[n_events] = _frame_until(head, end)
+                    event_frame[n_events] = _frame_until(head, brief, end)
                     event[n_events] = _ALERT_CLIENT if side == 0 else _ALERT_SERVER
                     n_events += 1
             elif whole:
@@ -567,15 +578,15 @@ def _walk_side(
             if not is13 and seen > body and (row["version"] or no_hello):
                 row["flags"] |= CLIENT_DATA << side
                 if row["marks"][MARK_CLIENT_DATA + side, 0] == 0:
-                    _mark(row, head, MARK_CLIENT_DATA + side, at, seen)
+                    _mark(row, head, brief, MARK_CLIENT_DATA + side, at, seen)
             if whole or (end > buf.size and filled == buf.size):
                 count = _int(row["n_records"][side])
                 row["n_records"][side] = count + 1
                 if count < KEPT_RECORDS:
                     row["lengths"][side, count] = size
-                    _mark(row, head, MARK_CLIENT_RECORDS + side, at, seen)
+                    _mark(row, head, brief, MARK_CLIENT_RECORDS + side, at, seen)
                     if n_events < event.size:
-                        event_frame[n_events] = _frame_until(head, seen)
+                        event_frame[n_events] = _frame_until(head, brief, seen)
                         event[n_events] = _RECORD_CLIENT if side == 0 else _RECORD_SERVER
                         n_events += 1
         else:
@@ -614,10 +625,10 @@ def _walk_side(
                         break
                     if stop > seen:
                         break
-                    letter = _message(row, head, buf, message, p, stop, side)
+                    letter = _message(row, head, brief, buf, message, p, stop, side)
                     messages += 1
                     if letter and n_events < event.size:
-                        event_frame[n_events], event[n_events] = _frame_until(head, stop), letter
+                        event_frame[n_events], event[n_events] = _frame_until(head, brief, stop), letter
                         n_events += 1
                     if message == _SERVER_HELLO and side == 1:
                         is13 = row["version"] == _TLS13 or row["version"] >> 8 == _DRAFT
@@ -629,7 +640,7 @@ def _walk_side(
                     row["flags"] |= CLIENT_LATE << side
                 else:
                     row["flags"] |= CLIENT_FINISHED << side
-                    _mark(row, head, MARK_CLIENT_FINISHED + side, at, end)
+                    _mark(row, head, brief, MARK_CLIENT_FINISHED + side, at, end)
         if not whole:
             break
         at = end
@@ -647,7 +658,7 @@ def walk_tls(
     brief: bool,
     rows: NDArray[Any],
 ) -> None:
-    """TLS of many connections, or (``brief``) no more of it than the hellos.
+    """TLS of many connections, or (``brief``) no more of it than the hellos, and no frames.
 
     ``arena`` (slots, head bytes) and ``heads`` hold the heads; ``slots`` (n, 2) says which are client's and server's of each connection
     (-1: that side sent nothing), ``starts`` (n, 2) where TLS begins in them, ``rows`` (n,) of ``TLS_ROW`` takes the result and need not
@@ -657,7 +668,14 @@ def walk_tls(
     server_frame = scratch(_EVENTS)
     client_event = scratch(_EVENTS)
     server_event = scratch(_EVENTS)
-    for i in range(slots.shape[0]):
+    n_rows = slots.shape[0]
+    for i in range(n_rows):
+        if i + SOON < n_rows:
+            for side in range(2):
+                ahead = max(_int(slots[i + SOON, side]), 0)
+                prefetch(heads, ahead)
+                for line in range(4):
+                    prefetch(arena, ahead * arena.shape[1] + line * 64)
         row = rows[i]
         row["flags"] = 0
         row["hello_version"] = 0
@@ -673,9 +691,10 @@ def walk_tls(
         for k in range(N_SPANS):
             row["spans"][k, 0] = -1
             row["spans"][k, 1] = 0
-        for k in range(N_MARKS):
-            row["marks"][k, 0] = 0
-            row["marks"][k, 1] = 0
+        if not brief:
+            for k in range(N_MARKS):
+                row["marks"][k, 0] = 0
+                row["marks"][k, 1] = 0
         n_client, n_server = 0, 0
         if slots[i, 1] >= 0:
             n_server = _walk_side(
@@ -705,3 +724,47 @@ def walk_tls(
                 s += 1
             n += 1
         row["n_order"] = n
+
+
+@kernel
+def _is_http(buf: NDArray[np.uint8], at: int, size: int) -> bool:
+    """Whether ``buf[at : at + size]`` is a name of HTTP over TLS."""
+    for name in range(_HTTP_SIZE.size):
+        if size != _HTTP_SIZE[name]:
+            continue
+        same = True
+        for k in range(size):
+            if buf[at + k] != _HTTP[name, k]:
+                same = False
+                break
+        if same:
+            return True
+    return False
+
+
+@kernel
+def _all_http(buf: NDArray[np.uint8], at: int, end: int) -> bool:
+    """Whether a list of names, RFC 7301 section 3.1, names HTTP and nothing else; not so where it contradicts itself."""
+    count = 0
+    while at < end and count < MAX_ALPN:
+        size = u8(buf, at)
+        # BOUNDS: what walk_tls gives as a span lies inside the head
+        if at + 1 + size > end or not _is_http(buf, at + 1, size):
+            return False
+        at += 1 + size
+        count += 1
+    return count > 0
+
+
+@kernel
+def is_https(arena: NDArray[np.uint8], slots: NDArray[np.int32], rows: NDArray[Any], told: NDArray[np.bool_]) -> None:
+    """Which of the rows that ``walk_tls`` wrote are HTTPS: by the name that was selected, or, where the answer is encrypted, by nothing else being offered."""
+    for i in range(slots.shape[0]):
+        row = rows[i]
+        told[i] = False
+        if row["flags"] & ALPN_SELECTED:
+            at, size = _int(row["spans"][SPAN_SERVER_ALPN, 0]), _int(row["spans"][SPAN_SERVER_ALPN, 1])
+            told[i] = _is_http(arena[slots[i, 1]], at, size)
+        elif row["flags"] & ALPN_OFFERED and (row["version"] == _TLS13 or row["version"] >> 8 == _DRAFT):
+            at, size = _int(row["spans"][SPAN_CLIENT_ALPN, 0]), _int(row["spans"][SPAN_CLIENT_ALPN, 1])
+            told[i] = _all_http(arena[slots[i, 0]], at, at + size)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import IO, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from auditor.model.evidence import Attachment, Evidence, Handover
 from auditor.model.streams import Streams
 
@@ -49,6 +52,9 @@ class Inspector:
     inspect: Callable[[Streams], Iterator[Evidence | Handover | Attachment]]
     greets: bool = False
     """The server speaks first, in the clear; a client that answers with a TLS hello has turned the protocol into TLS."""
+    greetings: Callable[[NDArray[np.uint8], NDArray[Any], NDArray[np.int32], NDArray[np.bool_]], None] | None = None
+    """A compiled look at many servers' heads (arena, heads, slots, where to tell): which of them ``probe`` says YES to, whatever the client says. It
+    may leave some out. Where nothing but the protocol is asked for, only those are asked for."""
 
 
 class Severity(IntEnum):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from auditor.inspectors import tls
+from auditor import api, pipeline
+from auditor.inspectors import mysql, tls
 from auditor.inspectors._examine import Examiner
 from auditor.inspectors._table import build
 from auditor.kernels import recognise
 from auditor.model.roles import Inspector, Match, Signature
 from tests.inspectors.handshakes import contexts, shake
 from tests.inspectors.heads import Batch, head_of, streams
+from tests.inspectors.test_mysql import greeting, packet
 
 CLIENT = b"".join(data for _, data in shake(*contexts(ssl.TLSVersion.TLSv1_2)).client)
 SERVER = b"".join(data for _, data in shake(*contexts(ssl.TLSVersion.TLSv1_3)).server)
@@ -131,3 +135,84 @@ def test_signatures_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match="signature"):
             build([made(wrong)])
+
+
+def greets(servers: list[bytes], *, compiled: bool = True) -> list[bool]:
+    """What the kernel says of these servers, each the only one that spoke."""
+    batch = Batch()
+    for server in servers:
+        batch.add(head_of(b""), head_of(server))
+    arena, heads, pairs, *_ = batch.arrays()
+    told = np.ones(len(servers), np.bool_)
+    look = recognise.mysql_greetings if compiled else recognise.mysql_greetings.py_func  # type: ignore[attr-defined]
+    look(arena, heads, np.ascontiguousarray(pairs[:, 1]), told)
+    return list(map(bool, told))
+
+
+def greets_by_probe(server: bytes) -> bool:
+    """The naive twin: the probe, and of its protocols only the tenth."""
+    return mysql.probe(streams(b"", server)) is Match.YES and server[4] == 10
+
+
+GREETINGS = [
+    greeting(),
+    greeting(tls=False, version=b"5.5.5-10.11.6-MariaDB"),
+    greeting(version=b""),
+    greeting(version=b"x"),
+    *(greeting(version=b"8" * size) for size in (126, 127, 128, 129)),
+    packet(0, b"\x0a8.0\0" + b"\1\0\0\0" + b"12345678\0" + b"\xff\xf7"),
+    packet(0, b"\x0a8.0\0" + b"\1\0\0\0" + b"12345678\0" + b"\xff"),
+    packet(0, b"\x093.23\0" + b"\1\0\0\0" + b"12345678\0"),
+    packet(0, b"\xff" + b"\x15\x04#28000No"),
+    packet(0, b"\x0a8.0\0" + bytes(1_019)),
+    packet(0, b"\x0a8.0\0" + bytes(1_018)),
+    packet(1, greeting()[4:]),
+]
+
+
+@pytest.mark.parametrize("said", GREETINGS, ids=range(len(GREETINGS)))
+def test_a_greeting_cut_off_anywhere(said: bytes) -> None:
+    cuts = [said[:size] for size in range(len(said) + 1)] + [said + b"\7\0\0\2"]
+    assert greets(cuts) == [greets_by_probe(cut) for cut in cuts]
+    assert greets(cuts[::7], compiled=False) == greets(cuts[::7])
+
+
+def test_greetings_are_told() -> None:
+    assert greets(GREETINGS[:3]) == [True, True, False]
+
+
+@given(st.sampled_from(GREETINGS), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 255)), max_size=4))
+def test_damaged_greetings(said: bytes, damage: list[tuple[int, int]]) -> None:
+    data = bytearray(said)
+    for at, value in damage:
+        data[at % len(data)] = value
+    assert greets([bytes(data)]) == [greets_by_probe(bytes(data))]
+
+
+@given(st.binary(max_size=60))
+def test_anything_behind_a_header_as_a_greeting(rest: bytes) -> None:
+    cases = [rest, b"\x2a\0\0\0\x0a" + rest, b"\x2a\0\0\0\x0a8.0\0" + rest]
+    assert greets(cases) == [greets_by_probe(case) for case in cases]
+
+
+def test_real_servers_and_what_is_spoken_without_asking(public_captures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that servers of real captures said, whole and cut off; and the application is the same where no evidence is wanted."""
+    servers: set[bytes] = set()
+
+    class Listening(Examiner):
+        def examine(self, arena: Any, heads: Any, pairs: Any, *more: Any) -> Any:
+            for slot in pairs[pairs >= 0].tolist():
+                servers.add(arena[slot, : min(int(heads["filled_bytes"][slot]), 160)].tobytes())
+            return super().examine(arena, heads, pairs, *more)
+
+    monkeypatch.setattr(pipeline, "Examiner", Listening)
+    known = 0
+    for path in sorted(each for each in public_captures.rglob("*mysql*") if each.suffix in (".pcap", ".pcapng")):
+        if path.is_file():
+            brief, whole = (api.connections(path, evidence=each).connections["application"] for each in (False, True))
+            assert brief.tolist() == whole.tolist(), path
+            known += int((whole == "mysql").sum())
+    assert known > 3
+    assert sum(map(greets_by_probe, servers)) > 3
+    cuts = [said[:size] for said in sorted(servers) for size in (*range(0, min(len(said), 128), 3), len(said))]
+    assert greets(cuts) == [greets_by_probe(cut) for cut in cuts]

@@ -8,12 +8,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from auditor.errors import WireError
 from auditor.inspectors import _tls_facts
 from auditor.inspectors._examine import Examiner
 from auditor.inspectors.tls import inspect
 from auditor.kernels import tls as kernel
 from auditor.model.evidence import Attachment
 from auditor.model.streams import Streams
+from auditor.wire import tls as wire
+from auditor.wire.reader import printable
 from tests.inspectors.handshakes import Recorded, contexts, shake
 from tests.inspectors.heads import Batch, Segments, head_of
 
@@ -146,3 +149,74 @@ def test_tls_that_starts_behind_another_protocol() -> None:
     assert found is not None
     assert found[0]["tls.client_certificate"] == "sent"
     assert found[0].frames("tls.version") == (told.server[0][0],)
+
+
+def https_by_facts(row: np.void, client: bytes, server: bytes) -> bool:
+    """The naive twin: facts of the names, and what follows from these."""
+
+    def cut(data: bytes, place: int) -> bytes:
+        at, size = row["spans"][place].tolist()
+        return data[at : at + size]
+
+    told: dict[str, object] = {"tls.version": wire.version_name(int(row["version"]))}
+    if row["flags"] & kernel.ALPN_SELECTED:
+        told["tls.alpn"] = printable(cut(server, kernel.SPAN_SERVER_ALPN), 64)
+    if row["flags"] & kernel.ALPN_OFFERED:
+        try:
+            told["tls.alpn_offered"] = _tls_facts.split_alpn(cut(client, kernel.SPAN_CLIENT_ALPN))
+        except WireError:
+            told["tls.alpn_offered"] = None
+    return _tls_facts.is_https(told)
+
+
+NAMES = st.sampled_from(
+    [b"h2", b"http/1.1", b"http/1.0", b"http/0.9", b"http/1.2", b"h3", b"H2", b"nats", b"", b"h2\0"]
+)
+
+
+@given(
+    st.lists(NAMES, max_size=18),
+    NAMES | st.binary(max_size=70),
+    st.sampled_from([0, kernel.ALPN_OFFERED, kernel.ALPN_SELECTED, kernel.ALPN_OFFERED | kernel.ALPN_SELECTED]),
+    st.sampled_from([0, 0x0303, 0x0304, 0x7F1C, 0x0305, 0xFF04]),
+    st.integers(-9, 9),
+    st.binary(max_size=12),
+)
+def test_https_by_the_names(
+    offered: list[bytes], selected: bytes, flags: int, version: int, less: int, noise: bytes
+) -> None:
+    names = b"".join(bytes([len(name)]) + name for name in offered) + (noise if less % 3 == 0 else b"")
+    names = names[: max(len(names) - max(less, 0), 0)]
+    client, server = b"\1\2" + names + b"\2h2", b"\3" + selected + b"/"
+    batch = Batch()
+    batch.add(head_of(client), head_of(server))
+    arena, _, pairs, *_ = batch.arrays()
+    rows = np.zeros(1, kernel.TLS_ROW)
+    rows["flags"], rows["version"] = flags, version
+    rows["spans"][0, kernel.SPAN_CLIENT_ALPN] = 2, len(names)
+    rows["spans"][0, kernel.SPAN_SERVER_ALPN] = 1, len(selected)
+    for compiled in (True, False):
+        told = np.ones(1, np.bool_)
+        (kernel.is_https if compiled else kernel.is_https.py_func)(arena, pairs, rows, told)  # type: ignore[attr-defined]
+        assert bool(told[0]) == https_by_facts(rows[0], client, server)
+
+
+@given(st.lists(damaged(), min_size=1, max_size=3))
+def test_of_hellos_alone_the_application_is_the_same(cases: list[Streams]) -> None:
+    """What is asked of a brief walk is what the whole one says, in rows that were used before."""
+    batch = Batch()
+    for case in cases:
+        batch.add(case.orig, case.resp)
+    arena, heads, pairs, *_ = batch.arrays()
+    starts = np.zeros((len(cases), 2), np.int32)
+    rows = np.frombuffer(b"\xaa" * (kernel.TLS_ROW.itemsize * len(cases)), kernel.TLS_ROW).copy()
+    clean = np.zeros(len(cases), kernel.TLS_ROW)
+    told = np.zeros(len(cases), np.bool_)
+    kernel.walk_tls(arena, heads, pairs, starts, True, rows)
+    kernel.walk_tls(arena, heads, pairs, starts, True, clean)
+    kernel.is_https(arena, pairs, rows, told)
+    for name in ("flags", "version", "cipher", "spans", "stop"):
+        assert np.array_equal(rows[name], clean[name]), name
+    assert told.tolist() == [
+        https_by_facts(row, case.orig.data, case.resp.data) for row, case in zip(rows, cases, strict=True)
+    ]

@@ -290,6 +290,7 @@ def audit(
     since: datetime | int | None = None,
     until: datetime | int | None = None,
     workers: int = 1,
+    scheduler: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """One pass over captures.
@@ -320,12 +321,15 @@ def audit(
         packets are read: what came before tells of these (a handshake that is resumed, who opened)
     workers : processes that follow captures, one capture each at a time; the result is the same. A script that asks for more
         than one starts under ``if __name__ == "__main__":``
+    scheduler : address of a Dask scheduler whose workers follow the captures, one each at a time, instead of this process; they read them by
+        the same path. The result is the same. Who can write to the scheduler can run programs on its machines, and this one
     progress : called now and then while reading
 
     Raises
     ------
     InputError : nothing could be audited, or an argument does not exist
-    ConfigError : a policy, an inventory or an option is wrong
+    ConfigError : a policy, an inventory or an option is wrong, or the scheduler does not answer
+    MissingToolError : ``scheduler`` without Dask
     """
     from auditor import pipeline
 
@@ -339,7 +343,7 @@ def audit(
             "max_undecided": max_undecided, "ca": [str(each) for each in _many(ca)],
             "keylog": None if keylog is None else str(keylog), **_reading(captures, limits, follow),
             **{name: ns for name, ns in (("since_ns", first), ("until_ns", last)) if ns is not None},
-        }, workers)  # fmt: skip
+        }, workers, scheduler)  # fmt: skip
 
     excused = [str(each) for each in _many(waivers)]
     if not (excused or store is not None or baseline is not None or new_only or hash):
@@ -367,6 +371,7 @@ def connections(
     follow: Follow | None = None,
     evidence: bool = True,
     workers: int = 1,
+    scheduler: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """The connection table alone: who talked to whom, how much, and in which protocol; nothing is judged.
@@ -378,7 +383,7 @@ def connections(
 
     sources, _ = _sources(_many(captures))
     options = {"linktype": linktype, "evidence": evidence, **_reading(captures, limits, follow)}
-    return Report(pipeline.connections(sources, options=options, progress=progress, follow=_follow(workers)))
+    return Report(pipeline.connections(sources, options=options, progress=progress, follow=_follow(workers, scheduler)))
 
 
 class Connections:
@@ -414,6 +419,7 @@ def bare_connections(
     limits: Limits | Mapping[str, int] | None = None,
     follow: Follow | None = None,
     workers: int = 1,
+    scheduler: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Connections:
     """As ``connections`` without evidence, for writing alone: pandas, slow to import, is left alone."""
@@ -421,7 +427,7 @@ def bare_connections(
 
     sources, _ = _sources(_many(captures))
     options = {"linktype": linktype, "evidence": False, **_reading(captures, limits, follow)}
-    return Connections(pipeline.bare(sources, options=options, progress=progress, follow=_follow(workers)))
+    return Connections(pipeline.bare(sources, options=options, progress=progress, follow=_follow(workers, scheduler)))
 
 
 def services(
@@ -456,8 +462,14 @@ def _reading(captures: Any, limits: Limits | Mapping[str, int] | None, follow: F
     return found
 
 
-def _follow(workers: int) -> Any:
-    """How captures are followed: in this process, or in many."""
+def _follow(workers: int, scheduler: str | None) -> Any:
+    """How captures are followed: in this process, in many, or on a cluster. Raises ConfigError."""
+    if scheduler is not None:
+        if workers != 1:
+            raise ConfigError("--scheduler", "the cluster has its own workers", mend="leave --workers out")
+        from auditor.jobs.cluster import follow_on_cluster
+
+        return follow_on_cluster(scheduler)
     if workers == 1:
         return None
     from auditor.jobs.scale import follow_many
@@ -474,6 +486,7 @@ def _run(
     progress: Callable[[Progress], None] | None,
     options: dict[str, Any],
     workers: int,
+    scheduler: str | None,
 ) -> Report:
     from auditor.policy.inventory import load_inventory
     from auditor.policy.loader import load_policy
@@ -496,7 +509,13 @@ def _run(
         _check_keylog(options, warnings)
         told["warn"] = warnings.append
     result = run(
-        sources, policy=rules, inventory=who, options=options, progress=progress, follow=_follow(workers), **told
+        sources,
+        policy=rules,
+        inventory=who,
+        options=options,
+        progress=progress,
+        follow=_follow(workers, scheduler),
+        **told,
     )
     return Report(result, warnings)
 

@@ -49,6 +49,8 @@ def test_an_added_file_imports_no_other_of_its_kind(room):
         ("apprise", {"jobs"}),
         ("watchfiles", {"jobs"}),
         ("prometheus_client", {"jobs"}),
+        ("dask", {"jobs"}),
+        ("distributed", {"jobs"}),
         ("rich", {"report", "cli"}),
         ("jinja2", {"report", "review"}),
     ],

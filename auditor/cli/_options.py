@@ -159,6 +159,15 @@ NoColor = Annotated[bool, typer.Option("--no-color", help="No colour; NO_COLOR i
 Workers = Annotated[
     int, typer.Option("--workers", metavar="N", help="Processes that follow captures, one capture each at a time.")
 ]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Dask scheduler, tcp://10.0.0.5:8786 say, whose workers follow captures instead.",
+        show_default=False,
+    ),
+]
 Progress = Annotated[
     str, typer.Option("--progress", metavar="auto|never", help="Progress on a terminal's standard error.")
 ]

@@ -46,6 +46,7 @@ def audit(
     until: options.Until = None,
     allow_incomplete: options.AllowIncomplete = False,
     workers: options.Workers = 1,
+    scheduler: options.Scheduler = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
@@ -91,6 +92,7 @@ def audit(
             since=moment("--since", since),
             until=moment("--until", until),
             workers=workers,
+            scheduler=scheduler,
             progress=tell,
         )
         tell.done()

@@ -53,6 +53,7 @@ def connections(
     output: options.Output = None,
     allow_incomplete: options.AllowIncomplete = False,
     workers: options.Workers = 1,
+    scheduler: options.Scheduler = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
@@ -102,11 +103,18 @@ def connections(
                 limits=limits,
                 follow=stopped,
                 workers=workers,
+                scheduler=scheduler,
                 progress=tell,
             )
         elif bare:
             report = api.bare_connections(
-                captures, linktype=link, limits=limits, follow=stopped, workers=workers, progress=tell
+                captures,
+                linktype=link,
+                limits=limits,
+                follow=stopped,
+                workers=workers,
+                scheduler=scheduler,
+                progress=tell,
             )
         else:
             report = api.connections(
@@ -116,6 +124,7 @@ def connections(
                 follow=stopped,
                 evidence=evidence,
                 workers=workers,
+                scheduler=scheduler,
                 progress=tell,
             )
         tell.done()

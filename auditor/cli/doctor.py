@@ -48,6 +48,12 @@ def _lines() -> Iterator[tuple[bool | None, str, str]]:
         "remote captures",
         "fsspec" if remote else "no fsspec: captures by URL cannot be read (pip install 'diego-flow-auditor[remote]')",
     )
+    cluster = machine.has_module("distributed")
+    yield (
+        cluster or None,
+        "cluster",
+        "dask" if cluster else "no dask: --scheduler cannot be used (pip install 'diego-flow-auditor[cluster]')",
+    )
     tshark = machine.tool("tshark")
     yield (
         bool(tshark) or None,

@@ -1,1 +1,1 @@
-"""Ways to do the same audit with more hands: many processes on this machine."""
+"""Ways to do the same audit with more hands: many processes on this machine, or a Dask cluster."""

@@ -118,6 +118,13 @@ class AuditSection(Section):
         86_400_000_000_000, description="A finding not seen for so long, by the packets' clock, is gone."
     )
     workers: int = Field(1, ge=1, le=256)
+    scheduler: Text | None = Field(None, description="Address of a Dask scheduler whose workers follow the captures.")
+
+    @model_validator(mode="after")
+    def _hands(self) -> AuditSection:
+        if self.scheduler is not None and self.workers != 1:
+            raise _bad("audit.scheduler", "the cluster has its own workers", "leave workers out")
+        return self
 
 
 class LimitsSection(Section):

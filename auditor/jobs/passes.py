@@ -511,10 +511,10 @@ class _Follower:
         self, sources: Sequence[Any], options: Mapping[str, Any], progress: Callable[[Progress], None] | None
     ) -> Iterable[Followed]:
         """As ``pipeline.Follow``; raises InputError where nothing is left."""
-        workers = self._pass.config.audit.workers
+        wanted = self._pass.config.audit
         found = (
-            self._by_many(sources, options, progress, workers)
-            if workers > 1 and len(sources) > 1
+            self._by_many(sources, options, progress)
+            if (wanted.workers > 1 or wanted.scheduler) and len(sources) > 1
             else self._one_by_one(sources, options, progress)
         )
         usable = list(found)
@@ -550,15 +550,19 @@ class _Follower:
 
         return follow_apart(source, len(self.usable), options)
 
-    def _by_many(
-        self, sources: Sequence[Any], options: Mapping[str, Any], progress: Any, workers: int
-    ) -> Iterator[Followed]:
+    def _by_many(self, sources: Sequence[Any], options: Mapping[str, Any], progress: Any) -> Iterator[Followed]:
+        from auditor.jobs.cluster import follow_on_cluster
         from auditor.jobs.scale import follow_many
 
+        wanted = self._pass.config.audit
+        many = follow_on_cluster(wanted.scheduler) if wanted.scheduler else follow_many(wanted.workers)
         try:
-            followed = list(follow_many(workers)(sources, options, progress))
-        except InputError:
-            self._pass.log.say("workers", "a worker process died; the files are followed one by one", "warning")
+            followed = list(many(sources, options, progress))
+        except AuditorError as error:
+            if wanted.scheduler is None and not isinstance(error, InputError):
+                raise
+            says = "a worker process died" if wanted.scheduler is None else str(error)
+            self._pass.log.say("workers", f"{says}; the files are followed one by one", "warning")
             yield from self._one_by_one(sources, options, progress)
             return
         if any(_unusable(each) for each in followed):
@@ -568,7 +572,7 @@ class _Follower:
                 if source in bad:
                     self._fit(self._batch[source], each)
             yield from (
-                self._by_many([source for source in sources if source not in bad], options, progress, workers)
+                self._by_many([source for source in sources if source not in bad], options, progress)
                 if len(sources) > len(bad)
                 else ()
             )

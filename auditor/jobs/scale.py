@@ -47,7 +47,7 @@ def follow_many(workers: int) -> Follow:
         apart = [k for k, source in enumerate(sources) if can_be_handed_on(source)]
         if workers == 1 or len(sources) == 1 or not apart:
             return follow_here(sources, options, progress)
-        return _Run(sources, options, progress, min(workers, len(apart))).follow(apart)
+        return _by_workers(sources, options, progress, min(workers, len(apart)), apart)
 
     return follow
 
@@ -69,51 +69,29 @@ def can_be_handed_on(source: Source) -> bool:
     return "://" in source or Path(source).is_file()
 
 
-class _Run:
-    """One audit's captures on their way through the workers."""
+class Tally:
+    """One audit's captures, and how far they are; whoever follows them."""
 
-    def __init__(
-        self, sources: Sequence[Source], options: Mapping[str, Any], progress: Tell | None, workers: int
-    ) -> None:
-        self._sources, self._options, self._progress, self._workers = sources, dict(options), progress, workers
+    def __init__(self, sources: Sequence[Source], options: Mapping[str, Any], progress: Tell | None) -> None:
+        self._sources, self._options, self._progress = sources, dict(options), progress
         self._packets = self._bytes = 0
         self._total = _total_bytes(sources)
 
-    def follow(self, apart: Sequence[int]) -> Iterator[Followed]:
-        """The captures in order; those with the numbers in ``apart`` by workers."""
-        found: dict[int, Followed] = {}
-        apart = sorted(apart, key=lambda k: (-_size(self._sources[k]), k))
-        if not _compiled():
-            self._follow_here(apart.pop(), found)
-        try:
-            with _workers(self._workers) as pool:
-                with _interrupts_held():
-                    # The largest first: then no worker is left alone with a large one at the end.
-                    try:
-                        tasks = {pool.submit(follow_one, self._sources[k], k, self._options, False): k for k in apart}
-                    except OSError as error:  # one died while the next was started: its pipes are closed already
-                        raise BrokenProcessPool(str(error)) from error
-                for k in range(len(self._sources)):
-                    if k not in apart and k not in found:
-                        self._follow_here(k, found)
-                waiting: set[Future[Followed]] = set(tasks)
-                while waiting:
-                    finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    for task in finished:
-                        found[tasks[task]] = task.result()
-                        self._done(found[tasks[task]])
-        except BrokenProcessPool:
-            # It breaks for all; whose worker it was nobody knows.
-            lost = min(k for k in apart if k not in found)
-            raise InputError(str(self._sources[lost]), DIED) from None
-        for k in range(len(self._sources)):
-            yield found.pop(k)
+    def largest_first(self, numbers: Iterable[int]) -> list[int]:
+        """Numbers of captures in the order in which others are to begin with them."""
+        return sorted(numbers, key=lambda k: (-_size(self._sources[k]), k))
 
-    def _follow_here(self, k: int, found: dict[int, Followed]) -> None:
-        found[k] = follow_one(self._sources[k], k, self._options, False, self._tell_on)
-        self._done(found[k])
+    def here(self, k: int) -> Followed:
+        """Follow one among others in this process."""
+        followed = follow_one(self._sources[k], k, self._options, False, self._tell_on)
+        self.done(followed)
+        return followed
 
-    def _done(self, followed: Followed) -> None:
+    def all_here(self) -> Iterator[Followed]:
+        """Follow all, one after the other, in this process."""
+        return iter(follow_here(self._sources, self._options, self._progress))
+
+    def done(self, followed: Followed) -> None:
         """Count a whole capture."""
         self._packets += followed.capture.packets
         self._bytes += followed.capture.bytes
@@ -125,6 +103,41 @@ class _Run:
         if self._progress is not None:
             packets, size = self._packets + progress.packets, self._bytes + progress.bytes
             self._progress(Progress(progress.path, packets, size, self._total))
+
+
+def _by_workers(
+    sources: Sequence[Source], options: Mapping[str, Any], progress: Tell | None, workers: int, apart: Sequence[int]
+) -> Iterator[Followed]:
+    """The captures in order; those with the numbers in ``apart`` by workers."""
+    tally = Tally(sources, options, progress)
+    found: dict[int, Followed] = {}
+    apart = tally.largest_first(apart)
+    if not _compiled():
+        smallest = apart.pop()
+        found[smallest] = tally.here(smallest)
+    try:
+        with _workers(workers) as pool:
+            with _interrupts_held():
+                # The largest first: then no worker is left alone with a large one at the end.
+                try:
+                    tasks = {pool.submit(follow_one, sources[k], k, dict(options), False): k for k in apart}
+                except OSError as error:  # one died while the next was started: its pipes are closed already
+                    raise BrokenProcessPool(str(error)) from error
+            for k in range(len(sources)):
+                if k not in apart and k not in found:
+                    found[k] = tally.here(k)
+            waiting: set[Future[Followed]] = set(tasks)
+            while waiting:
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for task in finished:
+                    found[tasks[task]] = task.result()
+                    tally.done(found[tasks[task]])
+    except BrokenProcessPool:
+        # It breaks for all; whose worker it was nobody knows.
+        lost = min(k for k in apart if k not in found)
+        raise InputError(str(sources[lost]), DIED) from None
+    for k in range(len(sources)):
+        yield found.pop(k)
 
 
 def _compiled() -> bool:

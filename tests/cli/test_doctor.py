@@ -32,6 +32,7 @@ def test_doctor_where_nothing_is_there(capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "!!  libraries" in said
     assert "--  tshark            missing" in said
+    assert "--  cluster           no dask" in said
     assert "--  capture rights    none: sudo auditor live" in said
     assert "--  captures on VMs   neither ssh nor bosh" in said
     assert "such captures cannot be read" in said

@@ -426,6 +426,21 @@ def test_many_files_are_many_audits_of_one_pass_and_workers_change_nothing(place
     assert stores[0] == stores[1]
 
 
+def test_a_cluster_that_does_not_answer_is_told_and_the_pass_is_done_here(place, monkeypatch):
+    from auditor.jobs import cluster
+
+    monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 0.5)
+    spool = Spool(place, '[audit]\nscheduler = "tcp://127.0.0.1:1"\n')
+    for k, piece in enumerate(split(SAMPLE, 2)):
+        spool.put(f"{k}.pcap", piece)
+    outcome = spool.run()
+    assert (len(outcome.audits), outcome.files, len(outcome.aside)) == (1, 2, 0)
+    assert any("no Dask scheduler answers within 0.5 s" in line for line in spool.lines)
+    (place / "other").mkdir()
+    with pytest.raises(ConfigError, match="leave workers out"):
+        Spool(place / "other", '[audit]\nworkers = 2\nscheduler = "tcp://127.0.0.1:1"\n').run()
+
+
 def test_a_file_that_kills_whoever_reads_it_is_set_aside_in_the_end(place, monkeypatch):
     """A worker that dies takes nobody with it; here it is killed from inside, as the kernel does when memory runs out."""
     from auditor.errors import InputError

@@ -23,7 +23,6 @@ from auditor.model.connections import (
     FRAME_BITS,
     HAS_BASE,
     HEAD_CUT,
-    MAX_HOLES,
     NEVER,
     ROW_FIRST,
     ROW_HANDSHAKE,
@@ -31,7 +30,6 @@ from auditor.model.connections import (
     SEEN_SYN,
     SEEN_SYNACK,
     SIGHT,
-    SNAPPED,
     ConnectionTable,
 )
 from auditor.model.limits import DEFAULTS, Limits
@@ -40,7 +38,6 @@ from auditor.model.streams import HEAD, HEAD_BYTES, HEAD_SEGMENTS
 QUEUE_ROWS = 4_096
 LINGER_ROWS = 16_384
 FIRST_ROWS = 4_096
-ESP, AH = 50, 51
 OUT_OF_ORDER_NS = 100_000_000
 """Consecutive parts may overlap by so much: packets are out of order by less."""
 AGREEING_NS = 1_000_000
@@ -961,8 +958,6 @@ def _examine_held(part: Part, examiner: Examiner) -> None:
 
 # The same connection on the two sides of a NAT
 
-TELLING_ISN = 1 << 16
-"""A smaller initial sequence number was made by hand: RFC 6528 has them random, and one in 65,536 is smaller by chance."""
 NAT_NS = 5_000_000_000
 """Both sides of a NAT are captured within this time, clocks that differ included."""
 MOST_SIDES = 8
@@ -1007,20 +1002,16 @@ def fold_translations(part: Part, known: Callable[[int], bool]) -> None:
 
 def _same_numbers(rows: Array) -> list[list[int]]:
     """Groups of TCP connections that have both initial sequence numbers in common."""
-    seen = rows["side"]["seen"]
-    opens, answers = (seen & SEEN_SYN) != 0, (seen & SEEN_SYNACK) != 0
-    whose = np.where(opens[:, 0] & answers[:, 1], 0, np.where(opens[:, 1] & answers[:, 0], 1, -1))
-    which = np.flatnonzero((rows["proto"] == tcpstate.TCP) & (whose >= 0))
-    isn = rows["side"]["isn"][which].astype(np.uint64)
-    opener = whose[which]
-    at = np.arange(which.size)
-    mine, theirs = isn[at, opener], isn[at, 1 - opener]
-    telling = (mine >= TELLING_ISN) & (theirs >= TELLING_ISN)
-    which, both = which[telling], ((mine << np.uint64(32)) | theirs)[telling]
+    both = np.zeros(len(rows), np.uint64)
+    joinrows.openings(rows, len(rows), both)
+    which = np.flatnonzero(both)
+    both = both[which]
+    ranked = np.sort(both)
+    # Most captures have none, and that is told by the quicker way to sort.
+    if not (ranked[1:] == ranked[:-1]).any():
+        return []
     order = np.argsort(both, kind="stable")
     same = both[order][1:] == both[order][:-1]
-    if not same.any():
-        return []
     starts = np.flatnonzero(same & ~np.concatenate([[False], same[:-1]]))
     ends = np.flatnonzero(same & ~np.concatenate([same[1:], [False]])) + 2
     groups = [which[order[start:end]].tolist() for start, end in zip(starts, ends, strict=True)]
@@ -1140,22 +1131,16 @@ def conclude(
     back = np.empty(n, np.int64)
     back[order] = np.arange(n)
     book = _AddressBook(n)
-    # Some rows at a time, each straight into its place: a sorted copy of all records would double the memory of a large audit.
-    columns: dict[str, Array] = {}
-    for start in range(0, max(n, 1), SOME_ROWS):
-        at = order[start : start + SOME_ROWS]
-        for name, values in _conclude_some(rows[at], orig_side[at], by[at], book, applications).items():
-            if start == 0:
-                columns[name] = np.empty(n, values.dtype)
-            columns[name][start : start + SOME_ROWS] = values
+    columns = _columns(part, order, orig_side, by, applications, book)
     rank, addresses, versions = book.sorted()
     sights = part.sights.copy()
     sights["pkts"] = np.where(orig_side[sights["row"], None] == 1, sights["pkts"][:, ::-1], sights["pkts"])
     sights["row"] = back[sights["row"]]
     outer = columns["outer"]
-    columns["outer"] = np.where(outer >= 0, back[np.maximum(outer, 0)], -1) if n else outer
+    if (outer >= 0).any():
+        columns["outer"] = np.where(outer >= 0, back[np.maximum(outer, 0)], -1)
     for name in ("orig_h", "resp_h"):
-        columns[name] = rank[columns[name]] if n else columns[name]
+        columns[name] = rank[columns[name]]
     return ConnectionTable(
         **columns,
         sights=sights[np.argsort(sights["row"], kind="stable")],
@@ -1166,7 +1151,7 @@ def conclude(
         addresses=addresses,
         ip_versions=versions,
         applications=applications,
-        facts=tuple(_in_order(part.facts, order.tolist())),
+        facts=_in_order(part.facts, order),
     )
 
 
@@ -1186,7 +1171,7 @@ def in_order(rows: Array) -> NDArray[np.int64]:
     return order
 
 
-SOME_ROWS = 32_768
+SOME_ROWS = 4_096
 
 
 class _AddressBook:
@@ -1223,80 +1208,85 @@ def _unseen(sides: Array) -> NDArray[np.bool_]:
     return np.asarray(known & (sides["acked"] > sides["start"] + 1))
 
 
-def _conclude_some(
-    rows: Array,
+def _columns(
+    part: Part,
+    order: NDArray[np.int64],
     orig_side: NDArray[np.uint8],
     by: NDArray[np.uint8],
-    book: _AddressBook,
     applications: tuple[str, ...],
+    book: _AddressBook,
 ) -> dict[str, Array]:
-    """Columns of the table for some records in their order; ``outer`` still names records, addresses are the book's numbers."""
-    n = len(rows)
-    state, history = np.zeros(n, np.uint8), np.zeros((n, 32), np.uint8)
-    lost, incomplete, established = np.zeros(n, np.int64), np.zeros(n, np.uint8), np.zeros(n, np.bool_)
-    closed_by = np.zeros(n, np.uint8)
-    joinrows.conclude(rows, n, orig_side, by != BY_SYN, state, history, lost, incomplete, established, closed_by)
-    sides = rows["side"]
-    incomplete[(rows["state"] & ROW_RELEASED != 0) & ((sides["seen"] & HEAD_CUT) != 0).any(axis=1)] |= 16
-    ends = book.number(rows)
-    turned = orig_side.astype(np.int64)
-    at = np.arange(n)
-    ports = np.stack([rows["a_port"], rows["b_port"]], axis=1).astype(np.int32)
-    ports[~np.isin(rows["proto"], (6, 17, 132, 136))] = -1
-    community, ids = np.zeros((n, 30), np.uint8), np.zeros((n, 20), np.uint8)
-    _identify(rows, orig_side, community, ids)
-    talk = sides["payload_bytes"].sum(axis=1)
-    application = rows["application"].copy()
-    silent = (application < 0) & (talk == 0)
-    application[silent] = applications.index("none")
-    application[(application < 0) & ~silent] = applications.index("unknown")
-    if "ipsec" in applications:
-        application[np.isin(rows["proto"], (ESP, AH))] = applications.index("ipsec")
-    anchored = (sides["seen"] & (SEEN_SYN | SEEN_SYNACK)) != 0
-    open_hole = np.arange(MAX_HOLES) < sides["n_holes"][..., None]
-    first_lost = ((sides["hole_from"] == sides["start"][..., None]) & open_hole).any(axis=2)
-    headless = (sides["payload_bytes"] > 0) & (~anchored | first_lost)
-    # The other end acknowledged bytes of a direction of which none was seen; and what was cut short and says nothing might have said more.
-    unseen = _unseen(sides)
-    cut = (sides["seen"] & SNAPPED != 0).any(axis=1) & (application == applications.index("unknown"))
-    whole = anchored.any(axis=1) & ~headless.any(axis=1) & ~unseen.any(axis=1)
-    return {
-        "id": ids.view("S20").reshape(n),
-        "community_id": community.view("S30").reshape(n),
-        "first_ns": rows["first_ns"].copy(),
-        "last_ns": rows["last_ns"].copy(),
-        "proto": rows["proto"].copy(),
-        "orig_h": ends[at, turned],
-        "resp_h": ends[at, 1 - turned],
-        "orig_p": ports[at, turned],
-        "resp_p": ports[at, 1 - turned],
-        "orig_pkts": sides["pkts"][at, turned],
-        "resp_pkts": sides["pkts"][at, 1 - turned],
-        "orig_ip_bytes": sides["ip_bytes"][at, turned],
-        "resp_ip_bytes": sides["ip_bytes"][at, 1 - turned],
-        "payload_bytes": talk,
-        "missed_bytes": lost,
-        "conn_state": state,
-        "history": history.view("S32").reshape(n),
-        "direction_by": by.copy(),
-        "application": application,
-        "established": established,
-        "first_bytes": ((rows["proto"] != tcpstate.TCP) | whole) & ~cut,
-        "incomplete": incomplete,
-        "tunnel": rows["tunnel"].copy(),
-        "tunnel_id": rows["tunnel_id"].copy(),
-        "outer": rows["outer"].copy(),
-        "closed_by": closed_by,
-        "orig_copies": sides["copies"][at, turned].astype(np.int64),
-        "resp_copies": sides["copies"][at, 1 - turned].astype(np.int64),
-        "captures": rows["captures"].copy(),
-        "first_frame": rows["first_frame"].copy(),
-    }
+    """Columns of the table; ``outer`` still names records, addresses are the book's numbers."""
+    n = len(order)
+    numbers = np.empty((len(joinrows.NUMBERS), n), np.int64)
+    sides = np.empty((len(joinrows.ENDS), n), np.int32)
+    found: dict[str, Array] = dict(zip(joinrows.NUMBERS, numbers, strict=True))
+    found |= zip(joinrows.ENDS, sides, strict=True)
+    for kind, names in _OTHERS.items():
+        found |= {name: np.zeros(n, kind) for name in names}
+    found["direction_by"] = by[order]
+    codes = [applications.index(name) if name in applications else -1 for name in ("none", "unknown", "ipsec")]
+    # Some rows at a time, few enough for the cache: a sorted copy of all records would double the memory of a large audit.
+    some = np.empty(min(SOME_ROWS, n), CONN)
+    for start in range(0, n, SOME_ROWS):
+        at = order[start : start + SOME_ROWS]
+        m = at.size
+        rows = part.rows.take(at, out=some[:m], mode="clip")
+        side, here = orig_side[at], slice(start, start + m)
+        joinrows.conclude(
+            rows,
+            m,
+            side,
+            by[at] != BY_SYN,
+            found["conn_state"][here],
+            found["history"][here],
+            found["missed_bytes"][here],
+            found["incomplete"][here],
+            found["established"][here],
+            found["closed_by"][here],
+        )
+        joinrows.tabulate(
+            rows,
+            m,
+            start,
+            side,
+            np.array(codes, np.int64),
+            book.number(rows),
+            numbers,
+            sides,
+            found["captures"],
+            found["proto"],
+            found["tunnel"],
+            found["tunnel_id"],
+            found["application"],
+            found["incomplete"],
+            found["first_bytes"],
+        )
+        _identify(rows, side, found["community_id"][here], found["id"][here])
+    for name in ("id", "community_id", "history"):
+        texts = found[name]
+        found[name] = texts.view(f"S{texts.shape[1]}").reshape(n)
+    return found
 
 
-def _in_order(facts: list[Any], order: list[int]) -> list[Any]:
-    known = len(facts)
-    return [facts[row] if row < known else None for row in order]
+_LETTERS = np.dtype((np.uint8, 20)), np.dtype((np.uint8, 30)), np.dtype((np.uint8, 32))
+_OTHERS: dict[Any, tuple[str, ...]] = {
+    np.uint8: ("proto", "tunnel", "conn_state", "incomplete", "closed_by"),
+    np.bool_: ("established", "first_bytes"),
+    np.int16: ("application",),
+    np.uint32: ("tunnel_id",),
+    np.int64: ("missed_bytes",),
+    np.uint64: ("captures",),
+    **dict(zip(_LETTERS, (("id",), ("community_id",), ("history",)), strict=True)),
+}
+"""Columns of the table that kernels write into arrays of their own."""
+
+
+def _in_order(facts: list[Any], order: NDArray[np.int64]) -> tuple[Any, ...]:
+    n, known = order.size, len(facts)
+    if known == 0:
+        return (None,) * n
+    return tuple([facts[row] if row < known else None for row in order.tolist()])
 
 
 def _identify(rows: Array, orig_side: NDArray[np.uint8], community: Array, ids: Array) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from auditor.kernels.accelerate import inner, kernel
+from auditor.kernels.accelerate import inner, kernel, prefetch
 from auditor.kernels.flowkey import EMPTY, first_place, key_hash, same_key
 from auditor.kernels.streams import place, shift_head
 from auditor.kernels.tcpstate import (
@@ -38,6 +38,7 @@ from auditor.model.connections import (
     NOWHERE,
     RETRANSMITTED,
     ROW_FIRST,
+    ROW_RELEASED,
     SEEN_FIN,
     SEEN_RST,
     SEEN_SYN,
@@ -45,8 +46,23 @@ from auditor.model.connections import (
     SNAPPED,
 )
 
+_BASE64 = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", np.uint8)
+"""RFC 4648 section 4."""
+
 S0, S1, SF, REJ, S2, S3, RSTO, RSTR, RSTOS0, RSTRH, SH, SHR, OTH = range(13)
-MIDSTREAM, ONE_WAY, GAP, SNAPLEN = 1, 2, 4, 8
+MIDSTREAM, ONE_WAY, GAP, SNAPLEN, LIMIT = 1, 2, 4, 8, 16
+ESP, AH = 50, 51
+
+NUMBERS = (
+    *("first_ns", "last_ns", "orig_pkts", "resp_pkts", "orig_ip_bytes", "resp_ip_bytes", "payload_bytes"),
+    *("outer", "orig_copies", "resp_copies", "first_frame"),
+)
+"""Columns of the table that ``tabulate`` writes as int64."""
+ENDS = ("orig_h", "resp_h", "orig_p", "resp_p")
+"""Those that it writes as int32."""
+TELLING_ISN = 1 << 16
+"""A smaller initial sequence number was made by hand: RFC 6528 has them random, and one in 65,536 is smaller by chance."""
+_SOON = 8
 SKEW_NS = 100_000_000
 """The clocks of two places and the way between them differ by no more: a packet is at both within this time."""
 
@@ -490,18 +506,6 @@ def id_messages(rows, n, orig_side, messages, lengths):
         lengths[i] = at
 
 
-@inner
-def _base64(six):
-    """ASCII of six bits (RFC 4648 section 4)."""
-    if six < 26:
-        return six + 65
-    if six < 52:
-        return six + 71
-    if six < 62:
-        return six - 4
-    return 43 if six == 62 else 47
-
-
 @kernel
 def community_text(digests, out):
     """``1:`` and the base64 of each digest, 30 characters."""
@@ -513,7 +517,7 @@ def community_text(digests, out):
             if 3 * k + 2 < 20:
                 x |= np.int64(digests[i, 3 * k + 2])
             for j in range(4):
-                out[i, 2 + 4 * k + j] = _base64((x >> (18 - 6 * j)) & 63)
+                out[i, 2 + 4 * k + j] = _BASE64[(x >> (18 - 6 * j)) & 63]
         out[i, 29] = 61
 
 
@@ -572,6 +576,96 @@ def conclude(rows, n, orig_side, guessed, conn_state, history, missed_bytes, inc
             if row.proto == TCP and missed(side) > 0:
                 history[i, at] = _letter(H_GAP, which == 0)
                 at += 1
+
+
+@kernel
+def tabulate(
+    rows,
+    n,
+    start,
+    orig_side,
+    names,
+    ends,
+    numbers,
+    sides,
+    captures,
+    proto,
+    tunnel,
+    tunnel_id,
+    application,
+    incomplete,
+    first_bytes,
+):
+    """What the table says of some records besides; the first of them is row ``start`` of the table.
+
+    orig_side: uint8[n]; names: int64[3], codes of the applications none, unknown and ipsec (-1: there is none such); ends: int32[n, 2], addresses of side 0 and 1.
+    Out, of all rows: numbers: int64[len(NUMBERS), rows]; sides: int32[len(ENDS), rows], ports -1 where the transport has none; captures: uint64; proto, tunnel: uint8;
+    tunnel_id: uint32; application: int16; incomplete: uint8, which gets LIMIT on top; first_bytes: bool.
+    """
+    for i in range(n):
+        row, at, orig = rows[i], start + i, np.int64(orig_side[i])
+        o, r = row.side[orig], row.side[1 - orig]
+        said = o.payload_bytes + r.payload_bytes
+        numbers[0, at], numbers[1, at] = row.first_ns, row.last_ns
+        numbers[2, at], numbers[3, at] = o.pkts, r.pkts
+        numbers[4, at], numbers[5, at] = o.ip_bytes, r.ip_bytes
+        numbers[6, at] = said
+        numbers[7, at] = row.outer
+        numbers[8, at], numbers[9, at] = np.int64(o.copies), np.int64(r.copies)
+        numbers[10, at] = row.first_frame
+        captures[at] = row.captures
+        sides[0, at], sides[1, at] = ends[i, orig], ends[i, 1 - orig]
+        a, b = np.int64(row.a_port), np.int64(row.b_port)
+        if row.proto not in (TCP, 17, 132, 136):
+            a, b = np.int64(-1), np.int64(-1)
+        sides[2, at], sides[3, at] = (a, b) if orig == 0 else (b, a)
+        proto[at], tunnel[at], tunnel_id[at] = row.proto, row.tunnel, row.tunnel_id
+        spoken = np.int64(row.application)
+        if spoken < 0:
+            spoken = names[0] if said == 0 else names[1]
+        if row.proto in (ESP, AH) and names[2] >= 0:
+            spoken = names[2]
+        application[at] = spoken
+        either = np.int64(o.seen) | np.int64(r.seen)
+        if row.state & ROW_RELEASED and either & HEAD_CUT:
+            incomplete[at] |= LIMIT
+        # What was cut short and says nothing might have said more.
+        cut = either & SNAPPED != 0 and spoken == names[1]
+        whole = either & (SEEN_SYN | SEEN_SYNACK) != 0 and not _begins_unseen(o) and not _begins_unseen(r)
+        first_bytes[at] = (row.proto != TCP or whole) and not cut
+
+
+@inner
+def _begins_unseen(side):
+    """Whether a direction has payload whose first byte was not seen, or that the other end alone tells of, by acknowledging it."""
+    if side.payload_bytes == 0:
+        return side.seen & HAS_BASE != 0 and side.acked > side.start + 1
+    if not side.seen & (SEEN_SYN | SEEN_SYNACK):
+        return True
+    for k in range(side.n_holes):  # noqa: SIM110  # any() is slow in a kernel
+        if side.hole_from[k] == side.start:
+            return True
+    return False
+
+
+@kernel
+def openings(rows, n, both):
+    """Both initial sequence numbers of each TCP connection, the opener's in the upper half of ``both[i]`` (uint64[n]); 0: not both were seen, or one is below ``TELLING_ISN``."""
+    for i in range(n):
+        if i + _SOON < n:
+            prefetch(rows, i + _SOON)
+        row = rows[i]
+        both[i] = 0
+        if row.proto != TCP:
+            continue
+        a, b = row.side[0], row.side[1]
+        first, second = np.uint64(a.isn), np.uint64(b.isn)
+        if not (a.seen & SEEN_SYN and b.seen & SEEN_SYNACK):
+            if not (b.seen & SEEN_SYN and a.seen & SEEN_SYNACK):
+                continue
+            first, second = second, first
+        if first >= np.uint64(TELLING_ISN) and second >= np.uint64(TELLING_ISN):
+            both[i] = first << np.uint64(32) | second
 
 
 @inner

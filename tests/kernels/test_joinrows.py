@@ -15,14 +15,17 @@ from auditor.model.connections import (
     CONN,
     CONN_STATES,
     HAS_BASE,
+    HEAD_CUT,
     MAX_HOLES,
     NEVER,
     NOWHERE,
     RETRANSMITTED,
+    ROW_RELEASED,
     SEEN_FIN,
     SEEN_RST,
     SEEN_SYN,
     SEEN_SYNACK,
+    SNAPPED,
 )
 
 Stretches = list[tuple[int, int]]
@@ -264,3 +267,92 @@ def test_of_ports_in_use_several_times_the_connection_of_the_same_time_is_meant(
     later["side"]["isn"][:, 0] = 9
     joinrows.match_together(rows, table, later, 1, 10**9, 10**9, found)
     assert found[0] == -2 - 2  # none of these; row 2 is the newest so far
+
+
+def some_records(count: int, seed: int) -> np.ndarray:
+    """Records with every mix of what their columns are made of."""
+    rng = np.random.default_rng(seed)
+    rows = np.frombuffer(rng.bytes(count * CONN.itemsize), CONN).copy()
+    rows["proto"] = rng.choice([6, 6, 6, 17, 1, 50, 51, 132, 136], count)
+    rows["application"] = rng.choice([-1, -1, 0, 3], count)
+    for name in ("payload_bytes", "start", "acked"):
+        rows["side"][name] = rng.integers(0, 3, (count, 2))
+    rows["side"]["n_holes"] = rng.integers(0, MAX_HOLES + 1, (count, 2))
+    rows["side"]["hole_from"] = rng.integers(0, 9, (count, 2, MAX_HOLES))
+    rows["side"]["isn"][::3, 0] %= joinrows.TELLING_ISN
+    return rows
+
+
+def told_plainly(row: np.void, orig: int, names: list[int], ends: list[int]) -> dict[str, int | bool]:
+    """The naive twin of ``tabulate``."""
+    o, r = row["side"][orig], row["side"][1 - orig]
+    seen = [int(side["seen"]) for side in (o, r)]
+    anchored = [bool(each & (SEEN_SYN | SEEN_SYNACK)) for each in seen]
+    said = int(o["payload_bytes"]) + int(r["payload_bytes"])
+    application = int(row["application"])
+    if application < 0:
+        application = names[1] if said else names[0]
+    if row["proto"] in (50, 51) and names[2] >= 0:
+        application = names[2]
+    unknown_start = False
+    for side, each, known in zip((o, r), seen, anchored, strict=True):
+        holes = side["hole_from"][: side["n_holes"]].tolist()
+        if side["payload_bytes"] > 0:
+            unknown_start |= not known or int(side["start"]) in holes
+        else:
+            unknown_start |= bool(each & HAS_BASE) and int(side["acked"]) > int(side["start"]) + 1
+    cut = bool((seen[0] | seen[1]) & SNAPPED) and application == names[1]
+    ports = [int(row["a_port"]), int(row["b_port"])] if row["proto"] in (6, 17, 132, 136) else [-1, -1]
+    told = {name: int(row[name]) for name in ("first_ns", "last_ns", "outer", "first_frame", "captures")}
+    told |= {name: int(row[name]) for name in ("proto", "tunnel", "tunnel_id")}
+    for name, side in (("orig", o), ("resp", r)):
+        told |= {f"{name}_{field}": int(side[field]) for field in ("pkts", "ip_bytes", "copies")}
+    return told | {
+        "payload_bytes": said,
+        "orig_h": ends[orig],
+        "resp_h": ends[1 - orig],
+        "orig_p": ports[orig],
+        "resp_p": ports[1 - orig],
+        "application": application,
+        "incomplete": 2 | (16 if row["state"] & ROW_RELEASED and (seen[0] | seen[1]) & HEAD_CUT else 0),
+        "first_bytes": (row["proto"] != 6 or (any(anchored) and not unknown_start)) and not cut,
+    }
+
+
+@pytest.mark.parametrize("names", [(0, 1, 2), (0, 1, -1)], ids=["ipsec", "no ipsec"])
+def test_columns_of_every_mix_of_records(names: tuple[int, ...]) -> None:
+    count, before = 400, 7
+    rows, n = some_records(count, 5), before + count
+    rng = np.random.default_rng(6)
+    orig = rng.integers(0, 2, count).astype(np.uint8)
+    ends = rng.integers(0, 99, (count, 2)).astype(np.int32)
+    numbers, sides = np.zeros((len(joinrows.NUMBERS), n), np.int64), np.zeros((len(joinrows.ENDS), n), np.int32)
+    columns = dict(zip((*joinrows.NUMBERS, *joinrows.ENDS), (*numbers, *sides), strict=True))
+    others = {
+        "captures": np.uint64, "proto": np.uint8, "tunnel": np.uint8, "tunnel_id": np.uint32, "application": np.int16,
+        "incomplete": np.uint8, "first_bytes": np.bool_,
+    }  # fmt: skip
+    columns |= {name: np.zeros(n, kind) for name, kind in others.items()}
+    columns["incomplete"][:] = 2
+    joinrows.tabulate(
+        rows, count, before, orig, np.array(names, np.int64), ends, numbers, sides, *(columns[name] for name in others)
+    )  # fmt: skip
+    for i in range(count):
+        told = told_plainly(rows[i], int(orig[i]), list(names), ends[i].tolist())
+        assert {name: column[before + i].item() for name, column in columns.items()} == told
+    assert columns["first_bytes"][before:].any()
+    assert not columns["first_bytes"][before:].all()
+
+
+def test_initial_sequence_numbers_of_both_ends() -> None:
+    rows = some_records(200, 7)
+    both = np.full(len(rows), 9, np.uint64)
+    joinrows.openings(rows, len(rows), both)
+    expected = []
+    for row in rows:
+        seen, isn = row["side"]["seen"].tolist(), row["side"]["isn"].tolist()
+        opener = next((k for k in (0, 1) if seen[k] & SEEN_SYN and seen[1 - k] & SEEN_SYNACK), None)
+        telling = row["proto"] == 6 and opener is not None and min(isn) >= joinrows.TELLING_ISN
+        expected.append(isn[opener] << 32 | isn[1 - opener] if telling else 0)
+    assert both.tolist() == expected
+    assert 0 < np.count_nonzero(both) < len(rows)

@@ -17,11 +17,8 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal
 
 from auditor import report as formats_package
 from auditor.errors import ConfigError, InputError, MissingToolError
-from auditor.model.audit import Audit
 from auditor.model.columns import TABLES
-from auditor.model.frames import REMARKS
 from auditor.model.limits import DEFAULTS, Limits, parse_limits
-from auditor.model.roles import Format, Severity
 from auditor.report._target import file_target, folder_target
 
 if TYPE_CHECKING:
@@ -31,7 +28,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from auditor.model.audit import Audit
     from auditor.model.connections import ConnectionTable
+    from auditor.model.roles import Format
     from auditor.pipeline import Bare, Progress
     from auditor.policy.infer import Service
     from auditor.policy.waivers import Applied
@@ -118,6 +117,8 @@ def _sources(captures: Iterable[Source]) -> tuple[list[str | BinaryIO], list[str
 
 def _damaging(problems: Any) -> bool:
     """Whether something was lost: what the reader could put right is told, but takes nothing away."""
+    from auditor.model.frames import REMARKS
+
     return any(problem.get("kind") not in REMARKS for problem in problems or ())
 
 
@@ -249,6 +250,8 @@ class Report:
 
     def failing(self, fail_on: str = "medium") -> int:
         """How many findings that nobody waived are at or above this severity. Raises ConfigError for an unknown word."""
+        from auditor.model.roles import Severity
+
         words = [severity.word for severity in sorted(Severity, reverse=True)]
         if fail_on not in (*words, "never"):
             raise ConfigError(

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from auditor.capture import expand, open_capture
 from auditor.catalogue import discover
@@ -35,11 +34,9 @@ from auditor.conntrack import (
 from auditor.decode import Decoder, guess_link_type, relinked
 from auditor.errors import InputError
 from auditor.inspectors._examine import Examiner
-from auditor.model.audit import Audit, Judged
 from auditor.model.connections import ConnectionTable, transport_name
 from auditor.model.facts import ROLES, Facts
 from auditor.model.frames import Capture, Problem, vantage_name
-from auditor.model.judgement import Authentication, Classification, Disposition, Flow, Outcome, Verdict
 from auditor.model.limits import DEFAULTS, Limits, told
 from auditor.model.packets import STOP_DEPTH
 from auditor.model.version import VERSION
@@ -48,8 +45,11 @@ from auditor.wire.pcap import LINKTYPE_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from auditor.carry import Carry
+    from auditor.model.audit import Audit
+    from auditor.model.judgement import Authentication, Classification
     from auditor.model.tables import Ends
     from auditor.policy.certificates import Attribution, Certificate, CertificateJudge
     from auditor.policy.classify import Classifier
@@ -109,6 +109,7 @@ def run(
     which connections the report is about; the others are there for what they tell of these (a full handshake before a resumed
     session). Raises InputError where nothing could be audited.
     """
+    from auditor.model.audit import Audit, Judged
     from auditor.model.tables import (
         captures_table,
         connections_table,
@@ -276,7 +277,9 @@ def _opened(
 
 def _hides(answer: Authentication, facts: Facts, unknown: bool) -> bool:
     """The wire leaves something open of this connection: its verdict, the server's certificate, or (``unknown``) what is spoken inside."""
-    if answer.verdict in _LEFT_OPEN:
+    from auditor.model.judgement import Verdict
+
+    if answer.verdict in (Verdict.INFERRED, Verdict.UNVERIFIABLE):
         return True
     certified = "tls.server_certificates" in facts or "tls.resumed" in facts
     return answer.verdict is Verdict.VERIFIED and (unknown or not certified)
@@ -291,7 +294,6 @@ def _with_inner(outer: Facts, inner: Facts) -> Facts:
 
 
 _OF_UPGRADE = frozenset({"mysql.ssl_request"})
-_LEFT_OPEN = frozenset({Verdict.INFERRED, Verdict.UNVERIFIABLE})
 
 
 def connections(
@@ -306,6 +308,7 @@ def connections(
     """The connection table alone: no policy has judged it, and its other tables are empty."""
     import pandas as pd
 
+    from auditor.model.audit import Audit
     from auditor.model.tables import captures_table, connections_table
 
     del policy
@@ -660,6 +663,8 @@ def _classify(
     """The classification of each connection, made once for all that share their facts."""
     import pandas as pd
 
+    from auditor.model.judgement import Flow, Outcome
+
     n = len(table)
     guessed = table.direction_by == BY_GUESS
     facts = pd.DataFrame(
@@ -900,6 +905,9 @@ def _sufficiency(
     connections: pd.DataFrame, captures: Sequence[Capture], whole: Part, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What share of the judged connections could be decided, and why the rest could not."""
+    from auditor.model.judgement import Disposition, Verdict
+    from auditor.policy.classify import IPSEC
+
     judged = connections["disposition"].isin([str(Disposition.DOCUMENTED), str(Disposition.AMBIENT)])
     judged &= connections["authentication_verdict"] != str(Verdict.NOT_APPLICABLE)
     judged &= connections["authentication_counted"]
@@ -921,8 +929,6 @@ def _sufficiency(
     idle = not (connections["disposition"] != str(Disposition.OUT_OF_SCOPE)).any()
     if idle:
         reasons["no_connection_in_scope"] = len(connections)
-    from auditor.policy.classify import IPSEC
-
     says = connections["says"]
     closed = says.isin([word for word in says.cat.categories if word.startswith(IPSEC)])
     closed &= connections["disposition"] == str(Disposition.AMBIENT)
@@ -937,6 +943,8 @@ def _sufficiency(
 def _summary(
     connections: pd.DataFrame, findings: pd.DataFrame, sufficiency: dict[str, Any], inventory: Inventory | None
 ) -> dict[str, Any]:
+    from auditor.model.judgement import Disposition, Verdict
+
     dispositions = connections["disposition"].value_counts()
     verdicts = connections["authentication_verdict"].value_counts()
     severities = findings["severity"].value_counts()
@@ -965,4 +973,4 @@ def _audit_id(info: Mapping[str, Any], captures: Sequence[Capture]) -> str:
     return digest.hexdigest()[:16]
 
 
-__all__ = ["Authentication", "Followed", "Progress", "connections", "follow_here", "follow_one", "run", "services"]
+__all__ = ["Followed", "Progress", "connections", "follow_here", "follow_one", "run", "services"]

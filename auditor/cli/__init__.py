@@ -217,6 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # No matrices here: its threads would only spin. And what an audit makes stays until its end: look for garbage less often.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         gc.set_threshold(100_000, 50, 100)
+        gc.enable()
         _give_memory_back()
         _make_interruptible()
     try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from auditor.kernels._folder import PACKAGE, known_folder
+from auditor.kernels._folder import PACKAGE, kernel_files, known_folder
 
 KERNELS = PACKAGE / "kernels"
 RARE = frozenset({"csvrows", "defrag", "doubles", "links", "save"})
@@ -27,16 +27,15 @@ class KernelCache:
 def kernel_cache() -> KernelCache:
     """The cache that will be used, and whether it has what an audit needs; numba itself, slow to import, is not asked."""
     folder, there = known_folder()
-    wanted = {each.stem for each in KERNELS.glob("*.py") if "@kernel" in each.read_text(encoding="utf-8")}
     kept = {each.name.split(".", 1)[0] for each in folder.glob("*.o")} if there else set()
     # What only rare captures need is compiled when one comes.
-    return KernelCache(folder.parent, wanted - RARE <= kept)
+    return KernelCache(folder.parent, kernel_files() - RARE <= kept)
 
 
 def has_module(name: str) -> bool:
     """Whether a module could be imported."""
     try:
-        return importlib.util.find_spec(name) is not None
+        return find_spec(name) is not None
     except (ImportError, ValueError):
         return False
 

@@ -6,7 +6,6 @@ differs (lengths of encrypted records, links between sessions) stays with each.
 """
 
 from collections.abc import Mapping
-from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
 
@@ -33,11 +32,15 @@ def link(secret: bytes) -> str:
 
     Not the plain SHA-256 of a ticket: OpenSSL's clients offer that as their session id.
     """
+    from hashlib import sha256  # loads OpenSSL, which only captures with certificates need
+
     return sha256(b"link:" + secret).hexdigest()[:16]
 
 
 def fingerprint(der: bytes) -> str:
     """SHA-256 of a certificate in hex."""
+    from hashlib import sha256
+
     return sha256(der).hexdigest()
 
 

@@ -6,8 +6,6 @@ are there for whoever sees both directions; what comes after them, certificates 
 keys from the id that it was given. CRYPTO frames come in any order and more than once, over several packets and datagrams.
 """
 
-import hashlib
-import hmac
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -109,11 +107,17 @@ def _packet(data: bytes, at: int, next_datagram: int) -> _Packet | None:
     return _Packet(version, kind, to_id, from_id, at, reader.at, reader.at + size)
 
 
+def _hmac(key: bytes, message: bytes) -> bytes:
+    import hmac  # loads OpenSSL, which few captures need
+
+    return hmac.digest(key, message, "sha256")
+
+
 def _expand(secret: bytes, label: bytes, size: int) -> bytes:
     """HKDF-Expand-Label, RFC 8446 section 7.1, for at most 32 bytes."""
     text = b"tls13 " + label
     info = size.to_bytes(2, "big") + bytes([len(text)]) + text + b"\0"
-    return hmac.digest(secret, info + b"\x01", hashlib.sha256)[:size]
+    return _hmac(secret, info + b"\x01")[:size]
 
 
 class _Keys:
@@ -122,7 +126,7 @@ class _Keys:
     def __init__(self, version: int, first_id: bytes, side: str) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        secret = _expand(hmac.digest(wire.salt(version), first_id, hashlib.sha256), f"{side} in".encode(), 32)
+        secret = _expand(_hmac(wire.salt(version), first_id), f"{side} in".encode(), 32)
         self.aead = AESGCM(_expand(secret, wire.label(version, "key"), 16))
         self.iv = int.from_bytes(_expand(secret, wire.label(version, "iv"), 12), "big")
         self.mask_key = _expand(secret, wire.label(version, "hp"), 16)

@@ -1,8 +1,8 @@
 """What only compiling needs: numba.
 
 Machine code is made for one set of types and given one way in from outside, ``int32 entry(slots)``: it takes every argument from an array
-of 64-bit slots (an array as address, shape and strides), calls the function, and puts what it returns behind them. So whoever calls it needs
-an address and ctypes, and not numba. The code refers to nothing of numba either: what allocates cannot be compiled like this, which
+of 64-bit slots (an array as the address of its object, where its data, shape and strides are found), calls the function, and puts what it
+returns behind them. So whoever calls it needs an address and ctypes, and not numba. The code refers to nothing of numba either: what allocates cannot be compiled like this, which
 is as it should be, because a kernel takes its arrays from its caller.
 """
 
@@ -113,14 +113,31 @@ class _Slots:
         return self._builder.load(self.place(kind))
 
 
+_DATA, _SHAPE, _STRIDES = (object.__basicsize__ + at for at in (0, 16, 24))
+"""Where an array's object has them: PyArrayObject_fields (numpy/ndarraytypes.h); ``accelerate`` makes sure of it."""
+
+
+def _fields(builder: Any, array: Any, ndim: int) -> tuple[Any, list[Any], list[Any]]:
+    """Address of the data, shape and strides of the array whose object lies at this address."""
+
+    def word(start: Any, at: int) -> Any:
+        place = builder.inttoptr(builder.add(start, ir.Constant(_WORD, at)), _WORD.as_pointer())
+        return builder.load(place)
+
+    shape, strides = word(array, _SHAPE), word(array, _STRIDES)
+    return (
+        word(array, _DATA),
+        [word(shape, 8 * k) for k in range(ndim)],
+        [word(strides, 8 * k) for k in range(ndim)],
+    )
+
+
 def _take(context: Any, builder: Any, slots: _Slots, kind: Any) -> Any:
     """An argument of this type out of the next slots."""
     if isinstance(kind, types.Array):
         array = context.make_array(kind)(context, builder)
-        data = builder.inttoptr(slots.take(), context.get_value_type(types.CPointer(kind.dtype)))
-        data = builder.bitcast(data, array.data.type)
-        shape = [slots.take() for _ in range(kind.ndim)]
-        strides = [slots.take() for _ in range(kind.ndim)]
+        numbers, shape, strides = _fields(builder, slots.take(), kind.ndim)
+        data = builder.inttoptr(numbers, array.data.type)
         size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
         arrayobj.populate_array(
             array, data=data, shape=shape, strides=strides, itemsize=ir.Constant(_WORD, size), meminfo=None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-import tempfile
-from importlib.util import find_spec
+from functools import cache
+from importlib.util import find_spec, source_hash
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -14,21 +13,45 @@ _BAKED_IN = ("kernels", "model", "wire")
 _KEPT = 3
 
 
-def _source_hash() -> str:
-    """16 hexadecimal digits over everything that is compiled into kernels, and the compiler."""
-    digest = hashlib.sha256()
+def digest(data: bytes) -> str:
+    """16 hexadecimal digits; what Python itself tells sources apart by. Quicker to have than ``hashlib``, which loads OpenSSL."""
+    return source_hash(data).hex()
+
+
+@cache
+def _sources() -> tuple[str, frozenset[str]]:
+    """Digits over everything that is compiled into kernels, and the compiler; and which files of ``kernels`` have kernels."""
+    read: list[bytes] = []
     for compiler in ("numba", "llvmlite"):
         spec = find_spec(compiler)
         if spec is not None and spec.origin is not None:
-            digest.update(Path(spec.origin).with_name("_version.py").read_bytes())
+            read.append(_read(os.path.join(os.path.dirname(spec.origin), "_version.py")))  # noqa: PTH118, PTH120  # paths take longer
+    names = set()
     for folder in _BAKED_IN:
-        for file in sorted((PACKAGE / folder).glob("*.py")):
-            digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()[:16]
+        place = f"{PACKAGE}/{folder}"
+        for name in sorted(os.listdir(place)):  # noqa: PTH208  # here too
+            if name.endswith(".py"):
+                content = _read(f"{place}/{name}")
+                read += [name.encode(), content]
+                if folder == "kernels" and b"\n@kernel" in content:
+                    names.add(name.removesuffix(".py"))
+    return digest(b"\0".join(read)), frozenset(names)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:  # noqa: PTH123
+        return file.read()
+
+
+def kernel_files() -> frozenset[str]:
+    """Names of the files of ``kernels`` that have kernels in them."""
+    return _sources()[1]
 
 
 def _writable(folder: Path) -> bool:
     try:
+        import tempfile
+
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return True
@@ -45,7 +68,7 @@ def _places() -> list[Path]:
 
 def known_folder() -> tuple[Path, bool]:
     """Where the machine code of these very sources lies, or will lie; and whether it is there already."""
-    places, name = _places(), _source_hash()
+    places, name = _places(), _sources()[0]
     for place in places:
         if (place / name).is_dir() and os.access(place / name, os.W_OK):
             return place / name, True
@@ -62,6 +85,8 @@ def cache_folder() -> Path:
         if _writable(place / name):
             _forget(place, name)
             return place / name
+    import tempfile
+
     # Never a name that others could guess and fill: machine code is loaded from here.
     return Path(tempfile.mkdtemp(prefix="diego-flow-auditor-"))
 

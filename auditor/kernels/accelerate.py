@@ -4,8 +4,8 @@
 
 - Bounds are checked in production too: captures are hostile, and the check costs about a tenth.
 - ``kernel`` functions release the GIL and never raise on purpose; an index out of bounds is an IndexError.
-- numba is a compiler, and takes longer to import than most captures take to read. What it made is kept as plain object code with one way
-  in (``_compile``); a process that finds the code of all that it calls loads it with LLVM's loader and never imports numba.
+- numba is a compiler, and takes longer to import than most captures take to read. What it made is kept with one way in (``_compile``), and
+  linked (``_image``); a process that finds the code of all that it calls imports neither numba nor LLVM.
 - A kernel that calls one of another file, or uses a constant of it, must not go on with old machine code when that file changes: so the
   code lies in a folder named after the content of all of them. The name of a file says for which types and which processor it is.
 """
@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import os
-import tempfile
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -24,11 +23,12 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from auditor.kernels._folder import PACKAGE, cache_folder
+from auditor.kernels import _image
+from auditor.kernels._folder import PACKAGE, cache_folder, digest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_MAGIC = b"auditor kernel 1\n"
+_MAGIC = b"auditor kernel 2\n"
 
 _INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0").strip() not in ("", "0")
 
@@ -56,58 +56,91 @@ def _llvm() -> tuple[ModuleType, Any, str]:
 
 
 _DESTRUCTOR = "NRT_MemInfo_call_dtor"
+_CPU_FACTS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features")
+"""What Linux tells of a processor that decides which instructions it has: names of lines, or their beginnings (proc_cpuinfo(5))."""
+
+
+@functools.cache
+def _processor() -> str:
+    """This processor, so that code for another is not taken for it; LLVM knows too, but takes longer than all else to be asked."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as told:  # noqa: PTH123
+            first = told.read(16_384).partition("\n\n")[0]
+    except OSError:
+        first = ""
+    facts = [line for line in first.splitlines() if line.startswith(_CPU_FACTS)]
+    return "\n".join([os.uname().machine, *facts]) if len(facts) > 1 else _llvm()[2]
+
+
+def _address(symbol: str, code: bytes) -> int:
+    """Where the entry of this image, or object, is in memory. Raises RuntimeError: it has none."""
+    if not code.startswith(_image.ELF):
+        return _image.load(code)
+    llvm, engine, _ = _llvm()
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    address: int = engine.get_function_address(symbol)
+    if not address:
+        raise RuntimeError(f"no {symbol} in its machine code")
+    return address
+
+
 _FAILED = 1
+_Entry = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)
 
 
 class _Compiled:
     """One kernel's machine code for one set of argument types."""
 
-    __slots__ = ("_call", "_engine", "_name", "_returns", "_size")
+    __slots__ = ("_call", "_given", "_name", "_returned", "_returns")
 
-    def __init__(self, name: str, symbol: str, returns: str, code: bytes) -> None:
-        """``returns``: a letter for each value that is returned, with a comma behind them where it is a tuple. Raises RuntimeError: no object code."""
-        llvm, self._engine, _ = _llvm()
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-        address = self._engine.get_function_address(symbol)
-        if not address:
-            raise RuntimeError(f"no {symbol} in its machine code")
-        self._call = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(address)
+    def __init__(self, name: str, symbol: str, takes: str, returns: str, code: bytes) -> None:
+        """``takes``: a letter for each value that goes in (``_flatten``); ``returns``: for each that comes out, with a comma behind them where it
+        is a tuple. Raises RuntimeError: no such code."""
+        self._call = _Entry(_address(symbol, code))
         self._name = name
         self._returns = returns
-        self._size = len(returns.rstrip(","))
+        letters = returns.rstrip(",")
+        self._given = struct.Struct(f"{takes}{8 * len(letters)}x")
+        self._returned = struct.Struct("".join(_READ[letter] for letter in letters))
 
     def __call__(self, values: list[int | float]) -> Any:
         """``values`` as ``_flatten`` gives them."""
-        n = len(values)
-        slots = (_Slot * (n + self._size))()
-        for slot, value in zip(slots, values, strict=False):
-            if isinstance(value, float):
-                slot.real = value
-            else:
-                slot.whole = value
-        if self._call(ctypes.addressof(slots)) == _FAILED:
+        slots = bytearray(self._given.pack(*values))
+        if self._call(ctypes.addressof(ctypes.c_char.from_buffer(slots)) if slots else None) == _FAILED:
             raise IndexError(f"{self._name}: index is out of bounds")
-        found = [_READ[letter](slots[n + k]) for k, letter in enumerate(self._returns) if letter != ","]
-        if self._returns.endswith(","):
-            return tuple(found)
-        return found[0] if found else None
+        if not self._returns:
+            return None
+        found = self._returned.unpack_from(slots, len(slots) - self._returned.size)
+        if "b" in self._returns:
+            letters = self._returns.rstrip(",")
+            found = tuple(
+                bool(each & 1) if letter == "b" else each for letter, each in zip(letters, found, strict=True)
+            )
+        return found if self._returns.endswith(",") else found[0]
 
 
-class _Slot(ctypes.Union):
-    """What goes in and out of machine code: 64 bits each."""
-
-    _fields_ = (("whole", ctypes.c_int64), ("real", ctypes.c_double), ("natural", ctypes.c_uint64))
-
-
-_READ: dict[str, Callable[[Any], Any]] = {
-    "i": lambda slot: slot.whole,
-    "u": lambda slot: slot.natural,
-    "f": lambda slot: slot.real,
-    "b": lambda slot: bool(slot.whole & 1),
-}
+_READ = {"i": "q", "u": "Q", "f": "d", "b": "q"}
+"""What comes out, as ``struct`` calls it: 64 bits each."""
 
 _C_ORDER, _F_ORDER, _ALIGNED, _WRITEABLE = 0x1, 0x2, 0x100, 0x400
 _OF_TYPE = _C_ORDER | _F_ORDER | _ALIGNED | _WRITEABLE
+# A table of one row is in the order of columns, too: it needs no machine code of its own.
+_FLAGS = [flags & ~_F_ORDER if flags & _C_ORDER else flags for flags in (each & _OF_TYPE for each in range(0x800))]
+
+
+def _check_arrays() -> None:
+    """Machine code reads of an array what numpy's C interface says of it: PyArrayObject_fields (numpy/ndarraytypes.h), behind what every object
+    has. Raises RuntimeError where this numpy has it elsewhere."""
+    probe = np.zeros((3, 5), np.int16)[::2]
+    data, ndim, shape, strides = struct.unpack("Pi4xPP", ctypes.string_at(id(probe) + object.__basicsize__, 32))
+    if (data, ndim) != (probe.ctypes.data, 2) or any(
+        struct.unpack("2n", ctypes.string_at(place, 16)) != wanted
+        for place, wanted in ((shape, probe.shape), (strides, probe.strides))
+    ):
+        raise RuntimeError("this numpy keeps its arrays in another way")
+
+
+_check_arrays()
 
 
 class _NoPlainArgumentError(Exception):
@@ -117,22 +150,19 @@ class _NoPlainArgumentError(Exception):
 def _flatten(given: tuple[Any, ...], values: list[int | float]) -> tuple[Any, ...]:
     """The arguments as numbers, behind what is in ``values``; and their types, as something to look up by.
 
-    An array is its address, shape and strides; a tuple what is in it.
+    An array is the address of its object, which says where its numbers are; a tuple what is in it.
     """
     types: list[Any] = []
     for each in given:
         if isinstance(each, np.ndarray):
-            values.append(each.ctypes.data)
-            values.extend(each.shape)
-            values.extend(each.strides)
-            flags = each.flags.num & _OF_TYPE
-            # A table of one row is in the order of columns, too: it needs no machine code of its own.
-            types.append((each.dtype, each.ndim, flags & ~_F_ORDER if flags & _C_ORDER else flags))
+            values.append(id(each))
+            types.append((each.dtype, each.ndim, _FLAGS[each.flags.num & _OF_TYPE]))
         elif isinstance(each, bool | np.bool_):
             values.append(int(each))
             types.append(bool)
         elif isinstance(each, int | np.integer):
-            values.append(int(each))
+            # As 64 bits with a sign, whatever it was: what is larger wraps around.
+            values.append((int(each) + _SIGN & _MASK) - _SIGN)
             types.append(int)
         elif isinstance(each, float):
             values.append(float(each))
@@ -142,6 +172,19 @@ def _flatten(given: tuple[Any, ...], values: list[int | float]) -> tuple[Any, ..
         else:
             raise _NoPlainArgumentError
     return tuple(types)
+
+
+_SIGN, _MASK = 1 << 63, (1 << 64) - 1
+
+
+def _taken(values: list[int | float]) -> str:
+    """A letter for each value, as ``struct`` calls it."""
+    return "".join("d" if isinstance(each, float) else "q" for each in values)
+
+
+@functools.cache
+def _dtype_told(dtype: np.dtype[Any], aligned: bool) -> str:
+    return f"{dtype!r}/{dtype.itemsize}/{aligned}"
 
 
 def _told(types: tuple[Any, ...]) -> str:
@@ -154,7 +197,7 @@ def _told(types: tuple[Any, ...]) -> str:
             words.append(f"{each[0].__qualname__}({_told(each[1])})")
         else:
             dtype, ndim, flags = each
-            words.append(f"{dtype!r}/{dtype.itemsize}/{dtype.isalignedstruct}[{ndim}]{flags}")
+            words.append(f"{_dtype_told(dtype, dtype.isalignedstruct)}[{ndim}]{flags}")
     return " ".join(words)
 
 
@@ -193,7 +236,7 @@ class Kernel:
             return self._by_numba(*given)
         compiled = self._ready.get(types)
         if compiled is None:
-            compiled = self._ready[types] = self._find(types, given)
+            compiled = self._ready[types] = self._find(types, _taken(values), given)
         return compiled(values)
 
     @functools.cached_property
@@ -203,45 +246,55 @@ class Kernel:
 
         return _compile.callable_by_python(self.py_func)
 
-    def _find(self, types: tuple[Any, ...], given: tuple[Any, ...]) -> _Compiled:
+    def _find(self, types: tuple[Any, ...], takes: str, given: tuple[Any, ...]) -> _Compiled:
         """The machine code for these types: loaded, or compiled and kept."""
         name = f"{self.py_func.__module__.rpartition('.')[2]}.{self.py_func.__qualname__}"
-        told = f"{_llvm()[2]}\n{_told(types)}\n".encode() + _foreign_source(self.py_func)
-        mark = hashlib.sha256(told).hexdigest()[:16]
+        told = f"{_processor()}\n{object.__basicsize__}\n{_told(types)}\n".encode() + _foreign_source(self.py_func)
+        mark = digest(told)
         symbol = f"auditor_{name}_{mark}"
-        file = _FOLDER / f"{name.replace('<locals>', '_')}-{mark}.o"
+        file = f"{_FOLDER}/{name.replace('<locals>', '_')}-{mark}.o"
         found = _kept(file)
         if found is not None:
-            return _Compiled(name, symbol, *found)
+            return _Compiled(name, symbol, takes, *found)
         from auditor.kernels import _compile
 
         returns, code = _compile.compile_entry(self.dispatcher, given, symbol)
-        _keep(file, returns, code)
-        return _Compiled(name, symbol, returns, code)
+        code = _image.link(code, symbol) or code
+        _keep(Path(file), returns, code)
+        return _Compiled(name, symbol, takes, returns, code)
+
+
+_HERE = str(PACKAGE / "kernels")
 
 
 def _foreign_source(function: Callable[..., Any]) -> bytes:
     """The file of a function that is none of the package's: the folder is not named after its content."""
-    file = Path(function.__code__.co_filename)
+    name = function.__code__.co_filename
+    if name.rpartition("/")[0] == _HERE:
+        return b""
+    file = Path(name)
     return b"" if file.parent == PACKAGE / "kernels" or not file.is_file() else file.read_bytes()
 
 
-def _kept(file: Path) -> tuple[str, bytes] | None:
-    """What a kernel returns and its object code; None where there is none, or not all of it."""
+def _kept(file: str) -> tuple[str, bytes] | None:
+    """What a kernel returns and its code; None where there is none, or not all of it."""
     try:
-        data = file.read_bytes()
+        with open(file, "rb") as kept:  # noqa: PTH123  # each run reads some twenty
+            data = kept.read()
     except OSError:
         return None
-    head, _, rest = data[len(_MAGIC) :].partition(b"\n")
-    returns, _, digest = head.decode("ascii", "replace").partition(" ")
-    if not data.startswith(_MAGIC) or hashlib.sha256(rest).hexdigest() != digest:
+    head, _, code = data[len(_MAGIC) :].partition(b"\n")
+    returns, _, told = head.decode("ascii", "replace").partition(" ")
+    if not data.startswith(_MAGIC) or digest(code) != told:
         return None
-    return returns, rest
+    return returns, code
 
 
 def _keep(file: Path, returns: str, code: bytes) -> None:
     """Whole or not at all: other processes look for it at the same time. Not kept where the disk is full: then it is made again."""
-    head = f"{returns} {hashlib.sha256(code).hexdigest()}\n".encode()
+    import tempfile
+
+    head = f"{returns} {digest(code)}\n".encode()
     try:
         with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as made:
             made.write(_MAGIC + head + code)

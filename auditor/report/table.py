@@ -13,30 +13,24 @@ from rich.table import Table
 from rich.text import Text
 
 from auditor.model.audit import Audit
+from auditor.model.columns import TABLES
 from auditor.model.roles import Format, Out
 from auditor.report import _story as story
 from auditor.report._columns import chosen
-from auditor.report._records import text_rows
+from auditor.report._lines import connection_lines, plain_lines, record_lines, safe
 from auditor.report._text import clip, escape
 
 _STYLE = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan", "info": "dim"}
 _MARK = {"critical": "!!", "high": "! ", "medium": "* ", "low": "- ", "info": "  "}
 
-CELL = 400
-"""No text is told longer than this; JSON has all of it."""
-
 PLAIN_ROWS = 1_000
 """A table of rows for people stops here."""
-
-
-def _safe(text: object) -> str:
-    return clip(escape(str(text)), CELL)
 
 
 def _say(console: Console, text: str, *, style: str = "", indent: int = 0, hang: int = 0) -> None:
     """A paragraph whose further lines start ``hang`` columns deeper."""
     room = max(console.width - indent - hang, 20)
-    for number, line in enumerate(Text(_safe(text)).wrap(console, room)):
+    for number, line in enumerate(Text(safe(text)).wrap(console, room)):
         shift = " " * (indent + (hang if number else 0))
         console.print(Text(shift).append(line.plain.rstrip(), style=style or None), soft_wrap=True)
 
@@ -88,8 +82,8 @@ def _coverage(console: Console, audit: Audit) -> None:
         cells = [number, row["source"], row["destination"], row["ports"], f"{seen:,}" if seen else "-"]
         # A verdict a line: cut or folded, a count would be lost or stand apart from its word.
         verdicts = story.verdict_words(row["verdicts"]).split(", ") if seen else ["silent"]
-        words = Text("\n".join(map(_safe, verdicts)))
-        table.add_row(*(Text(_safe(cell)) for cell in cells), words, style="" if seen else "dim")
+        words = Text("\n".join(map(safe, verdicts)))
+        table.add_row(*(Text(safe(cell)) for cell in cells), words, style="" if seen else "dim")
     console.print()
     total = len(audit.coverage)
     _say(
@@ -125,17 +119,18 @@ def _report(console: Console, audit: Audit) -> None:
 
 
 def _plain(console: Console, audit: Audit, name: str) -> None:
-    """One table, a line a row, columns under each other."""
+    """One table: connections a line each; others, whose columns are too many for lines, as paragraphs; columns that somebody chose as wide as they are."""
     frame = getattr(audit, name)
     columns = [column.name for column in chosen(frame, name)]
-    if name == "connections" and set(story.LINE) <= set(columns):
-        columns = list(story.LINE)
-    found = list(text_rows(audit, name, columns, PLAIN_ROWS))
-    lines = [[column.upper() for column in columns], *([_safe(cell) for cell in row] for row in found)]
-    widths = [max((len(line[i]) for line in lines), default=0) for i in range(len(columns))]
+    whole = len(columns) == len(TABLES[name])
+    if name == "connections" and set(story.LINE) < set(columns):
+        lines = connection_lines(audit, PLAIN_ROWS, console.width)
+    elif whole:
+        lines = record_lines(audit, name, columns, PLAIN_ROWS, console.width)
+    else:
+        lines = plain_lines(audit, name, columns, PLAIN_ROWS)
     for line in lines:
-        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        console.print(Text(text), soft_wrap=True)
+        console.print(Text(line), soft_wrap=True)
     if len(frame) > PLAIN_ROWS:
         console.print(Text(f"and {len(frame) - PLAIN_ROWS:,} more (--format csv has all)"), soft_wrap=True)
 

@@ -100,10 +100,12 @@ def test_only_what_asks_for_a_judgement_is_judged(options, judged, given, capsys
 def test_for_people(given, capsys):
     given(make.audit())
     assert main(["connections", "x.pcap", "--quiet"]) == 3
-    head, first, *others = capsys.readouterr().out.splitlines()
-    assert head.split()[:4] == ["START", "DURATION", "TRANSPORT", "ORIGINATOR_IP"]
-    assert first.split()[3:7] == ["10.0.4.10", "40000", "10.0.4.40", "8889"]
-    assert len(others) == 29
+    day, head, first, *others = capsys.readouterr().out.splitlines()
+    assert day == "2025-11-22 (UTC)"
+    assert head.split()[:3] == ["TIME", "ORIGINATOR", "RESPONDER"]
+    assert first.split()[1:3] == ["10.0.4.10:40000", "10.0.4.40:8889"]
+    assert sum(line[:1].isdigit() for line in others) == 29
+    assert max(map(len, (head, first, *others))) <= 80
 
 
 def test_every_column_can_be_asked_for(given, capsys):

@@ -23,6 +23,7 @@ from numba.extending import intrinsic
 from numba.np import arrayobj
 
 from auditor.errors import AuditorError
+from auditor.kernels.accelerate import SHA1_ADDED, SHA1_LANES
 
 # The published types of numba lack much of what it does.
 _njit: Any = numba.njit
@@ -226,6 +227,52 @@ def _scratch_compiled(_typing: Any, size: Any) -> Any:
     return room(size), generate
 
 
+def _sha1_compiled(_typing: Any, messages: Any, rows: Any, at: Any, state: Any) -> Any:
+    del at
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data, numbers, kept = (context.make_array(signature.args[k])(context, builder, arguments[k]) for k in (0, 1, 3))
+        one, lanes = ir.IntType(32), ir.VectorType(ir.IntType(32), SHA1_LANES)
+        stride = builder.extract_value(data.strides, 0)
+        words = [ir.Constant(lanes, ir.Undefined) for _ in range(16)]
+        for lane in range(SHA1_LANES):
+            row = builder.load(builder.gep(numbers.data, [_WORD(lane)]))
+            start = builder.gep(data.data, [builder.add(builder.mul(row, stride), arguments[2])])
+            start = builder.bitcast(start, one.as_pointer())
+            for t in range(16):
+                word = builder.load(builder.gep(start, [_WORD(t)]), align=1)
+                words[t] = builder.insert_element(words[t], builder.bswap(word), one(lane))
+
+        def every(number: Any) -> Any:
+            return ir.Constant(lanes, [one(int(number))] * SHA1_LANES)
+
+        def rotated(x: Any, n: int) -> Any:
+            return builder.or_(builder.shl(x, every(n)), builder.lshr(x, every(32 - n)))
+
+        def mixed(quarter: int, b: Any, c: Any, d: Any) -> Any:
+            if quarter == 0:
+                return builder.xor(d, builder.and_(b, builder.xor(c, d)))
+            if quarter == 2:
+                return builder.or_(builder.and_(b, c), builder.and_(d, builder.or_(b, c)))
+            return builder.xor(builder.xor(b, c), d)
+
+        places = [builder.gep(builder.bitcast(kept.data, lanes.as_pointer()), [_WORD(k)]) for k in range(5)]
+        before = [builder.load(place, align=8) for place in places]
+        a, b, c, d, e = before
+        for t in range(80):
+            if t >= 16:
+                known = builder.xor(builder.xor(words[t - 3], words[t - 8]), builder.xor(words[t - 14], words[t - 16]))
+                words.append(rotated(known, 1))
+            step = builder.add(builder.add(rotated(a, 5), mixed(t // 20, b, c, d)), builder.add(e, words[t]))
+            step = builder.add(step, every(SHA1_ADDED[t // 20]))
+            a, b, c, d, e = step, a, rotated(b, 30), c, d
+        for place, old, new in zip(places, before, (a, b, c, d, e), strict=True):
+            builder.store(builder.add(old, new), place, align=8)
+        return context.get_dummy_value()
+
+    return types.void(messages, rows, types.int64, state), generate
+
+
 def _type_of_intrinsic(define: Callable[..., Any], prefer_literal: bool) -> Any:
     made: Any = intrinsic(prefer_literal=prefer_literal)
     context = cpu_target.typing_context
@@ -244,6 +291,12 @@ def moving_type() -> Any:
 def prefetching_type() -> Any:
     """The type of ``accelerate.prefetch`` in compiled code."""
     return _type_of_intrinsic(_prefetch_compiled, prefer_literal=False)
+
+
+@functools.cache
+def sha1_type() -> Any:
+    """The type of ``accelerate.sha1_block`` in compiled code."""
+    return _type_of_intrinsic(_sha1_compiled, prefer_literal=False)
 
 
 @functools.cache

@@ -385,3 +385,44 @@ class _Prefetch:
 
 prefetch: Callable[[Any, Any], None] = _Prefetch()
 """``prefetch(array, at)``: have the start of ``array[at]`` in the cache soon. It reads nothing, so any place will do."""
+
+
+class _Sha1:
+    """Arrays of numpy in plain Python, vectors in compiled code."""
+
+    def __call__(self, messages: Any, rows: Any, at: int, state: Any) -> None:
+        block = np.ascontiguousarray(messages[rows, at : at + 64]).view(">u4").astype(np.uint32).T
+        with np.errstate(over="ignore"):
+            w = list(block)
+            for t in range(16, 80):
+                w.append(self._rotated(w[t - 3] ^ w[t - 8] ^ w[t - 14] ^ w[t - 16], 1))
+            before = state.view(np.uint32).reshape(5, SHA1_LANES)
+            a, b, c, d, e = before.copy()
+            for t in range(80):
+                mixed = (d ^ b & (c ^ d), b ^ c ^ d, b & c | d & (b | c), b ^ c ^ d)[t // 20]
+                step = self._rotated(a, 5) + mixed + e + SHA1_ADDED[t // 20] + w[t]
+                a, b, c, d, e = step, a, self._rotated(b, 30), c, d
+            before += np.array([a, b, c, d, e])
+
+    @staticmethod
+    def _rotated(x: Any, n: int) -> Any:
+        return x << np.uint32(n) | x >> np.uint32(32 - n)
+
+    @functools.cached_property
+    def _numba_type_(self) -> Any:
+        from auditor.kernels import _compile
+
+        return _compile.sha1_type()
+
+
+SHA1_LANES = 16
+"""So many messages are hashed side by side: two vectors of AVX2, one of AVX-512."""
+SHA1_ADDED = tuple(map(np.uint32, (0x5A827999, 0x6ED9EBA1, 0x8F1BBCDC, 0xCA62C1D6)))
+"""What is added in each quarter of the rounds."""
+
+sha1_block: Callable[[Any, Any, Any, Any], None] = _Sha1()
+"""``sha1_block(messages, rows, at, state)``: one block of SHA-1 (FIPS 180-4 section 6.1.2) of as many messages as there are lanes.
+
+``messages`` uint8[n, m] in C order; ``rows`` int64[SHA1_LANES], the row of each lane's message; its block is the 64 bytes from ``at`` on. ``state``
+is memory for uint32[5, SHA1_LANES] as int64. It checks nothing: the caller proves that rows and blocks lie inside, in a BOUNDS comment.
+"""

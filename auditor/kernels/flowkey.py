@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from auditor.kernels.accelerate import inner, kernel, scratch
+from auditor.kernels.accelerate import SHA1_LANES, inner, kernel, move_bytes, scratch, sha1_block
 
 EMPTY = -1
 """A free place of the hash table."""
@@ -95,9 +95,11 @@ def same_key(a, b):
     )
 
 
-@inner
-def _rotated(x, n):
-    return ((x << n) | (x >> (32 - n))) & 0xFFFFFFFF
+_START = np.repeat(np.array([0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0], np.uint32), SHA1_LANES)
+_SHA1_START = _START.view(np.int64)
+"""FIPS 180-4 section 5.3.1, in every lane."""
+_WORDS = _SHA1_START.size
+_ZEROS = np.zeros(72, np.uint8)
 
 
 @kernel
@@ -107,46 +109,36 @@ def sha1_rows(messages, lengths, digests):
     For identifiers, where Community ID asks for it; nothing here rests on its strength. A message and its padding
     fit the row: ``lengths[i] + 9 <= messages.shape[1]``, a multiple of 64; bytes behind the message are overwritten.
     """
-    w = scratch(80)
-    for i in range(lengths.size):
-        n = lengths[i]
-        blocks = (n + 9 + 63) // 64
-        for k in range(n, blocks * 64):
-            messages[i, k] = 0
-        messages[i, n] = 0x80
-        bits = n * 8
-        for k in range(8):
-            messages[i, blocks * 64 - 1 - k] = (bits >> (8 * k)) & 0xFF
-        h0, h1, h2, h3, h4 = 0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0
-        for block in range(blocks):
-            for t in range(16):
-                at = block * 64 + t * 4
-                w[t] = (
-                    (np.int64(messages[i, at]) << 24)
-                    | (np.int64(messages[i, at + 1]) << 16)
-                    | (np.int64(messages[i, at + 2]) << 8)
-                    | np.int64(messages[i, at + 3])
-                )
-            for t in range(16, 80):
-                w[t] = _rotated(w[t - 3] ^ w[t - 8] ^ w[t - 14] ^ w[t - 16], 1)
-            a, b, c, d, e = h0, h1, h2, h3, h4
-            for t in range(80):
-                if t < 20:
-                    f, k = (b & c) | ((b ^ 0xFFFFFFFF) & d), 0x5A827999
-                elif t < 40:
-                    f, k = b ^ c ^ d, 0x6ED9EBA1
-                elif t < 60:
-                    f, k = (b & c) | (b & d) | (c & d), 0x8F1BBCDC
-                else:
-                    f, k = b ^ c ^ d, 0xCA62C1D6
-                step = (_rotated(a, 5) + f + e + k + w[t]) & 0xFFFFFFFF
-                e, d, c, b, a = d, c, _rotated(b, 30), a, step
-            h0, h1, h2 = (h0 + a) & 0xFFFFFFFF, (h1 + b) & 0xFFFFFFFF, (h2 + c) & 0xFFFFFFFF
-            h3, h4 = (h3 + d) & 0xFFFFFFFF, (h4 + e) & 0xFFFFFFFF
-        for k in range(4):
-            shift = 24 - 8 * k
-            digests[i, k] = (h0 >> shift) & 0xFF
-            digests[i, 4 + k] = (h1 >> shift) & 0xFF
-            digests[i, 8 + k] = (h2 >> shift) & 0xFF
-            digests[i, 12 + k] = (h3 >> shift) & 0xFF
-            digests[i, 16 + k] = (h4 >> shift) & 0xFF
+    rows = scratch(SHA1_LANES)
+    blocks = scratch(SHA1_LANES)
+    state = scratch(_WORDS)
+    for first in range(0, lengths.size, SHA1_LANES):
+        used = min(SHA1_LANES, lengths.size - first)
+        most = 0
+        for lane in range(used):
+            i = first + lane
+            n = lengths[i]
+            rows[lane] = i
+            blocks[lane] = (n + 9 + 63) // 64
+            end = blocks[lane] * 64
+            messages[i, n] = 0x80
+            messages[i, end - 1] = 0
+            # BOUNDS: n and end - 1 are inside the row, as was checked just now; at most 64 + 8 bytes follow the message.
+            move_bytes(messages[i], n + 1, _ZEROS, 0, end - n - 1)
+            for k in range(5):  # a row is shorter than 128 GiB
+                messages[i, end - 1 - k] = (n >> (8 * k - 3) if k else n << 3) & 0xFF
+            most = max(most, blocks[lane])
+        for lane in range(used, SHA1_LANES):
+            rows[lane] = first
+        for k in range(_WORDS):
+            state[k] = _SHA1_START[k]
+        for block in range(most):
+            # BOUNDS: all rows are rows of messages, and a byte at most * 64 - 1 of one of them was written above. A shorter one goes on with whatever is there.
+            sha1_block(messages, rows, block * 64, state)
+            for lane in range(used):
+                if block == blocks[lane] - 1:
+                    digest = digests[first + lane]
+                    for k in range(5):
+                        word = state[(k * SHA1_LANES + lane) // 2] >> (lane % 2 * 32)
+                        for byte in range(4):
+                            digest[4 * k + byte] = (word >> (24 - 8 * byte)) & 0xFF

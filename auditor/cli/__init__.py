@@ -216,6 +216,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         # No matrices here: its threads would only spin. And what an audit makes stays until its end: look for garbage less often.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        # pydantic would look through all that is installed for plugins of its own.
+        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
         gc.set_threshold(100_000, 50, 100)
         gc.enable()
         _give_memory_back()

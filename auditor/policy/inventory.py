@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-import yaml
-
 from auditor.policy.addresses import Network, around, span, to_text
 from auditor.policy.policy import Held, Policy, canonical, ports_text
 from auditor.policy.times import parse_time as parse_time  # noqa: PLC0414  # handed on: who reads inventories needs them
@@ -393,5 +391,7 @@ def _flow(texts: Iterable[str]) -> str:
 
 
 def _quoted(text: str) -> str:
+    import yaml
+
     dumped: str = yaml.safe_dump([text], default_flow_style=True, width=1_000_000, allow_unicode=False)
     return dumped.strip()[1:-1].strip()

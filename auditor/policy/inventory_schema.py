@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from auditor.policy.schema import PORTS_SCHEMA, Ports
+from auditor.policy._ports import PORTS_SCHEMA, Ports
 
 SCHEMA = "auditor.inventory/1"
 

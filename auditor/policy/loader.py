@@ -87,18 +87,8 @@ def title_of(name: str) -> str:
     return _read(name).model.title
 
 
-def overlays_beside(policy: Policy) -> tuple[tuple[str, tuple[PolicyPath, ...]], ...]:
-    """The shipped overlays that are not loaded, by name, with their paths: what could explain undeclared traffic."""
-    loaded = {source["name"] for source in policy.sources}
-    return tuple(
-        (name, tuple(path for path in paths if policy.release is None or covers(path.origin.releases, policy.release)))
-        for name, paths in _overlays()
-        if name not in loaded
-    )
-
-
-@lru_cache(maxsize=1)
-def _overlays() -> tuple[tuple[str, tuple[PolicyPath, ...]], ...]:
+def overlays() -> tuple[tuple[str, tuple[PolicyPath, ...]], ...]:
+    """The shipped policies that only add to others, by name, with their paths; ``library`` keeps them."""
     files = [_read(name) for name in shipped.names()]
     merged = _merge(files, None)
     return tuple(

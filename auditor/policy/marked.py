@@ -13,10 +13,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from auditor.errors import ConfigError
 
@@ -26,8 +25,12 @@ MAX_DEPTH = 40
 
 Place = tuple[str | int, ...]
 
-_Composer: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_SCALARS = yaml.constructor.SafeConstructor()
+
+@cache
+def _scalars() -> Any:
+    import yaml
+
+    return yaml.constructor.SafeConstructor()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,11 @@ def read_text(file: str, max_bytes: int) -> str:
 
 def parse_yaml(file: str, text: str, budget: int = MAX_VALUES) -> Marked:
     """The one document of ``text``. Raises ConfigError with file, line and mend."""
+    import yaml  # takes its time to load, and JSON needs none of it
+
+    composer: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        node = yaml.compose(text, Loader=_Composer)
+        node = yaml.compose(text, Loader=composer)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(file, "holds a character that YAML forbids", line, "remove control characters") from None
@@ -144,9 +150,9 @@ class _Builder:
             raise ConfigError(self.file, "holds too many values, or aliases that multiply", line, "write it out")
         if depth > MAX_DEPTH:
             raise ConfigError(self.file, "is nested too deeply", line, f"at most {MAX_DEPTH} levels")
-        if isinstance(node, yaml.ScalarNode):
+        if node.id == "scalar":
             return self._scalar(node, line)
-        if isinstance(node, yaml.SequenceNode):
+        if node.id == "sequence":
             return [self.build(child, (*place, at), depth + 1) for at, child in enumerate(node.value)]
         return dict(self._pairs(node, place, depth))
 
@@ -154,7 +160,7 @@ class _Builder:
         seen: dict[Any, int] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
+            if key_node.id != "scalar":
                 raise ConfigError(self.file, "a key must be a word", line, "quote it")
             if key_node.tag == "tag:yaml.org,2002:merge":
                 raise ConfigError(self.file, "merge keys (<<) are not supported", line, "write the keys out")
@@ -174,7 +180,7 @@ class _Builder:
         if kind in ("int", "float") and not _plain_number(node.value):
             return node.value
         if kind in ("null", "bool", "int", "float"):
-            return _SCALARS.construct_object(node)
+            return _scalars().construct_object(node)
         raise ConfigError(self.file, f"tag {node.tag} is not supported", line, "remove it")
 
 

@@ -6,11 +6,11 @@ else in it (roles, aliases, judgement settings, identities) serves to recognise 
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError
+
+from auditor.policy._ports import Ports, bad
 
 SCHEMA = "auditor.policy/1"
 
@@ -40,50 +40,7 @@ Application = Literal[
 
 Transport = Literal["tcp", "udp", "icmp", "icmp6", "sctp"]
 
-MAX_PORT = 65535
 MAX_AUTHENTICATION_DEPTH = 4
-
-
-def _bad(kind: str, says: str, mend: str) -> PydanticCustomError:
-    # Braces would be taken for a template.
-    clean = says.replace("{", "(").replace("}", ")")
-    return PydanticCustomError("policy_" + kind, clean, {"mend": mend})
-
-
-_RANGE = re.compile(r"^\s*(\d{1,9})\s*(?:-|–|\.\.)\s*(\d{1,9})\s*$")
-
-
-def parse_ports(value: Any) -> tuple[tuple[int, int], ...] | Literal["varies"]:
-    """``varies``, a port, ``low-high``, or a list of ports and ranges, as ranges in the order given."""
-    if isinstance(value, str) and value.strip().lower() == "varies":
-        return "varies"
-    items = value if isinstance(value, list) else [value]
-    if not items:
-        raise _bad("port", "no port is given", "write a port, a range 61001-65534, or varies")
-    found: list[tuple[int, int]] = []
-    for item in items:
-        low, high = _port_range(item)
-        for port in (low, high):
-            if not 1 <= port <= MAX_PORT:
-                raise _bad("port", f"port {port} is outside 1-{MAX_PORT}", f"write a port between 1 and {MAX_PORT}")
-        if low > high:
-            raise _bad("port", f"the range {low}-{high} is reversed", f"write {high}-{low}")
-        if any(low <= other_high and other_low <= high for other_low, other_high in found):
-            raise _bad("port", f"port {item} is given twice", "keep one")
-        found.append((low, high))
-    return tuple(found)
-
-
-def _port_range(item: Any) -> tuple[int, int]:
-    if isinstance(item, int) and not isinstance(item, bool):
-        return item, item
-    if isinstance(item, str):
-        if item.strip().isascii() and item.strip().isdigit() and len(item) < 12:
-            return int(item), int(item)
-        match = _RANGE.match(item)
-        if match:
-            return int(match[1]), int(match[2])
-    raise _bad("port", f"{item!r} is no port", "write a port (8889), a range (61001-65534), or varies")
 
 
 def parse_authentication(value: Any, depth: int = 0) -> Any:
@@ -96,26 +53,14 @@ def parse_authentication(value: Any, depth: int = 0) -> Any:
             return value
         close = get_close_matches(value.lower().replace("-", "_").replace(" ", "_"), AUTHENTICATIONS, 1)
         mend = f"did you mean {close[0]}?" if close else f"write one of {words}"
-        raise _bad("authentication", f"{value!r} is no authentication", mend)
+        raise bad("authentication", f"{value!r} is no authentication", mend)
     if isinstance(value, dict) and len(value) == 1 and depth < MAX_AUTHENTICATION_DEPTH:
         ((word, parts),) = value.items()
         if word in ("all", "any") and isinstance(parts, list) and len(parts) > 1:
             return {word: [parse_authentication(part, depth + 1) for part in parts]}
-    raise _bad(
+    raise bad(
         "authentication", "the authentication is neither a word nor a choice", f"write one of {words}, or any: [a, b]"
     )
-
-
-_PORT_SCHEMA: dict[str, Any] = {
-    "anyOf": [
-        {"type": "integer", "minimum": 1, "maximum": MAX_PORT},
-        {"type": "string", "pattern": r"^\d{1,5}\s*-\s*\d{1,5}$"},
-    ]
-}
-PORTS_SCHEMA: dict[str, Any] = {
-    "anyOf": [{"const": "varies"}, *_PORT_SCHEMA["anyOf"], {"type": "array", "items": _PORT_SCHEMA, "minItems": 1}],
-    "description": "A port, a range (61001-65534), a list of both, or varies: any TCP port of that role.",
-}
 
 
 def _tree_schema(depth: int) -> dict[str, Any]:
@@ -130,7 +75,6 @@ def _tree_schema(depth: int) -> dict[str, Any]:
     return {"anyOf": [word, *choices]}
 
 
-Ports = Annotated[Any, BeforeValidator(parse_ports), WithJsonSchema(PORTS_SCHEMA)]
 Authentication = Annotated[
     Any,
     BeforeValidator(parse_authentication),
@@ -270,7 +214,7 @@ class ConditionModel(Model):
         wanted = self.kind in ("host_ports", "internal_port")
         if wanted != (self.ports is not None) or self.ports == "varies":
             mend = "give ports" if wanted else "remove ports"
-            raise _bad("condition", f"a condition of kind {self.kind} and its ports do not agree", mend)
+            raise bad("condition", f"a condition of kind {self.kind} and its ports do not agree", mend)
         return self
 
 
@@ -306,11 +250,11 @@ class PathModel(Model):
     def _ports_where_transports_have_them(self) -> PathModel:
         with_ports = {"tcp", "udp", "sctp"} & set(self.transport)
         if with_ports and self.ports is None:
-            raise _bad("port", "the path has no ports", "add ports: a port, a range, or varies")
+            raise bad("port", "the path has no ports", "add ports: a port, a range, or varies")
         if not with_ports and self.ports is not None:
-            raise _bad("port", f"{self.transport[0]} has no ports", "remove ports")
+            raise bad("port", f"{self.transport[0]} has no ports", "remove ports")
         if any(condition.kind == "host_ports" for condition in self.conditions) and self.ports != "varies":
-            raise _bad("condition", "host_ports narrow ports that vary, and these do not", "write ports: varies")
+            raise bad("condition", "host_ports narrow ports that vary, and these do not", "write ports: varies")
         return self
 
 

@@ -23,10 +23,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic_core import PydanticCustomError
 
 from auditor.errors import ConfigError
+from auditor.policy._ports import Ports
 from auditor.policy.marked import Marked, parse_json, parse_yaml, read_text
 from auditor.policy.mistakes import mistakes
 from auditor.policy.policy import canonical
-from auditor.policy.schema import Ports
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
-from auditor.policy.schema import AUTHENTICATIONS, parse_authentication, parse_ports
+from auditor.policy._ports import parse_ports
+from auditor.policy.schema import AUTHENTICATIONS, parse_authentication
 
 
 @pytest.mark.parametrize(

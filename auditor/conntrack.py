@@ -32,6 +32,7 @@ from auditor.model.connections import (
     SIGHT,
     ConnectionTable,
 )
+from auditor.model.growing import GrowingTable
 from auditor.model.limits import DEFAULTS, Limits
 from auditor.model.streams import HEAD, HEAD_BYTES, HEAD_SEGMENTS
 
@@ -136,6 +137,14 @@ class Examiner(Protocol):
         """
 
 
+def aligned(size: int, dtype: np.dtype[Any]) -> Array:
+    """Zeros that begin where a line of the processor's cache begins."""
+    line = 64
+    memory = np.zeros(size * dtype.itemsize + line, np.uint8)
+    at = -memory.ctypes.data % line
+    return memory[at : at + size * dtype.itemsize].view(dtype)
+
+
 FEW = 4
 """So many packets in common, and a twentieth of the samples, show that two captures were taken at the same time."""
 
@@ -203,7 +212,7 @@ class Tracker:
         self._alone = alone
         limits = limits or TrackLimits()
         self._limits = limits.vector()
-        self._rows = np.zeros(FIRST_ROWS, CONN)
+        self._rows = GrowingTable(CONN, FIRST_ROWS)
         self._table = np.full(FIRST_ROWS * 4, flowkey.EMPTY, np.int32)
         slots = limits.head_slots
         # Pages of the arena are touched only as far as heads are used, so no huge pages here.
@@ -220,7 +229,7 @@ class Tracker:
         self._linger_ns = np.zeros(LINGER_ROWS, np.int64)
         self._conn_of = np.zeros(1, np.int64)
         self._hashes, self._keys = np.zeros(1, np.uint64), np.zeros(1, np.uint64)
-        self._prints = np.zeros(doubles.PRINTS, np.uint64)
+        self._prints = aligned(doubles.PRINTS, np.dtype(np.uint64))
         self._samples = np.zeros(doubles.SAMPLES, doubles.SAMPLE)
         self._early = np.zeros(0 if alone else doubles.EARLY_PACKETS, doubles.EARLY)
         self._state = np.zeros(tcpstate.S_SIZE, np.int64)
@@ -264,7 +273,7 @@ class Tracker:
                 at,
                 buf,
                 self._frame_base,
-                self._rows,
+                self._rows.rows,
                 self._table,
                 self._flat,
                 self._heads,
@@ -282,15 +291,16 @@ class Tracker:
                 self._limits,
             )
             if why == tcpstate.NEED_ROWS:
-                # In place where the allocator can: no second copy of a large table.
-                self._rows.resize(self._rows.size + self._rows.size // 2, refcheck=False)
+                self._rows.grow(self._rows.rows.size + self._rows.rows.size // 2)
             elif why == tcpstate.NEED_TABLE:
                 self._table = np.full(self._table.size * 2, flowkey.EMPTY, np.int32)
-                flowkey.rehash(self._rows, len(self), self._table)
+                flowkey.rehash(self._rows.rows, len(self), self._table)
             elif why == tcpstate.NEED_SLOTS:
                 self._make_room()
             elif why == tcpstate.NEED_QUEUE:
                 self._examine()
+            elif why == tcpstate.MISFIT:
+                raise RuntimeError("arrays of the connection table do not go together")
             else:
                 break
         if self._state[tcpstate.S_QUEUE] >= QUEUE_ROWS // 4:
@@ -301,7 +311,7 @@ class Tracker:
         self._examine()
         if self._state[tcpstate.S_FREE] > 0:
             return
-        rows = self._rows[: len(self)]
+        rows = self._rows.rows[: len(self)]
         slots = rows["side"]["slot"]
         holding = np.flatnonzero((slots[:, 0] >= 0) | (slots[:, 1] >= 0))
         oldest = holding[np.argsort(rows["last_ns"][holding], kind="stable")][: max(QUEUE_ROWS // 4, 1)]
@@ -317,7 +327,7 @@ class Tracker:
         n = int(self._state[tcpstate.S_QUEUE])
         if n == 0:
             return
-        rows = self._rows
+        rows = self._rows.rows
         tcpstate.seal(
             rows,
             self._queue,
@@ -385,7 +395,7 @@ class Tracker:
     @property
     def rows(self) -> Array:
         """CONN[n]: the records as they stand, not a copy. What was handed on by ``examine`` has its application."""
-        return self._rows[: len(self)]
+        return self._rows.rows[: len(self)]
 
     @property
     def clock_ns(self) -> int | None:
@@ -406,7 +416,7 @@ class Tracker:
         taken = np.arange(n) if wanted is None else np.flatnonzero(wanted)
         known = len(self._facts)
         facts = [self._facts[row] if row < known else None for row in taken.tolist()]
-        rows = self._rows[taken]
+        rows = self._rows.rows[taken]
         place = np.full(n + 1, -1, np.int64)
         place[taken] = np.arange(taken.size)
         rows["outer"] = place[rows["outer"]]
@@ -460,15 +470,15 @@ class Tracker:
         kept = np.flatnonzero(~gone[:n])
         place = np.full(n + 1, -1, np.int64)
         place[kept] = np.arange(kept.size)
-        for slot in self._rows["side"]["slot"][:n][gone[:n]].reshape(-1).tolist():
+        for slot in self._rows.rows["side"]["slot"][:n][gone[:n]].reshape(-1).tolist():
             if slot >= 0:
                 self._free[self._state[tcpstate.S_FREE]] = slot
                 self._state[tcpstate.S_FREE] += 1
-        rows = self._rows[kept]
+        rows = self._rows.rows[kept]
         rows["outer"] = place[rows["outer"]]
         room = max(FIRST_ROWS, kept.size + kept.size // 2)
-        self._rows = np.zeros(room, CONN)
-        self._rows[: kept.size] = rows
+        self._rows = GrowingTable(CONN, room)
+        self._rows.rows[: kept.size] = rows
         known = len(self._facts)
         self._facts = [self._facts[row] for row in kept.tolist() if row < known]
         self._held = {int(place[row]): waits for row, waits in self._held.items() if place[row] >= 0}
@@ -493,7 +503,7 @@ class Tracker:
         state[tcpstate.S_ROWS] = kept.size
         state[tcpstate.S_KEYS] = int((rows["superseded"] == 0).sum())
         self._table = np.full(1 << max(int(room * 2 - 1).bit_length(), 4), flowkey.EMPTY, np.int32)
-        flowkey.rehash(self._rows, kept.size, self._table)
+        flowkey.rehash(self._rows.rows, kept.size, self._table)
 
     def finish(self) -> Part:
         """All that is known at the end of the packets. The tracker is spent afterwards."""
@@ -501,15 +511,15 @@ class Tracker:
         self._examine()
         self._state[tcpstate.S_CURSOR] = 0
         while True:
-            at = tcpstate.settle_all(self._rows, n, self._queue, self._state)
+            at = tcpstate.settle_all(self._rows.rows, n, self._queue, self._state)
             if self._alone:
                 self._examine()
             else:
                 self._hold_queued()
             if at >= n:
                 break
-        self._rows.resize(n, refcheck=False)
-        hurried = (self._rows["state"] & ROW_RELEASED != 0) & ((self._rows["side"]["seen"] & HEAD_CUT) != 0).any(axis=1)
+        rows = self._rows.rows[:n]
+        hurried = (rows["state"] & ROW_RELEASED != 0) & ((rows["side"]["seen"] & HEAD_CUT) != 0).any(axis=1)
         hits = {
             "connections": int(self._state[tcpstate.S_REFUSED]),
             "first_bytes": int(hurried.sum()),
@@ -517,7 +527,7 @@ class Tracker:
         }
         samples = self._samples[: self._state[tcpstate.S_SAMPLES]].copy()
         return Part(
-            self._rows,
+            rows,
             self._facts,
             self._held,
             self._first_ns,
@@ -525,11 +535,11 @@ class Tracker:
             int(self._state[tcpstate.S_SKIPPED]),
             self._released,
             hits,
-            self._places(self._rows, samples),
+            self._places(rows, samples),
             samples,
             self._early[: self._state[tcpstate.S_EARLY]].copy(),
             [] if self._alone or self._last_ns is None else [(self._last_ns, self._prints)],
-            {self._capture: _view(self._rows, samples)},
+            {self._capture: _view(rows, samples)},
         )
 
     def _places(self, rows: Array, samples: Array) -> tuple[tuple[int, int], ...]:
@@ -547,10 +557,10 @@ class Tracker:
         if self._waiting >= self._waiting_limit:
             self._examine()
             return
-        slots = self._rows["side"]["slot"][self._queue[:n]]
+        slots = self._rows.rows["side"]["slot"][self._queue[:n]]
         for row, pair in zip(self._queue[:n].tolist(), slots, strict=True):
             self._hold(row, pair)
-        tcpstate.release(self._rows, self._queue, n, self._free, self._state)
+        tcpstate.release(self._rows.rows, self._queue, n, self._free, self._state)
 
 
 def _moved(noted: Array, place: NDArray[np.int64]) -> Array:

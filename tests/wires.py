@@ -8,8 +8,12 @@ from hypothesis import strategies as st
 
 from tests.conversation import ACK, SYN, Talk, Wire
 
+SIZES = (1, 40, 700, 3_000)
+LONG_SIZES = (*SIZES, 20_000, 50_000)
+"""Streams of which the first bytes are handed on long before the end."""
 
-def _conversation(rng: random.Random, wire: Wire, number: int, fresh_ports: bool) -> None:
+
+def _conversation(rng: random.Random, wire: Wire, number: int, fresh_ports: bool, sizes: tuple[int, ...]) -> None:
     """One conversation of a random kind, appended to the wire."""
     midstream = rng.random() < 0.15
     talk = Talk(
@@ -40,7 +44,7 @@ def _conversation(rng: random.Random, wire: Wire, number: int, fresh_ports: bool
     else:
         talk.next_c, talk.next_s = talk.isn_c + 1, talk.isn_s + 1
     for turn in range(rng.randint(0, 4)):
-        text = bytes((number + turn + k) % 251 for k in range(rng.choice((1, 40, 700, 3_000))))
+        text = bytes((number + turn + k) % 251 for k in range(rng.choice(sizes)))
         if rng.random() < 0.5:
             talk.says(text, mss=rng.choice((100, 1448)) if len(text) < 1_000 else 1448)
         else:
@@ -58,12 +62,14 @@ def _conversation(rng: random.Random, wire: Wire, number: int, fresh_ports: bool
         talk._s(SYN | ACK)
 
 
-def make_wire(seed: int, *, loss: float = 0.05, doubles: float = 0.05, disorder_ns: int = 0, talks: int = 8) -> Wire:
+def make_wire(
+    seed: int, *, loss: float = 0.05, doubles: float = 0.05, disorder_ns: int = 0, talks: int = 8, long: bool = False
+) -> Wire:
     """Conversations one after another, then mixed by moving packets, with some lost and some doubled."""
     rng = random.Random(seed)
     wire = Wire()
     for number in range(rng.randint(1, talks)):
-        _conversation(rng, wire, number, disorder_ns > 0)
+        _conversation(rng, wire, number, disorder_ns > 0, LONG_SIZES if long else SIZES)
     kept = []
     for packet in wire.sent:
         if rng.random() < loss:

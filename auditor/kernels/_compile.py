@@ -9,6 +9,7 @@ is as it should be, because a kernel takes its arrays from its caller.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -188,20 +189,45 @@ def _move_compiled(_typing: Any, target: Any, to: Any, source: Any, at: Any, siz
     return types.void(target, types.int64, source, types.int64, types.int64), generate
 
 
-def _prefetch_compiled(_typing: Any, array: Any, at: Any) -> Any:
-    del at
+def _load_compiled(size: int, byte_order: str) -> Callable[..., Any]:
+    def define(_typing: Any, buf: Any, at: Any) -> Any:
+        del at
+        if not isinstance(buf, types.Array) or (buf.dtype, buf.ndim, buf.layout) != (types.uint8, 1, "C"):
+            return None
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array = context.make_array(signature.args[0])(context, builder, arguments[0])
+            at = arguments[1]
+            # Places where the number fits, none below zero: so one comparison without signs does for both ends.
+            fits = builder.sub(array.nitems, _WORD(size - 1))
+            fits = builder.select(builder.icmp_signed("<", fits, _WORD(0)), _WORD(0), fits)
+            with builder.if_then(builder.icmp_unsigned(">=", at, fits), likely=False):
+                context.call_conv.return_user_exc(builder, IndexError, ("index is out of bounds",))
+            place = builder.bitcast(builder.gep(array.data, [at]), ir.IntType(size * 8).as_pointer())
+            word = builder.load(place, align=1)
+            if byte_order != sys.byteorder and size > 1:
+                word = builder.bswap(word)
+            return word if size == 8 else builder.zext(word, _WORD)
+
+        return (types.uint64 if size == 8 else types.int64)(buf, types.int64), generate
+
+    return define
+
+
+def _prefetch_compiled(_typing: Any, array: Any, at: Any, offset: Any) -> Any:
+    del at, offset
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         here = context.make_array(signature.args[0])(context, builder, arguments[0])
         byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        place = builder.bitcast(builder.gep(here.data, [arguments[1]]), byte)
+        place = builder.gep(builder.bitcast(builder.gep(here.data, [arguments[1]]), byte), [arguments[2]])
         kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
         # To be read, kept in all caches, data.
         told = [place, word(0), word(3), word(1)]
         builder.call(builder.module.declare_intrinsic("llvm.prefetch", [byte], kind), told)
         return context.get_dummy_value()
 
-    return types.void(array, types.int64), generate
+    return types.void(array, types.int64, types.int64), generate
 
 
 def _scratch_compiled(_typing: Any, size: Any) -> Any:
@@ -297,6 +323,12 @@ def prefetching_type() -> Any:
 def sha1_type() -> Any:
     """The type of ``accelerate.sha1_block`` in compiled code."""
     return _type_of_intrinsic(_sha1_compiled, prefer_literal=False)
+
+
+@functools.cache
+def loading_type(size: int, byte_order: str) -> Any:
+    """The type of ``accelerate.load(size, byte_order)`` in compiled code."""
+    return _type_of_intrinsic(_load_compiled(size, byte_order), prefer_literal=False)
 
 
 @functools.cache

@@ -19,7 +19,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -353,6 +353,34 @@ a call costs no atomic reference counts either.
 """
 
 
+class _Load:
+    """A whole number out of consecutive bytes: byte by byte in plain Python, one load with one check of bounds in compiled code."""
+
+    def __init__(self, size: int, byte_order: Literal["little", "big"]) -> None:
+        self._size = size
+        self._byte_order = byte_order
+
+    def __call__(self, buf: Any, at: Any) -> Any:
+        if not 0 <= at <= buf.size - self._size:
+            raise IndexError("index is out of bounds")
+        value = int.from_bytes(buf[at : at + self._size].tobytes(), self._byte_order)
+        return np.uint64(value) if self._size == 8 else value
+
+    @functools.cached_property
+    def _numba_type_(self) -> Any:
+        from auditor.kernels import _compile
+
+        return _compile.loading_type(self._size, self._byte_order)
+
+
+def load(size: int, byte_order: Literal["little", "big"]) -> Callable[[Any, Any], Any]:
+    """``load(size, order)(buf, at)``: the number in ``buf[at : at + size]`` (uint8, contiguous), size 1, 2, 4 or 8.
+
+    int64, and never negative; of 8 bytes uint64. Raises IndexError, also where ``at`` is negative.
+    """
+    return _Load(size, byte_order)
+
+
 class _Scratch:
     """An array of its own in plain Python, room on the stack in compiled code."""
 
@@ -373,8 +401,8 @@ scratch: Callable[[int], Any] = _Scratch()
 class _Prefetch:
     """Nothing in plain Python, an instruction in compiled code."""
 
-    def __call__(self, array: Any, at: Any) -> None:
-        del array, at
+    def __call__(self, array: Any, at: Any, offset: Any) -> None:
+        del array, at, offset
 
     @functools.cached_property
     def _numba_type_(self) -> Any:
@@ -383,8 +411,8 @@ class _Prefetch:
         return _compile.prefetching_type()
 
 
-prefetch: Callable[[Any, Any], None] = _Prefetch()
-"""``prefetch(array, at)``: have the start of ``array[at]`` in the cache soon. It reads nothing, so any place will do."""
+prefetch: Callable[[Any, Any, Any], None] = _Prefetch()
+"""``prefetch(array, at, offset)``: have the line of the cache with byte ``offset`` of ``array[at]`` soon. It reads nothing, so any place will do."""
 
 
 class _Sha1:

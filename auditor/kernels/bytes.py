@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.kernels.accelerate import inner
+from auditor.kernels.accelerate import load
 
 Bytes = NDArray[np.uint8]
 
@@ -20,37 +20,20 @@ int64: Callable[[Any], int] = np.int64  # type: ignore[assignment]  # an int to 
 """Widens a field of a record or an array."""
 
 
-@inner
-def u8(buf: Bytes, at: int) -> int:
-    """The byte at ``at``."""
-    return int64(buf[at])
+u8: Callable[[Bytes, int], int] = load(1, "big")
+"""The byte at a place."""
 
+be16: Callable[[Bytes, int], int] = load(2, "big")
+"""Two bytes."""
 
-@inner
-def be16(buf: Bytes, at: int) -> int:
-    """Two bytes."""
-    return int64(buf[at]) << 8 | int64(buf[at + 1])
+be32: Callable[[Bytes, int], int] = load(4, "big")
+"""Four bytes; never negative."""
 
+be64: Callable[[Bytes, int], np.uint64] = load(8, "big")
+"""Eight bytes; unsigned, and only fit to be stored or compared with its like."""
 
-@inner
-def be32(buf: Bytes, at: int) -> int:
-    """Four bytes; never negative."""
-    return int64(buf[at]) << 24 | int64(buf[at + 1]) << 16 | int64(buf[at + 2]) << 8 | int64(buf[at + 3])
+le16: Callable[[Bytes, int], int] = load(2, "little")
+"""Two bytes, little endian."""
 
-
-@inner
-def be64(buf: Bytes, at: int) -> np.uint64:
-    """Eight bytes; unsigned, and only fit to be stored or compared with its like."""
-    return np.uint64(be32(buf, at)) << np.uint64(32) | np.uint64(be32(buf, at + 4))
-
-
-@inner
-def le16(buf: Bytes, at: int) -> int:
-    """Two bytes, little endian."""
-    return int64(buf[at]) | int64(buf[at + 1]) << 8
-
-
-@inner
-def le32(buf: Bytes, at: int) -> int:
-    """Four bytes, little endian; never negative."""
-    return le16(buf, at) | le16(buf, at + 2) << 16
+le32: Callable[[Bytes, int], int] = load(4, "little")
+"""Four bytes, little endian; never negative."""

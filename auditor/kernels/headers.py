@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.kernels.accelerate import inner, kernel
+from auditor.kernels.accelerate import inner, kernel, prefetch
 from auditor.kernels.bytes import Bytes, be16, be32, be64, int64, le32, u8
 from auditor.model.packets import (
     STOP_DEPTH,
@@ -42,6 +42,7 @@ from auditor.wire import ip, link, transport, tunnels
 LINK = 0x10000
 """A layer is an EtherType, or LINK and a link type; a stop code with a minus where the way to IP is known to end."""
 MARK_FACTOR = 0x01000193
+SOON = 8  # frames
 LAYER_NONE = 0
 LAYER_ETHERNET = LINK + link.LINKTYPE_ETHERNET
 LAYER_LLC = LINK + link.LINKTYPE_ATM_RFC1483
@@ -598,6 +599,10 @@ def decode_frames(
     n_pieces = 0
     frame = first
     while frame < start.size and rows.size - n_rows > max_depth:
+        if frame + SOON < start.size:
+            # The batch is larger than the near caches: a frame's headers (two lines) are asked for before it is its turn.
+            prefetch(buf, start[frame + SOON], 0)
+            prefetch(buf, start[frame + SOON], 64)
         at = start[frame]
         end = at + caplen[frame]
         wire_end = at + max(caplen[frame], wirelen[frame])

@@ -653,7 +653,7 @@ def openings(rows, n, both):
     """Both initial sequence numbers of each TCP connection, the opener's in the upper half of ``both[i]`` (uint64[n]); 0: not both were seen, or one is below ``TELLING_ISN``."""
     for i in range(n):
         if i + _SOON < n:
-            prefetch(rows, i + _SOON)
+            prefetch(rows, i + _SOON, 0)
         row = rows[i]
         both[i] = 0
         if row.proto != TCP:

@@ -193,8 +193,8 @@ def first_look(
         if i + SOON < n:
             for side in range(2):
                 ahead = max(_int(pairs[i + SOON, side]), 0)
-                prefetch(heads, ahead)
-                prefetch(arena, ahead * arena.shape[1])
+                prefetch(heads, ahead, 0)
+                prefetch(arena, ahead * arena.shape[1], 0)
         candidates[i, 0] = 0
         candidates[i, 1] = 0
         decided[i, 0] = 0
@@ -274,8 +274,8 @@ def mysql_greetings(
     for i in range(slots.size):
         if i + SOON < slots.size:
             ahead = max(_int(slots[i + SOON]), 0)
-            prefetch(heads, ahead)
-            prefetch(arena, ahead * arena.shape[1])
+            prefetch(heads, ahead, 0)
+            prefetch(arena, ahead * arena.shape[1], 0)
         told[i] = False
         if slots[i] < 0:
             continue

@@ -21,7 +21,7 @@ import numpy as np
 
 from auditor.kernels.accelerate import inner, kernel, move_bytes, prefetch
 from auditor.kernels.bytes import be64, int64
-from auditor.kernels.doubles import LEAST_TELLING_ID, SETS, WAYS, blend, matches, moment, sample
+from auditor.kernels.doubles import LEAST_TELLING_ID, PRINTS, SETS, WAYS, blend, matches, moment, sample
 from auditor.kernels.flowkey import EMPTY, key_hash, lower_is_source
 from auditor.kernels.streams import clear_head, place, shift_head
 from auditor.model.connections import (
@@ -38,6 +38,7 @@ from auditor.model.connections import (
     NEVER,
     NOWHERE,
     RETRANSMITTED,
+    ROW_BEYOND,
     ROW_FIRST,
     ROW_HANDSHAKE,
     ROW_LINGERS,
@@ -48,6 +49,7 @@ from auditor.model.connections import (
     SEEN_RST,
     SEEN_SYN,
     SEEN_SYNACK,
+    SIDE_AT,
     SLOT_GONE,
     SLOT_NONE,
     SNAPPED,
@@ -61,6 +63,7 @@ NEED_ROWS = 1
 NEED_TABLE = 2
 NEED_SLOTS = 3
 NEED_QUEUE = 4
+MISFIT = 5  # arrays that do not go together: a mistake of the caller
 
 # Places of the state vector (int64).
 S_ROWS = 0  # rows in use
@@ -97,6 +100,8 @@ FIRST_WINDOW = 1 << 16  # a SYN that comes late, behind packets that it opened, 
 LATE_WINDOW = 1 << 24  # late packets of a closed connection are not further back than this
 MAX_WINDOW = 1 << 30  # RFC 7323 section 2.3: no acknowledgement is further ahead
 SOON = 16  # packets
+LINES = (0, 64, SIDE_AT[0], SIDE_AT[1], SIDE_AT[0] + 64, SIDE_AT[1] + 64)  # of a record that a packet touches, in bytes
+SPARSE = 3  # places of the hash table for each key: few searches look at a second place
 LATE_NS = 100_000_000  # packets are out of order by less
 PRINT_BYTES = 96  # of a payload without TCP's numbers: so far reach the numbers of a segment inside VXLAN
 MARK_FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -230,7 +235,10 @@ def _leave(rows, queue, linger_row, linger_ns, state, now_ns, wait_ns):
 
 @kernel
 def fingerprints(packets, buf, hashes, keys):
-    """The hash of each packet's connection key, and of what no retransmission of it repeats (see ``doubles``): uint64[>= n] both."""
+    """The hash of each packet's connection key, and of what no retransmission of it repeats (see ``doubles``): uint64[>= n] both.
+
+    The highest bit of the first says that side 1 sent it.
+    """
     for i in range(packets.size):
         p = packets[i]
         proto = np.int64(p.proto)
@@ -246,7 +254,7 @@ def fingerprints(packets, buf, hashes, keys):
             me = 1
             ports = (np.uint64(dport) << np.uint64(16)) | np.uint64(sport)
             key = key_hash(p.dst_hi, p.dst_lo, p.src_hi, p.src_lo, ports, context)
-        hashes[i] = key
+        hashes[i] = (key & ~(np.uint64(1) << np.uint64(63))) | (np.uint64(me) << np.uint64(63))
         numbers = (np.uint64(p.seq) << np.uint64(32)) | np.uint64(p.ack)
         rest = (np.uint64(p.ip_id) << np.uint64(48)) | (np.uint64(p.window) << np.uint64(32))
         rest |= (np.uint64(p["flags"]) << np.uint64(24)) | (np.uint64(p.payload_wire_bytes) & np.uint64(0xFFFFFF))
@@ -299,15 +307,41 @@ def track(
     int64 ring; conn_of: int64[>= n], out: row of each packet or -1; hashes, keys: as ``fingerprints`` gives them; prints, samples, early: see ``doubles``; state, limits: see S_ and L_.
     Never raises.
     """
-    mask = table.size - 1
-    for i in range(begin, packets.size):
-        # Most of the time would be spent on waiting for memory: so what comes soon is asked for now.
-        if i + SOON < packets.size:
-            prefetch(table, np.int64(hashes[i + SOON] & np.uint64(mask)))
-            prefetch(prints, np.int64(keys[i + SOON] & np.uint64(SETS - 1)) * WAYS)
-            near = table[np.int64(hashes[i + SOON // 2] & np.uint64(mask))]
+    n = np.uint64(packets.size)
+    if (
+        min(hashes.size, keys.size, conn_of.size) < packets.size
+        or min(table.size, linger_row.size) < 1
+        or linger_ns.size < linger_row.size
+        or prints.size < PRINTS
+        or state.size < S_SIZE
+        or limits.size < L_SIZE
+        or begin < 0
+    ):
+        return MISFIT, begin
+    # BOUNDS: said once here, so that the loop need not ask again for each packet. Places are unsigned for the same reason: a place
+    # that may be negative is looked at twice.
+    mask = np.uint64(table.size - 1)
+    tcp_ns, other_ns, linger_limit_ns = limits[L_TCP_NS], limits[L_OTHER_NS], limits[L_LINGER_NS]
+    near_ticks, far_ticks = limits[L_NEAR_TICKS], limits[L_FAR_TICKS]
+    queue_room = queue.size - 2
+    following = np.uint64(begin)
+    while following < n:
+        i = following
+        following += np.uint64(1)
+        # Much of the time would be spent on waiting for memory: so what comes soon is asked for now.
+        if i + np.uint64(SOON) < n:
+            ahead = i + np.uint64(SOON)
+            prefetch(table, np.int64(hashes[ahead] & mask), 0)
+            prefetch(prints, np.int64(keys[ahead] & np.uint64(SETS - 1)) * WAYS, 0)
+            soon = np.int64(table[hashes[i + np.uint64(SOON // 4)] & mask])
+            if soon >= 0:
+                sender = rows[np.uint64(soon)].side[np.int64(hashes[i + np.uint64(SOON // 4)] >> np.uint64(63))]
+                if sender.slot >= 0:
+                    prefetch(heads, np.int64(sender.slot), 0)
+            near = np.int64(table[hashes[i + np.uint64(SOON // 2)] & mask])
             if near >= 0:
-                prefetch(rows, near)
+                for line in LINES:
+                    prefetch(rows, near, line)
         p = packets[i]
         conn_of[i] = -1
         if p.ip_version == 0 or p.stop == STOP_FRAGMENT:
@@ -320,24 +354,27 @@ def track(
             state[S_SKIPPED] += 1
             continue
         now = p.ts_ns
-        if state[S_QUEUE] + 2 > queue.size:
-            return NEED_QUEUE, i
-        state[S_CLOCK_NS] = max(state[S_CLOCK_NS], now)
-        due = state[S_LINGER_SIZE] > 0 and state[S_CLOCK_NS] - linger_ns[state[S_LINGER_HEAD]] >= limits[L_LINGER_NS]
-        if due and not _leave(rows, queue, linger_row, linger_ns, state, state[S_CLOCK_NS], limits[L_LINGER_NS]):
-            return NEED_QUEUE, i
+        if state[S_QUEUE] > queue_room:
+            return NEED_QUEUE, np.int64(i)
+        clock_ns = max(state[S_CLOCK_NS], now)
+        state[S_CLOCK_NS] = clock_ns
+        if (
+            state[S_LINGER_SIZE] > 0
+            and clock_ns - linger_ns[np.uint64(state[S_LINGER_HEAD])] >= linger_limit_ns
+            and not _leave(rows, queue, linger_row, linger_ns, state, clock_ns, linger_limit_ns)
+        ):
+            return NEED_QUEUE, np.int64(i)
         sport = np.int64(p.src_port) if has_ports else 0
         dport = np.int64(p.dst_port) if has_ports else 0
-        if lower_is_source(p.src_hi, p.src_lo, sport, p.dst_hi, p.dst_lo, dport):
-            me = 0
+        me = np.int64(hashes[i] >> np.uint64(63))
+        if me == 0:
             a_hi, a_lo, b_hi, b_lo, a_port, b_port = p.src_hi, p.src_lo, p.dst_hi, p.dst_lo, sport, dport
         else:
-            me = 1
             a_hi, a_lo, b_hi, b_lo, a_port, b_port = p.dst_hi, p.dst_lo, p.src_hi, p.src_lo, dport, sport
-        at = np.int64(hashes[i] & np.uint64(mask))
-        found = np.int64(EMPTY)
-        while table[at] != EMPTY:
-            r = rows[table[at]]
+        at = hashes[i] & mask
+        found = np.int64(table[at])
+        while found != EMPTY:
+            r = rows[np.uint64(found)]
             if (
                 r.a_lo == a_lo
                 and r.b_lo == b_lo
@@ -349,9 +386,9 @@ def track(
                 and r.tunnel == p.tunnel
                 and r.tunnel_id == p.tunnel_id
             ):
-                found = np.int64(table[at])
                 break
-            at = (at + 1) & mask
+            at = (at + np.uint64(1)) & mask
+            found = np.int64(table[at])
         flags = np.int64(p["flags"]) if proto == TCP else 0
         seq = np.int64(p.seq)
         wire = np.int64(p.payload_wire_bytes)
@@ -364,22 +401,31 @@ def track(
         else:
             # All of it here: each call that is handed an array costs two atomic operations.
             # BOUNDS: four places from a multiple of four below PRINTS.
-            ticks = limits[L_FAR_TICKS] if telling else limits[L_NEAR_TICKS]
+            place_of = (key & np.uint64(SETS - 1)) * np.uint64(WAYS)
+            w0, w1 = prints[place_of], prints[place_of | np.uint64(1)]
+            w2, w3 = prints[place_of | np.uint64(2)], prints[place_of | np.uint64(3)]
             tag, tick = key >> np.uint64(24), moment(now)
-            place_of = np.int64(key & np.uint64(SETS - 1)) * WAYS
-            w0, w1, w2, w3 = prints[place_of], prints[place_of + 1], prints[place_of + 2], prints[place_of + 3]
-            twice = (
-                matches(w0, tag, tick, ticks)
-                or matches(w1, tag, tick, ticks)
-                or matches(w2, tag, tick, ticks)
-                or matches(w3, tag, tick, ticks)
-            )
+            twice = False
+            if (
+                (w0 >> np.uint64(24) == tag)
+                | (w1 >> np.uint64(24) == tag)
+                | (w2 >> np.uint64(24) == tag)
+                | (w3 >> np.uint64(24) == tag)
+            ):
+                ticks = far_ticks if telling else near_ticks
+                twice = (
+                    matches(w0, tag, tick, ticks)
+                    or matches(w1, tag, tick, ticks)
+                    or matches(w2, tag, tick, ticks)
+                    or matches(w3, tag, tick, ticks)
+                )
             if not twice:
                 # The oldest of its set is forgotten.
-                prints[place_of + 3], prints[place_of + 2], prints[place_of + 1] = w2, w1, w0
+                prints[place_of | np.uint64(3)], prints[place_of | np.uint64(2)] = w2, w1
+                prints[place_of | np.uint64(1)] = w0
                 prints[place_of] = (tag << np.uint64(24)) | np.uint64(tick)
             elif found != EMPTY:
-                r = rows[found]
+                r = rows[np.uint64(found)]
                 conn_of[i] = found
                 _seen_at(r, now, me, proto, p)
                 r.last_frame = frame_base | p.frame
@@ -394,17 +440,57 @@ def track(
                         samples, state[S_SAMPLES], state[S_SAMPLE_MASK], key, now, found, me, p.interface
                     )
                 continue
+        if (
+            proto == TCP
+            and flags & (SYN | FIN | RST | ACK) == ACK
+            and found != EMPTY
+            and not twice
+            and wire == size
+            and p.fragment == 0
+            and state[S_EARLY] >= early.size
+        ):
+            # Most packets: the next bytes of a stream in order, or an acknowledgement, whose heads were handed on long ago. As the rest
+            # of this loop would take them.
+            r = rows[np.uint64(found)]
+            side, other = r.side[me], r.side[1 - me]
+            seen, their = np.int64(side.seen), np.int64(other.seen)
+            if (
+                r.state & (ROW_SETTLED | ROW_QUEUED) != 0
+                and (wire == 0 or r.state & (ROW_BEYOND << me) != 0)
+                and (seen | their) & (BASE_GUESSED | SEEN_FIN | SEEN_RST) == 0
+                and seen & their & HAS_BASE != 0
+                and now > 0
+                and now - r.last_ns <= tcp_ns
+                and (np.int64(side["base"]) + side.end) & 0xFFFFFFFF == seq
+            ):
+                conn_of[i] = found
+                _seen_at(r, now, me, proto, p)
+                if telling and (key >> np.uint64(14)) & np.uint64(state[S_SAMPLE_MASK]) == 0:
+                    state[S_SAMPLES], state[S_SAMPLE_MASK] = sample(
+                        samples, state[S_SAMPLES], state[S_SAMPLE_MASK], key, now, found, me, p.interface
+                    )
+                r.last_frame = frame_base | p.frame
+                side.pkts += 1
+                side.ip_bytes += p.ip_bytes
+                side.payload_bytes += wire
+                side.end += wire
+                side.seen = seen | SEEN_ACK
+                _note(r, side, me, H_DATA if wire > 0 else H_ACK)
+                reached = _relative(np.int64(p.ack), np.int64(other["base"]), other.end)
+                if reached > other.acked and reached - other.end < MAX_WINDOW:
+                    other.acked = reached
+                continue
         fresh = found == EMPTY
         if not fresh:
-            r = rows[found]
+            r = rows[np.uint64(found)]
             # Frames without a time stamp (pcapng's Simple Packet Block) say nothing of silence.
             timed = now > 0 and r.last_ns > 0
-            if timed and now - r.last_ns > (limits[L_TCP_NS] if proto == TCP else limits[L_OTHER_NS]):
+            if timed and now - r.last_ns > (tcp_ns if proto == TCP else other_ns):
                 # Keep-alive may be off, and what wakes up after a night is still the same connection.
                 fresh = proto != TCP or flags & SYN != 0 or not goes_on_at(r, me, seq)
             elif proto == TCP and flags & SYN and not flags & RST:
                 fresh = begins_anew(r, me, flags, seq, now if now > 0 else p.frame)
-            elif proto == TCP and not flags & RST:
+            elif proto == TCP and not flags & RST and (r.side[0].seen | r.side[1].seen) & (SEEN_FIN | SEEN_RST):
                 fresh = is_foreign(r, me, seq)
         if fresh:
             if state[S_ROWS] >= limits[L_ROWS]:
@@ -413,10 +499,10 @@ def track(
                 continue
             if state[S_ROWS] == rows.size:
                 state[S_AGAIN] = 1
-                return NEED_ROWS, i
-            if found == EMPTY and (state[S_KEYS] + 1) * 3 > table.size * 2:
+                return NEED_ROWS, np.int64(i)
+            if found == EMPTY and (state[S_KEYS] + 1) * SPARSE > table.size:
                 state[S_AGAIN] = 1
-                return NEED_TABLE, i
+                return NEED_TABLE, np.int64(i)
             if found != EMPTY:
                 rows[found].superseded = 1
                 _enqueue(rows, found, queue, state)
@@ -426,7 +512,7 @@ def track(
             found = state[S_ROWS]
             state[S_ROWS] += 1
             table[at] = found
-            r = rows[found]
+            r = rows[np.uint64(found)]
             r.a_hi, r.a_lo, r.b_hi, r.b_lo = a_hi, a_lo, b_hi, b_lo
             r.a_port, r.b_port = a_port, b_port
             r.proto, r.ip_version = p.proto, p.ip_version
@@ -448,14 +534,14 @@ def track(
                 s["base"], s.isn, s.seen, s.history_seen, s.fin_ack = 0, 0, 0, 0, 0
                 s.copies, s.fin_ns, s.rst_ns, s.head_sum = 0, NEVER, NEVER, 0
                 s.slot = SLOT_NONE
-        r = rows[found]
+        r = rows[np.uint64(found)]
         side = r.side[me]
         other = r.side[1 - me]
         settled = (r.state & (ROW_SETTLED | ROW_QUEUED)) != 0
         if size > 0 and side.slot == SLOT_NONE and not settled and state[S_FREE] == 0:
             # Come back to this very packet; nothing of it is counted yet, and a new row stays as it is.
             state[S_AGAIN] = 1
-            return NEED_SLOTS, i
+            return NEED_SLOTS, np.int64(i)
         conn_of[i] = found
         _seen_at(r, now, me, proto, p)
         if telling and (key >> np.uint64(14)) & np.uint64(state[S_SAMPLE_MASK]) == 0:
@@ -473,7 +559,7 @@ def track(
         side.payload_bytes += wire
         if wire > size:
             side.seen |= SNAPPED
-        if wire > 0 and side.payload_frame < 0:
+        if wire > 0 and side.payload_bytes == wire:
             side.payload_frame = frame_base | p.frame
         if proto == TCP:
             position = _tcp(r, side, other, me, p, flags, seq, wire)
@@ -500,6 +586,8 @@ def track(
             # What a handed-on head had no room for is no loss; what it lacks is.
             if position - side.head_base < HEAD_BYTES:
                 side.seen |= HEAD_CUT
+            else:
+                r.state |= ROW_BEYOND << me
         elif wire > 0:
             if side.slot == SLOT_NONE and size > 0:
                 state[S_FREE] -= 1

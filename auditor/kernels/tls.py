@@ -673,9 +673,9 @@ def walk_tls(
         if i + SOON < n_rows:
             for side in range(2):
                 ahead = max(_int(slots[i + SOON, side]), 0)
-                prefetch(heads, ahead)
+                prefetch(heads, ahead, 0)
                 for line in range(4):
-                    prefetch(arena, ahead * arena.shape[1] + line * 64)
+                    prefetch(arena, ahead * arena.shape[1], line * 64)
         row = rows[i]
         row["flags"] = 0
         row["hello_version"] = 0

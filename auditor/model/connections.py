@@ -20,7 +20,7 @@ HISTORY_ROOM = 16
 FRAME_BITS = 40
 """Frame numbers inside are ``capture index << FRAME_BITS | number``."""
 
-# The fields that every packet touches stand together, so that a packet costs few cache lines.
+# The fields that every packet touches stand together, in lines of the processor's cache (64 bytes): a packet costs four of them.
 _SIDE = np.dtype(
     [
         ("pkts", np.int64),
@@ -31,22 +31,22 @@ _SIDE = np.dtype(
         ("acked", np.int64),  # highest position that the other side acknowledged
         ("base", np.uint32),  # sequence number of position 0
         ("slot", np.int32),  # row of the arena; SLOT_NONE, SLOT_GONE
-        ("n_holes", np.int32),
+        ("copies", np.uint32),  # packets that were others of it once more; in none of the counts
         ("seen", np.uint16),
-        ("history_seen", np.uint16),
+        ("history_seen", np.uint8),
+        ("n_holes", np.int8),
+        # A line ends.
         ("head_base", np.int64),  # stream position of byte 0 of the head
         ("payload_frame", np.int64),  # first frame with payload
         ("fin_at", np.int64),  # position of the FIN
         ("lost_bytes", np.int64),  # holes that were given up
         ("isn", np.uint32),  # initial sequence number, where the SYN was seen
-        (
-            "fin_ack",
-            np.uint32,
-        ),  # sequence number that its first FIN or RST acknowledged, where FIN_ACKS says that one did
-        ("copies", np.uint32),  # packets that were others of it once more; in none of the counts
+        # Sequence number that its first FIN or RST acknowledged, where FIN_ACKS says that one did.
+        ("fin_ack", np.uint32),
         ("fin_ns", np.int64),  # when its first FIN was sent; NEVER
         ("rst_ns", np.int64),  # ... RST
         ("head_sum", np.uint64),  # over the first words of the head, and how many they are; 0: not examined, or none
+        # A line ends.
         ("hole_from", np.int64, (MAX_HOLES,)),
         ("hole_to", np.int64, (MAX_HOLES,)),
     ],
@@ -72,21 +72,23 @@ CONN = np.dtype(
         ("client_side", np.int8),  # by content: 0, 1, or -1
         ("last_ns", np.int64),
         ("last_frame", np.int64),
-        (
-            "captures",
-            np.uint64,
-        ),  # bit k: packets from place k (63: that one or later): an interface, see ``conntrack.Part.places``
+        # A line ends. Bit k: packets from place k (63: that one or later): an interface, see ``conntrack.Part.places``.
+        ("captures", np.uint64),
         ("first_ns", np.int64),
-        ("side", _SIDE, (2,)),
         ("first_frame", np.int64),
         ("outer", np.int64),  # row of the connection that carries this one, or -1
         ("history", np.uint8, (HISTORY_ROOM,)),  # letter << 1 | side, in order of first occurrence
         ("icmp_type", np.uint8),
         ("icmp_code", np.uint8),
         ("application", np.int16),  # index into the examiner's names, -1: not examined
+        ("spare", np.uint8, (12,)),  # so that a line ends here
+        ("side", _SIDE, (2,)),
     ],
     align=True,
 )
+
+SIDE_AT = tuple(CONN.fields["side"][1] + k * _SIDE.itemsize for k in range(2)) if CONN.fields else ()
+"""Where the sides of a record begin, in bytes."""
 
 SIGHT = np.dtype([("row", np.int64), ("places", np.uint64), ("pkts", np.int64, (2,)), ("missed", np.int64)], align=True)
 """A connection as the places of one part of the packets saw it, which other places saw too: packets of each side, payload bytes that lack there."""
@@ -118,6 +120,7 @@ ROW_SETTLED = 4  # heads are handed on or gone
 ROW_RELEASED = 8  # settled early, because room for heads ran out
 ROW_FIRST = 16  # the first of its key in this part of the capture: it may go on with one of an earlier part
 ROW_HANDSHAKE = 32  # datagrams that begin a handshake (QUIC, DTLS): a head holds several of them
+ROW_BEYOND = 64  # side 0 has a stream beyond what a head holds; shifted by one: side 1
 
 HISTORY_LETTERS = "SHADFRTG"
 H_SYN, H_SYNACK, H_ACK, H_DATA, H_FIN, H_RST, H_RETRANSMISSION, H_GAP = range(8)

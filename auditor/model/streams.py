@@ -24,9 +24,9 @@ HEAD = np.dtype(
         ("midstream", np.uint8),  # 1: the head does not start at the first byte of the stream
         ("n_segments", np.uint8),
         ("stream_bytes", np.int64),  # payload of the direction so far, as sequence numbers tell (UDP: as lengths tell)
+        ("n_ranges", np.int32),  # stretches of bytes behind the gap, for the reassembler alone
         ("segment_at", np.int32, (HEAD_SEGMENTS,)),  # offset of each kept segment in the head, in order of arrival
         ("segment_frame", np.int64, (HEAD_SEGMENTS,)),
-        ("n_ranges", np.int32),  # stretches of bytes behind the gap, for the reassembler alone
         ("range_from", np.int32, (HEAD_RANGES,)),
         ("range_to", np.int32, (HEAD_RANGES,)),
     ],

@@ -115,17 +115,12 @@ def _sources(captures: Iterable[Source]) -> tuple[list[str | BinaryIO], list[str
     return sources, list(brought)
 
 
-def _damaging(problems: Any) -> bool:
-    """Whether something was lost: what the reader could put right is told, but takes nothing away."""
-    from auditor.model.frames import REMARKS
-
-    return any(problem.get("kind") not in REMARKS for problem in problems or ())
-
-
 def _losses(problems: Sequence[Any], dropped: Iterable[Any]) -> list[str]:
     """What was lost of captures, by their problems and the packets that they say were dropped."""
-    damaged, packets = sum(map(_damaging, problems)), int(sum(each or 0 for each in dropped))
-    told = [f"{damaged} of {len(problems)} captures damaged"] if damaged else []
+    from auditor.model import losses
+
+    packets = int(sum(each or 0 for each in dropped))
+    told = losses.told(each or () for each in problems)
     return [*told, f"{packets} packets dropped while capturing"] if packets > 0 else told
 
 

@@ -38,7 +38,7 @@ from auditor.model.connections import ConnectionTable, transport_name
 from auditor.model.facts import ROLES, Facts
 from auditor.model.frames import Capture, Problem, vantage_name
 from auditor.model.limits import DEFAULTS, Limits, told
-from auditor.model.packets import STOP_DEPTH
+from auditor.model.packets import STOP_DEPTH, STOP_UNSUPPORTED_LINK
 from auditor.model.version import VERSION
 from auditor.policy.addresses import to_text
 from auditor.wire.pcap import LINKTYPE_NAMES
@@ -540,7 +540,7 @@ def follow_one(
         capture = _told_corrected(capture, corrected)
     part = tracker.finish()
     hits = {**part.hits, **examiner.hits, "tunnel_depth": int(decoder.stops[STOP_DEPTH])}
-    capture = _told_limits(capture, limits, hits)
+    capture = _told_limits(_told_unread(capture, int(decoder.stops[STOP_UNSUPPORTED_LINK])), limits, hits)
     return Followed(capture, part, dict(examiner.certificates.der), reader.has_secrets)
 
 
@@ -562,6 +562,16 @@ def _told_limits(capture: Capture, limits: Limits, hits: Mapping[str, int]) -> C
         Problem("limit", told(name, limits, says.format(hits[name]))) for name, says in _HIT.items() if hits.get(name)
     ]
     return replace(capture, problems=(*capture.problems, *found)) if found else capture
+
+
+def _told_unread(capture: Capture, frames: int) -> Capture:
+    """The capture with a problem where that many frames are of a link type that nobody reads here."""
+    if not frames:
+        return capture
+    kinds = sorted({point.link_type for point in capture.vantage_points})
+    which = f"link type {kinds[0]}" if len(kinds) == 1 else f"one of the link types {', '.join(map(str, kinds))}"
+    says = f"{frames:,} of {capture.packets:,} frames are of {which}, which is not read; they are in no connection"
+    return replace(capture, problems=(*capture.problems, Problem("unsupported", says)))
 
 
 def _told_corrected(capture: Capture, link_type: int) -> Capture:
@@ -918,10 +928,11 @@ def _sufficiency(
     for word, count in connections.loc[undecided, "authentication_missing"].value_counts().items():
         if count:
             reasons[str(word)] = int(count)
-    damaged = sum(any(problem.damaging for problem in each.problems) for each in captures)
+    from auditor.model import losses
+
+    lost = losses.counted([problem.kind for problem in each.problems] for each in captures)
     dropped = sum(each.dropped or 0 for each in captures)
-    if damaged:
-        reasons["damaged_captures"] = damaged
+    reasons |= {f"{word}_captures": count for word, count in lost.items()}
     if dropped:
         reasons["dropped_packets"] = dropped
     if whole.hits.get("first_bytes"):
@@ -936,7 +947,7 @@ def _sufficiency(
         reasons["ipsec"] = int(closed.sum())
     limit = options.get("max_undecided")
     enough = percent <= (5.0 if limit is None else float(limit))
-    complete = enough and not (idle or closed.any() or damaged or dropped)
+    complete = enough and not (idle or closed.any() or lost or dropped)
     return {"complete": complete, "undecided_percent": round(percent, 3), "reasons": dict(sorted(reasons.items()))}
 
 

@@ -216,7 +216,7 @@ def test_connections_alone_say_it_too(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["connections", *files, "--limit", "connections=5", "--format", "csv"]) == 3
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 1 + 5
-    assert "incomplete: 1 of 1 captures damaged" in err
+    assert "incomplete: 1 of 1 captures read in part: a limit was hit" in err
 
 
 def test_connections_are_held_over_all_captures_together(tmp_path: Path) -> None:

@@ -136,7 +136,56 @@ def test_an_audit_that_judged_nothing_does_not_look_clean(tmp_path):
     report = auditor.audit("sample:diego", inventory=str(other))
     assert report.summary["sufficiency"]["complete"] is False
     assert report.exit_status() == 3
-    assert report.to_table().startswith("NOTHING JUDGED")
+    assert _words(report).startswith("NOTHING JUDGED, no connection has an end that the inventory knows as Diego's: ")
+
+
+def _words(report):
+    return " ".join(report.to_table().split())
+
+
+def test_what_is_said_of_nothing_judged_is_true_in_each_case(tmp_path, frame_of_a_stranger):
+    import auditor
+
+    report = auditor.audit(str(frame_of_a_stranger))
+    says = "NOTHING JUDGED, no connection has an end that looks like a Diego VM's; --inventory says who is who: "
+    assert says in _words(report)
+    assert "incomplete: connections, none of them in scope: 1 " in _words(report)
+    long_ago = auditor.audit("sample:diego", until=1)
+    assert "NOTHING JUDGED, there is no connection in that time: " in _words(long_ago)
+    unread = auditor.audit("sample:diego", linktype=9_999)
+    assert "NOTHING JUDGED, there is no connection: " in _words(unread)
+
+
+@pytest.fixture
+def frame_of_a_stranger(tmp_path):
+    """A capture of one DNS question between two machines that are nobody's."""
+    from scapy.layers.dns import DNS, DNSQR
+    from scapy.layers.inet import IP, UDP
+    from scapy.layers.l2 import Ether
+    from scapy.utils import wrpcap
+
+    file = tmp_path / "dns.pcap"
+    ask = Ether() / IP(src="192.0.2.1", dst="192.0.2.53") / UDP(sport=4_000, dport=53) / DNS(qd=DNSQR(qname="x.test"))
+    ask.time = 1_795_300_000
+    wrpcap(str(file), [ask])
+    return file
+
+
+@pytest.mark.parametrize("command", ["audit", "connections"])
+def test_a_link_type_that_is_not_read_is_told(command, capsys):
+    from auditor import api
+    from auditor.cli import main
+
+    assert main([command, "sample:diego", "--linktype", "9999", "--format", "csv"]) == 3
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1
+    assert (
+        "auditor: incomplete: 1 of 1 captures hold what is not read (2,580 of 2,580 frames are of link type 9999" in err
+    )
+    report = api.audit("sample:diego", linktype=9_999)
+    assert report.summary["sufficiency"]["reasons"] == {"no_connection_in_scope": 0, "unsupported_captures": 1}
+    [[problem]] = report.captures["problems"].tolist()
+    assert problem["kind"] == "unsupported"
 
 
 def test_no_captures_at_all_is_said():

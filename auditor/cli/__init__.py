@@ -44,6 +44,7 @@ COMMANDS = {
 """Every command with its line in the help; each is ``app``, or the function of its name, of the module of its name."""
 
 USAGE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
+_INTERRUPTED = "interrupted"
 
 ClickError: Any = typer.BadParameter.__mro__[2]
 """Base of every mistake in the arguments; where it lives differs between versions of typer."""
@@ -77,6 +78,7 @@ class _Commands(TyperGroup):
         except BrokenPipeError:
             raise typer.Exit(CLOSED_PIPE) from None
         except KeyboardInterrupt:
+            complain(_INTERRUPTED)
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -145,6 +147,7 @@ def _call(argv: Sequence[str]) -> int:
     except ClickError as error:
         complain(_usage(error))
     except (KeyboardInterrupt, typer.Abort):
+        complain(_INTERRUPTED)
         return INTERRUPTED
     except BrokenPipeError:
         return CLOSED_PIPE
@@ -225,6 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _finish(_call(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
+        complain(_INTERRUPTED)
         return INTERRUPTED
     finally:
         if argv is None:

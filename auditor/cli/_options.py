@@ -116,7 +116,13 @@ Since = Annotated[
     ),
 ]
 Until = Annotated[
-    str | None, typer.Option("--until", metavar="TIME", help="Connections begun then or earlier.", show_default=False)
+    str | None,
+    typer.Option(
+        "--until",
+        metavar="TIME",
+        help="Connections begun then or earlier; a date: to the end of that day (UTC).",
+        show_default=False,
+    ),
 ]
 Hash = Annotated[bool, typer.Option("--hash", help="Take the SHA-256 of captures.")]
 Format = Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="How to write the result.")]

@@ -595,7 +595,7 @@ class _Follower:
 
 def _key(reason: str) -> str:
     """By what a reason is the same as before: the file, where one is damaged; else the kind, because its numbers change."""
-    return reason if reason.startswith(("damaged", "folder")) else reason.partition(":")[0]
+    return reason if reason.startswith(("damaged", "unsupported", "limited", "folder")) else reason.partition(":")[0]
 
 
 def _unusable(followed: Followed) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from auditor.model.audit import Audit
+from auditor.model.losses import DAMAGED, loss
 from auditor.model.roles import Severity
 
 
@@ -22,8 +23,11 @@ def incomplete(audit: Audit, max_undecided: float) -> list[str]:
     """Why it was not done whole: a word, a colon, and what there is to say of it."""
     found = []
     for path, problems in zip(audit.captures["path"].tolist(), audit.captures["problems"].tolist(), strict=True):
-        bad = [each for each in problems or () if each.get("kind") != "corrected"]
-        found += [f"damaged: {path}: {each.get('kind')}: {each.get('says')}" for each in bad]
+        for each in problems or ():
+            word = loss([str(each.get("kind"))])
+            if word is not None:
+                kind = f"{each.get('kind')}: " if word == DAMAGED else ""
+                found.append(f"{word}: {path}: {kind}{each.get('says')}")
     dropped = int(audit.captures["dropped"].fillna(0).sum()) if len(audit.captures) else 0
     if dropped:
         found.append(f"dropped: {dropped} packets dropped while capturing")

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from auditor.model import losses
 from auditor.model.audit import Audit
+from auditor.model.frames import REMARKS
 from auditor.model.judgement import Disposition, Verdict
 from auditor.model.roles import Severity
 from auditor.report import _story as story
@@ -520,9 +522,12 @@ def _doubts(audit: Audit) -> Iterable[str]:
             "look undeclared, or the reverse."
         )
     for row in story.rows(audit.captures):
-        problems = [each for each in row["problems"] or () if each.get("kind") != "corrected"]
-        if problems:
-            yield f"{row['path']} is damaged: {'; '.join(str(each.get('says')) for each in problems[:3])}."
+        problems = [each for each in row["problems"] or () if each.get("kind") not in REMARKS]
+        word = losses.loss(str(each.get("kind")) for each in problems)
+        if word is not None:
+            lost = {losses.DAMAGED: "is damaged", losses.UNSUPPORTED: "was not understood whole"}
+            says = "; ".join(str(each.get("says")) for each in problems[:3])
+            yield f"{row['path']} {lost.get(word, 'was read in part, because a limit was hit')}: {says}."
         if row["dropped"]:
             yield f"{row['path']}: {story.many(int(row['dropped']), 'packet')} dropped while capturing; nobody knows what was in them."
     silent = [row for row in story.rows(audit.captures) if row["dropped"] is None]

@@ -44,6 +44,9 @@ LINE = (
 
 _REASONS = {
     "damaged_captures": "damaged captures",
+    "limited_captures": "captures read in part, because a limit was hit",
+    "unsupported_captures": "captures that hold what is not read",
+    "no_connection_in_scope": "connections, none of them in scope",
     "dropped_packets": "packets dropped while capturing",
     "ipsec": "IPsec, which hides what it carries",
     "first_bytes_given_up": "connections whose first bytes were given up, memory being short",
@@ -137,11 +140,7 @@ def heading(audit: Audit) -> Heading:
         verdict = f"NOT CLEAN, {many(len(expired_waivers(audit)), 'waiver')} expired"
         is_clean = False
     if "no_connection_in_scope" in ((audit.summary.get("sufficiency") or {}).get("reasons") or {}):
-        verdict = "NOTHING JUDGED, " + (
-            "no connection has an end that this inventory knows as Diego's"
-            if len(audit.connections)
-            else "there is no connection"
-        )
+        verdict = f"NOTHING JUDGED, {_nothing(audit)}"
     counts = [f"{count:,} {word}" for word, count in severity_counts(audit).items() if count]
     total = sum(severity_counts(audit).values())
     waived = len(audit.findings) - total
@@ -154,6 +153,17 @@ def heading(audit: Audit) -> Heading:
         found += f", {continuing:,} of them known from before"
     says = f"{found} in {many(int(audit.summary.get('connections', len(audit.connections))), 'connection')}."
     return Heading(inferred, verdict, is_clean and is_complete, says)
+
+
+def _nothing(audit: Audit) -> str:
+    """Why nothing could be judged."""
+    options = audit.info.get("options") or {}
+    then = " in that time" if {"since_ns", "until_ns"} & set(options) else ""
+    if not len(audit.connections):
+        return f"there is no connection{then}"
+    if audit.info.get("inventories"):
+        return f"no connection{then} has an end that the inventory knows as Diego's"
+    return f"no connection{then} has an end that looks like a Diego VM's; --inventory says who is who"
 
 
 def reasons(audit: Audit) -> list[str]:

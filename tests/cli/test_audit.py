@@ -9,6 +9,8 @@ import pytest
 
 from auditor import Report, audit
 from auditor.cli import main
+from auditor.cli._filters import moment
+from auditor.errors import ConfigError
 from tests.conftest import ROOT
 from tests.report import make
 
@@ -171,6 +173,24 @@ def test_the_same_from_python(given):
     assert report.to_csv("coverage").count("\n") == 26
     assert report.to_ndjson("findings").count("\n") == 12
     assert report.captures["first_packet"].iloc[2].nanosecond == 7
+
+
+def test_a_date_is_its_whole_day():
+    day = moment("--since", "2026-11-16")
+    assert day == moment("--since", "2026-11-16T00:00:00Z") == moment("--until", "2026-11-16T00:00:00Z")
+    assert moment("--until", "2026-11-16") == moment("--since", "2026-11-17") - 1
+    assert moment("--until", "1795300000") == 1_795_300_000 * 10**9
+    with pytest.raises(ConfigError):
+        moment("--until", "2026-11-31")
+
+
+@pytest.mark.parametrize("command", ["audit", "connections"])
+def test_a_span_of_one_day_is_that_day(capfd, command):
+    def count(*span):
+        main([command, "sample:diego", "--format", "csv", "--quiet", *span])
+        return capfd.readouterr().out.count("\n") - 1
+
+    assert count("--since", "2026-11-16", "--until", "2026-11-16") == count() > 50
 
 
 @pytest.mark.parametrize(

@@ -132,11 +132,30 @@ def test_whatever_goes_wrong_is_one_line(error, status, says, given, capsys):
     assert "surprise" not in line  # the text of an unexpected error may quote the wire
 
 
-@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (BrokenPipeError(), 141)])
-def test_who_stops_us_hears_nothing(error, status, given, capsys):
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [(KeyboardInterrupt(), 130, "auditor: interrupted\n"), (BrokenPipeError(), 141, "")],
+)
+def test_who_stops_us_hears_no_more_than_that(error, status, says, given, capsys):
     given(error)
     assert main(["audit", "x.pcap"]) == status
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == says
+
+
+def test_ctrl_c_while_modules_are_imported_is_a_line():
+    # The signal comes just when the command line's first module is looked for.
+    script = (
+        "import os, signal, sys\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'auditor.cli':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        "from auditor.__main__ import start\n"
+        "start()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, "doctor"], capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"auditor: interrupted\n")
 
 
 def test_an_internal_error_names_the_place():
@@ -256,7 +275,7 @@ def test_ctrl_c_while_waiting_for_packets(tmp_path):
     run.send_signal(signal.SIGINT)
     out, err = run.communicate(timeout=60)
     os.close(feed)
-    assert (run.returncode, out, err) == (130, b"", b"")
+    assert (run.returncode, out, err) == (130, b"", b"auditor: interrupted\n")
 
 
 def _opened_by_its_reader(fifo, run) -> int:

@@ -269,7 +269,7 @@ def test_interrupted_the_command_ends_and_the_cluster_has_nothing_left_of_it(two
     two_held.wait_for_tasks(2)
     started.send_signal(signal.SIGINT)
     said, complained = started.communicate(timeout=SECONDS)
-    assert (started.returncode, said, complained) == (130, b"", b"")
+    assert (started.returncode, said, complained) == (130, b"", b"auditor: interrupted\n")
     two_held.wait_for_tasks(0)
 
 

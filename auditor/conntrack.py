@@ -519,10 +519,13 @@ class Tracker:
             if at >= n:
                 break
         rows = self._rows.rows[:n]
-        hurried = (rows["state"] & ROW_RELEASED != 0) & ((rows["side"]["seen"] & HEAD_CUT) != 0).any(axis=1)
+        hurried = 0
+        if self._released:
+            released = rows[rows["state"] & ROW_RELEASED != 0]
+            hurried = int((released["side"]["seen"] & HEAD_CUT != 0).any(axis=1).sum())
         hits = {
             "connections": int(self._state[tcpstate.S_REFUSED]),
-            "first_bytes": int(hurried.sum()),
+            "first_bytes": hurried,
             "waiting_bytes": self._impatient,
         }
         samples = self._samples[: self._state[tcpstate.S_SAMPLES]].copy()
@@ -1238,6 +1241,7 @@ def _columns(
     codes = [applications.index(name) if name in applications else -1 for name in ("none", "unknown", "ipsec")]
     # Some rows at a time, few enough for the cache: a sorted copy of all records would double the memory of a large audit.
     some = np.empty(min(SOME_ROWS, n), CONN)
+    messages = np.empty((some.size, 128), np.uint8)
     for start in range(0, n, SOME_ROWS):
         at = order[start : start + SOME_ROWS]
         m = at.size
@@ -1272,7 +1276,7 @@ def _columns(
             found["incomplete"],
             found["first_bytes"],
         )
-        _identify(rows, side, found["community_id"][here], found["id"][here])
+        _identify(rows, side, messages[:m], found["community_id"][here], found["id"][here])
     for name in ("id", "community_id", "history"):
         texts = found[name]
         found[name] = texts.view(f"S{texts.shape[1]}").reshape(n)
@@ -1299,11 +1303,10 @@ def _in_order(facts: list[Any], order: NDArray[np.int64]) -> tuple[Any, ...]:
     return tuple([facts[row] if row < known else None for row in order.tolist()])
 
 
-def _identify(rows: Array, orig_side: NDArray[np.uint8], community: Array, ids: Array) -> None:
-    """Community ID and our own id of each row, as ASCII into ``community`` (uint8[n, 30]) and ``ids`` (uint8[n, 20])."""
+def _identify(rows: Array, orig_side: NDArray[np.uint8], messages: Array, community: Array, ids: Array) -> None:
+    """Community ID and our own id of each row, as ASCII into ``community`` (uint8[n, 30]) and ``ids`` (uint8[n, 20]); ``messages`` is room for what is hashed."""
     n = len(rows)
-    messages, lengths = np.zeros((n, 128), np.uint8), np.zeros(n, np.int64)
-    digests = np.zeros((n, 20), np.uint8)
+    lengths, digests = np.zeros(n, np.int64), np.zeros((n, 20), np.uint8)
     joinrows.community_messages(rows, n, messages, lengths)
     flowkey.sha1_rows(messages, lengths, digests)
     joinrows.community_text(digests, community)

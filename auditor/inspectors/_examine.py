@@ -128,6 +128,7 @@ class Examiner:
         self.certificates = _tls_facts.Certificates(limits.certificates_bytes, limits.certificate_bytes)
         """Certificates seen, by the fingerprints that facts name."""
         self._tls = _tls_facts.TlsFacts(self.certificates)
+        self._rows = np.zeros(0, dtype=tls_kernel.TLS_ROW)
         self._interned: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._places: dict[int, list[int]] = {}
         """Which inspectors bits stand for; signatures make few combinations."""
@@ -203,7 +204,8 @@ class Examiner:
             tls_client,
             alerted,
         )
-        silent = self._silent(heads, pairs)
+        silent = np.zeros(n, dtype=np.bool_)
+        recognise.silent(heads, pairs, silent)
         out = Examined(
             np.where(silent, NONE, UNKNOWN).astype(np.int16),
             np.full(n, -1, dtype=np.int8),
@@ -301,16 +303,6 @@ class Examiner:
             out.sure[of_it] = True
             done[of_it] = True
         return done
-
-    @staticmethod
-    def _silent(heads: NDArray[Any], pairs: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Which connections sent no payload."""
-        said = np.zeros(len(pairs), dtype=np.bool_)
-        for side in (0, 1):
-            slots = pairs[:, side]
-            there = slots >= 0
-            said[there] |= (heads["filled_bytes"][slots[there]] > 0) | (heads["gap"][slots[there]] > 0)
-        return ~said
 
     @staticmethod
     def _head(arena: NDArray[np.uint8], heads: NDArray[Any], slot: int) -> StreamHead:
@@ -457,7 +449,9 @@ class Examiner:
         slots = np.stack([pairs[at][order, client], pairs[at][order, 1 - client]], axis=1).astype(np.int32)
         starts = np.zeros((len(at), 2), dtype=np.int32)
         if not self._collect:
-            rows = np.empty(len(slots), dtype=tls_kernel.TLS_ROW)
+            if len(self._rows) < len(slots):
+                self._rows = np.zeros(len(slots), dtype=tls_kernel.TLS_ROW)
+            rows = self._rows[: len(slots)]
             inside = np.zeros(len(slots), dtype=np.bool_)
             tls_kernel.walk_tls(arena, heads, slots, starts, True, rows)
             tls_kernel.is_https(arena, slots, rows, inside)

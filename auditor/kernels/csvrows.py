@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.kernels.accelerate import inner, kernel
+from auditor.kernels.accelerate import inner, kernel, move_bytes
 
 # What a column holds.
 WORD = 0  # the word of this number; -1: nothing
@@ -16,7 +16,7 @@ INTEGER = 1
 NATURAL = 2  # an integer; -1: nothing
 MOMENT = 3  # nanoseconds since 1970 as RFC 3339 in quotes
 SECONDS = 4  # nanoseconds as seconds; -1 - k: the word k
-LETTERS = 5  # so many of the row's own letters, from there on and up to a zero byte, in quotes
+LETTERS = 5  # so many of the row's own letters, from there on, in quotes; what lacks at their end is zero bytes
 
 NUMBER_BYTES = 34
 """No number, moment or span of time is longer, comma included."""
@@ -24,6 +24,7 @@ NUMBER_BYTES = 34
 MAX_SECONDS_NS = 10**15 - 1
 """Up to here nanoseconds have at most 15 digits, and the shortest decimal fraction that means the same float64 has just these."""
 
+_MOVED = 32
 _DAY_NS = 86_400 * 10**9
 _QUOTE, _COMMA, _FEED, _MINUS, _POINT, _ZERO = 34, 44, 10, 45, 46, 48
 _LETTER_E, _DASH, _COLON, _LETTER_T, _LETTER_Z = 101, 45, 58, 84, 90
@@ -46,6 +47,24 @@ def _decimal(out, at, value):
         out[at + k] = _ZERO + value % 10
         value //= 10
     return at + size
+
+
+@inner
+def _text(out, at, source, first, size):
+    """``source[first : first + size]``; gives where it ends."""
+    end = at + size
+    while at < end:
+        # One size for all is a few instructions, not a call; what comes next is written over what is too much.
+        if first + _MOVED <= source.size and at + _MOVED <= out.size:
+            # BOUNDS: as was just asked; 0 <= first, where a word or the letters begin, and 0 <= at
+            move_bytes(out, at, source, first, _MOVED)
+            at += _MOVED
+            first += _MOVED
+        else:
+            out[at] = source[first]
+            at += 1
+            first += 1
+    return end
 
 
 @inner
@@ -165,9 +184,7 @@ def write_rows(
             if kind == WORD or (kind == SECONDS and value < 0):
                 word = value if kind == WORD else -1 - value
                 if word >= 0:
-                    for k in range(pool_at[word], pool_at[word + 1]):
-                        out[at] = pool[k]
-                        at += 1
+                    at = _text(out, at, pool, pool_at[word], pool_at[word + 1] - pool_at[word])
             elif kind == INTEGER:
                 at = _decimal(out, at, value)
             elif kind == NATURAL:
@@ -180,12 +197,12 @@ def write_rows(
             else:
                 out[at] = _QUOTE
                 at += 1
-                first = columns[column, 1]
-                for k in range(first, first + columns[column, 2]):
-                    if letters[row, k] == 0:
-                        break
-                    out[at] = letters[row, k]
-                    at += 1
+                first, size = columns[column, 1], columns[column, 2]
+                if size > 0 and letters[row, first + size - 1] == 0:
+                    size = 0
+                    while letters[row, first + size] != 0:
+                        size += 1
+                at = _text(out, at, letters[row], first, size)
                 out[at] = _QUOTE
                 at += 1
         out[at] = _FEED

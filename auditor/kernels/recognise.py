@@ -264,6 +264,17 @@ def first_look(
 
 
 @kernel
+def silent(heads: NDArray[Any], pairs: NDArray[np.int32], told: NDArray[np.bool_]) -> None:
+    """Which connections sent no payload; ``pairs`` as for ``first_look``."""
+    for i in range(pairs.shape[0]):
+        told[i] = True
+        for side in range(2):
+            slot = pairs[i, side]
+            if slot >= 0 and (heads[slot]["filled_bytes"] > 0 or heads[slot]["gap"] > 0):
+                told[i] = False
+
+
+@kernel
 def mysql_greetings(
     arena: NDArray[np.uint8], heads: NDArray[Any], slots: NDArray[np.int32], told: NDArray[np.bool_]
 ) -> None:

@@ -261,8 +261,8 @@ def _stop(row: Any, side: int, code: int, at: int) -> None:
 
 
 @kernel
-def _client_hello(row: Any, buf: NDArray[np.uint8], at: int, end: int) -> bool:
-    """Body of a ClientHello at ``buf[at:end]``, RFC 8446 section 4.1.2; False where it contradicts itself."""
+def _client_hello(row: Any, brief: bool, buf: NDArray[np.uint8], at: int, end: int) -> bool:
+    """Body of a ClientHello at ``buf[at:end]``, RFC 8446 section 4.1.2; False where it contradicts itself. ``brief``: nobody asks for its shape."""
     if end - at < 2 + _RANDOM + 1:
         return False
     legacy = be16(buf, at)
@@ -282,7 +282,7 @@ def _client_hello(row: Any, buf: NDArray[np.uint8], at: int, end: int) -> bool:
     at += 2
     if size < 2 or size % 2 or end - at < size + 1:
         return False
-    for k in range(at, at + size, 2):
+    for k in range(at, at if brief else at + size, 2):
         suite = be16(buf, k)
         if not _grease(suite):
             a = ((a ^ suite) * _SHAPE_A) & _SHAPE_MASK
@@ -359,7 +359,7 @@ def _client_hello(row: Any, buf: NDArray[np.uint8], at: int, end: int) -> bool:
                     if size < 2 or be16(buf, at) != size - 2 or size % 2:
                         good = False
                     else:
-                        for k in range(at + 2, at + size, 2):
+                        for k in range(at + 2, at + 2 if brief else at + size, 2):
                             group = be16(buf, k)
                             if not _grease(group):
                                 a = ((a ^ group) * _SHAPE_A) & _SHAPE_MASK
@@ -446,7 +446,7 @@ def _message(row: Any, head: Any, brief: bool, buf: NDArray[np.uint8], kind: int
             else:
                 row["flags"] |= CLIENT_HELLO
                 _mark(row, head, brief, MARK_CLIENT_HELLO, at, end)
-                if not _client_hello(row, buf, body, end):
+                if not _client_hello(row, brief, buf, body, end):
                     _stop(row, side, STOP_CLIENT_HELLO, at)
         elif kind == _CERTIFICATE:
             if not row["flags"] & (CLIENT_CERTIFICATE | CLIENT_CERTIFICATE_EMPTY):
@@ -658,7 +658,7 @@ def walk_tls(
     brief: bool,
     rows: NDArray[Any],
 ) -> None:
-    """TLS of many connections, or (``brief``) no more of it than the hellos, and no frames.
+    """TLS of many connections, or (``brief``) no more of it than the hellos, without frames, shape and whether a session id is echoed.
 
     ``arena`` (slots, head bytes) and ``heads`` hold the heads; ``slots`` (n, 2) says which are client's and server's of each connection
     (-1: that side sent nothing), ``starts`` (n, 2) where TLS begins in them, ``rows`` (n,) of ``TLS_ROW`` takes the result and need not
@@ -706,7 +706,7 @@ def walk_tls(
             )
         a, b = row["spans"][SPAN_CLIENT_SID, 0], row["spans"][SPAN_SERVER_SID, 0]
         size = row["spans"][SPAN_CLIENT_SID, 1]
-        if a >= 0 and b >= 0 and size == row["spans"][SPAN_SERVER_SID, 1]:
+        if a >= 0 and b >= 0 and size == row["spans"][SPAN_SERVER_SID, 1] and not brief:
             same = True
             for k in range(size):
                 if arena[slots[i, 0], a + k] != arena[slots[i, 1], b + k]:

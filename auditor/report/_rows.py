@@ -42,7 +42,7 @@ UNKNOWN_TO_PACKETS = frozenset(
 )
 """Columns of what was not asked: a policy, and the first bytes."""
 
-CHUNK_ROWS = 8_192
+CHUNK_ROWS = 4_096
 _CHUNK_BYTES = 1 << 24
 
 
@@ -106,26 +106,27 @@ def write_csv(
     plans = {name: _plan(name, table, texts, vantages, pool) for name in names}
     columns = np.array([(plan[0], *plan[2:]) for plan in plans.values()], np.int64)
     words, word_at, longest = pool.arrays()
-    letters = np.concatenate(
-        [
-            each.view(np.uint8).reshape(len(table), each.itemsize)
-            for each in (table.id, table.community_id, table.history)
-        ],
-        axis=1,
-    )
+    texts_of = [
+        each.view(np.uint8).reshape(len(table), each.itemsize) for each in (table.id, table.community_id, table.history)
+    ]
     fine = np.array([9 if each > 6 else 6 for each in digits] or [6], np.uint8)
     digits_of = fine[np.minimum(table.first_frame >> FRAME_BITS, fine.size - 1)]
     row_bytes = len(names) * (max(longest, csvrows.NUMBER_BYTES, _LETTERS_BYTES) + 3)
     step = max(min(CHUNK_ROWS, _CHUNK_BYTES // row_bytes), 1)
     room = np.empty(step * row_bytes, np.uint8)
+    letters = np.empty((step, sum(each.shape[1] for each in texts_of)), np.uint8)
+    numbers = np.zeros((len(names), step), np.int64)
     out.write(b",".join(_quoted(name) for name in names) + b"\n")
     for start in range(0, len(table), step):
         rows = slice(start, min(start + step, len(table)))
-        numbers = np.zeros((len(names), rows.stop - start), np.int64)
+        n = rows.stop - start
+        if n < step:
+            numbers = np.zeros((len(names), n), np.int64)
+        np.concatenate([each[rows] for each in texts_of], axis=1, out=letters[:n])
         for k, plan in enumerate(plans.values()):
             if plan[1] is not None:
                 numbers[k] = plan[1](rows)
-        size = csvrows.write_rows(columns, numbers, digits_of[rows], letters[rows], words, word_at, room)
+        size = csvrows.write_rows(columns, numbers, digits_of[rows], letters[:n], words, word_at, room)
         out.write(room[:size].data)
 
 

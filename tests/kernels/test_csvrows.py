@@ -83,3 +83,37 @@ def test_seconds_that_have_too_many_digits_are_words() -> None:
 def test_a_word_that_is_not_in_the_pool_is_an_error(kind: int, value: Any) -> None:
     with pytest.raises(IndexError):
         written(kind, [value])
+
+
+@given(st.lists(st.binary(max_size=100), min_size=1, max_size=8), st.data())
+def test_words_of_any_length_into_just_enough_room(words: list[bytes], data: st.DataObject) -> None:
+    values = data.draw(st.lists(st.integers(-1, len(words) - 1), min_size=1, max_size=20))
+    expected = b"".join((words[each] if each >= 0 else b"") + b"\n" for each in values)
+    out = np.full(len(expected), 0xEE, np.uint8)
+    arguments = (
+        np.array([[csvrows.WORD, 0, 0]], np.int64),
+        np.array([values], np.int64),
+        np.zeros(len(values), np.uint8),
+        np.zeros((len(values), 1), np.uint8),
+        np.frombuffer(b"".join(words) or b" ", np.uint8),
+        np.cumsum([0, *map(len, words)]).astype(np.int64),
+    )
+    assert csvrows.write_rows(*arguments, out) == len(expected)
+    assert out.tobytes() == expected
+    with pytest.raises(IndexError):
+        csvrows.write_rows(*arguments, out[:-1])
+
+
+def test_letters_stand_where_their_column_says() -> None:
+    letters = np.frombuffer(b"a" * 40 + b"bc\0\0", np.uint8).reshape(1, 44)
+    out = np.zeros(60, np.uint8)
+    size = csvrows.write_rows(
+        np.array([[csvrows.LETTERS, 40, 4], [csvrows.LETTERS, 0, 40]], np.int64),
+        np.zeros((2, 1), np.int64),
+        np.zeros(1, np.uint8),
+        letters,
+        np.zeros(1, np.uint8),
+        np.zeros(1, np.int64),
+        out,
+    )
+    assert out[:size].tobytes() == b'"bc","' + b"a" * 40 + b'"\n'

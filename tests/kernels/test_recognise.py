@@ -216,3 +216,15 @@ def test_real_servers_and_what_is_spoken_without_asking(public_captures: Path, m
     assert sum(map(greets_by_probe, servers)) > 3
     cuts = [said[:size] for said in sorted(servers) for size in (*range(0, min(len(said), 128), 3), len(said))]
     assert greets(cuts) == [greets_by_probe(cut) for cut in cuts]
+
+
+def test_who_said_nothing() -> None:
+    batch = Batch()
+    for client, server in ((b"a", b""), (b"", b""), (b"", b"b"), (b"a", b"b")):
+        batch.add(head_of(client), head_of(server))
+    batch.add(head_of(b""), head_of(b"", gap=True))
+    _, heads, pairs, *_ = batch.arrays()
+    pairs[1] = 2, 3  # slots that hold nothing
+    told = np.zeros(len(pairs), np.bool_)
+    recognise.silent(heads, pairs, told)
+    assert told.tolist() == [False, True, False, False, False]

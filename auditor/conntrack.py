@@ -360,15 +360,11 @@ class Tracker:
                 self._hold(int(queued[k]), self._pairs[k])
             wanted = np.flatnonzero(~back)
         if wanted.size:
-            examined = self._examiner.examine(
-                self._arena,
-                self._heads,
-                np.ascontiguousarray(self._pairs[:n][wanted]),
-                np.ascontiguousarray(self._known[:n][wanted]),
-                np.ascontiguousarray(self._transport[:n][wanted]),
-                np.ascontiguousarray(self._ports[:n][wanted]),
-            )
-            at = queued[wanted]
+            told = [each[:n] for each in (self._pairs, self._known, self._transport, self._ports)]
+            at = queued
+            if wanted.size < n:
+                told, at = [each[wanted] for each in told], queued[wanted]
+            examined = self._examiner.examine(self._arena, self._heads, *told)
             rows["application"][at] = examined.application
             rows["client_side"][at] = examined.client_side
             _put_facts(self._facts, at, examined.facts)

@@ -263,9 +263,10 @@ class Examiner:
         hello: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
         """Say what is spoken where one signature decides it and the opener is known; returns where."""
-        which = np.flatnonzero((known >= 0) & (transport == recognise.TCP))
-        bits = decided[which, known[which]]
-        alone = (bits != 0) & (bits & (bits - 1) == 0)
+        bits = np.where(known == 1, decided[:, 1], decided[:, 0])
+        which = np.flatnonzero((bits != 0) & (known >= 0) & (transport == recognise.TCP))
+        bits = bits[which]
+        alone = bits & (bits - 1) == 0
         # What does not greet has to be read where TLS follows.
         alone &= ~hello[which] | ((bits & self._greeting_bits) != 0)
         which, bits = which[alone], bits[alone]
@@ -445,8 +446,7 @@ class Examiner:
             return
         opener = np.where(known[at] >= 0, known[at], 0)
         client = np.where(out.client_side[at] >= 0, out.client_side[at], opener)
-        order = np.arange(len(at))
-        slots = np.stack([pairs[at][order, client], pairs[at][order, 1 - client]], axis=1).astype(np.int32)
+        slots = np.ascontiguousarray(np.where((client == 1)[:, None], pairs[at, ::-1], pairs[at]))
         starts = np.zeros((len(at), 2), dtype=np.int32)
         if not self._collect:
             if len(self._rows) < len(slots):

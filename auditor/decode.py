@@ -175,8 +175,8 @@ def guess_link_type(batch: FrameBatch) -> int | None:
     and type fields of the others are noise: no frame passes under two.
     """
     head = slice(0, _GUESS_FRAMES)
-    claims = np.unique(batch.link_type[head])
-    if claims.size != 1 or int(claims[0]) not in _CLAIMABLE:
+    claims = batch.link_type[head]
+    if not claims.size or (claims != claims[0]).any() or int(claims[0]) not in _CLAIMABLE:
         return None
     claimed = int(claims[0])
     total = len(batch.start[head])

@@ -120,7 +120,6 @@ def run(
     )
     from auditor.policy.certificates import forget, judge_for
     from auditor.policy.classify import Classifier
-    from auditor.policy.infer import infer_inventory
     from auditor.rules._subject import identify
 
     started = datetime.now(UTC)
@@ -136,7 +135,12 @@ def run(
     if carry is not None:
         table = carry.named(table, _order_of(whole, table))
     judge = judge_for(certificates, policy, options)
-    who = inventory if inventory is not None else infer_inventory(services_of(table, judge.describe), policy)
+    if inventory is None:
+        from auditor.policy.infer import infer_inventory
+
+        who = infer_inventory(services_of(table, judge.describe), policy)
+    else:
+        who = inventory
     classes, class_of = _classify(table, Classifier(policy, who, options.get("scope") or "diego"), who)
     turned = np.array([each.flipped for each in classes], np.bool_)[class_of]
     confirmed = np.array([each.decided_by_policy for each in classes], np.bool_)[class_of]

@@ -221,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         # pydantic would look through all that is installed for plugins of its own.
         os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
-        gc.set_threshold(100_000, 50, 100)
+        gc.set_threshold(250_000, 20, 40)
         gc.enable()
         _give_memory_back()
         _make_interruptible()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class KernelCache:
 def kernel_cache() -> KernelCache:
     """The cache that will be used, and whether it has what an audit needs; numba itself, slow to import, is not asked."""
     folder, there = known_folder()
-    kept = {each.name.split(".", 1)[0] for each in folder.glob("*.o")} if there else set()
+    kept = {name.split(".", 1)[0] for name in os.listdir(folder) if name.endswith(".o")} if there else set()  # noqa: PTH208
     # What only rare captures need is compiled when one comes.
     return KernelCache(folder.parent, kernel_files() - RARE <= kept)
 

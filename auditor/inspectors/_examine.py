@@ -270,9 +270,10 @@ class Examiner:
         # What does not greet has to be read where TLS follows.
         alone &= ~hello[which] | ((bits & self._greeting_bits) != 0)
         which, bits = which[alone], bits[alone]
-        for bit in np.unique(bits).tolist():
-            of_it = which[bits == bit]
-            out.application[of_it] = self._code[self.inspectors[int(bit).bit_length() - 1].name]
+        every = int(np.bitwise_or.reduce(bits))
+        for place, inspector in enumerate(self.inspectors):
+            if every >> place & 1:
+                out.application[which[bits == 1 << place]] = self._code[inspector.name]
         out.client_side[which] = known[which]
         out.sure[which] = True
         done = np.zeros(len(known), dtype=np.bool_)

@@ -101,6 +101,20 @@ LATE_WINDOW = 1 << 24  # late packets of a closed connection are not further bac
 MAX_WINDOW = 1 << 30  # RFC 7323 section 2.3: no acknowledgement is further ahead
 SOON = 16  # packets
 LINES = (0, 64, SIDE_AT[0], SIDE_AT[1], SIDE_AT[0] + 64, SIDE_AT[1] + 64)  # of a record that a packet touches, in bytes
+COPIED = (
+    0,
+    64,
+    128,
+    192,
+    256,
+    320,
+    384,
+    448,
+    512,
+    576,
+    640,
+    704,
+)  # of a payload; of a longer one the processor asks for the rest itself
 SPARSE = 3  # places of the hash table for each key: few searches look at a second place
 LATE_NS = 100_000_000  # packets are out of order by less
 PRINT_BYTES = 96  # of a payload without TCP's numbers: so far reach the numbers of a segment inside VXLAN
@@ -337,7 +351,13 @@ def track(
             if soon >= 0:
                 sender = rows[np.uint64(soon)].side[np.int64(hashes[i + np.uint64(SOON // 4)] >> np.uint64(63))]
                 if sender.slot >= 0:
+                    # Its payload will be copied behind what the head holds.
+                    to = np.int64(sender.slot) * HEAD_BYTES + min(max(sender.end - sender.head_base, 0), HEAD_BYTES)
+                    out_of = packets[i + np.uint64(SOON // 4)].payload_at
                     prefetch(heads, np.int64(sender.slot), 0)
+                    for line in COPIED:
+                        prefetch(buf, out_of, line)
+                        prefetch(arena, to, line)
             near = np.int64(table[hashes[i + np.uint64(SOON // 2)] & mask])
             if near >= 0:
                 for line in LINES:

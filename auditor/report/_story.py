@@ -171,6 +171,8 @@ def reasons(audit: Audit) -> list[str]:
     sufficiency = audit.summary.get("sufficiency") or {}
     found = []
     for word, value in (sufficiency.get("reasons") or {}).items():
+        if word == "no_connection_in_scope" and not value:
+            continue  # there is no connection at all, which the first line says
         name = _REASONS.get(str(word), f"undecided, {str(word).replace('_', ' ')}")
         found.append(f"{name}: {value:,}")
     percent = sufficiency.get("undecided_percent")

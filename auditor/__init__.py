@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from auditor.model.version import VERSION
 
+TYPE_CHECKING = False  # checkers take it for true; typing would be imported before the program sees to Ctrl-C
 if TYPE_CHECKING:
+    from typing import Any
+
     from auditor.api import Report, audit
     from auditor.model.limits import Limits
 

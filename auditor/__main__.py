@@ -1,37 +1,44 @@
-"""``python -m auditor``, and the installed program."""
+"""``python -m auditor``, and the installed program.
+
+Ctrl-C while modules are imported would be a traceback, or be lost in somebody's ``except``; so as little as can be comes before it is seen to. What
+Python itself imports before this file is not ours to mend.
+"""
 
 from __future__ import annotations
 
-import gc
-import os
-import signal
-from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn
+# What ``signal`` is made of: built in, where ``signal`` imports enum and more, milliseconds in which nobody sees to Ctrl-C.
+import _signal  # type: ignore[import-not-found,unused-ignore]  # typeshed does not know it
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import NoReturn
 
 
 def start() -> NoReturn:
     """One command, and the end of the process."""
+    ours = _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
+    if ours:
+        _signal.signal(_signal.SIGINT, _interrupted)
+    import gc
+
     # Nothing that is imported is garbage; ``main`` says how often to look afterwards.
     gc.disable()
-    # Ctrl-C while modules are imported would be a traceback, or be lost in somebody's ``except``.
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if ours:
-        signal.signal(signal.SIGINT, _interrupted)
     from auditor.cli import start as begin
 
     if ours:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     begin()
 
 
 def _interrupted(_number: int, _frame: FrameType | None) -> NoReturn:
     """Nothing has begun yet that could be left half done."""
-    with suppress(OSError):
+    import os
+
+    try:
         os.write(2, b"auditor: interrupted\n")
-    os._exit(130)
+    finally:
+        os._exit(130)
 
 
 if __name__ == "__main__":

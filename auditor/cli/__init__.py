@@ -216,16 +216,16 @@ def _give_memory_back() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
-    if argv is None:
-        # No matrices here: its threads would only spin. And what an audit makes stays until its end: look for garbage less often.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        # pydantic would look through all that is installed for plugins of its own.
-        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
-        gc.set_threshold(250_000, 20, 40)
-        gc.enable()
-        _give_memory_back()
-        _make_interruptible()
     try:
+        if argv is None:
+            _make_interruptible()  # first: the others take their time
+            # No matrices here: its threads would only spin. And what an audit makes stays until its end: look for garbage less often.
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+            # pydantic would look through all that is installed for plugins of its own.
+            os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
+            gc.set_threshold(250_000, 20, 40)
+            gc.enable()
+            _give_memory_back()
         return _finish(_call(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
         complain(_INTERRUPTED)

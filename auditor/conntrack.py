@@ -258,14 +258,13 @@ class Tracker:
         """Take decoded packets; ``buf`` holds their payload and is free again when this returns."""
         if packets.size == 0:
             return
-        earliest, latest = int(packets["ts_ns"].min()), int(packets["ts_ns"].max())
-        self._first_ns = earliest if self._first_ns is None else min(self._first_ns, earliest)
-        self._last_ns = latest if self._last_ns is None else max(self._last_ns, latest)
         if self._conn_of.size < packets.size:
             self._conn_of = np.zeros(packets.size, np.int64)
             self._hashes = np.zeros(packets.size, np.uint64)
             self._keys = np.zeros(packets.size, np.uint64)
-        tcpstate.fingerprints(packets, buf, self._hashes, self._keys)
+        earliest, latest = tcpstate.fingerprints(packets, buf, self._hashes, self._keys)
+        self._first_ns = earliest if self._first_ns is None else min(self._first_ns, earliest)
+        self._last_ns = latest if self._last_ns is None else max(self._last_ns, latest)
         at = 0
         while True:
             why, at = tcpstate.track(

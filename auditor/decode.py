@@ -32,6 +32,7 @@ from auditor.kernels.headers import (
     LAYER_SLL2,
     LINK,
     count_ip,
+    count_stops,
     decode_frames,
 )
 from auditor.kernels.links import peel_links
@@ -142,7 +143,7 @@ class Decoder:
 
     def _counted(self, rows: NDArray[np.void]) -> NDArray[np.void]:
         self.packets += rows.size
-        self.stops += np.bincount(rows["stop"], minlength=STOPS)
+        count_stops(rows, self.stops)
         return rows
 
 

@@ -814,6 +814,13 @@ def decode_frames(
 
 
 @kernel
+def count_stops(rows: NDArray[np.void], stops: NDArray[np.int64]) -> None:
+    """Adds the rows of each STOP_ code to ``stops`` (int64, one place a code)."""
+    for i in range(rows.size):
+        stops[int64(rows[i]["stop"])] += 1
+
+
+@kernel
 def count_ip(
     buf: Bytes,
     start: NDArray[np.int64],

@@ -96,6 +96,7 @@ L_SIZE = 7
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
+_LAST_NS = (1 << 63) - 1
 FIRST_WINDOW = 1 << 16  # a SYN that comes late, behind packets that it opened, is not further behind than this
 LATE_WINDOW = 1 << 24  # late packets of a closed connection are not further back than this
 MAX_WINDOW = 1 << 30  # RFC 7323 section 2.3: no acknowledgement is further ahead
@@ -251,10 +252,12 @@ def _leave(rows, queue, linger_row, linger_ns, state, now_ns, wait_ns):
 def fingerprints(packets, buf, hashes, keys):
     """The hash of each packet's connection key, and of what no retransmission of it repeats (see ``doubles``): uint64[>= n] both.
 
-    The highest bit of the first says that side 1 sent it.
+    The highest bit of the first says that side 1 sent it. Returns the least and the greatest time stamp; of no packets, those of none.
     """
+    earliest, latest = np.int64(_LAST_NS), np.int64(-_LAST_NS)
     for i in range(packets.size):
         p = packets[i]
+        earliest, latest = min(earliest, p.ts_ns), max(latest, p.ts_ns)
         proto = np.int64(p.proto)
         has_ports = proto in (TCP, UDP, 132, 136)
         sport = np.int64(p.src_port) if has_ports else 0
@@ -289,6 +292,7 @@ def fingerprints(packets, buf, hashes, keys):
                     key = blend(key, np.uint64(buf[at]))
                     at += 1
         keys[i] = key
+    return earliest, latest
 
 
 @kernel

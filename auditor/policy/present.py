@@ -67,7 +67,7 @@ def policy_record(policy: Policy) -> dict[str, Any]:
     }
 
 
-def shipped_list() -> str:
+def shipped_list(width: int = 80) -> str:
     """Names, sizes and titles of the shipped policies."""
     rows = []
     for name in shipped.names():
@@ -76,7 +76,12 @@ def shipped_list() -> str:
         kind = "ambient" if own and own[0].ambient else "documented"
         mark = " (default)" if name == shipped.DEFAULT else ""
         rows.append((name + mark, f"{len(own)} paths", kind, title_of(name)))
-    return columns(rows)
+    room = max(width - sum(max(len(row[k]) for row in rows) + 2 for k in range(3)), 20)
+    lines = []
+    for *cells, title in rows:
+        first, *more = textwrap.wrap(title, room) or [""]
+        lines += [(*cells, first), *(("", "", "", each) for each in more)]
+    return columns(lines)
 
 
 def path_list(paths: Iterable[PolicyPath], width: int = 80) -> str:

@@ -121,7 +121,8 @@ def _by_workers(
                 # The largest first: then no worker is left alone with a large one at the end.
                 try:
                     tasks = {pool.submit(follow_one, sources[k], k, dict(options), False): k for k in apart}
-                except OSError as error:  # one died while the next was started: its pipes are closed already
+                except (OSError, ValueError) as error:
+                    # One died while the next was started: its pipes are closed already, or their numbers are in use again.
                     raise BrokenProcessPool(str(error)) from error
             for k in range(len(sources)):
                 if k not in apart and k not in found:

@@ -30,7 +30,7 @@ def test_it_serves_until_it_is_interrupted(tmp_path):
                 urllib.request.urlopen(address.rsplit("/", 2)[0] + "/x/", timeout=60)  # noqa: S310
             served.send_signal(signal.SIGINT)
             assert served.wait(60) == 130
-            assert served.stderr.read() == ""
+            assert served.stderr.read() == "auditor: interrupted\n"
         finally:
             served.kill()
 

@@ -487,7 +487,7 @@ def _run(
     scheduler: str | None,
 ) -> Report:
     from auditor.policy.inventory import load_inventory
-    from auditor.policy.library import load_policy
+    from auditor.policy.kept import load_policy
 
     sources, brought = _sources(_many(captures))
     rules = load_policy([str(each) for each in _many(policy)], release=release)

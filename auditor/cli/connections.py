@@ -92,6 +92,14 @@ def connections(
     ):
         from auditor import api
 
+        reading: dict[str, Any] = {
+            "linktype": link,
+            "limits": limits,
+            "follow": stopped,
+            "workers": workers,
+            "scheduler": scheduler,
+            "progress": tell,
+        }
         report: Any
         if judged:
             report = api.audit(
@@ -99,34 +107,12 @@ def connections(
                 policy=policy or "tas-diego",
                 inventory=inventory or (),
                 release=release,
-                linktype=link,
-                limits=limits,
-                follow=stopped,
-                workers=workers,
-                scheduler=scheduler,
-                progress=tell,
+                **reading,
             )
         elif bare:
-            report = api.bare_connections(
-                captures,
-                linktype=link,
-                limits=limits,
-                follow=stopped,
-                workers=workers,
-                scheduler=scheduler,
-                progress=tell,
-            )
+            report = api.bare_connections(captures, **reading)
         else:
-            report = api.connections(
-                captures,
-                linktype=link,
-                limits=limits,
-                follow=stopped,
-                evidence=evidence,
-                workers=workers,
-                scheduler=scheduler,
-                progress=tell,
-            )
+            report = api.connections(captures, evidence=evidence, **reading)
         tell.done()
         if bare:
             assert not isinstance(target, Path)  # noqa: S101  # only parquet is a folder

@@ -27,7 +27,7 @@ from typing import Any, Literal, NamedTuple
 from auditor.model.judgement import Breach, Classification, Disposition, Flow, NearMiss, Outcome
 from auditor.policy.addresses import kind_of
 from auditor.policy.inventory import Fronted, Inventory
-from auditor.policy.library import overlays_beside
+from auditor.policy.kept import overlays_beside
 from auditor.policy.policy import ANY, Fit, Held, Policy, PolicyPath, ports_text
 
 CELL = "diego_cell"

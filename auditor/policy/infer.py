@@ -18,7 +18,7 @@ from functools import lru_cache
 
 from auditor.policy.addresses import around, kind_of, to_text
 from auditor.policy.inventory import Entry, Inventory, write_yaml
-from auditor.policy.library import overlays_beside
+from auditor.policy.kept import overlays_beside
 from auditor.policy.policy import Fit, Policy, PolicyPath, slug
 
 HIGH, MEDIUM = 6, 3

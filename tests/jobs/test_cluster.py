@@ -12,8 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +23,12 @@ from auditor import api
 from auditor.errors import ConfigError, InputError
 from auditor.jobs import cluster
 from tests.conftest import ROOT
+from tests.netns import until
 
 SAMPLE = ROOT / "captures" / "sample"
 LAB = [str(each) for each in sorted(SAMPLE.glob("lab.*.pcap.zst"))]
 TWO = [str(SAMPLE / "diego.pcapng"), str(SAMPLE / "healthy.pcap")]
 SECONDS = 120.0
-
-
-def until(holds: Callable[[], Any]) -> Any:
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        found = holds()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("waited in vain")
 
 
 class Cluster:
@@ -52,7 +42,7 @@ class Cluster:
         self.scheduler = self._start(
             "scheduler", ["--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(told)], settings
         )
-        self.address: str = until(lambda: _address(told))
+        self.address: str = until(lambda: _address(told), "the scheduler's address")
 
     def _start(self, what: str, options: list[str], settings: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         place = self._folder / f"{what}{len(self._running)}"
@@ -70,7 +60,7 @@ class Cluster:
         options = ["--no-nanny", "--host", "127.0.0.1", "--nthreads", "2", *more]
         self.workers = [self._start("worker", [self.address, *options]) for _ in range(count)]
         with self.client() as client:
-            until(lambda: len(client.sync(client.scheduler.ncores)) == count)
+            until(lambda: len(client.sync(client.scheduler.ncores)) == count, "the workers")
 
     @contextlib.contextmanager
     def client(self) -> Iterator[Any]:
@@ -87,7 +77,7 @@ class Cluster:
 
     def wait_for_tasks(self, count: int) -> None:
         with self.client() as client:
-            until(lambda: sum(map(len, client.processing().values())) == count)
+            until(lambda: sum(map(len, client.processing().values())) == count, "the work")
 
     def close(self) -> None:
         for each in self._running:

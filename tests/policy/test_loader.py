@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from auditor.errors import ConfigError
-from auditor.policy.library import overlays_beside
+from auditor.policy.kept import overlays_beside
 from auditor.policy.loader import check_policy, covers, load_policy, title_of
 from auditor.policy.policy import Policy
 

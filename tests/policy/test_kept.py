@@ -12,48 +12,48 @@ from typing import Any
 import pytest
 
 from auditor.errors import ConfigError
-from auditor.policy import library, loader, shipped
+from auditor.policy import kept, loader, shipped
 from tests.conftest import ROOT
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty place where what is read is kept."""
-    monkeypatch.setattr(library, "known_folder", lambda: (tmp_path, True))
-    library._shipped.cache_clear()
+    monkeypatch.setattr(kept, "known_folder", lambda: (tmp_path, True))
+    kept._shipped.cache_clear()
     yield tmp_path
-    library._shipped.cache_clear()
+    kept._shipped.cache_clear()
 
 
 def again() -> Any:
     """As another process would."""
-    library._shipped.cache_clear()
-    return library._shipped()
+    kept._shipped.cache_clear()
+    return kept._shipped()
 
 
 def test_what_is_kept_is_what_was_read(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = library.load_policy(), library.overlays_beside(library.load_policy())
+    read = kept.load_policy(), kept.overlays_beside(kept.load_policy())
     assert read[0] == loader.load_policy([shipped.DEFAULT])
     assert [name for name, _ in read[1]] == sorted({name for name, _ in loader.overlays()})
     assert len(list(place.iterdir())) == 1
     monkeypatch.setattr(loader, "load_policy", lambda *_, **__: pytest.fail("read again"))
     again()
-    assert (library.load_policy([shipped.DEFAULT]), library.overlays_beside(library.load_policy())) == read
+    assert (kept.load_policy([shipped.DEFAULT]), kept.overlays_beside(kept.load_policy())) == read
 
 
 def test_everything_else_is_read_as_it_is_named(place: Path, tmp_path: Path) -> None:
-    assert library.load_policy(["tas-diego", "c2c"]) == loader.load_policy(["tas-diego", "c2c"])
-    assert library.load_policy(release="TAS 4.0") == loader.load_policy(release="TAS 4.0")
-    assert {name for name, _ in library.overlays_beside(library.load_policy(["c2c"]))} == {
+    assert kept.load_policy(["tas-diego", "c2c"]) == loader.load_policy(["tas-diego", "c2c"])
+    assert kept.load_policy(release="TAS 4.0") == loader.load_policy(release="TAS 4.0")
+    assert {name for name, _ in kept.overlays_beside(kept.load_policy(["c2c"]))} == {
         name for name, _ in loader.overlays()
     } - {"c2c"}
     with pytest.raises(ConfigError, match="no such policy"):
-        library.load_policy(["tas-deigo"])
+        kept.load_policy(["tas-deigo"])
 
 
 def test_overlays_are_those_of_the_release(place: Path) -> None:
-    policy = library.load_policy(release="TAS 2.7")
-    for name, paths in library.overlays_beside(policy):
+    policy = kept.load_policy(release="TAS 2.7")
+    for name, paths in kept.overlays_beside(policy):
         everything = dict(loader.overlays())[name]
         assert paths == tuple(path for path in everything if loader.covers(path.origin.releases, "TAS 2.7"))
 
@@ -64,11 +64,11 @@ def test_overlays_are_those_of_the_release(place: Path) -> None:
 )
 def test_what_is_not_whole_is_read_again(place: Path, spoil: Any) -> None:
     read = again()
-    (kept,) = place.iterdir()
-    whole = kept.read_bytes()
-    kept.write_bytes(spoil(whole))
+    (file,) = place.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(spoil(whole))
     assert again() == read
-    assert kept.read_bytes() == whole
+    assert file.read_bytes() == whole
 
 
 def test_another_policy_has_another_name_and_the_older_goes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,10 +88,10 @@ def test_another_policy_has_another_name_and_the_older_goes(place: Path, monkeyp
 
 def test_where_nothing_can_be_kept_all_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for folder, there in ((tmp_path, False), (tmp_path / "gone", True)):
-        monkeypatch.setattr(library, "known_folder", lambda folder=folder, there=there: (folder, there))
+        monkeypatch.setattr(kept, "known_folder", lambda folder=folder, there=there: (folder, there))
         assert again()[0] == loader.load_policy()
     assert list(tmp_path.iterdir()) == []
-    library._shipped.cache_clear()
+    kept._shipped.cache_clear()
 
 
 def test_an_audit_by_shipped_policies_reads_no_yaml(tmp_path: Path) -> None:

@@ -340,7 +340,7 @@ def _far_end(interface: str, options: CaptureOptions, *, hexed: bool) -> str:
     )
     user = "z=; [ $(id -u) = 0 ] && z='-Z root'; "
     # bosh ssh gives no standard input to the command, and a terminal: closing the connection ends it.
-    inner = user + (f"({_wrapped(program, 'USR1', until_told=False)}) | {_HEX}" if hexed else _wrapped(program, "USR1"))
+    inner = user + (_as_text(_wrapped(program, "USR1", until_told=False)) if hexed else _wrapped(program, "USR1"))
     inside = f"f=$1; {inner}"
     quoted = shlex.quote(inside)
     script = (
@@ -352,9 +352,17 @@ def _far_end(interface: str, options: CaptureOptions, *, hexed: bool) -> str:
     return f"exec sh -c {shlex.quote(script)}"
 
 
+def _as_text(program: str) -> str:
+    """Shell lines: what ``program`` writes as lines of hexadecimal text, what it says as lines between them; all on standard output, a terminal.
+
+    Each line is one write, so that none tears another: tcpdump itself writes a line of words in pieces.
+    """
+    words = """while IFS= read -r l || [ -n "$l" ]; do printf '%s\\n' "$l"; done >&5"""
+    return f"exec 5>&1; {{ ({program}) 2>&1 >&4 5>&- | {words} 4>&-; }} 4>&1 | ({_HEX}) 5>&-"
+
+
 _HEX = (
     "if command -v perl >/dev/null; then perl -e "
-    # One write a line: what tcpdump says reaches the same terminal, and must not come between.
     + shlex.quote('while (sysread STDIN, $b, 8192) { syswrite STDOUT, unpack("H*", $b) . "\\n" }')
     + "; else od -An -v -tx1 -w64; fi"
 )

@@ -340,6 +340,24 @@ def test_hexadecimal_lines_are_bytes_and_others_are_words():
     starter.close()
 
 
+def test_words_and_bytes_that_share_a_terminal_do_not_tear_each_other(tmp_path, monkeypatch):
+    """tcpdump writes a line of words in pieces; what it captures may come between two of them."""
+    pieces = "printf 'tcpdump: ' >&2; sleep 0.5; printf {data}; sleep 0.5; printf 'listening on lo, link' >&2; sleep 0.5; echo '-type EN10MB' >&2"
+    program = tmp_path / "tcpdump"
+    program.write_text(f"#!/bin/sh\n{pieces.format(data='one')}\n{pieces.format(data='two')}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    far = live._far_end("lo", CaptureOptions(), hexed=True)
+    command = Command(("/bin/sh", "-c", f"exec 2>&1; {far}"), hexed=True)
+    starter = DirectStarter([command])
+    stream = open_stream(Place("bosh", "x"), starter, 0, command)
+    assert _all_of(stream) == b"onetwo"
+    assert stream.said.ready
+    assert not stream.said.lines, "all its words were understood"
+    stream.close()
+    starter.close()
+
+
 def test_a_pipe_waits_for_its_writer_and_ends_with_it(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     stream = open_stream(place_of(str(tmp_path / "pipe")))

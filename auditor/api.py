@@ -225,6 +225,11 @@ class Report:
         else:
             found.write(self.audit, out, **options)
 
+    @property
+    def idle(self) -> bool:
+        """Packets, and no connection among them: ARP alone, or the wrong link type."""
+        return not len(self.audit.connections) and bool(self.audit.captures["packets"].sum())
+
     def incomplete(self, max_undecided: float = 5.0) -> list[str]:
         """Why the job was not done whole: damaged inputs, dropped packets, too much undecided. Empty: it was."""
         captures = self.audit.captures
@@ -402,6 +407,11 @@ class Connections:
         found = self._found
         digits = [each.time_digits for each in found.captures]
         write_csv(found.table, found.texts(), found.vantages(), digits, fields, out)
+
+    @property
+    def idle(self) -> bool:
+        """As ``Report.idle``."""
+        return not len(self) and any(each.packets for each in self._found.captures)
 
     def incomplete(self, max_undecided: float = 100.0) -> list[str]:
         """As ``Report.incomplete``; nothing was decided, so that nothing is undecided."""

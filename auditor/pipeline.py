@@ -38,7 +38,7 @@ from auditor.model.connections import ConnectionTable, transport_name
 from auditor.model.facts import ROLES, Facts
 from auditor.model.frames import Capture, Problem, vantage_name
 from auditor.model.limits import DEFAULTS, Limits, told
-from auditor.model.packets import STOP_DEPTH, STOP_UNSUPPORTED_LINK
+from auditor.model.packets import STOP_DEPTH, STOP_MALFORMED, STOP_NAMES, STOP_TRUNCATED, STOP_UNSUPPORTED_LINK
 from auditor.model.version import VERSION
 from auditor.policy.addresses import to_text
 from auditor.wire.pcap import LINKTYPE_NAMES
@@ -544,7 +544,7 @@ def follow_one(
         capture = _told_corrected(capture, corrected)
     part = tracker.finish()
     hits = {**part.hits, **examiner.hits, "tunnel_depth": int(decoder.stops[STOP_DEPTH])}
-    capture = _told_limits(_told_unread(capture, int(decoder.stops[STOP_UNSUPPORTED_LINK])), limits, hits)
+    capture = _told_limits(_told_unread(capture, decoder.stops, len(part.rows)), limits, hits)
     return Followed(capture, part, dict(examiner.certificates.der), reader.has_secrets)
 
 
@@ -568,13 +568,21 @@ def _told_limits(capture: Capture, limits: Limits, hits: Mapping[str, int]) -> C
     return replace(capture, problems=(*capture.problems, *found)) if found else capture
 
 
-def _told_unread(capture: Capture, frames: int) -> Capture:
-    """The capture with a problem where that many frames are of a link type that nobody reads here."""
-    if not frames:
+def _told_unread(capture: Capture, stops: NDArray[np.int64], connections: int) -> Capture:
+    """The capture with a problem where frames are of a link type that nobody reads here, or where no connection came of it because most headers make
+    no sense; ``stops``: packets a STOP_ code."""
+    says = None
+    unread = int(stops[STOP_UNSUPPORTED_LINK])
+    if unread:
+        kinds = sorted({point.link_type for point in capture.vantage_points})
+        which = f"link type {kinds[0]}" if len(kinds) == 1 else f"one of the link types {', '.join(map(str, kinds))}"
+        says = f"{unread:,} of {capture.packets:,} frames are of {which}, which is not read; they are in no connection"
+    elif not connections and 2 * int(stops[STOP_TRUNCATED] + stops[STOP_MALFORMED]) > capture.packets:
+        # Not where it holds ARP and the like alone: an idle interface is no loss.
+        why = [f"{name}: {int(stops[code]):,}" for code, name in STOP_NAMES.items() if stops[code]]
+        says = f"of {capture.packets:,} frames none is in a connection; {', '.join(why)}"
+    if says is None:
         return capture
-    kinds = sorted({point.link_type for point in capture.vantage_points})
-    which = f"link type {kinds[0]}" if len(kinds) == 1 else f"one of the link types {', '.join(map(str, kinds))}"
-    says = f"{frames:,} of {capture.packets:,} frames are of {which}, which is not read; they are in no connection"
     return replace(capture, problems=(*capture.problems, Problem("unsupported", says)))
 
 

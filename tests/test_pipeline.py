@@ -189,6 +189,47 @@ def test_a_link_type_that_is_not_read_is_told(command, capsys):
     assert problem["kind"] == "unsupported"
 
 
+@pytest.fixture
+def cut_in_its_header(tmp_path):
+    """One packet, of which a snap length left the beginning of an IP header."""
+    from scapy.layers.inet import IP, TCP
+    from scapy.layers.l2 import Ether
+    from scapy.utils import PcapWriter
+
+    file = tmp_path / "cut.pcap"
+    whole = bytes(
+        Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / IP(src="192.0.2.1", dst="192.0.2.2") / TCP()
+    )
+    with PcapWriter(str(file), linktype=1) as writer:
+        writer.write_header(None)
+        writer.write_packet(whole[:20], sec=1_795_300_000, usec=0, wirelen=len(whole))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("command", "form"), [("audit", "csv"), ("audit", "json"), ("connections", "csv"), ("connections", "table")]
+)
+def test_frames_of_which_no_header_makes_sense_are_told(command, form, cut_in_its_header, capsys):
+    from auditor.cli import main
+
+    says = "auditor: incomplete: 1 of 1 captures hold what is not read (of {} none is in a connection; {})"
+    assert main([command, "sample:diego", "--linktype", "101", "--format", form]) == 3
+    assert says.format("2,580 frames", "malformed header: 2,580") in capsys.readouterr().err
+    assert main([command, str(cut_in_its_header), "--format", form]) == 3
+    assert says.format("1 frames", "header cut off: 1") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["csv", "table"])
+def test_packets_without_a_connection_are_no_loss_and_no_silence(form, capsys):
+    """What holds nothing of IP, as it seems."""
+    from auditor.cli import main
+
+    assert main(["connections", "sample:diego", "--linktype", "113", "--format", form]) == 0
+    assert capsys.readouterr().err == (
+        "auditor: there are packets, and no connection among them: nothing of IP, or not of this link type\n"
+    )
+
+
 def test_no_captures_at_all_is_said():
     import auditor
     from auditor.errors import InputError

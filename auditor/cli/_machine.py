@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from auditor.kernels._folder import PACKAGE, kernel_files, known_folder
+from auditor.kernels._folder import PACKAGE, can_be_made, kernel_files, known_folder
 
 KERNELS = PACKAGE / "kernels"
 RARE = frozenset({"csvrows", "defrag", "doubles", "links", "save"})
@@ -23,6 +23,17 @@ class KernelCache:
     folder: Path
     warm: bool
     """Every file of kernels has machine code there, of these very sources."""
+    keeps: bool = True
+    """What is compiled can be written there."""
+
+    @property
+    def notice(self) -> str | None:
+        """Why whoever starts an audit will wait; None: nothing is compiled first."""
+        if self.warm:
+            return None
+        if self.keeps:
+            return "compiling for the first run (once, up to a minute)"
+        return f"compiling (up to a minute, on every run: {self.folder} cannot be written; NUMBA_CACHE_DIR names another folder)"
 
 
 def kernel_cache() -> KernelCache:
@@ -30,7 +41,7 @@ def kernel_cache() -> KernelCache:
     folder, there = known_folder()
     kept = {name.split(".", 1)[0] for name in os.listdir(folder) if name.endswith(".o")} if there else set()  # noqa: PTH208
     # What only rare captures need is compiled when one comes.
-    return KernelCache(folder.parent, kernel_files() - RARE <= kept)
+    return KernelCache(folder.parent, kernel_files() - RARE <= kept, there or can_be_made(folder))
 
 
 def has_module(name: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from auditor.cli import complain
 from auditor.cli._machine import kernel_cache
 from auditor.cli._options import choice
 from auditor.report._text import clip, escape
@@ -93,10 +94,12 @@ def meter(when: str, *, quiet: bool) -> Iterator[Meter]:
     choice("--progress", when, ("auto", "never"))
     shown = when == "auto" and not quiet and sys.stderr is not None and sys.stderr.isatty()
     made = Meter(shown)
-    if not shown and not quiet and when != "never" and not kernel_cache().warm:
-        print("auditor: compiling for the first run (once, up to a minute)", file=sys.stderr, flush=True)
-    if shown:
-        made.say("starting" if kernel_cache().warm else "compiling for the first run (once, up to a minute)")
+    if not quiet and when != "never":
+        cache = kernel_cache()
+        if shown and (cache.warm or cache.keeps):
+            made.say(cache.notice or "starting")
+        elif cache.notice is not None:
+            complain(cache.notice)
     try:
         yield made
     finally:

@@ -34,7 +34,8 @@ def _lines() -> Iterator[tuple[bool | None, str, str]]:
         f"missing: {', '.join(missing)}; install the package again" if missing else "all there",
     )
     cache = machine.kernel_cache()
-    says = "warm" if cache.warm else "cold: the next run compiles first, up to a minute, once"
+    often = "once" if cache.keeps else "and so does every other: this cannot be written, set NUMBA_CACHE_DIR"
+    says = "warm" if cache.warm else f"cold: the next run compiles first, up to a minute, {often}"
     yield cache.warm, "compiled kernels", f"{says} ({cache.folder})"
     absent = [name for name, module in CODECS.items() if not machine.has_module(module)]
     yield (

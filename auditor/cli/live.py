@@ -342,8 +342,9 @@ def _warm(judging: _Judging, name: str, *, ring: bool, rare: bool, quiet: bool) 
     """Load (or compile) all that judging needs before the first packet comes, and while files can still be read."""
     from auditor.cli._machine import kernel_cache
 
-    if not quiet and not kernel_cache().warm:
-        complain("compiling for the first run (once, up to a minute)")
+    notice = kernel_cache().notice
+    if notice is not None and not quiet:
+        complain(notice)
     from auditor.api import find_format, sample
     from auditor.errors import InputError
     from auditor.jobs.live import warm_up

@@ -21,7 +21,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pkgutil import resolve_name
 from queue import Empty, SimpleQueue
@@ -95,8 +95,6 @@ def run_errand(errand: Errand) -> tuple[Refused | None, bytes]:
     """In a worker: the ``Followed``, pickled (so that its arrays can be written to wherever it is opened)."""
     if errand.version != VERSION:
         return Refused(f"has auditor {VERSION}", False), b""
-    from dataclasses import replace
-
     from auditor.pipeline import follow_one
 
     says = _differs(errand)
@@ -107,7 +105,6 @@ def run_errand(errand: Errand) -> tuple[Refused | None, bytes]:
         try:
             followed = follow_one(errand.path, errand.index, dict(errand.options), errand.alone)
         except InputError as error:
-            error.path = errand.name
             raise type(error)(errand.name, error.says, error.offset) from None
     capture = replace(followed.capture, path=errand.name)
     return None, pickle.dumps(replace(followed, capture=capture), pickle.HIGHEST_PROTOCOL)
@@ -157,7 +154,7 @@ class _Run:
             return
         found: dict[int, Followed] = {}
         with _connected(self._address) as client:
-            # The largest first: then no worker is left alone with a large one at the end.
+            # The largest first: then no worker is left alone with a large one at the end. Dask drops a task that nobody holds.
             tasks = [self._send(client, k) for k in self._tally.largest_first(apart)]
             for k in sorted(set(range(len(self._sources))) - set(apart)):
                 found[k] = self._tally.here(k)

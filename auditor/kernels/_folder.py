@@ -72,7 +72,13 @@ def known_folder() -> tuple[Path, bool]:
     for place in places:
         if (place / name).is_dir() and os.access(place / name, os.W_OK):
             return place / name, True
-    return next((place for place in places if os.access(place, os.W_OK)), places[-1]) / name, False
+    return next(filter(can_be_made, places), places[-1]) / name, False
+
+
+def can_be_made(folder: Path) -> bool:
+    """Whether this folder can be written, or made first; nothing is tried."""
+    there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def cache_folder() -> Path:

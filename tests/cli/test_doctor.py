@@ -56,6 +56,24 @@ def test_a_cache_is_warm_when_it_has_code_of_these_very_sources(monkeypatch, tmp
     assert _machine.kernel_cache().warm
 
 
+def test_a_cache_that_cannot_be_written_is_told(monkeypatch, tmp_path, capsys):
+    """Else each run compiles, and says that it is the first."""
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    cache = _machine.kernel_cache()
+    assert cache == _machine.KernelCache(tmp_path / "file" / "cache", warm=False, keeps=False)
+    assert "on every run" in (cache.notice or "")
+    assert main(["audit", str(tmp_path / "missing")]) == 2
+    told, missing = capsys.readouterr().err.splitlines()
+    assert told == f"auditor: {cache.notice}"
+    assert "missing" in missing
+    main(["doctor"])
+    assert (
+        f"and so does every other: this cannot be written, set NUMBA_CACHE_DIR ({cache.folder})"
+        in capsys.readouterr().out
+    )
+
+
 def test_an_audit_leaves_the_cache_warm():
     """What the second audit still has to compile would be told to its user as a first run."""
     assert main(["audit", "sample:healthy", "--quiet", "--format", "ndjson", "--output", os.devnull]) in (0, 1)

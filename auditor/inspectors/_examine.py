@@ -19,7 +19,7 @@ from auditor.inspectors import _tls_facts
 from auditor.inspectors._table import PROTOCOL_NUMBERS, SignatureTable, build
 from auditor.kernels import recognise
 from auditor.kernels import tls as tls_kernel
-from auditor.model.evidence import Attachment, Certainty, Evidence, Handover
+from auditor.model.evidence import Certainty, Evidence, Handover
 from auditor.model.facts import ROLES, Facts
 from auditor.model.limits import DEFAULTS, Limits
 from auditor.model.roles import Inspector, Match
@@ -31,7 +31,6 @@ MAX_HANDOVERS = 3
 _PROBED_BYTES = 4_096
 """So much of a head is looked at where only the protocol is asked for."""
 _MAX_CACHED = 50_000
-"""Kind of an evidence that says whether client and server are as given: told, swapped."""
 
 _EMPTY = StreamHead()
 
@@ -75,7 +74,8 @@ class _Heads:
     ) -> None:
         """``limit``: only so many bytes of each are wanted; below HEAD_BYTES the frames neither."""
         slots = pairs[rows].reshape(-1)
-        self._arena, self._slots, self._place = arena, slots.tolist(), {row: 2 * k for k, row in enumerate(rows)}
+        self._text, self._width = arena.reshape(-1).data, arena.shape[1]
+        self._slots, self._place = slots.tolist(), {row: 2 * k for k, row in enumerate(rows)}
         some = heads[np.maximum(slots, 0)]
         self._filled: list[int] = np.minimum(some["filled_bytes"], limit).tolist()
         self._flags: list[tuple[bool, bool, bool]] = list(
@@ -99,7 +99,8 @@ class _Heads:
             segments = ((self._at[k][0], self._frame[k][0]),)
         elif count:
             segments = tuple(sorted(zip(self._at[k][:count], self._frame[k][:count], strict=True)))
-        data = self._arena[slot, : self._filled[k]].tobytes()
+        start = slot * self._width
+        data = bytes(self._text[start : start + self._filled[k]])
         return StreamHead(data, *self._flags[k], self._stream_bytes[k], segments)
 
 
@@ -400,14 +401,15 @@ class Examiner:
         found = _Found({}, {}, {})
         try:
             for told in inspector.inspect(streams):
-                if isinstance(told, Handover):
+                if isinstance(told, Evidence):
+                    if told.kind == ROLES:
+                        found.roles = told.value
+                    else:
+                        _take(found, told)
+                elif isinstance(told, Handover):
                     found.handover = told
-                elif isinstance(told, Attachment):
-                    self.certificates.keep(told.fingerprint, told.der)
-                elif told.kind == ROLES:
-                    found.roles = told.value
                 else:
-                    _take(found, told)
+                    self.certificates.keep(told.fingerprint, told.der)
         except WireError as error:
             kind = "malformed" if error.kind == "malformed" else "cut"
             found.limited = error.kind == "limit"
@@ -421,6 +423,10 @@ class Examiner:
             marks=((found.frames, None),) if found.frames else (),
             certainties=found.certainties,
         )
+
+    def _with(self, facts: Facts, kind: str, value: str) -> Facts:
+        """The same with one more."""
+        return Facts(self._intern({**facts.shared, kind: value}), facts.own, facts.marks, facts.certainties)
 
     def _intern(self, values: dict[str, Any]) -> dict[str, Any]:
         """The one dictionary with this content."""
@@ -463,17 +469,15 @@ class Examiner:
             unsaid = out.client_side[at] < 0
             out.client_side[at[unsaid]] = np.where(known[at] >= 0, known[at], -1)[unsaid]
             return
-        for i, side, told in zip(at.tolist(), client.tolist(), self._walk(arena, heads, slots, starts), strict=True):
-            facts, https = told
-            if out.client_side[i] < 0:
-                if known[i] >= 0:
-                    out.client_side[i] = side
-                else:
-                    facts = Facts(
-                        self._intern({**facts.shared, ROLES: "unknown"}), facts.own, facts.marks, facts.certainties
-                    )
-            out.application[i] = HTTPS if https else TLS
+        told = self._walk(arena, heads, slots, starts)
+        unsaid = out.client_side[at] < 0
+        opened = unsaid & (known[at] >= 0)
+        out.client_side[at[opened]] = client[opened]
+        out.application[at] = np.where([https for _, https in told], HTTPS, TLS)
+        for i, (facts, _) in zip(at.tolist(), told, strict=True):
             out.facts[i] = facts
+        for i in at[unsaid & ~opened].tolist():
+            out.facts[i] = self._with(out.facts[i], ROLES, "unknown")
 
     def _walk(
         self, arena: NDArray[np.uint8], heads: NDArray[Any], slots: NDArray[np.int32], starts: NDArray[np.int32]
@@ -493,9 +497,7 @@ class Examiner:
                 told.append((read, _tls_facts.is_https(read)))
                 continue
             if strange[i] and arena[slots[i, 1], starts[i, 1] : starts[i, 1] + 7].tobytes() == b"HTTP/1.":
-                facts, https = found
-                shared = self._intern({**facts.shared, "tls.answered_with": "http"})
-                told.append((Facts(shared, facts.own, facts.marks, facts.certainties), https))
+                told.append((self._with(found[0], "tls.answered_with", "http"), found[1]))
             else:
                 told.append(found)
         return told

@@ -21,13 +21,16 @@ _MIN_CLIENT_HELLO_BYTES, _MIN_SERVER_HELLO_BYTES = 41, 36
 _MAX_HELLO_BYTES = 131_072
 
 
+_LEAST = {wire.CHANGE_CIPHER_SPEC: 1, wire.ALERT: 2, wire.HANDSHAKE: 4, wire.APPLICATION_DATA: 0}
+"""Types of records, and the fewest bytes that one holds."""
+
+
 def _record(header: bytes) -> int | None:
     """Length of a record with this header, None where it is none."""
     kind, major, minor, size = header[0], header[1], header[2], int.from_bytes(header[3:5], "big")
-    if kind not in range(20, 24) or major != 3 or minor > 4 or size > wire.MAX_RECORD_BYTES:
+    if kind not in _LEAST or major != 3 or minor > 4 or size > wire.MAX_RECORD_BYTES:
         return None
-    least = {wire.CHANGE_CIPHER_SPEC: 1, wire.ALERT: 2, wire.HANDSHAKE: 4, wire.APPLICATION_DATA: 0}[kind]
-    if size < least or (kind == wire.CHANGE_CIPHER_SPEC and size != 1):
+    if size < _LEAST[kind] or (kind == wire.CHANGE_CIPHER_SPEC and size != 1):
         return None
     return size
 
@@ -54,7 +57,7 @@ def _side(data: bytes) -> Match:
         return Match.MORE
     if data[0] & 0x80:
         return _ssl2(data)
-    if data[0] not in range(20, 24) or data[1:2] not in {b"", b"\x03"} or (len(data) > 2 and data[2] > 4):
+    if data[0] not in _LEAST or data[1:2] not in {b"", b"\x03"} or (len(data) > 2 and data[2] > 4):
         return Match.NO
     if len(data) < wire.RECORD_HEADER_BYTES:
         return Match.MORE
@@ -78,16 +81,17 @@ def _side(data: bytes) -> Match:
         return Match.NO
     behind = data[end : end + wire.RECORD_HEADER_BYTES]
     if len(behind) < wire.RECORD_HEADER_BYTES:
-        return Match.NO if behind and behind[0] not in range(20, 24) else Match.MORE
+        return Match.NO if behind and behind[0] not in _LEAST else Match.MORE
     return Match.YES if _record(behind) is not None else Match.NO
 
 
 def probe(streams: Streams) -> Match:
     """A hello or a chain of records from either side."""
-    said = (_side(streams.orig.data), _side(streams.resp.data))
-    if Match.YES in said:
-        return Match.YES
-    return Match.MORE if Match.MORE in said else Match.NO
+    client = _side(streams.orig.data)
+    if client is Match.YES:
+        return client
+    server = _side(streams.resp.data)
+    return client if server is Match.NO else server
 
 
 class _Seen:

@@ -60,6 +60,8 @@ class StreamHead:
         """Numbers of the frames that carried ``data[start:end]``, in rising order."""
         if not self.segments or end <= start:
             return ()
+        if len(self.segments) == 1:
+            return (self.segments[0][1],)
         offsets = [at for at, _ in self.segments]
         first = max(bisect_right(offsets, start) - 1, 0)
         last = max(bisect_right(offsets, end - 1), first + 1)

@@ -62,8 +62,10 @@ class Reader:
 
     def skip(self, size: int, what: str = "field") -> None:
         """Pass over ``size`` bytes."""
-        self.need(size, what)
-        self.at += size
+        at = self.at + size
+        if size < 0 or at > self.end:
+            self.need(size, what)
+        self.at = at
 
     def peek(self, size: int) -> bytes:
         """At most ``size`` bytes from here, without moving."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.kernels.accelerate import kernel, prefetch, scratch
+from auditor.kernels.accelerate import inner, kernel, prefetch, scratch
 from auditor.kernels.bytes import be16, u8
 from auditor.wire import mysql
 
@@ -50,6 +50,15 @@ _MYSQL_PROTOCOL, _MYSQL_GREETING = mysql.PROTOCOL_10, 1_024
 def _int(value: Any) -> int:
     """A field, widened: numba would mix uint64 with int64 into float64."""
     return np.int64(value)  # type: ignore[return-value]  # int64 in the machine, an int to its caller
+
+
+@inner
+def head_soon(arena: NDArray[np.uint8], heads: NDArray[Any], slot: int, lines: int) -> None:
+    """Have the head in a slot (-1: none) and the first ``lines`` lines of its bytes in the cache soon."""
+    ahead = max(_int(slot), 0)
+    prefetch(heads, ahead, 0)
+    for line in range(lines):
+        prefetch(arena, ahead * arena.shape[1], line * 64)
 
 
 @kernel
@@ -192,9 +201,7 @@ def first_look(
     for i in range(n):
         if i + SOON < n:
             for side in range(2):
-                ahead = max(_int(pairs[i + SOON, side]), 0)
-                prefetch(heads, ahead, 0)
-                prefetch(arena, ahead * arena.shape[1], 0)
+                head_soon(arena, heads, pairs[i + SOON, side], 1)
         candidates[i, 0] = 0
         candidates[i, 1] = 0
         decided[i, 0] = 0
@@ -284,9 +291,7 @@ def mysql_greetings(
     """
     for i in range(slots.size):
         if i + SOON < slots.size:
-            ahead = max(_int(slots[i + SOON]), 0)
-            prefetch(heads, ahead, 0)
-            prefetch(arena, ahead * arena.shape[1], 0)
+            head_soon(arena, heads, slots[i + SOON], 1)
         told[i] = False
         if slots[i] < 0:
             continue

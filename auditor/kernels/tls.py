@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.kernels.accelerate import kernel, prefetch, scratch
+from auditor.kernels.accelerate import kernel, scratch
 from auditor.kernels.bytes import be16, u8
-from auditor.kernels.recognise import SOON
+from auditor.kernels.recognise import SOON, head_soon
 from auditor.wire import tls as wire
 
 # Bits of ``flags``. Those of a side come in pairs, client first.
@@ -672,10 +672,7 @@ def walk_tls(
     for i in range(n_rows):
         if i + SOON < n_rows:
             for side in range(2):
-                ahead = max(_int(slots[i + SOON, side]), 0)
-                prefetch(heads, ahead, 0)
-                for line in range(4):
-                    prefetch(arena, ahead * arena.shape[1], line * 64)
+                head_soon(arena, heads, slots[i + SOON, side], 4)
         row = rows[i]
         row["flags"] = 0
         row["hello_version"] = 0

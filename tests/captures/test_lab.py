@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from auditor.catalogue import discover
+from tests.netns import until
 
 ROOT = Path(__file__).resolve().parents[2]
 LAB = ROOT / "captures" / "lab"
@@ -299,13 +299,8 @@ def allowed() -> None:
         )
 
 
-def wait_for(holds: Any, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if holds():
-            return True
-        time.sleep(0.1)
-    return False
+def nothing_left(folder: Path) -> None:
+    until(lambda: not left(str(folder)), "nothing is left", says=lambda: str(left(str(folder))))
 
 
 @pytest.mark.usefixtures("allowed")
@@ -317,7 +312,7 @@ def test_a_new_recording_is_judged_as_its_ends_say(tmp_path: Path) -> None:
     assert len(rows) > 60
     assert compared(tmp_path / "out", module("check").audit(tmp_path / "out", "lab"), rows).wrong == []
     assert list((tmp_path / "scratch").iterdir()) == []
-    assert wait_for(lambda: not left(str(tmp_path)), 20), left(str(tmp_path))
+    nothing_left(tmp_path)
 
 
 @pytest.mark.usefixtures("allowed")
@@ -326,13 +321,15 @@ def test_a_recording_that_is_stopped_leaves_nothing(tmp_path: Path, how: signal.
     before = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
     running = start(tmp_path / "out", tmp_path / "scratch")
     try:
-        assert wait_for(
-            lambda: any("nats-server" in each or "mariadbd" in each for each in left(str(tmp_path / "scratch"))), 120
+        until(
+            lambda: any("nats-server" in each or "mariadbd" in each for each in left(str(tmp_path / "scratch"))),
+            "the daemons",
+            running,
         )
         os.kill(running.pid, how)
         running.wait(60)
         assert running.returncode == {signal.SIGINT: 130, signal.SIGKILL: -9}[how]
-        assert wait_for(lambda: not left(str(tmp_path / "scratch")), 20), left(str(tmp_path / "scratch"))
+        nothing_left(tmp_path / "scratch")
         if how is not signal.SIGKILL:
             assert list((tmp_path / "scratch").iterdir()) == []
     finally:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from auditor.cli import main
 from tests.conftest import ROOT
 from tests.jobs.crashing import INVENTORY, SAMPLE, split
+from tests.netns import until
 
 
 @pytest.fixture
@@ -106,17 +106,6 @@ def test_check_reads_the_configuration_alone(place, capsys):
     assert "none.toml: no such file" in capsys.readouterr().err
 
 
-def waited(condition, seconds=240.0):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.1)
-    pytest.fail("waited in vain")
-    return None
-
-
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_watch_reacts_to_new_files_serves_metrics_and_ends_when_asked(place, number, status):
     file = place / "run.toml"
@@ -135,12 +124,11 @@ def test_watch_reacts_to_new_files_serves_metrics_and_ends_when_asked(place, num
         return [each for each in lines if each["event"] == event]
 
     try:
-        waited(lambda: said("pass") or process.poll() is not None)
-        assert process.poll() is None, log.read_text()
+        until(lambda: said("pass"), "a pass", process, log.read_text)
         # Whether it listens already nobody says; so a file is put there until one is seen.
         (place / "in" / "2.part").write_bytes(pieces[1])
         (place / "in" / "2.part").rename(place / "in" / "2.pcap")
-        waited(lambda: _nudge(place) and len(said("audit")) >= 2)
+        until(lambda: _nudge(place) and len(said("audit")) >= 2, "two audits", process, log.read_text)
         port = said("metrics")[0]["port"]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
             assert "auditor_audits" in answer.read().decode()

@@ -25,6 +25,7 @@ from auditor import api
 from auditor.errors import ConfigError, InputError, NotACaptureError
 from auditor.jobs.scale import can_be_handed_on
 from tests.conftest import ROOT
+from tests.netns import until
 
 HEALTHY = ROOT / "captures" / "sample" / "healthy.pcap"
 SECONDS = 60.0
@@ -165,15 +166,6 @@ def children_of(pid: int) -> Sequence[int]:
         return []
 
 
-def until(holds: Any) -> bool:
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        if holds():
-            return True
-        time.sleep(0.01)
-    return False
-
-
 def runs(pid: int) -> bool:
     """Whether a process does anything still; in a container nobody may fetch what is left of it."""
     try:
@@ -194,14 +186,14 @@ def test_the_end_of_the_command_is_the_end_of_its_workers(everyone: bool, tmp_pa
     )
     try:
         # The resource tracker of multiprocessing and two workers, which have to import all before they read a byte.
-        assert until(lambda: len(children_of(started.pid)) >= 3)
+        until(lambda: len(children_of(started.pid)) >= 3, "the workers", started)
         children = children_of(started.pid)
         if everyone:
             os.killpg(started.pid, signal.SIGINT)
         else:
             started.kill()
         said = started.communicate(timeout=SECONDS)[1].decode()
-        assert until(lambda: not any(map(runs, children)))
+        until(lambda: not any(map(runs, children)), "the end of the workers")
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(started.pid, signal.SIGKILL)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +27,16 @@ settings.register_profile("deep", max_examples=2_000, deadline=None, suppress_he
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Kernels are compiled here once: else each worker would, and some test would be told of a first run that it did not expect."""
+    from auditor.cli._machine import kernel_cache
+
+    if hasattr(session.config, "workerinput") or session.config.option.collectonly or kernel_cache().warm:
+        return
+    command = [sys.executable, "-m", "auditor", "audit", "sample:healthy", "--format", "csv", "--output", os.devnull]
+    subprocess.run([*command, "--fail-on", "never", "--allow-incomplete"], cwd=ROOT, check=True)
 
 
 def absent(what: str) -> None:

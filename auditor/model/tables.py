@@ -109,6 +109,8 @@ def _protocol_objects(facts: Sequence[Facts | None]) -> dict[str, NDArray[np.obj
                 protocol, _, name = kind.partition(".")
                 if protocol in columns and name:
                     found.setdefault(protocol, {})[name] = value
+            if "tls" in found:  # not seen is not absent
+                found["tls"].setdefault("client_certificate", "unknown")
             # The mapping itself is kept so that its identity stays its own.
             known = made[id(fact.shared)] = (fact.shared, found)
         for protocol, value in known[1].items():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from auditor.model.facts import Facts
 from auditor.model.judgement import Authentication, Verdict
-from auditor.model.tables import ascii_texts, coded, coded_values, spread, tell_inferred_certificates
+from auditor.model.tables import _protocol_objects, ascii_texts, coded, coded_values, spread, tell_inferred_certificates
 
 
 def test_a_categorical_folds_names_that_occur_twice():
@@ -40,3 +41,16 @@ def test_record_lengths_tell_of_a_certificate_that_is_encrypted():
     assert tls[2] is None
     assert tls[3] is hello
     assert hello["client_certificate"] == "unknown"
+
+
+def test_a_client_certificate_that_nobody_could_see_is_unknown_and_not_missing():
+    """TLS met in its middle, or never answered; what is no TLS has no word of it."""
+    midstream, asked = Facts({"tls.midstream": "both"}), Facts({"tls.client_certificate": "not_asked"})
+    made = _protocol_objects([midstream, asked, None, Facts({"nats.info": True})])
+    assert made["tls"].tolist() == [
+        {"midstream": "both", "client_certificate": "unknown"},
+        {"client_certificate": "not_asked"},
+        None,
+        None,
+    ]
+    assert made["nats"][3] == {"info": True}

@@ -124,6 +124,12 @@ def _losses(problems: Sequence[Any], dropped: Iterable[Any]) -> list[str]:
     return [*told, f"{packets} packets dropped while capturing"] if packets > 0 else told
 
 
+def _idle(packets: Iterable[int]) -> str:
+    if not any(packets):
+        return "there is no packet"
+    return "there are packets, and no connection among them: nothing of IP, or not of this link type"
+
+
 class Report:
     """The result of an audit: tables to work with, and every form it is written in."""
 
@@ -226,9 +232,9 @@ class Report:
             found.write(self.audit, out, **options)
 
     @property
-    def idle(self) -> bool:
-        """Packets, and no connection among them: ARP alone, or the wrong link type."""
-        return not len(self.audit.connections) and bool(self.audit.captures["packets"].sum())
+    def idle(self) -> str | None:
+        """Why there is no connection, as far as can be told (ARP alone, the wrong link type); None: there is one."""
+        return None if len(self.audit.connections) else _idle(self.audit.captures["packets"])
 
     def incomplete(self, max_undecided: float = 5.0) -> list[str]:
         """Why the job was not done whole: damaged inputs, dropped packets, too much undecided. Empty: it was."""
@@ -240,6 +246,11 @@ class Report:
             some = "no connection has an end in scope" if self.summary["connections"] else "there is no connection"
             some += " in that time" if {"since_ns", "until_ns"} & set(self.audit.info.get("options") or {}) else ""
             reasons.append(f"nothing was judged: {some}")
+        silent = ((self.summary.get("sufficiency") or {}).get("reasons") or {}).get("nothing_decided")
+        if silent:
+            reasons.append(
+                f"no authentication was judged: no payload was seen on any of the {silent:,} documented connections"
+            )
         closed = ((self.summary.get("sufficiency") or {}).get("reasons") or {}).get("ipsec")
         if closed:
             reasons.append(f"IPsec, which hides what it carries, on {closed:,} connections: capture inside of it")
@@ -409,9 +420,9 @@ class Connections:
         write_csv(found.table, found.texts(), found.vantages(), digits, fields, out)
 
     @property
-    def idle(self) -> bool:
+    def idle(self) -> str | None:
         """As ``Report.idle``."""
-        return not len(self) and any(each.packets for each in self._found.captures)
+        return None if len(self) else _idle(each.packets for each in self._found.captures)
 
     def incomplete(self, max_undecided: float = 100.0) -> list[str]:
         """As ``Report.incomplete``; nothing was decided, so that nothing is undecided."""

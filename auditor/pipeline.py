@@ -36,7 +36,7 @@ from auditor.errors import InputError
 from auditor.inspectors._examine import Examiner
 from auditor.model.connections import ConnectionTable, transport_name
 from auditor.model.facts import ROLES, Facts
-from auditor.model.frames import Capture, Problem, vantage_name
+from auditor.model.frames import DATED_NS, Capture, Problem, vantage_name
 from auditor.model.limits import DEFAULTS, Limits, told
 from auditor.model.packets import STOP_DEPTH, STOP_MALFORMED, STOP_NAMES, STOP_TRUNCATED, STOP_UNSUPPORTED_LINK
 from auditor.model.version import VERSION
@@ -201,6 +201,8 @@ def run(
         "inventories": list(who.sources) if inventory is not None else [],
         "options": _told(options),
     }
+    if inventory is not None and who.conflicts:
+        info["conflicts"] = list(who.conflicts[:_MOST_CONFLICTS])
     info = {"id": _audit_id(info, captures), **info}
     covered = coverage_table(policy.paths, connections)
     covered["origin"] = [(path.origin.file, path.origin.line or 1) for path in policy.paths]  # for SARIF
@@ -544,6 +546,7 @@ def follow_one(
         capture = _told_corrected(capture, corrected)
     part = tracker.finish()
     hits = {**part.hits, **examiner.hits, "tunnel_depth": int(decoder.stops[STOP_DEPTH])}
+    capture = _told_undated(capture, part)
     capture = _told_limits(_told_unread(capture, decoder.stops, len(part.rows)), limits, hits)
     return Followed(capture, part, dict(examiner.certificates.der), reader.has_secrets)
 
@@ -584,6 +587,15 @@ def _told_unread(capture: Capture, stops: NDArray[np.int64], connections: int) -
     if says is None:
         return capture
     return replace(capture, problems=(*capture.problems, Problem("unsupported", says)))
+
+
+def _told_undated(capture: Capture, part: Part) -> Capture:
+    """The capture with a remark where it does not say on which day connections were."""
+    if part.first_ns is None or part.first_ns >= DATED_NS:
+        return capture
+    count = int((part.rows["first_ns"] < DATED_NS).sum())
+    says = f"{count:,} of {len(part.rows):,} connections have no date: of certificates nobody can say whether they had expired, of leases the last one counts"
+    return replace(capture, problems=(*capture.problems, Problem("undated", says)))
 
 
 def _told_corrected(capture: Capture, link_type: int) -> Capture:
@@ -666,9 +678,10 @@ def _ends(table: ConnectionTable, inventory: Inventory | None) -> Ends:
 
 
 def _periods(table: ConnectionTable, inventory: Inventory) -> NDArray[np.int32]:
-    """Between which edges of leases each connection began."""
+    """Between which edges of leases each connection began; after all of them where it has no date."""
     edges = np.array(inventory.boundaries_ns, np.int64)
-    return np.searchsorted(edges, table.first_ns, side="right").astype(np.int32)
+    began = np.searchsorted(edges, table.first_ns, side="right")
+    return np.where(table.first_ns < DATED_NS, edges.size, began).astype(np.int32)
 
 
 def _moment(inventory: Inventory, period: int) -> int:
@@ -739,6 +752,8 @@ def _classify(
 
 
 _ASKED_AT_ONCE = 16_384
+_MOST_CONFLICTS = 100
+"""So many of an inventory's are told in the report; ``auditor inventory check`` tells all."""
 
 
 def attribute(
@@ -953,14 +968,27 @@ def _sufficiency(
     if idle:
         reasons["no_connection_in_scope"] = len(connections)
     says = connections["says"]
+    silent = _silent(connections)
+    if silent and not total:
+        reasons["nothing_decided"] = silent
     closed = says.isin([word for word in says.cat.categories if word.startswith(IPSEC)])
     closed &= connections["disposition"] == str(Disposition.AMBIENT)
     if closed.any():
         reasons["ipsec"] = int(closed.sum())
     limit = options.get("max_undecided")
     enough = percent <= (5.0 if limit is None else float(limit))
-    complete = enough and not (idle or closed.any() or lost or dropped)
+    complete = enough and not (idle or closed.any() or lost or dropped or "nothing_decided" in reasons)
     return {"complete": complete, "undecided_percent": round(percent, 3), "reasons": dict(sorted(reasons.items()))}
+
+
+def _silent(connections: pd.DataFrame) -> int:
+    """How many connections are on documented paths, if no payload was seen of any of them, and no refusal: nobody authenticated as far as packets tell."""
+    from auditor.model.judgement import NO_PAYLOAD, Disposition, Verdict
+
+    on_paths = connections[connections["disposition"] == str(Disposition.DOCUMENTED)]
+    unanswered = (on_paths["authentication_verdict"] == str(Verdict.NOT_APPLICABLE)) & (on_paths["conn_state"] == "S0")
+    silent = unanswered | (on_paths["authentication_missing"] == NO_PAYLOAD)
+    return len(on_paths) if bool(silent.all()) else 0
 
 
 def _summary(

@@ -30,10 +30,14 @@ Key = tuple[Any, ...]
 
 TCP_SILENCE_S, UDP_SILENCE_S = 7_875, 7_200
 LINKTYPE_NETLINK = 253
+LINKTYPE_IPV6 = 229
 FOLLOWED_ELSEWHERE = {3544, 5072, 5247}
 """UDP ports of Teredo, AYIYA and CAPWAP's data channel: the packets inside are not followed, or only some."""
 TUNNEL_PORTS = {2152, 3544, 4754, 4789, 5072, 5247, 6081}
 GRE = 47
+PCAP_MAGICS = {bytes.fromhex(each) for each in ("d4c3b2a1", "a1b2c3d4", "4d3cb2a1", "a1b23c4d")}
+FAR_BYTES = 1 << 24
+"""Numbers of a connection that is closed do not jump so far."""
 
 
 @dataclass
@@ -128,10 +132,16 @@ class Seen:
     """Silences longer than our time-out, by the packets' own clock."""
     isn: dict[str, int] = field(default_factory=dict)
     reopened: int = 0
-    """SYNs with another sequence number than the one before from the same end, or a SYN+ACK to none seen after both ends closed."""
+    """SYNs with another sequence number than the one before from the same end, or a SYN+ACK to none seen after both ends closed; behind a
+    reset or both FINs, a packet without SYN whose numbers lie far from those before."""
     fins: set[str] = field(default_factory=set)
     whole: int = 0
     """Packets that are no fragments."""
+    sound: int = 0
+    """Packets whose headers were there whole and made sense."""
+    next_seq: dict[str, int] = field(default_factory=dict)
+    """Of each end, the sequence number behind the last packet that followed the one before."""
+    reset: bool = False
     packets: int = 0
     payload: dict[str, bytes] = field(default_factory=dict)
     """The first payload of each end, at most 64 bytes."""
@@ -143,9 +153,12 @@ class Evidence:
 
     seen: dict[tuple[Key, int, int], Seen] = field(default_factory=lambda: defaultdict(Seen))
     tunnelled: int = 0
+    version: int = 2
+    """Major version that a pcap file claims."""
     link_types: set[int] = field(default_factory=set)
     ports: set[int] = field(default_factory=set)
     protocols: set[int] = field(default_factory=set)
+    ip_versions: set[int] = field(default_factory=set)
 
     def keys(self, transport: str) -> list[Seen]:
         return [seen for (key, _, _), seen in self.seen.items() if key[0] == transport]
@@ -158,6 +171,9 @@ class Evidence:
 def evidence(path: Path) -> Evidence:
     """Reckoned packet by packet."""
     found = Evidence()
+    head = path.read_bytes()[:6]
+    if head[:4] in PCAP_MAGICS:
+        found.version = int.from_bytes(head[4:], "little" if head[0] in b"\xd4\x4d" else "big")
     with open_capture(str(path)) as reader:
         for batch in reader.batches():
             found.link_types |= set(batch.link_type.tolist())
@@ -167,6 +183,7 @@ def evidence(path: Path) -> Evidence:
                 continue
             protocol = int(p["proto"])
             found.protocols.add(protocol)
+            found.ip_versions.add(int(p["ip_version"]))
             found.tunnelled += bool(p["tunnel"])
             if (
                 protocol not in {6, 17}
@@ -203,8 +220,21 @@ def _note(seen: Seen, p: Any, transport: str, end: str, other: str) -> None:
             seen.isn.clear()
             seen.fins.clear()
         seen.isn[end] = int(p["seq"])
+    elif transport == "tcp":
+        ahead = (int(p["seq"]) - seen.next_seq.get(end, int(p["seq"])) + 2**31) % 2**32 - 2**31
+        if (seen.reset or {end, other} <= seen.fins) and abs(ahead) > FAR_BYTES:
+            seen.reopened += 1
+            seen.isn.clear()
+            seen.fins.clear()
+            seen.reset = False
+            seen.next_seq.clear()
+            ahead = 0
+        if abs(ahead) <= FAR_BYTES:
+            seen.next_seq[end] = int(p["seq"]) + int(p["payload_wire_bytes"])
+        seen.reset |= bool(flags & 4)
     if flags & 1:
         seen.fins.add(end)
     seen.last_ns = max(seen.last_ns, now) if not seen.gaps else now
     seen.packets += 1
     seen.whole += int(p["fragment"]) == 0
+    seen.sound += int(p["stop"]) == 0

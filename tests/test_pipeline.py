@@ -230,6 +230,15 @@ def test_packets_without_a_connection_are_no_loss_and_no_silence(form, capsys):
     )
 
 
+def test_a_capture_without_packets_is_told(tmp_path, capsys):
+    from auditor.cli import main
+
+    empty = tmp_path / "empty.pcap"
+    empty.write_bytes((SAMPLE / "healthy.pcap").read_bytes()[:24])
+    assert main(["connections", str(empty)]) == 0
+    assert capsys.readouterr().err == "auditor: there is no packet\n"
+
+
 def test_no_captures_at_all_is_said():
     import auditor
     from auditor.errors import InputError

@@ -11,6 +11,7 @@ import pytest
 
 import auditor
 from auditor.api import Report
+from auditor.jobs.tally import incomplete
 from tests.conftest import ROOT
 from tests.doubling import Frame, frames_of, write
 
@@ -30,6 +31,11 @@ def is_tcp(data: bytes) -> bool:
 def ends(data: bytes) -> tuple[tuple[bytes, int], tuple[bytes, int]]:
     source, target = struct.unpack(">HH", data[34:38])
     return (data[26:30], source), (data[30:34], target)
+
+
+def payload_of(data: bytes) -> bytes:
+    """What TCP carries; nothing for others."""
+    return data[34 + (data[46] >> 4) * 4 : 14 + int.from_bytes(data[16:18], "big")] if is_tcp(data) else b""
 
 
 def late(frames: Iterable[Frame]) -> list[Frame]:
@@ -73,10 +79,16 @@ def audited(folder: Path, change: Callable[[list[Frame]], list[Frame]]) -> Repor
         (one_way(towards_low=True), "one_way"),
         (one_way(towards_low=False), "one_way"),
         (lambda frames: [frame for k, frame in enumerate(frames) if k % 7], "gap"),
+        (cut(44), "snaplen"),
+        (cut(54), "snaplen"),
         (cut(64), "snaplen"),
         (cut(200), "snaplen"),
+        (lambda frames: [frame for frame in frames if not payload_of(frame[1])], "gap"),
     ],
-    ids=["begun before", "to the server", "to the client", "every seventh lost", "64 bytes", "200 bytes"],
+    ids=[
+        *("begun before", "to the server", "to the client", "every seventh lost"),
+        *("ports alone", "headers alone", "64 bytes", "200 bytes", "no payload captured"),
+    ],
 )
 def test_what_cannot_be_told_is_said_and_accused_of_nothing(
     tmp_path: Path, change: Callable[[list[Frame]], list[Frame]], reason: str
@@ -94,6 +106,49 @@ def test_what_cannot_be_told_is_said_and_accused_of_nothing(
     undecided = report.connections["authentication_verdict"] == "unverifiable"
     factors = report.connections.loc[undecided, "authentication_factors"]
     assert all(factor["says"] for each in factors for factor in each if factor["verdict"] == "unverifiable")
+
+
+@pytest.mark.parametrize("mask", [0x12, 0x02], ids=["SYN alone", "SYN and its answer"])
+def test_openings_alone_show_no_authentication(tmp_path: Path, mask: int) -> None:
+    """tcp[tcpflags] & tcp-syn != 0, as many filter: paths are told, and nothing of who proved to be whom."""
+    report = audited(
+        tmp_path, lambda frames: [each for each in frames if is_tcp(each[1]) and each[1][47] & mask == SYN]
+    )
+    assert report.summary["documented"] == report.summary["connections"] > 20
+    assert report.summary["sufficiency"]["reasons"] == {"nothing_decided": report.summary["connections"]}
+    assert report.exit_status("critical") == 3
+    assert "all without payload" in report.to_table()
+    assert any("no payload was seen" in each for each in report.incomplete())
+    assert any("no payload was seen" in each for each in incomplete(report.audit, 5.0))
+
+
+def test_nobody_has_expired_where_nothing_has_a_date(tmp_path: Path) -> None:
+    """Simple Packet Blocks have no time: the certificates of 2026 are not on trial in 1970, and an address is whose it was last."""
+    link_type, frames = frames_of(SAMPLE / "healthy.pcap")
+    undated = tmp_path / "undated.pcapng"
+    undated.write_bytes(
+        block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1))
+        + block(1, struct.pack("<HHI", link_type, 0, 0))
+        + b"".join(block(3, struct.pack("<I", len(data)) + data) for _, data, _ in frames)
+    )
+    leased = tmp_path / "inventory.yml"
+    vms = Path(INVENTORY).read_text()
+    leased.write_text(vms.replace("ips: [10.0.4.60]}", "ips: [10.0.4.60], from: 2026-01-01T00:00:00Z}"))
+    assert leased.read_text() != vms
+    report = auditor.audit(str(undated), inventory=str(leased))
+    assert report.findings.empty
+    assert report.summary["documented"] == report.summary["connections"]
+    [[problem]] = report.captures["problems"].tolist()
+    assert problem["kind"] == "undated"
+    assert "have no date" in " ".join(report.to_table().split())
+    assert report.exit_status() == 0
+
+
+def block(kind: int, body: bytes) -> bytes:
+    """A block of pcapng, little endian."""
+    body += b"\0" * (-len(body) % 4)
+    size = struct.pack("<I", 12 + len(body))
+    return struct.pack("<I", kind) + size + body + size
 
 
 def test_a_syn_that_was_missed_costs_nothing_where_the_handshake_is_there(tmp_path: Path) -> None:

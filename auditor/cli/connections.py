@@ -125,8 +125,8 @@ def connections(
     if not quiet:
         for reason in [*report.warnings, *(f"incomplete: {reason}" for reason in reasons)]:
             complain(reason)
-        if report.idle and not reasons:
-            complain("there are packets, and no connection among them: nothing of IP, or not of this link type")
+        if report.idle is not None and not reasons:
+            complain(report.idle)
     if verbose:
         complain(tell.summary())
     raise typer.Exit(3 if reasons and not allow_incomplete else 0)

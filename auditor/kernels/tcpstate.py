@@ -54,7 +54,7 @@ from auditor.model.connections import (
     SLOT_NONE,
     SNAPPED,
 )
-from auditor.model.packets import STOP_FRAGMENT, STOP_NONE
+from auditor.model.packets import STOP_FRAGMENT, STOP_NONE, STOP_TRUNCATED
 from auditor.model.streams import HEAD_BYTES, HEAD_SEGMENTS
 
 # Why `track` came back.
@@ -581,7 +581,7 @@ def track(
         side.pkts += 1
         side.ip_bytes += p.ip_bytes
         side.payload_bytes += wire
-        if wire > size:
+        if wire > size or p.stop == STOP_TRUNCATED:
             side.seen |= SNAPPED
         if wire > 0 and side.payload_bytes == wire:
             side.payload_frame = frame_base | p.frame

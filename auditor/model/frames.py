@@ -35,8 +35,11 @@ class VantagePoint:
     """0: no limit is stated."""
 
 
-REMARKS = frozenset({"corrected", "filtered"})
-"""Kinds of problems that take nothing away: a wrong link type put right, a filter that the capture was taken with."""
+REMARKS = frozenset({"corrected", "filtered", "undated"})
+"""Kinds of problems that take nothing away: a wrong link type put right, a filter that the capture was taken with, packets without a date."""
+
+DATED_NS = 788_918_400 * 1_000_000_000
+"""1995 began then. No TLS is older: a packet from before was given no time, or by a clock that nobody had set."""
 
 
 @dataclass(frozen=True, slots=True)

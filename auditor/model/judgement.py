@@ -158,6 +158,10 @@ class Fault:
     """What tells two faults of one rule apart on one path (a certificate's fingerprint or name, a version), for the finding's subject."""
 
 
+NO_PAYLOAD = "no_payload"
+"""``Authentication.missing``: established, and nothing was sent as far as packets tell."""
+
+
 @dataclass(frozen=True, slots=True)
 class Authentication:
     """Whether the documented authentication happened. Many connections share one."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from auditor.model.judgement import Fault, Verdict
-from auditor.policy._seen import NO_PAYLOAD, Said, Seen, all_of, any_of, hidden, rejected, unverifiable, violated
+from auditor.model.judgement import NO_PAYLOAD, Fault, Verdict
+from auditor.policy._seen import Said, Seen, all_of, any_of, hidden, rejected, unverifiable, violated
 from auditor.policy._tls import (
     REFUSALS,
     SIGNED_REFUSALS,
@@ -81,8 +81,12 @@ def asks_for_tls(tree: Any) -> bool:
 def judge(seen: Seen, wanted: Wanted, tls: TlsReading | None) -> Said:
     """All factors of a path together; the faults of what they say, of cleartext credentials and of refusals among them."""
     if seen.application == "none":
-        says = "established, and no payload was sent" if seen.lacks is None else "no payload was seen"
-        nothing = unverifiable(NO_PAYLOAD, says, counted=False)
+        if seen.lossy or seen.snapped:
+            lost = "snaplen" if seen.snapped else "gap"
+            nothing = unverifiable(lost, "none of the payload was captured")
+        else:
+            says = "established, and no payload was sent" if seen.lacks is None else "no payload was seen"
+            nothing = unverifiable(NO_PAYLOAD, says, counted=False)
         return _tree(wanted.tree, lambda _: nothing)
     tree = wanted.tree
     if wanted.https and not asks_for_tls(tree):

@@ -17,7 +17,6 @@ from auditor.model.judgement import VERDICT_RANK, Fault, Verdict
 
 HIDDEN = "hidden"
 """``missing``: a factor that encryption hides by design; nothing of the capture would show it."""
-NO_PAYLOAD = "no_payload"
 
 _RANK = {"high": 0, "medium": 1, "low": 2}
 

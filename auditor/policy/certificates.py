@@ -38,6 +38,7 @@ from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
 from auditor.errors import ConfigError
 from auditor.model.facts import Facts
+from auditor.model.frames import DATED_NS
 from auditor.model.judgement import Breach, Classification, Disposition, Fault
 from auditor.policy.inventory import parse_time, time_text
 from auditor.policy.policy import Identity, Policy, canonical, slug
@@ -513,7 +514,7 @@ class CertificateJudge:
         return found
 
     def _edges(self, chains: Iterable[tuple[str, ...]]) -> set[int]:
-        edges: set[int] = set()
+        edges = {DATED_NS}
         for fingerprint in (one for chain in chains for one in chain):
             one = self.describe(fingerprint)
             if one is not None:
@@ -552,6 +553,8 @@ class CertificateJudge:
     def _expired(
         self, side: str, kind: str, chain: Sequence[Certificate], leaf: Certificate | None, at_ns: int, about: str
     ) -> Iterable[Fault]:
+        if at_ns < DATED_NS:
+            return  # nobody knows when that was
         for one in chain:
             if one is not leaf and one.self_issued:
                 continue  # a root is trusted by whoever has it, however old

@@ -227,8 +227,10 @@ class Inventory:
         )
 
     def _held(self, entry: Entry) -> Iterable[Held]:
-        for name in entry.roles or ([entry.group] if entry.group else []):
-            held = self.policy.held_by(name)
+        named = [(name, self.policy.held_by(name)) for name in entry.roles]
+        if not named and entry.group:
+            named = [(entry.group, self.policy.held_by_group(entry.group))]
+        for name, held in named:
             yield from held if held is not None else (Held(canonical(name)),)
 
 

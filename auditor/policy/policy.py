@@ -318,6 +318,11 @@ class Policy:
             self._groups[key] = self._find(key)
         return self._groups[key]
 
+    def held_by_group(self, group: str) -> tuple[Held, ...] | None:
+        """As ``held_by``, of the name of a group of VMs: an alias of that very name comes before a role of that name."""
+        key = canonical(group)
+        return next((alias.held for alias in self.aliases if alias.pattern == key), None) or self.held_by(key)
+
     def _find(self, key: str) -> tuple[Held, ...] | None:
         # Ops Manager names a group diego_cell-partition-0123abcd where it spans availability zones of old.
         for name in dict.fromkeys((key, _PARTITION.sub("", key))):

@@ -530,6 +530,8 @@ def _doubts(audit: Audit) -> Iterable[str]:
             yield f"{row['path']} {lost.get(word, 'was read in part, because a limit was hit')}: {says}."
         if row["dropped"]:
             yield f"{row['path']}: {story.many(int(row['dropped']), 'packet')} dropped while capturing; nobody knows what was in them."
+    for conflict in (audit.info.get("conflicts") or ())[:3]:
+        yield f"The inventory contradicts itself: {conflict}."
     silent = [row for row in story.rows(audit.captures) if row["dropped"] is None]
     if silent and len(audit.captures):
         yield (

@@ -48,6 +48,7 @@ _REASONS = {
     "unsupported_captures": "captures that hold what is not read",
     "no_connection_in_scope": "connections, none of them in scope",
     "dropped_packets": "packets dropped while capturing",
+    "nothing_decided": "connections on documented paths, all without payload",
     "ipsec": "IPsec, which hides what it carries",
     "first_bytes_given_up": "connections whose first bytes were given up, memory being short",
 }
@@ -375,4 +376,8 @@ def provenance(audit: Audit) -> str:
         str(each.get("path") or each.get("name")) if isinstance(each, dict) else str(each)
         for each in audit.info.get("inventories") or ()
     )
-    return f"policy {policies or 'none'}; inventory {inventories or 'none'}; auditor {audit.info.get('version')}"
+    conflicts = audit.info.get("conflicts") or ()
+    doubt = (
+        f" ({many(len(conflicts), 'conflict')}: {conflicts[0]}{', ...' * (len(conflicts) > 1)})" if conflicts else ""
+    )
+    return f"policy {policies or 'none'}; inventory {inventories or 'none'}{doubt}; auditor {audit.info.get('version')}"

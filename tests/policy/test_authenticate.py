@@ -383,6 +383,10 @@ def test_rule_10_no_payload(judge: Judge) -> None:
     answer = judge("rep-to-bbs", "none", state="SF", history="ShAFf")
     assert (answer.verdict, answer.missing, answer.counted) == (Verdict.UNVERIFIABLE, "no_payload", False)
     assert judge("rep-to-bbs", "none", established=False, state="S0", history="S").verdict is Verdict.NOT_APPLICABLE
+    # ... but where some was sent, and not captured, the capture is to blame
+    for lacks in ("snaplen", "gap"):
+        answer = judge("rep-to-bbs", "none", state="SF", history="ShAFf", lacks=(lacks,), first_bytes=False)
+        assert (answer.verdict, answer.missing, answer.counted) == (Verdict.UNVERIFIABLE, lacks, True)
 
 
 def test_rule_10_what_is_hidden_by_design_does_not_count(judge: Judge) -> None:

@@ -81,6 +81,13 @@ def test_one_vm_in_two_sources_is_no_conflict(load) -> None:  # type: ignore[no-
     assert (host.instance, set(host.roles)) == ("diego_cell/1", {"diego_cell", "nats"})
 
 
+def test_a_group_of_vms_named_as_a_role_is_the_platforms_own(load) -> None:  # type: ignore[no-untyped-def]
+    """Small Footprint's blobstore is the internal one; an external entry that states that role is a store elsewhere."""
+    who = load("- {ip: 10.0.0.1, name: blobstore/0}\n- {ip: 10.0.0.2, name: s3, role: blobstore}\n")
+    assert set(who.lookup(to_int("10.0.0.1")).roles) == {"nfs_server", "blobstore"}
+    assert who.lookup(to_int("10.0.0.2")).roles == ("blobstore",)
+
+
 def test_an_address_beats_a_network_and_a_narrow_network_a_wide_one(load) -> None:  # type: ignore[no-untyped-def]
     who = load(
         "vms:\n  - {name: a/1, cidr: 10.0.0.0/16, role: router}\n  - {name: b/1, cidrs: [10.0.4.0/24], role: diego_cell}\n"

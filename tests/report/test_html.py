@@ -181,6 +181,20 @@ def test_nothing_judged_is_neither_clean_nor_complete(written):
     assert "NOTHING JUDGED" in text
 
 
+def test_openings_alone_and_contradicting_inventories_are_doubts(written):
+    audit = make.audit(clean=True)
+    sufficiency = {"complete": False, "undecided_percent": 0.0, "reasons": {"nothing_decided": 26}}
+    changed = replace(
+        audit,
+        info={**audit.info, "conflicts": ["10.0.0.1 is both <b>uaa/0 and nats/0"]},
+        summary={**audit.summary, "sufficiency": sufficiency},
+    )
+    text = written("html", changed).decode()
+    assert "No payload was seen on any of the 26 documented connections" in text
+    assert "The inventory contradicts itself: 10.0.0.1 is both &lt;b&gt;uaa/0 and nats/0." in text
+    assert re.findall(r"<dt>(?:Clean|Complete)\?</dt><dd>([^<]*)</dd>", text) == ["Yes", "No"]
+
+
 def test_inferred_roles_are_said_first(written):
     body = written("html", make.audit(inventory="inferred")).decode().split('<section id="summary"')[1]
     assert body.index("ROLES INFERRED") < body.index("<h1")

@@ -246,10 +246,10 @@ class Report:
             some = "no connection has an end in scope" if self.summary["connections"] else "there is no connection"
             some += " in that time" if {"since_ns", "until_ns"} & set(self.audit.info.get("options") or {}) else ""
             reasons.append(f"nothing was judged: {some}")
-        silent = ((self.summary.get("sufficiency") or {}).get("reasons") or {}).get("nothing_decided")
-        if silent:
+        openings = ((self.summary.get("sufficiency") or {}).get("reasons") or {}).get("nothing_decided")
+        if openings:
             reasons.append(
-                f"no authentication was judged: no payload was seen on any of the {silent:,} documented connections"
+                f"no authentication was judged: of all {openings:,} documented connections nothing but the opening was seen"
             )
         closed = ((self.summary.get("sufficiency") or {}).get("reasons") or {}).get("ipsec")
         if closed:

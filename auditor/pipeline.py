@@ -968,9 +968,9 @@ def _sufficiency(
     if idle:
         reasons["no_connection_in_scope"] = len(connections)
     says = connections["says"]
-    silent = _silent(connections)
-    if silent and not total:
-        reasons["nothing_decided"] = silent
+    openings = _openings_alone(connections)
+    if openings:
+        reasons["nothing_decided"] = openings
     closed = says.isin([word for word in says.cat.categories if word.startswith(IPSEC)])
     closed &= connections["disposition"] == str(Disposition.AMBIENT)
     if closed.any():
@@ -981,14 +981,20 @@ def _sufficiency(
     return {"complete": complete, "undecided_percent": round(percent, 3), "reasons": dict(sorted(reasons.items()))}
 
 
-def _silent(connections: pd.DataFrame) -> int:
-    """How many connections are on documented paths, if no payload was seen of any of them, and no refusal: nobody authenticated as far as packets tell."""
-    from auditor.model.judgement import NO_PAYLOAD, Disposition, Verdict
+def _openings_alone(connections: pd.DataFrame) -> int:
+    """How many connections are on documented paths, if of all of them nothing but SYN and SYN+ACK was seen: more than chance, a filter leaves that."""
+    from auditor.model.judgement import Disposition
 
-    on_paths = connections[connections["disposition"] == str(Disposition.DOCUMENTED)]
-    unanswered = (on_paths["authentication_verdict"] == str(Verdict.NOT_APPLICABLE)) & (on_paths["conn_state"] == "S0")
-    silent = unanswered | (on_paths["authentication_missing"] == NO_PAYLOAD)
-    return len(on_paths) if bool(silent.all()) else 0
+    history = connections.loc[connections["disposition"] == str(Disposition.DOCUMENTED), "history"]
+    seen = {str(each) for each in history.unique()}
+    # One SYN that nobody answers is an attempt, and all that there was of it.
+    if len(history) < 2 and not any("h" in each for each in seen):
+        return 0
+    return len(history) if all(each and set(each) <= _OPENING for each in seen) else 0
+
+
+_OPENING = frozenset("SsHhTt")
+"""Letters of histories that begin and go no further; T: once more."""
 
 
 def _summary(

@@ -35,9 +35,9 @@ def incomplete(audit: Audit, max_undecided: float) -> list[str]:
     if "no_connection_in_scope" in (sufficiency.get("reasons") or {}):
         some = "no connection has an end in scope" if len(audit.connections) else "there is no connection"
         found.append(f"nothing judged: {some}")
-    silent = (sufficiency.get("reasons") or {}).get("nothing_decided")
-    if silent:
-        found.append(f"nothing decided: no payload was seen on any of the {silent:,} documented connections")
+    openings = (sufficiency.get("reasons") or {}).get("nothing_decided")
+    if openings:
+        found.append(f"nothing decided: of all {openings:,} documented connections nothing but the opening was seen")
     percent = float(sufficiency.get("undecided_percent") or 0.0)
     if percent > max_undecided:
         found.append(f"undecided: {percent:.1f} % of the judged connections, more than {max_undecided:g} %")

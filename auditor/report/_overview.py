@@ -538,9 +538,9 @@ def _doubts(audit: Audit) -> Iterable[str]:
             f"{story.many(len(silent), 'capture')} of {len(audit.captures):,} "
             f"{'does' if len(silent) == 1 else 'do'} not say whether packets were dropped."
         )
-    mute = (sufficiency.get("reasons") or {}).get("nothing_decided")
-    if mute:
-        yield f"No payload was seen on any of the {mute:,} documented connections, so nobody's authentication was judged."
+    openings = (sufficiency.get("reasons") or {}).get("nothing_decided")
+    if openings:
+        yield f"Of all {openings:,} documented connections nothing but the opening was seen, so nobody's authentication was judged."
     if sufficiency.get("undecided_percent"):
         lacks = [
             f"{int(count):,} {_lack(str(word))}"

@@ -48,7 +48,7 @@ _REASONS = {
     "unsupported_captures": "captures that hold what is not read",
     "no_connection_in_scope": "connections, none of them in scope",
     "dropped_packets": "packets dropped while capturing",
-    "nothing_decided": "connections on documented paths, all without payload",
+    "nothing_decided": "documented connections, of all of which nothing but the opening was seen",
     "ipsec": "IPsec, which hides what it carries",
     "first_bytes_given_up": "connections whose first bytes were given up, memory being short",
 }

@@ -190,7 +190,7 @@ def test_openings_alone_and_contradicting_inventories_are_doubts(written):
         summary={**audit.summary, "sufficiency": sufficiency},
     )
     text = written("html", changed).decode()
-    assert "No payload was seen on any of the 26 documented connections" in text
+    assert "Of all 26 documented connections nothing but the opening was seen" in text
     assert "The inventory contradicts itself: 10.0.0.1 is both &lt;b&gt;uaa/0 and nats/0." in text
     assert re.findall(r"<dt>(?:Clean|Complete)\?</dt><dd>([^<]*)</dd>", text) == ["Yes", "No"]
 

@@ -141,6 +141,8 @@ class _Run:
         self._address, self._sources, self._options = address, sources, options
         self._tally = Tally(sources, options, progress)
         self._answers: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        self._ended: SimpleQueue[tuple[int, Any] | None] = SimpleQueue()
+        """Tasks whose answers are to be fetched; None: no more."""
         self._quiet_since: float | None = None
         self._why = ""
 
@@ -154,36 +156,44 @@ class _Run:
             return
         found: dict[int, Followed] = {}
         with _connected(self._address) as client:
-            # The largest first: then no worker is left alone with a large one at the end. Dask drops a task that nobody holds.
-            tasks = [self._send(client, k) for k in self._tally.largest_first(apart)]
-            for k in sorted(set(range(len(self._sources))) - set(apart)):
-                found[k] = self._tally.here(k)
-            while len(found) < len(self._sources):
-                try:
-                    k, answer = self._answers.get(timeout=LOOK_SECONDS)
-                except Empty:
-                    self._look_after(client, str(self._sources[min(set(apart) - set(found))]))
-                    continue
-                found[k] = self._opened(k, answer)
-                self._tally.done(found[k])
-            del tasks
+            threading.Thread(target=self._fetch, daemon=True).start()
+            try:
+                # The largest first: then no worker is left alone with a large one at the end. Dask drops a task that nobody holds.
+                tasks = [self._send(client, k) for k in self._tally.largest_first(apart)]
+                for k in sorted(set(range(len(self._sources))) - set(apart)):
+                    found[k] = self._tally.here(k)
+                while len(found) < len(self._sources):
+                    try:
+                        k, answer = self._answers.get(timeout=LOOK_SECONDS)
+                    except Empty:
+                        self._look_after(client, str(self._sources[min(set(apart) - set(found))]))
+                        continue
+                    found[k] = self._opened(k, answer)
+                    self._tally.done(found[k])
+                del tasks
+            finally:
+                self._ended.put(None)
         for k in range(len(self._sources)):
             yield found.pop(k)
 
     def _send(self, client: Any, k: int) -> Any:
-        """Hand one capture on; the answer comes into the queue."""
+        """Hand one capture on; when it is done, its answer is fetched."""
         errand = _errand(str(self._sources[k]), k, self._options, len(self._sources) == 1)
         task = client.submit(run_errand, errand, pure=False, key=f"auditor-{k}-{id(self):x}-{time.time_ns():x}")
+        # Dask has one thread for what all clients of a process want to be told, and a client that is closed meanwhile answers nothing any more:
+        # so nothing is waited for there.
+        task.add_done_callback(lambda done: self._ended.put((k, done)))
+        return task
 
-        def answered(done: Any) -> None:
+    def _fetch(self) -> None:
+        """In a thread of its own: what workers gave, one after the other. Where the client was closed it waits in vain, and ends with the process."""
+        while (ended := self._ended.get()) is not None:
+            k, done = ended
             try:
                 self._answers.put((k, done.result()))
             except BaseException as error:  # whatever it is, it belongs to whoever waits for this capture
                 self._answers.put((k, error))
             done.release()
-
-        task.add_done_callback(answered)
-        return task
 
     def _opened(self, k: int, answer: Any) -> Followed:
         """What a worker says of a capture. Raises what it raised, as an error of ours."""

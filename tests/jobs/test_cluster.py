@@ -193,6 +193,33 @@ def test_a_worker_that_cannot_read_a_capture_or_has_another_is_an_error(
         api.audit(captures, scheduler=two.address)
 
 
+def test_an_answer_that_does_not_come_holds_up_no_other_audit(two: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An audit that ends in an error closes its client, and whoever waits for an answer of it may wait for ever."""
+    fetched = distributed.Future.result
+    stuck, over = threading.Event(), threading.Event()
+
+    def result(self: Any, timeout: float | None = None) -> Any:
+        stuck.set()
+        over.wait()
+        return fetched(self, timeout)
+
+    first, second = (
+        threading.Thread(target=lambda: ended.append(api.connections(TWO[0], scheduler=two.address)), daemon=True)
+        for _ in range(2)
+    )
+    ended: list[Any] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(distributed.Future, "result", result)
+        first.start()
+        until(stuck.is_set, "an answer that is asked for")
+    second.start()
+    second.join(SECONDS)
+    assert len(ended) == 1
+    over.set()
+    first.join(SECONDS)
+    assert len(ended) == 2
+
+
 def test_a_worker_of_another_version_refuses(two: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "VERSION", "9.9.9")
     with pytest.raises(ConfigError, match=r"has auditor 0\.\S+ \(install diego-flow-auditor 9\.9\.9"):

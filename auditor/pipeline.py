@@ -546,7 +546,8 @@ def follow_one(
         capture = _told_corrected(capture, corrected)
     part = tracker.finish()
     hits = {**part.hits, **examiner.hits, "tunnel_depth": int(decoder.stops[STOP_DEPTH])}
-    capture = _told_undated(capture, part)
+    if len(examiner.certificates):
+        capture = _told_undated(capture, part)
     capture = _told_limits(_told_unread(capture, decoder.stops, len(part.rows)), limits, hits)
     return Followed(capture, part, dict(examiner.certificates.der), reader.has_secrets)
 
@@ -590,11 +591,11 @@ def _told_unread(capture: Capture, stops: NDArray[np.int64], connections: int) -
 
 
 def _told_undated(capture: Capture, part: Part) -> Capture:
-    """The capture with a remark where it does not say on which day connections were."""
+    """The capture, in which there are certificates, with a remark where it does not say on which day connections were."""
     if part.first_ns is None or part.first_ns >= DATED_NS:
         return capture
     count = int((part.rows["first_ns"] < DATED_NS).sum())
-    says = f"{count:,} of {len(part.rows):,} connections have no date: of certificates nobody can say whether they had expired, of leases the last one counts"
+    says = f"{count:,} of {len(part.rows):,} connections have no date: nobody can say whether their certificates had expired"
     return replace(capture, problems=(*capture.problems, Problem("undated", says)))
 
 

@@ -432,7 +432,11 @@ class _Child:
         end = time.monotonic() + seconds
         # It is looked at before it is taken: until then its number, and its group's, is nobody else's.
         while self.process.returncode is None:
-            if os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+            try:
+                gone = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+            except ChildProcessError:  # another thread has killed and taken it
+                return self.process.wait()
+            if gone:
                 with contextlib.suppress(OSError):  # a `sleep` of the wrapper
                     os.killpg(self.process.pid, signal.SIGTERM)
                 self.process.wait()

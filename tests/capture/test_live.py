@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -327,6 +328,22 @@ def test_the_keeper_goes_when_its_maker_goes():
     maker.wait()
     maker.stdout.close()
     until(lambda: not any(_command_line(each) for each in family), "keeper and sleeper are gone")
+
+
+def test_a_child_may_be_killed_and_taken_by_another_thread_while_one_looks_at_it(monkeypatch):
+    """As the second Ctrl-C does: here just before the look."""
+    starter = DirectStarter([Command(("/bin/sleep", "1000"))])
+    child = starter.start(0)
+    look = os.waitid
+
+    def taken(*asked):
+        child.kill()
+        return look(*asked)
+
+    monkeypatch.setattr(os, "waitid", taken)
+    assert child.wait(60) == -signal.SIGKILL
+    for each in (child.stdin, child.stdout, child.stderr):
+        os.close(each)
 
 
 def test_hexadecimal_lines_are_bytes_and_others_are_words():

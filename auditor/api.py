@@ -242,19 +242,21 @@ class Report:
         reasons = (
             _losses(captures["problems"].tolist(), captures["dropped"].fillna(0).tolist()) if len(captures) else []
         )
-        if "no_connection_in_scope" in ((self.summary.get("sufficiency") or {}).get("reasons") or {}):
+        sufficiency = self.summary.get("sufficiency") or {}
+        told = sufficiency.get("reasons") or {}
+        if "no_connection_in_scope" in told:
             some = "no connection has an end in scope" if self.summary["connections"] else "there is no connection"
             some += " in that time" if {"since_ns", "until_ns"} & set(self.audit.info.get("options") or {}) else ""
             reasons.append(f"nothing was judged: {some}")
-        openings = ((self.summary.get("sufficiency") or {}).get("reasons") or {}).get("nothing_decided")
+        openings = told.get("nothing_decided")
         if openings:
             reasons.append(
                 f"no authentication was judged: of all {openings:,} documented connections nothing but the opening was seen"
             )
-        closed = ((self.summary.get("sufficiency") or {}).get("reasons") or {}).get("ipsec")
+        closed = told.get("ipsec")
         if closed:
             reasons.append(f"IPsec, which hides what it carries, on {closed:,} connections: capture inside of it")
-        percent = (self.summary.get("sufficiency") or {}).get("undecided_percent") or 0.0
+        percent = sufficiency.get("undecided_percent") or 0.0
         if percent > max_undecided:
             reasons.append(f"{percent:.1f} % of the judged connections undecided, more than {max_undecided:g} %")
         return reasons

@@ -968,17 +968,17 @@ def _sufficiency(
     idle = not (connections["disposition"] != str(Disposition.OUT_OF_SCOPE)).any()
     if idle:
         reasons["no_connection_in_scope"] = len(connections)
-    says = connections["says"]
     openings = _openings_alone(connections)
     if openings:
         reasons["nothing_decided"] = openings
+    says = connections["says"]
     closed = says.isin([word for word in says.cat.categories if word.startswith(IPSEC)])
     closed &= connections["disposition"] == str(Disposition.AMBIENT)
     if closed.any():
         reasons["ipsec"] = int(closed.sum())
     limit = options.get("max_undecided")
     enough = percent <= (5.0 if limit is None else float(limit))
-    complete = enough and not (idle or closed.any() or lost or dropped or "nothing_decided" in reasons)
+    complete = enough and not (idle or closed.any() or lost or dropped or openings)
     return {"complete": complete, "undecided_percent": round(percent, 3), "reasons": dict(sorted(reasons.items()))}
 
 

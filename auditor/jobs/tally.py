@@ -32,10 +32,11 @@ def incomplete(audit: Audit, max_undecided: float) -> list[str]:
     if dropped:
         found.append(f"dropped: {dropped} packets dropped while capturing")
     sufficiency = audit.summary.get("sufficiency") or {}
-    if "no_connection_in_scope" in (sufficiency.get("reasons") or {}):
+    told = sufficiency.get("reasons") or {}
+    if "no_connection_in_scope" in told:
         some = "no connection has an end in scope" if len(audit.connections) else "there is no connection"
         found.append(f"nothing judged: {some}")
-    openings = (sufficiency.get("reasons") or {}).get("nothing_decided")
+    openings = told.get("nothing_decided")
     if openings:
         found.append(f"nothing decided: of all {openings:,} documented connections nothing but the opening was seen")
     percent = float(sufficiency.get("undecided_percent") or 0.0)

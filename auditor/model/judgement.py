@@ -51,10 +51,22 @@ class Breach(StrEnum):
     """SSH from a brain to a cell outside 61001-65534."""
     UNKNOWN_HOST = "unknown_host"
     CELL_EGRESS = "cell_egress"
+    CELL_TO_METADATA = "cell_to_metadata"
+    """As CELL_EGRESS, to an address at which the cloud tells a machine who it is."""
+    CELL_TO_DIRECTOR = "cell_to_director"
+    """As CELL_EGRESS, to a port that BOSH Directors have."""
+    CONTROL_PLANE_EGRESS = "control_plane_egress"
+    """A platform VM other than a cell to an address outside every platform network."""
+    INFRASTRUCTURE_EGRESS = "infrastructure_egress"
+    """As CONTROL_PLANE_EGRESS, to what looks like a service that every BOSH VM calls: names, time, logs, the Director."""
     ATTEMPT = "attempt"
     """As the others, but no connection came about."""
     APPLICATION = "application"
     """Documented pair and port, another protocol on the wire."""
+
+
+CELL_EGRESS = frozenset({Breach.CELL_EGRESS, Breach.CELL_TO_METADATA, Breach.CELL_TO_DIRECTOR})
+"""What leaves by a cell's address, applications' connections among it."""
 
 
 @dataclass(frozen=True, slots=True)

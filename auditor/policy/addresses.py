@@ -14,6 +14,16 @@ _V4_HIGH = 0xFFFF
 
 METADATA_V4 = int(ipaddress.IPv4Address("169.254.169.254"))
 """The metadata service of clouds: link-local, yet another machine answers."""
+METADATA = frozenset(
+    {
+        0xFFFF << 32 | METADATA_V4,
+        0xFFFF << 32 | int(ipaddress.IPv4Address("168.63.129.16")),  # Azure
+        0xFFFF << 32 | int(ipaddress.IPv4Address("100.100.100.200")),  # Alibaba
+        int(ipaddress.IPv6Address("fd00:ec2::254")),  # AWS
+        int(ipaddress.IPv6Address("fd20:ce::254")),  # Google
+    }
+)
+"""Addresses at which a cloud tells a machine who it is, credentials among it; no router stands before them."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -72,3 +82,13 @@ def kind_of(address: int) -> str | None:
     if address >> 120 == 0xFF:
         return "multicast"
     return "link-local" if address >> 118 == 0x3FA else None
+
+
+_PRIVATE = tuple(
+    span(ipaddress.ip_network(text)) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+
+
+def is_private(address: int) -> bool:
+    """An address that the internet does not route (RFC 1918, RFC 4193)."""
+    return any(first <= address <= last for first, last in _PRIVATE)

@@ -39,7 +39,7 @@ from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 from auditor.errors import ConfigError
 from auditor.model.facts import Facts
 from auditor.model.frames import DATED_NS
-from auditor.model.judgement import Breach, Classification, Disposition, Fault
+from auditor.model.judgement import CELL_EGRESS, Classification, Disposition, Fault
 from auditor.policy.inventory import parse_time, time_text
 from auditor.policy.policy import Identity, Policy, canonical, slug
 from auditor.wire.reader import printable
@@ -690,7 +690,7 @@ class CertificateJudge:
 
 def _judged(classification: Classification) -> bool:
     """What applications say to the world, and what is nobody's business here, is not judged."""
-    egress = Breach.CELL_EGRESS in (classification.breach, classification.would_be)
+    egress = bool(CELL_EGRESS & {classification.breach, classification.would_be})
     return classification.disposition is not Disposition.OUT_OF_SCOPE and not egress
 
 

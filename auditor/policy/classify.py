@@ -13,6 +13,7 @@ The rules that hold here, in the order in which they decide:
    Under "varies" the content decides: it must be the documented one to be documented, and without any it is an undeclared port.
 5. **Otherwise undeclared**, by the most specific word. A pair is documented if any path leads from one role to the other; a path that is
    open to any VM documents no pair.
+6. **Nothing undeclared goes unsaid.** Whatever is undeclared has a breach, and each breach a rule that names it.
 
 Nothing here knows single addresses: the answer depends on what the two ends are, so that equal questions share one answer.
 """
@@ -25,7 +26,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from auditor.model.judgement import Breach, Classification, Disposition, Flow, NearMiss, Outcome
-from auditor.policy.addresses import kind_of
+from auditor.policy.addresses import METADATA, is_private, kind_of
 from auditor.policy.inventory import Fronted, Inventory
 from auditor.policy.kept import overlays_beside
 from auditor.policy.policy import ANY, Fit, Held, Policy, PolicyPath, ports_text
@@ -34,6 +35,12 @@ CELL = "diego_cell"
 BRAIN = "diego_brain"
 RELAYS = frozenset({"load_balancer", "ha_proxy"})
 """They pass on what others say: any certificate may show through them."""
+DOORS = RELAYS | {"router", "tcp_router"}
+"""Roles that take in what comes from outside."""
+OUTSIDE = DOORS | {"ntp", "syslog", "dns_resolver", "blobstore", "service_instance"}
+"""Roles of externals that applications may call; all others are the platform's own."""
+DIRECTOR_PORTS = (25_555, 8_844)
+"""The Director's API and its CredHub; its NATS (4222) and blobstore (25250) are every VM's agent's business."""
 
 IPSEC = "IPsec"
 """How ``Classification.says`` begins of what is closed by it."""
@@ -54,6 +61,10 @@ class End:
     """In a platform network; only told of strangers and externals."""
     kind: str | None = None
     """loopback, link-local, multicast, broadcast, unspecified; None for a host."""
+    metadata: bool = False
+    """A cloud's metadata service."""
+    private: bool = False
+    """Of an address that the internet does not route; only told of strangers."""
 
     @property
     def role(self) -> str | None:
@@ -175,7 +186,8 @@ class Classifier:
             if len(self._ends) >= _MEMO_LIMIT:
                 self._ends.clear()
             kind = kind_of(address) or ("broadcast" if self.inventory.broadcast(address) else None)
-            end = self._same(False, (), (), False, self.inventory.platform(address), kind)
+            metadata, private = address in METADATA, is_private(address)
+            end = self._same(False, (), (), False, self.inventory.platform(address), kind, metadata, private)
             self._ends[address] = end
         return end
 
@@ -381,7 +393,7 @@ class Classifier:
     ) -> Classification:  # fmt: skip
         near_miss, orig_role, resp_role = near or (None, None, None)
         would_be = None
-        if question.outcome is Outcome.ATTEMPT and breach in _FIRST_FOUR:
+        if question.outcome is Outcome.ATTEMPT and breach in _NAMED:
             breach, would_be = Breach.ATTEMPT, breach
         return Classification(
             disposition=disposition,
@@ -422,9 +434,14 @@ class Classifier:
             return self._silent(question, matches[0])
         if question.same:
             return self._told(Disposition.AMBIENT, question, "both ends are one address: it stays inside one VM")
-        if resp.external and not resp.platform and self._is_cell(orig) and not self._pair(orig, resp):
+        if self._is_outside(resp) and self._is_cell(orig) and not self._pair(orig, resp):
             return self._egress(question)
         return self._undeclared(question)
+
+    def _is_outside(self, end: End) -> bool:
+        """A machine that applications may call: the Director and the like are none, wherever they are."""
+        own = self.policy.roles.keys() - OUTSIDE
+        return end.external and not end.platform and not any(one.role in own for one in end.held)
 
     @staticmethod
     def _content_shows(question: _Question, matches: Sequence[_Match]) -> bool:
@@ -522,13 +539,34 @@ class Classifier:
 
     def _egress(self, question: _Question) -> Classification:
         says = "a cell to an address outside every platform network: an application or the platform, the cell's address does not tell"
-        return self._told(Disposition.AMBIENT, question, says, breach=Breach.CELL_EGRESS)
+        breach = Breach.CELL_EGRESS
+        if question.resp.metadata and not _infrastructure(question):
+            says = "a cell to the cloud's metadata service, which tells whoever asks the machine's credentials"
+            breach = Breach.CELL_TO_METADATA
+        elif not question.resp.known and question.transport == "tcp" and question.resp_p in DIRECTOR_PORTS:
+            says = f"a cell to port {question.resp_p} of an address outside every platform network, as BOSH Directors have it"
+            breach = Breach.CELL_TO_DIRECTOR
+        return self._told(Disposition.AMBIENT, question, says, breach=breach)
+
+    def _platform_egress(self, question: _Question) -> Classification:
+        """A platform VM other than a cell leaves the platform's networks."""
+        if question.resp.metadata:
+            return self._told(Disposition.AMBIENT, question, "the cloud's metadata service, which the BOSH agent asks")
+        says = f"a platform VM opens a connection to an address outside every platform network; seen on {_port_text(question)}"
+        near = self._near(question, [])
+        breach = Breach.CONTROL_PLANE_EGRESS
+        if _infrastructure(question):
+            says += "; it looks like a service that every BOSH VM calls: if it is, name it in the inventory's externals"
+            breach = Breach.INFRASTRUCTURE_EGRESS
+        return self._told(Disposition.UNDECLARED, question, says, breach=breach, near=near)
 
     def _unknown(self, question: _Question) -> Classification:
         orig, resp = question.orig, question.resp
         if not orig.known and not resp.known:
-            disposition = Disposition.UNDECLARED if self.scope == "all" else Disposition.OUT_OF_SCOPE
-            return self._told(disposition, question, "both ends are in no inventory")
+            says = "both ends are in no inventory"
+            if self.scope == "all":
+                return self._told(Disposition.UNDECLARED, question, says, breach=Breach.UNKNOWN_HOST)
+            return self._told(Disposition.OUT_OF_SCOPE, question, says)
         known, stranger = (resp, orig) if resp.known else (orig, resp)
         originates = stranger is orig
         listener = originates and self._listens(resp, question.resp_p, question.transport, question.application)
@@ -537,17 +575,17 @@ class Classifier:
             return self._told(
                 Disposition.OUT_OF_SCOPE, question, "one end is in no inventory, the other is no Diego VM"
             )
-        if not originates and not stranger.platform and self._is_cell(known):
-            return self._egress(question)
+        if not stranger.platform and known.external and not diego and not listener:
+            return self._told(Disposition.OUT_OF_SCOPE, question, "neither end is a VM of the platform")
+        if not originates and not stranger.platform:
+            return self._egress(question) if self._is_cell(known) else self._platform_egress(question)
+        if not stranger.platform and not diego and not listener and any(one.role in DOORS for one in known.held):
+            return self._told(Disposition.AMBIENT, question, "somebody outside comes in by the platform's front door")
         near = self._near(question, [])
         where = "in a platform network" if stranger.platform else "outside every platform network"
         which = "originator" if originates else "responder"
         says = f"the {which} is in no inventory, {where}; seen on {_port_text(question)}"
-        fires = stranger.platform or (originates and (diego or listener))
-        if not fires:
-            says += "; if it belongs to the platform or fronts a role, say so in the inventory"
-        breach = Breach.UNKNOWN_HOST if fires else None
-        return self._told(Disposition.UNDECLARED, question, says, breach=breach, near=near)
+        return self._told(Disposition.UNDECLARED, question, says, breach=Breach.UNKNOWN_HOST, near=near)
 
     # The closest path
 
@@ -628,7 +666,31 @@ class Classifier:
         return None
 
 
-_FIRST_FOUR = (Breach.CONNECTION, Breach.PORT, Breach.SSH_PORT, Breach.UNKNOWN_HOST)
+_NAMED = (
+    Breach.CONNECTION,
+    Breach.PORT,
+    Breach.SSH_PORT,
+    Breach.UNKNOWN_HOST,
+    Breach.CONTROL_PLANE_EGRESS,
+    Breach.INFRASTRUCTURE_EGRESS,
+)
+_AGENTS = (
+    (4_222, ("nats", "tls", "https")),
+    (25_250, ("tls", "https")),
+    (514, ("unknown",)),
+    (6_514, ("tls", "https")),
+)
+"""Ports that every BOSH VM calls and what is spoken there: the Director's NATS and blobstore, a log server."""
+
+
+def _infrastructure(question: _Question) -> bool:
+    """Whether this looks like a service that every BOSH VM calls, and that a list of VMs does not name."""
+    port, application = question.resp_p, question.application
+    if question.transport == "udp" and port == 123 and application == "unknown":
+        return True
+    if port == 53 and application in ("dns", "none"):
+        return True
+    return question.resp.private and any(port == one and application in ("none", *spoken) for one, spoken in _AGENTS)
 
 
 def _satisfies(path: PolicyPath, application: str) -> bool:

@@ -17,7 +17,7 @@ import pandas as pd
 from auditor.model import losses
 from auditor.model.audit import Audit
 from auditor.model.frames import REMARKS
-from auditor.model.judgement import Disposition, Verdict
+from auditor.model.judgement import CELL_EGRESS, Breach, Disposition, Verdict
 from auditor.model.roles import Severity
 from auditor.report import _story as story
 from auditor.report._columns import int_parts, rfc3339, row_digits
@@ -37,6 +37,7 @@ CELL = 600
 
 NOBODY = "(in no inventory)"
 OUTSIDE = "(outside the platform)"
+_EGRESS = [*map(str, CELL_EGRESS), str(Breach.CONTROL_PLANE_EGRESS), str(Breach.INFRASTRUCTURE_EGRESS)]
 
 VERDICTS = tuple(verdict.value for verdict in Verdict)
 SEVERITIES = tuple(severity.word for severity in sorted(Severity, reverse=True))
@@ -146,7 +147,7 @@ def edges(audit: Audit) -> list[Edge]:
     for which in ("originator", "responder"):
         names = np.array([name or NOBODY for name in _text(table[f"{which}_role"])], object)
         if which == "responder" and "breach" in table:
-            out = (table["breach"] == "cell_egress").fillna(False).to_numpy(bool)
+            out = table["breach"].isin(_EGRESS).to_numpy(bool)
             names[out & (names == NOBODY)] = OUTSIDE
         ends[which] = names
     counts = pd.DataFrame({**ends, "kind": kind}).groupby(["originator", "responder", "kind"], sort=True).size()

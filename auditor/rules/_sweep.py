@@ -25,18 +25,22 @@ SWEEP_WINDOW_NS = 60 * 1_000_000_000
 
 
 def attempts(table: pd.DataFrame) -> Mask:
-    """Undeclared attempts, but for a cell's to the outside.
+    """Undeclared attempts, of TCP those whose SYN was seen: it tells what was tried, and by whom."""
+    return _undeclared(table) & _opened(table)
 
-    An application may fail to reach the internet as often as it likes; a cell's address stands for a hundred of them. Of TCP, what was tried is told by
-    its SYN: a reset alone answers somebody whose packets were not captured, and its sender tried nothing.
-    """
+
+def fragments(table: pd.DataFrame) -> Mask:
+    """What is left of undeclared attempts whose SYN was not captured: a reset alone answers somebody else, and its sender tried nothing."""
+    return _undeclared(table) & ~_opened(table)
+
+
+def _undeclared(table: pd.DataFrame) -> Mask:
+    return holds(table, "breach", Breach.ATTEMPT) & holds(table, "outcome", Outcome.ATTEMPT)
+
+
+def _opened(table: pd.DataFrame) -> Mask:
     opened = (table["transport"] != "tcp").to_numpy() | table["history"].astype(str).str.contains("S").to_numpy()
-    return (
-        opened
-        & holds(table, "breach", Breach.ATTEMPT)
-        & holds(table, "outcome", Outcome.ATTEMPT)
-        & ~holds(table, "would_be", Breach.CELL_EGRESS)
-    )
+    return np.asarray(opened, dtype=np.bool_)
 
 
 def crowded(times: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], least: int, window_ns: int) -> Mask:

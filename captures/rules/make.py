@@ -127,9 +127,9 @@ def uaa(wire: Wire, vm: Vm, port: int) -> None:
     tls(wire, vm, UAA, port, http("GET", "/info", UAA_NAME), "uaa_ssl", ask="no", sni=UAA_NAME, ca="uaaCA")
 
 
-def egress(wire: Wire) -> None:
-    """An application calls a site outside."""
-    tls(wire, CELL0, WEBSITE, 443, http("GET", "/", "www.example.net"), "website", ask="no", sni="www.example.net", ca="Example Public CA")  # fmt: skip
+def egress(wire: Wire, vm: Vm = CELL0) -> None:
+    """A VM calls a site outside: of a cell's, an application."""
+    tls(wire, vm, WEBSITE, 443, http("GET", "/", "www.example.net"), "website", ask="no", sni="www.example.net", ca="Example Public CA")  # fmt: skip
 
 
 def ssh(wire: Wire, port: int) -> None:
@@ -214,6 +214,7 @@ RULES: dict[str, tuple[Scene, Scene]] = {
     "authentication-rejected": (partial(nats, right=False), partial(nats, right=True)),
     "unverifiable-authentication": (partial(to_bbs, client=None, ask="optional"), partial(to_bbs, ask="optional")),
     "capture-incomplete": (lambda wire: without(wire, to_bbs, 5, 6), to_bbs),
+    "control-plane-egress": (partial(egress, vm=DB0), egress),
 }
 """Rule -> the scene in which it fires, and the one in which it does not."""
 

@@ -265,15 +265,60 @@ def test_a_cell_that_calls_out_is_ambient(foundation: Foundation) -> None:
         told = foundation.says("cell", "internet", port, "unknown", transport=transport)
         assert (told.disposition, told.breach) == (AMBIENT, Breach.CELL_EGRESS)
     assert foundation.says("cell", "internet", 443, attempt=True).breach is Breach.CELL_EGRESS
-    assert foundation.says("cell", "metadata", 80, "http").breach is Breach.CELL_EGRESS
     assert foundation.says("cell", "ldap", 636, "tls").breach is Breach.CELL_EGRESS, "named, and outside all the same"
 
 
-def test_a_brain_that_calls_out_is_undeclared_and_no_cell(foundation: Foundation) -> None:
-    told = foundation.says("brain", "internet", 443)
-    assert (told.disposition, told.breach) == (UNDECLARED, None)
-    assert told.near_miss is not None
-    assert (told.near_miss.path, told.near_miss.differs) == ("ssh-proxy-to-uaa", "role")
+def test_a_cell_at_the_metadata_service_or_the_director_is_told_apart(foundation: Foundation, build: Build) -> None:
+    told = foundation.says("cell", "metadata", 80, "http")
+    assert (told.disposition, told.breach) == (AMBIENT, Breach.CELL_TO_METADATA)
+    assert foundation.says("cell", "metadata", 53, "dns", transport="udp").breach is Breach.CELL_EGRESS, "its resolver"
+    assert foundation.says("brain", "metadata", 80, "http").disposition is AMBIENT, "the BOSH agent's"
+    assert foundation.says("cell", "internet", 25555, "tls").breach is Breach.CELL_TO_DIRECTOR
+    named = build(VMS + "  - {name: bosh, ip: 172.16.0.6, role: bosh_director}\n")
+    told = named.says("cell", "172.16.0.6", 25555, "tls")
+    assert (told.disposition, told.breach) == (UNDECLARED, Breach.CONNECTION)
+
+
+def test_a_platform_vm_that_is_no_cell_and_calls_out(foundation: Foundation, build: Build) -> None:
+    for who in ("brain", "database"):
+        told = foundation.says(who, "internet", 443)
+        assert (told.disposition, told.breach) == (UNDECLARED, Breach.CONTROL_PLANE_EGRESS)
+        tried = foundation.says(who, "internet", 443, attempt=True)
+        assert (tried.breach, tried.would_be) == (Breach.ATTEMPT, Breach.CONTROL_PLANE_EGRESS)
+    everything = build(scope="all")
+    assert everything.says("uaa", "internet", 443).breach is Breach.CONTROL_PLANE_EGRESS
+    assert everything.says("internet", "lb", 443).disposition is OUT_OF_SCOPE, "neither is a VM of the platform"
+
+
+def test_services_that_every_bosh_vm_calls_and_no_list_of_vms_names(foundation: Foundation) -> None:
+    outside = "172.16.9.9"
+    for port, application, transport in (
+        (53, "dns", "udp"), (123, "unknown", "udp"), (4222, "nats", "tcp"), (6514, "tls", "tcp"),
+    ):  # fmt: skip
+        told = foundation.says("brain", outside, port, application, transport=transport)
+        assert (told.disposition, told.breach) == (UNDECLARED, Breach.INFRASTRUCTURE_EGRESS)
+    assert foundation.says("brain", "internet", 4222, "nats").breach is Breach.CONTROL_PLANE_EGRESS, (
+        "not on the internet"
+    )
+    assert foundation.says("brain", outside, 4222, "ssh").breach is Breach.CONTROL_PLANE_EGRESS, "not another protocol"
+
+
+def test_whatever_is_undeclared_has_a_breach(build: Build) -> None:
+    """Each breach is a rule's business, so nothing undeclared is without a finding."""
+    hosts = ["cell", "brain", "database", "uaa", "nats", "lb", "stranger", "internet", "metadata", "ldap", "router"]
+    for scope in ("diego", "all"):
+        foundation = build(scope=scope)
+        for one in hosts:
+            for other in hosts:
+                for port, application in (
+                    (443, "tls"),
+                    (53, "dns"),
+                    (4222, "none"),
+                    (61005, "unknown"),
+                    (1801, "http"),
+                ):
+                    told = foundation.says(one, other, port, application)
+                    assert told.disposition is not UNDECLARED or told.breach is not None, (scope, one, other, port)
 
 
 def test_a_stranger_at_a_documented_responder_is_the_platforms_business(foundation: Foundation) -> None:
@@ -333,7 +378,7 @@ def test_two_known_vms_that_are_not_diegos(foundation: Foundation, build: Build)
 def test_scope_all_judges_strangers_too_and_finds_no_more_than_the_rule_says(build: Build) -> None:
     everything = build(scope="all")
     told = everything.says("internet", "router", 443)
-    assert (told.disposition, told.breach) == (UNDECLARED, None)
+    assert (told.disposition, told.breach) == (AMBIENT, None), "the platform's front door"
     assert everything.says("stranger", "router", 443).breach is Breach.UNKNOWN_HOST
 
 

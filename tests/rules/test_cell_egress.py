@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from auditor.rules.cell_egress import block
+from auditor.rules._egress import block
 from tests.rules.make import CELL, judged, row, undeclared
 
 RULE = "cell-egress"
 
 
-def egress(address, port=443, **fields):
+def egress(address, port=443, breach="cell_egress", **fields):
     there = {"responder_ip": address, "responder_role": None, "responder_instance": None, "responder_port": port}
-    return undeclared("cell_egress", CELL, there, disposition="ambient", **fields)
+    return undeclared(breach, CELL, there, disposition="ambient", **fields)
 
 
 def test_one_line_for_each_block_of_destinations(fired):
@@ -39,3 +39,20 @@ def test_block(address, expected):
 
 def test_an_attempt_is_no_connection(fired):
     assert fired(RULE, judged(row(), egress("203.0.113.7", outcome="attempt"), undeclared("unknown_host"))) == []
+
+
+def test_metadata_and_the_director_are_told_apart(fired):
+    found = fired(
+        RULE,
+        judged(
+            egress("169.254.169.254", 80, breach="cell_to_metadata"),
+            egress("10.0.0.6", 25555, breach="cell_to_director"),
+            egress("169.254.169.254", 53),
+        ),
+    )
+    assert [(each.severity.word, each.title) for each in found] == [
+        ("info", "diego_cell opens connections to 169.254.169.0/24, outside the platform"),
+        ("medium", "diego_cell asks the cloud's metadata service at 169.254.169.254"),
+        ("medium", "diego_cell reaches 10.0.0.6 on 25555/tcp, a port that BOSH Directors have"),
+    ]
+    assert len({each.subject for each in found}) == 3

@@ -30,7 +30,20 @@ def test_one_dead_target_dialled_all_day_is_no_sweep_and_stays_here(fired):
 
 
 def test_what_a_cell_fails_to_reach_outside_is_the_applications_own_business(fired):
-    assert fired(RULE, judged(attempt("cell_egress", CELL, responder_ip="203.0.113.5", responder_role=None))) == []
+    out = {"responder_ip": "203.0.113.5", "responder_role": None}
+    tried = undeclared("cell_egress", CELL, out, disposition="ambient", outcome="attempt", conn_state="S0", history="S")
+    assert fired(RULE, judged(tried)) == []
+
+
+def test_a_platform_vm_that_fails_to_reach_the_outside_is_told(fired):
+    [finding] = fired(RULE, judged(attempt("control_plane_egress", responder_ip="203.0.113.5", responder_role=None)))
+    assert "It would have been control-plane-egress." in finding.detail
+
+
+def test_a_reset_whose_opening_was_not_captured_tells_that_somebody_tried_and_not_who(fired):
+    [finding] = fired(RULE, judged(attempt("connection", CELL, TO_UAA, responder_port=8443, history="r")))
+    assert (finding.severity.word, finding.confidence) == ("info", "low")
+    assert "what they answer was not captured" in finding.title
 
 
 def test_documented_attempts_and_connections_do_not_fire(fired):

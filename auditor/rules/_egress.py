@@ -1,0 +1,84 @@
+"""What leaves the platform, by destination: a finding for each block of addresses that a role calls."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from auditor.model.audit import Judged
+from auditor.model.finding import Finding
+from auditor.model.judgement import Breach, Outcome
+from auditor.model.roles import Severity
+from auditor.rules._subject import Rows, View, grouped, holds
+from auditor.rules._words import amount, applications, confidence, ends, first_frames, plural, ports, some
+
+BLOCK_V4 = 24
+BLOCK_V6 = 64
+PORTS_NAMED = 5
+
+
+class Kind(NamedTuple):
+    """What one breach is told as; ``title`` takes {originator}, {block}, {addresses} and {services}."""
+
+    breach: Breach
+    severity: Severity
+    title: str
+    says: str
+    remediation: str
+    about: str = ""
+    """In the subject, where one rule has several kinds."""
+
+
+def block(address: str) -> str:
+    """The block that an address is grouped by: its /24, IPv6 /64."""
+    ip = ipaddress.ip_address(address)
+    return str(ipaddress.ip_network((ip, BLOCK_V4 if ip.version == 4 else BLOCK_V6), strict=False))
+
+
+def _blocks(view: View) -> pd.DataFrame:
+    which, addresses = pd.factorize(view.column("responder_ip"))
+    blocks = np.array([block(str(address)) for address in addresses], dtype=object)
+    transports = view.column("transport").astype(object)
+    return pd.DataFrame({"originator": view.originator, "block": blocks[which], "transport": transports})
+
+
+def _bytes(view: View, inside: Rows, which: str) -> str:
+    return amount(int(np.sum(view.column(f"{which}_bytes")[inside], dtype=np.int64)))
+
+
+def findings(judged: Judged, rule: str, kinds: Sequence[Kind]) -> Iterator[Finding]:
+    """One finding for each role, destination block and transport of each kind; attempts are none."""
+    table = judged.connections
+    for kind in kinds:
+        view = View(table, holds(table, "breach", kind.breach) & ~holds(table, "outcome", Outcome.ATTEMPT))
+        if not len(view):
+            continue
+        for (originator, destination, transport), inside in grouped(
+            _blocks(view), ["originator", "block", "transport"]
+        ):
+            numbers = some([str(port) for port in ports(view, inside)], PORTS_NAMED)
+            services = f"{numbers}/{transport}" if numbers else transport
+            addresses = some(sorted(set(view.column("responder_ip")[inside])))
+            rows = view.at[inside]
+            yield Finding(
+                rule=rule,
+                severity=kind.severity,
+                title=kind.title.format(
+                    originator=originator, block=destination, addresses=addresses, services=services
+                ),
+                detail=(
+                    f"{plural(len(rows), 'connection')} from {ends(view, inside, 'originator')} to "
+                    f"{ends(view, inside, 'responder')} on {services}, application {applications(view, inside)}: "
+                    f"{_bytes(view, inside, 'originator')} went out, {_bytes(view, inside, 'responder')} came in. {kind.says}"
+                ),
+                rows=tuple(rows.tolist()),
+                subject=("", originator, destination, kind.about, transport),
+                confidence=confidence(view, inside),
+                evidence=first_frames(view, inside, "connection.opened", destination),
+                remediation=kind.remediation,
+                count=len(rows),
+            )

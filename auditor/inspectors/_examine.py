@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from auditor.catalogue import discover
 from auditor.errors import WireError
-from auditor.inspectors import _tls_facts
+from auditor.inspectors import _prefaces, _tls_facts
 from auditor.inspectors._table import PROTOCOL_NUMBERS, SignatureTable, build
 from auditor.kernels import recognise
 from auditor.kernels import tls as tls_kernel
@@ -31,6 +31,8 @@ MAX_HANDOVERS = 3
 _PROBED_BYTES = 4_096
 """So much of a head is looked at where only the protocol is asked for."""
 _MAX_CACHED = 50_000
+_PREFACES_AT_ONCE = 256
+"""Their heads are copied: so many take 4 MiB."""
 
 _EMPTY = StreamHead()
 
@@ -163,7 +165,9 @@ class Examiner:
         resting = gc.isenabled()
         gc.disable()
         try:
-            return self._examine(arena, heads, pairs, known, transport, ports, settled)
+            out = self._examine(arena, heads, pairs, known, transport, ports, settled)
+            self._look_behind(out, arena, heads, pairs, known, transport, ports, settled)
+            return out
         finally:
             if resting:
                 gc.enable()
@@ -245,6 +249,76 @@ class Examiner:
         if settled:
             self._note_alerts(out, alerted, arena, heads, pairs)
         return out
+
+    def _look_behind(
+        self,
+        out: Examined,
+        arena: NDArray[np.uint8],
+        heads: NDArray[Any],
+        pairs: NDArray[np.int32],
+        known: NDArray[np.int8],
+        transport: NDArray[np.uint8],
+        ports: NDArray[np.int32],
+        settled: bool,
+    ) -> None:
+        """Examine what begins with a preface once more, as if it did not."""
+        found, more = _prefaces.find(arena, heads, pairs, known, transport)
+        if not settled:
+            out.sure[more] = False
+        for begin in range(0, len(found), _PREFACES_AT_ONCE):
+            some = found[begin : begin + _PREFACES_AT_ONCE]
+            rows = np.array([each.row for each in some])
+            client = np.array([each.client for each in some], np.int8)
+            without = _prefaces.without(some, arena, heads, pairs)
+            inner = self._examine(*without, client, transport[rows], ports[rows], settled)
+            for k, preface in enumerate(some):
+                i = preface.row
+                application, facts = int(inner.application[k]), inner.facts[k]
+                outer: _Found | None = None
+                if preface.tunnel:
+                    outer, application = self._tunnel(preface, arena, heads, pairs, application)
+                out.application[i], out.client_side[i] = application, preface.client
+                out.sure[i] = inner.sure[k]
+                out.facts[i] = None
+                if settled and self._collect:
+                    head = self._head(arena, heads, int(pairs[i, preface.client]))
+                    frames = head.frames(0, preface.told_until)
+                    out.facts[i] = self._preceded(facts, preface.told, frames, outer)
+
+    def _tunnel(
+        self,
+        preface: _prefaces.Preface,
+        arena: NDArray[np.uint8],
+        heads: NDArray[Any],
+        pairs: NDArray[np.int32],
+        application: int,
+    ) -> tuple[_Found | None, int]:
+        """What HTTP told before a tunnel, and what is spoken: HTTP, where what is in the tunnel is not known."""
+        http = self._by_name.get("http")
+        if http is None:
+            return None, application
+        orig, resp = (
+            replace(each, data=each.data[: preface.sizes[side]]).after(preface.proxied[side])
+            for side in (preface.client, 1 - preface.client)
+            for each in (self._head(arena, heads, int(pairs[preface.row, side])),)
+        )
+        spoken = self._code["http"] if application in (NONE, UNKNOWN) else application
+        return self._inspect(http, Streams(orig, resp, line_bytes=self._line_bytes)), spoken
+
+    def _preceded(
+        self, facts: Facts | None, told: dict[str, Any], frames: tuple[int, ...], outer: _Found | None
+    ) -> Facts | None:
+        """Facts with those of what came before."""
+        if facts is None and not told and outer is None:
+            return None
+        facts = facts or Facts({})
+        shared: dict[str, Any] = {**(outer.values if outer else {}), **facts.shared}
+        marks = facts.marks
+        if outer is not None and outer.frames:
+            marks = (*marks, (outer.frames, None))
+        if told:
+            marks = (*marks, (dict.fromkeys(told, frames), None))
+        return Facts(self._intern(shared), {**facts.own, **told}, marks, facts.certainties)
 
     def inside(self, streams: Streams) -> tuple[str, Facts] | None:
         """What is spoken in the first bytes that keys opened, and its facts; None: nothing that is known."""

@@ -152,7 +152,8 @@ def describe(
         told["tls.hello_retry"] = True
     if version:
         told["tls.version"] = wire.version_name(version)
-        told["tls.cipher"] = cipher_name(cipher)
+        if version != wire.SSL20:  # its suites have other numbers
+            told["tls.cipher"] = cipher_name(cipher)
     if server_hello:
         told["tls.server_hello"] = True
         _describe_answered(told, flags, is13)

@@ -17,6 +17,7 @@ from auditor.wire.reader import Reader
 
 _LONGEST_METHOD = max(len(method) for method in wire.METHODS)
 _MAX_KEPT = 64
+_UPGRADE_TO_TLS = re.compile(rb"(?:\A|,)[ \t]*TLS/1", re.IGNORECASE)
 _CONTROL = re.compile(rb"[\x00-\x0c\x0e-\x1f]")
 
 
@@ -196,6 +197,8 @@ class _Requests:
     spans: list[tuple[int, int]] = field(default_factory=list)
     upgrade_at: int | None = None
     """Where what follows CONNECT or an upgrade begins."""
+    to_tls: bool = False
+    """What was asked for last is a tunnel, or TLS (RFC 2817 section 3)."""
 
 
 def _read_requests(reader: Reader) -> tuple[_Requests, WireError | None]:
@@ -222,8 +225,10 @@ def _read_requests(reader: Reader) -> tuple[_Requests, WireError | None]:
             told.cookie = told.cookie or message.headers.get(b"cookie") is not None
             told.beside.update(carried_beside(target, message.headers))
             told.spans.append((message.start, reader.at))
-            if method == b"CONNECT" or message.headers.get(b"upgrade") is not None:
+            upgrade = message.headers.get(b"upgrade")
+            if method == b"CONNECT" or upgrade is not None:
                 told.upgrade_at = reader.at
+                told.to_tls = method == b"CONNECT" or _UPGRADE_TO_TLS.search(upgrade or b"") is not None
                 break
             if not _pass_body(reader, message, until_close=False):
                 break
@@ -294,7 +299,7 @@ def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
         yield Evidence("http.version", version, Certainty.PROVEN, resp.frames(0, first_end))
     if statuses:
         yield Evidence("http.statuses", tuple(statuses), Certainty.PROVEN, resp.frames(0, first_end))
-    if tunnel_at is not None and told.upgrade_at is not None and told.methods[-1] == b"CONNECT":
+    if tunnel_at is not None and told.upgrade_at is not None and told.to_tls:
         yield Handover("tls", told.upgrade_at, tunnel_at)
     for error in (stopped, stopped_too):
         if error is not None:

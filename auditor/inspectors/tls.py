@@ -317,7 +317,10 @@ class _Direction:
             self._flag(kernel.CLIENT_MIDSTREAM)
         if data:
             self._flag(kernel.CLIENT_BYTES)
-        at = self._pass_ssl2(data) if self.side == 0 else 0
+        at = self._pass_ssl2(data) if self.side == 0 else self._pass_ssl2_answer(data)
+        if at and (seen.version if self.side else seen.hello_version) == wire.SSL20:
+            self._walk_ssl2(data, at)
+            return
         self.no_hello = seen.version == 0 and not seen.flags & kernel.CLIENT_HELLO
         stopped = False
         while at + wire.RECORD_HEADER_BYTES <= len(data):
@@ -349,6 +352,56 @@ class _Direction:
         self._mark(kernel.MARK_CLIENT_HELLO, 0, end)
         self._event(end, "C")
         return end
+
+    def _pass_ssl2_answer(self, data: bytes) -> int:
+        """The ServerHello of SSL 2.0, whole or not: its first bytes tell it. Returns where it ends, 0: it is none."""
+        if len(data) < wire.SSL2_SERVER_HELLO_BYTES or not data[0] & 0x80 or data[2] != wire.SSL2_SERVER_HELLO:
+            return 0
+        kind, version, certificate, kinds, name = (
+            data[4],
+            *(int.from_bytes(data[k : k + 2], "big") for k in (5, 7, 9, 11)),
+        )
+        size = (data[0] & 0x7F) << 8 | data[1]
+        if version != wire.SSL20 or size != wire.SSL2_SERVER_HELLO_BYTES - 2 + certificate + kinds + name:
+            return 0
+        seen, end, begin = self.seen, 2 + size, wire.SSL2_SERVER_HELLO_BYTES
+        seen.flags |= kernel.SERVER_HELLO
+        seen.version = version
+        self._mark(kernel.MARK_SERVER_HELLO, 0, min(end, len(data)))
+        self._event(min(end, len(data)), "S")
+        if certificate and kind == wire.SSL2_X509 and begin + certificate <= len(data):
+            seen.flags |= kernel.SERVER_CERTIFICATE
+            self._mark(kernel.MARK_SERVER_CERTIFICATE, begin, begin + certificate)
+            entry = certificate.to_bytes(3, "big") + data[begin : begin + certificate]
+            seen.texts[kernel.SPAN_SERVER_CERTIFICATE] = len(entry).to_bytes(3, "big") + entry
+        return end
+
+    def _walk_ssl2(self, data: bytes, at: int) -> None:
+        """Messages of SSL 2.0 behind the hello, which are encrypted but for the client's key: how many there are tells how far it came."""
+        ends: list[tuple[int, int]] = []
+        start = at
+        while at + 2 <= len(data):
+            long = data[at] & 0x80 == 0
+            size = ((data[at] & (0x3F if long else 0x7F)) << 8 | data[at + 1]) + (3 if long else 2)
+            if at + size > len(data):
+                break
+            ends.append((at, at + size))
+            at += size
+        if at < len(data) or start > len(data):
+            self._flag(kernel.CLIENT_CUT)
+        if self.side == 0:
+            if not ends or data[start + 2 : start + 3] != bytes([wire.SSL2_CLIENT_MASTER_KEY]):
+                return
+            self.seen.flags |= kernel.CLIENT_KEY_EXCHANGE
+            del ends[0]
+        # Each end verifies or finishes in its first message; the server may ask for a certificate before it finishes, and the client send one.
+        finished = 0 if self.side == 0 else 2
+        if len(ends) > finished:
+            self._flag(kernel.CLIENT_FINISHED)
+            self._mark(kernel.MARK_CLIENT_FINISHED + self.side, *ends[finished])
+        if len(ends) > finished + 2:
+            self._flag(kernel.CLIENT_DATA)
+            self._mark(kernel.MARK_CLIENT_DATA + self.side, *ends[finished + 2])
 
     def _record(self, kind: int, at: int, end: int, size: int) -> bool:
         """One record at ``at``, perhaps cut off; False where reading must end."""

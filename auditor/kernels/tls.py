@@ -5,8 +5,8 @@ ServerHello says how the client's records are to be read: up to TLS 1.2 everythi
 ChangeCipherSpec means nothing (RFC 8446 appendix D.4), a second ClientHello may follow it, and encrypted records say they are
 application data (section 5.2).
 
-What a row says is only what the bytes before the first gap say. A handshake message that is spread over several records is not
-followed here: the row gets ``ODD`` and the inspector, which is this kernel's naive twin, reads that connection. Nothing raises; a stop code says
+What a row says is only what the bytes before the first gap say. A handshake message that is spread over several records, and a session of
+SSL 2.0, are not followed here: the row gets ``ODD`` and the inspector, which is this kernel's naive twin, reads that connection. Nothing raises; a stop code says
 where reading ended.
 """
 
@@ -190,6 +190,7 @@ _EXT_VERSIONS, _EXT_COOKIE, _EXT_PHA = (
 )
 _TLS13, _DRAFT, _RANDOM = wire.TLS13, wire.DRAFT_MAJOR, wire.RANDOM_BYTES
 _MAX_SID = wire.MAX_SESSION_ID_BYTES
+_SSL20, _SSL2_SERVER_HELLO, _SSL2_SERVER_HELLO_BYTES = wire.SSL20, wire.SSL2_SERVER_HELLO, wire.SSL2_SERVER_HELLO_BYTES
 
 _SHAPE_MASK = 0xFFFFFFFF
 _SHAPE_A, _SHAPE_B = 16_777_619, 69_069
@@ -505,6 +506,17 @@ def _ssl2_hello(row: Any, head: Any, brief: bool, buf: NDArray[np.uint8], at: in
 
 
 @kernel
+def _answers_ssl2(buf: NDArray[np.uint8], at: int, filled: int) -> bool:
+    """Whether a ServerHello of SSL 2.0 may begin at ``at``."""
+    return bool(
+        filled - at >= _SSL2_SERVER_HELLO_BYTES
+        and buf[at] & 0x80
+        and buf[at + 2] == _SSL2_SERVER_HELLO
+        and be16(buf, at + 5) == _SSL20
+    )
+
+
+@kernel
 def _walk_side(
     row: Any,
     head: Any,
@@ -531,6 +543,11 @@ def _walk_side(
             event_frame[0], event[0] = _frame_until(head, brief, end), _ORDER_CLIENT_HELLO
             n_events = 1
             at = end
+            if row["hello_version"] == _SSL20:
+                row["flags"] |= ODD  # sessions of SSL 2.0 are left to the inspector
+    elif _answers_ssl2(buf, at, filled):
+        row["flags"] |= ODD
+        return n_events
     is13 = row["version"] == _TLS13 or row["version"] >> 8 == _DRAFT
     no_hello = row["version"] == 0 and not row["flags"] & CLIENT_HELLO
     encrypted = False

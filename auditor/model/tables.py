@@ -37,6 +37,9 @@ FRAME_MASK = (1 << FRAME_BITS) - 1
 PROTOCOLS = ("tls", "ssh", "mysql", "nats", "http")
 """Protocols that have an object of their own in a connection's record."""
 
+PROXY_KINDS = ("proxy.version", "proxy.source", "proxy.destination")
+"""What a header of the PROXY protocol says: facts, and nobody's identity."""
+
 
 def coded(codes: NDArray[Any], names: Sequence[Any]) -> pd.Categorical:
     """A Categorical; code -1 is None. Names that occur twice are folded into one."""
@@ -273,7 +276,10 @@ def judged_columns(
 
     evidence = np.empty(len(auth_of), dtype=object)
     for row, (auth, fact) in enumerate(zip(authentications, facts, strict=True)):
-        evidence[row] = EvidenceList(fact, auth.kinds) if fact is not None and auth.kinds else ()
+        kinds = auth.kinds
+        if fact is not None and "proxy.version" in fact.own:  # what a proxy says of itself is shown whatever was judged
+            kinds = (*kinds, *(kind for kind in PROXY_KINDS if kind in fact.own))
+        evidence[row] = EvidenceList(fact, kinds) if fact is not None and kinds else ()
     return {
         "originator_role": by_class(lambda each: each.orig_role),
         "responder_role": by_class(lambda each: each.resp_role),

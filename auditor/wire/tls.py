@@ -36,6 +36,14 @@ EXT_SUPPORTED_VERSIONS = 43  # RFC 8446 section 4.2.1
 EXT_COOKIE = 44  # RFC 8446 section 4.2.2
 EXT_POST_HANDSHAKE_AUTH = 49  # RFC 8446 section 4.2.6
 
+# SSL 2.0 (https://www-archive.mozilla.org/projects/security/pki/nss/ssl/draft02.html): a header of two bytes, or of three where the first
+# bit is not set, and behind it a message of that length.
+SSL2_CLIENT_MASTER_KEY = 2
+SSL2_SERVER_HELLO = 4
+SSL2_SERVER_HELLO_BYTES = 13
+"""Header and fixed fields: type, session id hit, kind of certificate, version (2), lengths of certificate, cipher kinds and connection id (2 each)."""
+SSL2_X509 = 1
+
 SSL20 = 0x0002
 SSL30 = 0x0300
 TLS10 = 0x0301

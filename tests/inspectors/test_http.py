@@ -149,9 +149,29 @@ def test_tunnel_through_connect_is_followed(examiner: Examiner) -> None:
         [(1, request("CONNECT server.test:443 HTTP/1.1")), *told.client],
         [(2, b"HTTP/1.1 200 Connection established\r\n\r\n"), *told.server],
     )
-    assert application == "http"
+    assert application == "tls"
     assert facts["tls.sni"] == "server.test"
     assert facts["http.method"] == "CONNECT"
+
+
+UPGRADE = request("GET /v1/ping HTTP/1.1", "Host: server.test", "Upgrade: TLS/1.2", "Connection: Upgrade")
+
+
+def test_an_upgrade_to_tls_is_followed(examiner: Examiner) -> None:
+    told = shake(*contexts(ssl.TLSVersion.TLSv1_2, require=True))
+    switched = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: TLS/1.2, HTTP/1.1\r\nConnection: Upgrade\r\n\r\n"
+    application, _, facts = says(examiner, [(1, UPGRADE), *told.client], [(2, switched), *told.server])
+    assert application == "http" and facts["http.statuses"] == (101,)
+    assert facts["tls.version"] == "TLS 1.2" and facts["tls.client_certificate"] == "sent"
+
+
+def test_an_upgrade_that_is_no_tls_or_was_not_granted_stays_in_the_clear(examiner: Examiner) -> None:
+    told = shake(*contexts(ssl.TLSVersion.TLSv1_2))
+    websocket = request("GET /chat HTTP/1.1", "Upgrade: websocket", "Connection: Upgrade")
+    assert "tls.version" not in says(examiner, UPGRADE, OK)[2]
+    switched = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+    facts = says(examiner, [(1, websocket), *told.client], [(2, switched), *told.server])[2]
+    assert facts["http.statuses"] == (101,) and "tls.version" not in facts
 
 
 def test_bodies_are_not_taken_for_requests(examiner: Examiner) -> None:

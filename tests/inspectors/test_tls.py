@@ -222,6 +222,42 @@ def test_plain_http_answer_to_a_client_hello(examiner: Examiner) -> None:
     assert facts["tls.malformed"] == "no TLS record"
 
 
+def ssl2(*messages: bytes) -> bytes:
+    return b"".join((0x8000 | len(each)).to_bytes(2, "big") + each for each in messages)
+
+
+SSL2_HELLO = ssl2(b"\x01\x00\x02\x00\x03\x00\x00\x00\x10" + b"\x07\x00\xc0" + bytes(16))
+
+
+def ssl2_answer(certificate: bytes) -> bytes:
+    lengths = len(certificate).to_bytes(2, "big") + b"\x00\x03\x00\x10"
+    return ssl2(b"\x04\x00\x01\x00\x02" + lengths + certificate + b"\x07\x00\xc0" + bytes(16))
+
+
+def test_a_session_of_ssl2_is_tls_of_that_version(examiner: Examiner) -> None:
+    _, der = identities()
+    key, secret = b"\x02\x07\x00\xc0" + bytes(50), b"\xa5" * 41
+    client = [(1, SSL2_HELLO), (3, ssl2(key)), (5, ssl2(secret)), (7, ssl2(secret * 2))]
+    server = [(2, ssl2_answer(der["server.test"])), (4, ssl2(secret)), (6, ssl2(secret)), (8, ssl2(secret * 9))]
+    application, side, facts = says(examiner, client, server)
+    assert (application, side) == ("tls", 0)
+    assert facts["tls.version"] == facts["tls.hello_version"] == "SSL 2.0" and "tls.cipher" not in facts
+    assert facts["tls.client_finished"] and facts["tls.server_finished"]
+    assert facts["tls.client_certificate"] == "unknown" and "tls.malformed" not in facts
+    assert examiner.certificates.get(facts["tls.server_certificates"][0]) == der["server.test"]
+    assert facts.frames("tls.version") == (2,)
+    # One way, cut short, refused by a server that knows no SSL 2.0.
+    assert says(examiner, client, b"")[2]["tls.client_finished"]
+    cut = says(examiner, client[:2], [(2, server[0][1][:40])])[2]
+    assert cut["tls.version"] == "SSL 2.0" and cut["tls.cut"] == "server" and "tls.client_finished" not in cut
+    refused = says(examiner, SSL2_HELLO, b"\x15\x03\x00\x00\x02\x02\x28")[2]
+    assert refused["tls.server_alert"] == ("fatal", "handshake_failure") and "tls.version" not in refused
+    assert Examiner(collect=False).applications[2] == "tls"
+    batch = Batch()
+    batch.add(head_of(client), head_of(server))
+    assert batch.examine(Examiner(collect=False)).application.tolist() == [2]
+
+
 def test_ssl2_hello(examiner: Examiner) -> None:
     body = bytes([1]) + struct.pack(">HHHH", 0x0301, 6, 0, 16) + bytes(6) + bytes(range(16))
     hello = struct.pack(">H", 0x8000 | len(body)) + body

@@ -23,6 +23,11 @@ def ldap(number: int, operation: bytes) -> bytes:
     return b"\x30" + bytes([len(body)]) + body
 
 
+def rdp(kind: int, negotiation: bytes) -> bytes:
+    body = bytes([6 + len(negotiation), kind]) + bytes(5) + negotiation
+    return b"\x03\x00" + (4 + len(body)).to_bytes(2, "big") + body
+
+
 START_TLS = ldap(1, b"\x77\x18\x80\x16" + b"1.3.6.1.4.1.1466.20037")
 XML = b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>"
 TALKS: dict[str, tuple[bytes, bytes]] = {
@@ -43,6 +48,10 @@ TALKS: dict[str, tuple[bytes, bytes]] = {
         + b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
     ),
     "postgresql": (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", b"S"),
+    "rdp": (
+        rdp(0xE0, b"Cookie: mstshash=me\r\n" + b"\x01\x00\x08\x00\x03\x00\x00\x00"),
+        rdp(0xD0, b"\x02\x1f\x08\x00\x01\x00\x00\x00"),
+    ),
     "ldap": (START_TLS, ldap(1, b"\x78\x07\x0a\x01\x00\x04\x00\x04\x00")),
 }
 REFUSALS: dict[str, tuple[bytes, bytes]] = {
@@ -52,6 +61,7 @@ REFUSALS: dict[str, tuple[bytes, bytes]] = {
     "imap": (b"a3 NOOP\r\n", b"a2 BAD no\r\n"),
     "xmpp": (b"<auth/>", b"<failure/>"),
     "postgresql": (b"\x00\x00\x00\x11\x00\x03\x00\x00user\0me\0\0", b"N"),
+    "rdp": (b"\x03\x00\x00\x0c\x02\xf0\x80\x7f\x65\x82\x01\x94", rdp(0xD0, b"\x03\x00\x08\x00\x02\x00\x00\x00")),
     "ldap": (ldap(2, b"\x42\x00"), ldap(1, b"\x78\x07\x0a\x01\x02\x04\x00\x04\x00")),
 }
 by_name = pytest.mark.parametrize("name", sorted(TALKS))
@@ -77,7 +87,7 @@ def test_tls_after_the_go_ahead_is_read(examiner: Examiner, name: str) -> None:
 def test_refused_or_unanswered_it_stays_in_clear(examiner: Examiner, name: str) -> None:
     client, server = TALKS[name]
     more, answer = REFUSALS[name]
-    before = {"postgresql": b"", "ldap": b"", "xmpp": XML}.get(name)
+    before = {"postgresql": b"", "ldap": b"", "rdp": b"", "xmpp": XML}.get(name)
     if before is None:  # all that the server says before its go-ahead
         before = b"".join(server.splitlines(keepends=True)[:-1])
     application, _, facts = says(examiner, client + more, before + answer)
@@ -91,7 +101,7 @@ def test_refused_or_unanswered_it_stays_in_clear(examiner: Examiner, name: str) 
 def test_each_direction_alone(examiner: Examiner, name: str) -> None:
     client, server = TALKS[name]
     told = says(examiner, client + TLS_CLIENT, b"")[2]
-    if name in {"smtp", "xmpp", "postgresql", "ldap"}:
+    if name in {"smtp", "xmpp", "postgresql", "ldap", "rdp"}:
         assert told["tls.sni"] == "server.test"
     assert says(examiner, b"", server)[0] in {"unknown", name}
 

@@ -17,6 +17,7 @@ from auditor.model.evidence import Attachment
 from auditor.model.streams import Streams
 from auditor.wire import tls as wire
 from auditor.wire.reader import printable
+from tests.inspectors import test_tls
 from tests.inspectors.handshakes import Recorded, contexts, shake
 from tests.inspectors.heads import Batch, Segments, head_of
 
@@ -37,6 +38,7 @@ HANDSHAKES = [
     talk(V13, require=True),
     talk(V13),
     shake(*contexts(V12, alpn=("h2",))),
+    Recorded([(1, test_tls.SSL2_HELLO), (3, bytes(9))], [(2, test_tls.ssl2_answer(b"der") + bytes(7))]),
 ]
 
 

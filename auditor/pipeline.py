@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from auditor.policy.classify import Classifier
     from auditor.policy.infer import Service
     from auditor.policy.inventory import Inventory
+    from auditor.policy.learnt import Learnt
     from auditor.policy.policy import Policy
     from auditor.tshark.proof import Proof
 
@@ -158,14 +159,16 @@ def run(
     else:
         table = carry.named(table, _order_of(whole, table))
     judging = {**options, "inventory": who}
-    answers = _judge(table, classes, class_of, certificates, policy, judging)
+    ends = _ends(table, who)
+    answers = _judge(table, classes, class_of, certificates, policy, judging, ends)
     table, shown, otherwise = _opened(table, answers, gathered, options.get("keylog"), warn)
     if shown:
         if otherwise:
             classes, class_of = _classify(table, Classifier(policy, who, options.get("scope") or "diego"), who)
         # What keys showed of one connection may say more of another: the session that it resumes, the attempt before it.
-        answers = _judge(table, classes, class_of, {**certificates, **shown.certificates}, policy, judging)
+        answers = _judge(table, classes, class_of, {**certificates, **shown.certificates}, policy, judging, ends)
     classes, class_of, authentications = answers.classes, answers.class_of, answers.authentications
+    names = answers.learnt.names
     count: Callable[[pd.DataFrame], pd.DataFrame] | None = None
     if carry is not None:
         authentications = carry.inherited(table.facts, authentications)
@@ -173,7 +176,7 @@ def run(
         order = _order_of(whole, table)
         count = carry.settle(whole, order, side, table, authentications, whole.held)
     forget()
-    connections = connections_table(table, _texts(table), _vantages(captures, whole.places), _ends(table, who))
+    connections = connections_table(table, _texts(table), _vantages(captures, whole.places), ends)
     for name, column in judged_columns(classes, class_of, authentications, table.facts).items():
         connections[name] = column
     tls = connections["tls"].to_numpy(dtype=object).copy()
@@ -208,7 +211,7 @@ def run(
     covered["origin"] = [(path.origin.file, path.origin.line or 1) for path in policy.paths]  # for SARIF
     if carry is not None:
         carry.name(str(info["id"]))
-    return Audit(info, summary, captures_table(captures, seen), connections, found, covered)
+    return Audit(info, summary, captures_table(captures, seen), connections, found, covered, names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +221,7 @@ class _Answers:
     classes: list[Classification]
     class_of: NDArray[np.int32]
     authentications: Sequence[Authentication]
+    learnt: Learnt
 
 
 def _judge(
@@ -227,13 +231,17 @@ def _judge(
     certificates: Mapping[str, bytes],
     policy: Policy,
     options: Mapping[str, Any],
+    ends: Ends,
 ) -> _Answers:
     from auditor.policy.authenticate import authenticate
     from auditor.policy.certificates import judge_for
+    from auditor.policy.learnt import learn
 
-    told, which = attribute(table.facts, classes, class_of, judge_for(certificates, policy, options))
-    answers = authenticate(table, told, which, certificates=certificates, policy=policy, options=options)
-    return _Answers(told, which, answers)
+    judge = judge_for(certificates, policy, options)
+    told, which = attribute(table.facts, classes, class_of, judge)
+    learnt = learn(table, told, which, judge, options["inventory"], (ends.originator, ends.responder, ends.hosts))
+    answers = authenticate(table, told, which, certificates=certificates, policy=policy, options=options, learnt=learnt)
+    return _Answers(told, which, answers, learnt)
 
 
 def _opened(

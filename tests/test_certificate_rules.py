@@ -90,7 +90,7 @@ def findings(folder: Path, client: Path, server: Path, cas: Iterable[str] = ()) 
     talk.closes()
     (folder / "c.pcap").write_bytes(pcap(frames(wire)))
     (folder / "inventory.yml").write_text(INVENTORY)
-    policy = load_policy()
+    policy = load_policy(["cf-deployment-names"])
     options = {"ca": load_cas(cas, policy)} if cas else {}
     audit = pipeline.run(
         [str(folder / "c.pcap")],

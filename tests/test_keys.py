@@ -94,7 +94,8 @@ class Told:
         return secured(Talk(wire, client, 40_000 + number, server, port, isn, isn + 5_000_000), self.keylog, made)
 
     def audit(self, capture: Path | None = None, keylog: Path | None = None, **more: Any) -> Report:
-        return auditor.audit(capture or self.capture, inventory=self.inventory, keylog=keylog, **more)
+        named = "cf-deployment-names"
+        return auditor.audit(capture or self.capture, policy=named, inventory=self.inventory, keylog=keylog, **more)
 
     def verdicts(self, report: Report) -> dict[str, str]:
         rows = report.connections

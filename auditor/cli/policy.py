@@ -98,13 +98,13 @@ def suggest(
     quiet: options.Quiet = False,
     progress: options.Progress = "auto",
 ) -> None:
-    """Draft a policy that would declare what captures show undeclared between known roles: to be read, not to be believed."""
+    """Draft a policy that would declare what captures show undeclared between known roles, and the names of certificates: to be read, not believed."""
     from auditor.policy.loader import load_policy
     from auditor.policy.present import write_whole
     from auditor.policy.suggest import suggest as drafted
 
     report = _audited(captures, policy, inventory, release, progress, quiet)
-    text = drafted(report.audit.connections, load_policy(policy or (), release=release), name)
+    text = drafted(report.audit, load_policy(policy or (), release=release), name)
     if output is None:
         typer.echo(text, nl=False)
     else:

@@ -32,3 +32,5 @@ class Audit:
     connections: pd.DataFrame
     findings: pd.DataFrame
     coverage: pd.DataFrame
+    names: tuple[Any, ...] = ()
+    """Names of certificates that this deployment gives (``policy.learnt.LearntName``): what a policy may declare."""

@@ -168,6 +168,12 @@ class Fault:
     """Evidence that shows it."""
     about: str = ""
     """What tells two faults of one rule apart on one path (a certificate's fingerprint or name, a version), for the finding's subject."""
+    beside: tuple[str, ...] = ()
+    """Ids of connections that it was compared with: evidence, too."""
+
+
+CONVENTION = "certificate-convention"
+"""In place of a rule's name: no fault, but a certificate's name that no table has and that all of a role show."""
 
 
 NO_PAYLOAD = "no_payload"

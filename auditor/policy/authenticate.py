@@ -37,6 +37,7 @@ from auditor.policy._factors import (
 from auditor.policy._seen import Said, Seen
 from auditor.policy._tls import REFUSED, TlsReading, flight_digest, is_tls, judge_mutual, read_tls, weak_tls
 from auditor.policy.certificates import SIDES, certificate_faults
+from auditor.policy.learnt import NOTHING, Learnt
 from auditor.policy.policy import Policy
 
 HOST_PORTS = range(61_001, 65_535)
@@ -86,11 +87,12 @@ def authenticate(
     certificates: Mapping[str, bytes],
     policy: Policy,
     options: Mapping[str, Any],
+    learnt: Learnt = NOTHING,
 ) -> list[Authentication]:
     """One answer a connection; equal answers are one object.
 
-    ``class_of`` is the index into ``classes`` of each connection, ``certificates`` the DER of those seen by fingerprint. Never raises on what
-    was seen.
+    ``class_of`` is the index into ``classes`` of each connection, ``certificates`` the DER of those seen by fingerprint, ``learnt`` what those say
+    together. Never raises on what was seen.
     """
     n = len(table)
     wanted = [_wanted(each, policy) for each in classes]
@@ -104,6 +106,7 @@ def authenticate(
     _resume(table, rows, groups, group_of)
     beside = _downgraded(table, rows, groups, group_of, policy, classes)
     first_ns = table.first_ns.tolist()
+    learnt_of = None if learnt.of_row is None else learnt.of_row.tolist()
     for place, row in enumerate(rows.tolist()):
         group = groups[group_of[place]]
         extra = beside.get(row, ()) if beside else ()
@@ -111,6 +114,8 @@ def authenticate(
             found = certificate_faults(
                 table.facts[row], classes[group.klass], first_ns[row], certificates, policy, options
             )
+            if learnt_of is not None and learnt_of[row]:
+                found = (*found, *learnt.faults[learnt_of[row]])
             extra = (*found, *extra) if extra else found
         made = group.made.get(extra)
         if made is None:

@@ -5,10 +5,11 @@ The rules that hold here:
 1. A certificate says who somebody claims to be; that TLS took place is another question. What is found here is a fault and moves no
    verdict (contract, "Method and faults apart").
 2. **In force** at the time of the connection, not today: the leaf and every intermediate that was sent. Expiring soon is no fault.
-3. **In its place**: the common name and the DNS names of the subject alternative name, compared without case, ``-`` and ``_`` alike,
-   never the organizational unit. A name in no identity table attributes nothing and accuses nobody. Names that do attribute
+3. **In its place**: the common name and the DNS names of the subject alternative name, compared without case, ``-``, ``_`` and space
+   alike, never the organizational unit. A name in no identity table attributes nothing and accuses nobody. Names that do attribute
    contradict their place when nothing they belong to can run at this end, nor, for a client, is the service it calls. A name with a
-   wildcard belongs to all that it covers.
+   wildcard belongs to all that it covers. Here only names accuse that are declared to be this deployment's; what the capture itself
+   says of the others is ``learnt``'s.
 4. **Vouched for**: by issuer and signature, through the certificates sent, to a certificate given with ``--ca``. That is RFC 5280
    section 6.1.3 (a)(1) and (a)(4), with 6.1.4 (k) for what was sent (who issues is an authority), and nothing else of a
    web browser's profile. It needs no clock: being in force is rule 2.
@@ -21,6 +22,7 @@ validity between which it holds; a connection costs a look into a dictionary.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 from bisect import bisect_right
@@ -33,6 +35,7 @@ from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
@@ -40,6 +43,7 @@ from auditor.errors import ConfigError
 from auditor.model.facts import Facts
 from auditor.model.frames import DATED_NS
 from auditor.model.judgement import CELL_EGRESS, Classification, Disposition, Fault
+from auditor.policy.addresses import to_int
 from auditor.policy.inventory import parse_time, time_text
 from auditor.policy.policy import Identity, Policy, canonical, slug
 from auditor.wire.reader import printable
@@ -68,6 +72,7 @@ _MAX_CACHED = 50_000
 _MAX_CHAIN = 16
 _MAX_PEM_BYTES = 16 * 1024 * 1024
 _REASON_CHARS = 120
+_KEY_FORM = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
 _NO_NAMES: tuple[str, ...] = ()
 
 T = TypeVar("T")
@@ -105,6 +110,16 @@ class Certificate:
     self_issued: bool = False
     authority: bool = False
     """Its basic constraints allow it to issue."""
+    key: str | None = None
+    """SHA-256 of its public key, in hex."""
+    subject_id: tuple[str, str] = ("", "")
+    """Its whole name, and the identifier of its key as it gives it itself; self-issued: of the key itself where it gives none."""
+    issuer_id: tuple[str, str] = ("", "")
+    """The same of who issued it, as far as it says."""
+    addresses: frozenset[int] = frozenset()
+    """IP addresses of the subject alternative name."""
+    application: bool = False
+    """An application container's: Diego gives each instance one, named after the instance."""
     weak: tuple[str, ...] = ()
     """What is weak about it, in words."""
 
@@ -142,6 +157,10 @@ def read_certificate(fingerprint: str, der: bytes) -> Certificate:
         issuers = _try(lambda: _common_names(parsed.issuer), _NO_NAMES)
         constraints = _try(lambda: parsed.extensions.get_extension_for_class(x509.BasicConstraints).value.ca, False)
         self_issued = _try(lambda: parsed.subject == parsed.issuer, False)
+        key = _try(lambda: hashlib.sha256(parsed.public_key().public_bytes(*_KEY_FORM)).hexdigest(), None)
+        subject_id, issuer_id = _subject_id(parsed), _issuer_id(parsed)
+        if self_issued:
+            subject_id = issuer_id = subject_id[0], subject_id[1] or key or ""
         return Certificate(
             fingerprint,
             parsed,
@@ -153,6 +172,11 @@ def read_certificate(fingerprint: str, der: bytes) -> Certificate:
             _try(lambda: _ns(parsed.not_valid_after_utc) + 999_999_999, None),
             self_issued,
             constraints,
+            key,
+            subject_id,
+            issuer_id,
+            _try(lambda: _addresses(parsed), frozenset()),
+            _try(lambda: _of_application(parsed.subject), False),
             tuple(_weak(parsed)),
         )
 
@@ -183,6 +207,37 @@ def _dns_names(parsed: x509.Certificate) -> tuple[str, ...]:
         return tuple(_text(name) for name in alternative.get_values_for_type(x509.DNSName))
 
     return _try(read, _NO_NAMES)
+
+
+def _addresses(parsed: x509.Certificate) -> frozenset[int]:
+    alternative = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    given = alternative.get_values_for_type(x509.IPAddress)
+    return frozenset(to_int(str(each)) for each in given[:MAX_NAMES] if "/" not in str(each))
+
+
+def _of_application(subject: x509.Name) -> bool:
+    """Its units name an application, a space or an organization (diego-release, executor's instance identity)."""
+    units = subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
+    return any(_text(each.value).lower().startswith(("app:", "space:", "organization:")) for each in units)
+
+
+def _subject_id(parsed: x509.Certificate) -> tuple[str, str]:
+    name = _try(lambda: _text(parsed.subject.rfc4514_string()), "")
+
+    def key() -> str:
+        return parsed.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest.hex()
+
+    return name, _try(key, "")
+
+
+def _issuer_id(parsed: x509.Certificate) -> tuple[str, str]:
+    name = _try(lambda: _text(parsed.issuer.rfc4514_string()), "")
+
+    def key() -> str:
+        found = parsed.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+        return found.hex() if found else ""
+
+    return name, _try(key, "")
 
 
 def _ns(moment: datetime) -> int:
@@ -399,13 +454,34 @@ def _known_name(certificate: Certificate, policy: Policy) -> str | None:
     return next((name for name in certificate.names if policy.identify(name)), None)
 
 
-def _slugs(identities: Iterable[Identity]) -> frozenset[str]:
+def slugs_of(identities: Iterable[Identity]) -> frozenset[str]:
+    """Of the components that they belong to."""
     return frozenset(one for identity in identities for one in identity.slugs)
 
 
 def _components(identities: Iterable[Identity]) -> dict[str, str]:
     """Slug to the name as the policy spells it."""
     return {slug(each): each for identity in identities for each in identity.components}
+
+
+def which_certificate(side: str, one: Certificate, leaf: Certificate | None) -> str:
+    """``the client's certificate x (SHA-256 …)``."""
+    what = "certificate" if one is leaf else "intermediate certificate"
+    return f"the {side}'s {what} {one.called}"
+
+
+def about_certificate(side: str, leaf: Certificate | None, policy: Policy) -> str:
+    """What a fault of it is about: its name where a table has it."""
+    name = None if leaf is None else _known_name(leaf, policy)
+    return f"{side} {canonical(name)}" if name else side
+
+
+def says_misplaced(side: str, leaf: Certificate, identities: Iterable[Identity], classification: Classification) -> str:
+    """That its names belong elsewhere."""
+    end = "originator" if side == "client" else "responder"
+    role = (classification.orig_role if side == "client" else classification.resp_role) or "another VM"
+    whose = _listed(sorted(_components(identities).values(), key=str.lower), "or")
+    return f"{which_certificate(side, leaf, leaf)} belongs to {whose}, and the {end} is {role}, where none of that runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -534,21 +610,12 @@ class CertificateJudge:
             if not chain:
                 continue
             leaf = chain[0] if chain[0].fingerprint == fingerprints[0] else None
-            about = self._about(side, leaf)
+            about = about_certificate(side, leaf, self.policy)
             yield from self._expired(side, kind, chain, leaf, at_ns, about)
             yield from self._weak(side, kind, chain, leaf, about)
             if leaf is not None:
                 yield from self._misplaced(side, kind, leaf, classification)
                 yield from self._untrusted(side, kind, chain, classification, about)
-
-    def _about(self, side: str, leaf: Certificate | None) -> str:
-        name = None if leaf is None else _known_name(leaf, self.policy)
-        return f"{side} {canonical(name)}" if name else side
-
-    @staticmethod
-    def _which(side: str, one: Certificate, leaf: Certificate | None) -> str:
-        what = "certificate" if one is leaf else "intermediate certificate"
-        return f"the {side}'s {what} {one.called}"
 
     def _expired(
         self, side: str, kind: str, chain: Sequence[Certificate], leaf: Certificate | None, at_ns: int, about: str
@@ -564,14 +631,16 @@ class CertificateJudge:
             elif one.from_ns is not None and at_ns < one.from_ns:
                 says = f"is in force from {time_text(one.from_ns)} only"
             if says:
-                yield Fault("certificate-expired", f"{self._which(side, one, leaf)} {says}", kinds=(kind,), about=about)
+                yield Fault(
+                    "certificate-expired", f"{which_certificate(side, one, leaf)} {says}", kinds=(kind,), about=about
+                )
 
     def _weak(
         self, side: str, kind: str, chain: Sequence[Certificate], leaf: Certificate | None, about: str
     ) -> Iterable[Fault]:
         for one in chain:
             if one.weak:
-                says = f"{self._which(side, one, leaf)} has {' and '.join(one.weak)}"
+                says = f"{which_certificate(side, one, leaf)} has {' and '.join(one.weak)}"
                 yield Fault("weak-certificate", says, kinds=(kind,), about=about)
 
     def _misplaced(self, side: str, kind: str, leaf: Certificate, classification: Classification) -> Iterable[Fault]:
@@ -579,22 +648,22 @@ class CertificateJudge:
         if leaf.parsed is None or here is None:
             return
         identities = identities_of(leaf, self.policy, side)
-        end = "originator" if side == "client" else "responder"
-        role = (classification.orig_role if side == "client" else classification.resp_role) or "another VM"
         if not identities:
-            if self.policy.settings.names == "strict" and "app_instances" not in self._called(classification):
-                says = f"the names of {self._which(side, leaf, leaf)} are in no identity table"
+            if self.policy.settings.names == "strict" and "app_instances" not in self.called(classification):
+                says = f"the names of {which_certificate(side, leaf, leaf)} are in no identity table"
                 yield Fault("certificate-identity", says, "medium", (kind,), f"{side} unknown")
             return
-        belongs = _slugs(identities)
-        allowed = here | self._called(classification) if side == "client" else here
-        if belongs & allowed:
+        allowed = here | self.called(classification) if side == "client" else here
+        if slugs_of(identities) & allowed or not any(each.declared for each in identities):
             return
-        whose = _listed(sorted(_components(identities).values(), key=str.lower), "or")
-        says = f"{self._which(side, leaf, leaf)} belongs to {whose}, and the {end} is {role}, where none of that runs"
-        yield Fault("certificate-identity", says, kinds=(kind,), about=self._about(side, leaf))
+        yield Fault(
+            "certificate-identity",
+            says_misplaced(side, leaf, identities, classification),
+            kinds=(kind,),
+            about=about_certificate(side, leaf, self.policy),
+        )
 
-    def _called(self, classification: Classification) -> frozenset[str]:
+    def called(self, classification: Classification) -> frozenset[str]:
         """Slugs of the service that is called: what the paths name, else all that can run there."""
         named = [self.policy.path(path).resp_slug for path in classification.paths if path in self.policy.by_id]
         if named and None not in named:
@@ -613,7 +682,7 @@ class CertificateJudge:
         if key not in self._trusted:
             self._trusted[key] = leads_to(chain, judging)
         trusted = self._trusted[key]
-        which = self._which(side, chain[0], chain[0])
+        which = which_certificate(side, chain[0], chain[0])
         if trusted is False:
             issuer = f", issued by {chain[0].issuer}," if chain[0].issuer else ""
             yield Fault("certificate-untrusted", f"{which}{issuer} leads to no --ca", kinds=(kind,), about=about)
@@ -660,7 +729,7 @@ class CertificateJudge:
             return paths, None, ()
         identities = identities_of(leaf, self.policy, side)
         holds = classification.orig_holds if side == "client" else classification.resp_holds
-        belongs = _slugs(identities) & holds if holds is not None else _slugs(identities)
+        belongs = slugs_of(identities) & holds if holds is not None else slugs_of(identities)
         if not belongs:
             return paths, None, ()
         spelt = _components(identities)

@@ -94,7 +94,7 @@ def overlays() -> tuple[tuple[str, tuple[PolicyPath, ...]], ...]:
     return tuple(
         (each.model.name, tuple(path for path in merged.all_paths if path.policy == each.model.name))
         for each in files
-        if each.model.overlay
+        if each.model.overlay and each.model.paths  # one without paths explains nothing
     )
 
 
@@ -179,7 +179,8 @@ def _merge(files: Sequence[PolicyFile], release: str | None) -> Policy:
         if each.model.settings is not None:
             own = each.model.settings
             settings = Settings(own.tls.minimum, tuple(own.tls.forbidden_suites), own.names, own.origin.title)
-    identities = tuple(identity for each in vocabulary for identity in _identities(each, roles))
+    declared = _declared(vocabulary, settings)
+    identities = tuple(identity for each in vocabulary for identity in _identities(each, roles, declared))
     kept = tuple(paths.values())
     if release is not None:
         kept = _of_release(kept, release)
@@ -219,9 +220,26 @@ def _aliases(each: PolicyFile, roles: dict[str, Role]) -> Iterable[Alias]:
             yield Alias(canonical(group), tuple(held), entry.says, group)
 
 
-def _identities(each: PolicyFile, roles: dict[str, Role]) -> Iterable[Identity]:
+def _declared(vocabulary: Sequence[PolicyFile], settings: Settings) -> frozenset[str]:
+    """Names of the policies whose identities are known to be this deployment's."""
+    tables = {each.model.name: each.model.identities for each in vocabulary if each.model.identities is not None}
+    found = {name for name, table in tables.items() if settings.names == "strict" or table.names == "declared"}
+    for each in vocabulary:
+        for at, name in enumerate(each.model.identities.declares if each.model.identities else ()):
+            if name not in tables:
+                raise each.marked.error(
+                    ("identities", "declares", at),
+                    f"no policy loaded here has identities and the name '{name}'",
+                    f"write one of {', '.join(sorted(tables))}",
+                )
+            found.add(name)
+    return frozenset(found)
+
+
+def _identities(each: PolicyFile, roles: dict[str, Role], declared: frozenset[str]) -> Iterable[Identity]:
     if each.model.identities is None:
         return
+    name_of, known = each.model.name, each.model.name in declared
     for at, entry in enumerate(each.model.identities.entries):
         place: Place = ("identities", "entries", at, "components")
         slugs = frozenset(
@@ -229,7 +247,9 @@ def _identities(each: PolicyFile, roles: dict[str, Role]) -> Iterable[Identity]:
             for which, component in enumerate(entry.components)
         )
         for name in entry.name:
-            yield Identity(canonical(name), tuple(entry.components), slugs, frozenset(entry.use), entry.says)
+            yield Identity(
+                canonical(name), tuple(entry.components), slugs, frozenset(entry.use), entry.says, name_of, known
+            )
 
 
 def _component(each: PolicyFile, place: Place, component: str, roles: Iterable[Role]) -> str:

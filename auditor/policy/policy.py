@@ -119,6 +119,10 @@ class Identity:
     slugs: frozenset[str]
     use: frozenset[str]
     says: str | None = None
+    table: str = ""
+    """Name of the policy whose table it is in."""
+    declared: bool = True
+    """It is known to be this deployment's: it accuses. Else it accuses only where a capture confirms the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +235,12 @@ class PolicyPath:
         }
 
 
+_SAME_AS_UNDERSCORE = str.maketrans("- ", "__")
+
+
 def canonical(name: str) -> str:
-    """Lower case, ``-`` as ``_``: how names of VMs and certificates are compared."""
-    return name.strip().lower().replace("-", "_")
+    """Lower case, ``-`` and space as ``_``: how names of VMs and certificates are compared (cf-deployment wrote ``bbs client`` before v14)."""
+    return name.strip().lower().translate(_SAME_AS_UNDERSCORE)
 
 
 _NOT_WORD = re.compile(r"[^a-z0-9]+")
@@ -344,14 +351,19 @@ class Policy:
         return frozenset(found)
 
     def identify(self, name: str) -> tuple[Identity, ...]:
-        """The identities that a certificate's name belongs to; none: it attributes nothing."""
+        """The identities that a certificate's name belongs to; none: it attributes nothing. What is declared of a name replaces what is presumed."""
         known = self._identified.get(name)
         if known is None:
             key = canonical(name).rstrip(".")
-            found = {(each.slugs, each.use): each for each in self.identities if _same_name(each.pattern, key)}
+            found = {
+                (each.slugs, each.use, each.declared, each.table): each
+                for each in self.identities
+                if _same_name(each.pattern, key)
+            }
             if len(self._identified) >= _MAX_IDENTIFIED:
                 self._identified.clear()
-            known = self._identified[name] = tuple(found.values())
+            declared = tuple(each for each in found.values() if each.declared)
+            known = self._identified[name] = declared or tuple(found.values())
         return known
 
 

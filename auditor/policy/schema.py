@@ -175,7 +175,8 @@ class SettingsModel(Model):
     origin: OriginModel
     tls: TlsModel = TlsModel()
     names: Literal["lenient", "strict"] = Field(
-        "lenient", description="strict: a certificate name in no identity table is a finding too."
+        "lenient",
+        description="strict: all tables count as declared, and a certificate name in none of them is a finding too.",
     )
 
 
@@ -192,7 +193,15 @@ class IdentitiesModel(Model):
     """Which component a certificate's names belong to."""
 
     origin: OriginModel
-    entries: list[IdentityModel]
+    names: Literal["declared", "presumed"] = Field(
+        "declared",
+        description="declared: these names are this deployment's, and accuse. presumed: they are those of a platform of this kind, and accuse only "
+        "where a capture confirms them.",
+    )
+    declares: list[Id] = Field(
+        default_factory=list, description="Policies with presumed names that are this deployment's own: tas-diego."
+    )
+    entries: list[IdentityModel] = Field(default_factory=list)
 
 
 class EndModel(Model):

@@ -1,8 +1,10 @@
-"""A draft of a policy for what an audit found undeclared: to be read by somebody who knows, not to be believed.
+"""A draft of a policy for what an audit found undeclared, and for the names that its certificates have: to be read by somebody who knows, not
+to be believed.
 
 What happens is no proof that it should. So the draft declares only connections that came about between two known roles; each path says
 how often it was seen, between whom, and where to look first. Strangers, attempts, and what a shipped policy already declares are named in
-comments and declared nowhere. What authenticated is taken from the wire as it was seen, never stronger.
+comments and declared nowhere. What authenticated is taken from the wire as it was seen, never stronger. A name in a certificate goes to
+the components that may have shown it: those that the paths name, or those of the table that has it already; one that was accused is left out.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from auditor.errors import ConfigError
+from auditor.model.audit import Audit
 from auditor.model.judgement import Breach, Disposition
-from auditor.policy.policy import Policy, ports_text
+from auditor.policy.learnt import LearntName
+from auditor.policy.policy import Policy, canonical, ports_text
 from auditor.policy.schema import SCHEMA
 from auditor.wire.text import clip, escape
 
@@ -43,6 +46,9 @@ _MOST_PORTS = 8
 
 _EXAMPLES = 3
 
+_MOST_NAMES = 100
+"""A list of a schema has room for 200."""
+
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
 
 _COLUMNS = (
@@ -62,12 +68,12 @@ class _Seen:
     connections: int = 0
 
 
-def suggest(connections: pd.DataFrame, policy: Policy, name: str = "suggested") -> str:
-    """YAML of an overlay policy that would declare what was undeclared.
+def suggest(audit: Audit, policy: Policy, name: str = "suggested") -> str:
+    """YAML of an overlay policy that would declare what was undeclared, and the names of certificates.
 
     Parameters
     ----------
-    connections : the audit's connections with the internal columns
+    audit : its connections with the internal columns, and the names that it learnt
     policy : what they were judged by
     name : of the drafted policy
 
@@ -79,6 +85,7 @@ def suggest(connections: pd.DataFrame, policy: Policy, name: str = "suggested") 
         raise ConfigError(
             "--name", f"{name!r} names no policy", mend="write lower-case letters, digits and - between them"
         )
+    connections = audit.connections
     frame = connections.loc[connections["disposition"] == Disposition.UNDECLARED.value, list(_COLUMNS)]
     seen: dict[tuple[str, str, str, str], _Seen] = {}
     left: Counter[str] = Counter()
@@ -100,7 +107,7 @@ def suggest(connections: pd.DataFrame, policy: Policy, name: str = "suggested") 
         "origin": {"title": "Suggested from captures; nobody has checked it yet"},
     }
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
-    return "\n".join([*_head(left), text.rstrip("\n"), *_paths(seen, policy)]) + "\n"
+    return "\n".join([*_head(left), text.rstrip("\n"), *_identities(audit.names), *_paths(seen, policy)]) + "\n"
 
 
 def _why_not(row: Mapping[Any, Any]) -> str:
@@ -156,6 +163,47 @@ def _paths(seen: dict[tuple[str, str, str, str], _Seen], policy: Policy) -> Iter
         yield f"  # {one.connections:,} connection{'' if one.connections == 1 else 's'} on {told or transport}, the first {one.first}: {_examples(one)}"
         lines = yaml.safe_dump([path], sort_keys=False, allow_unicode=True, width=120).rstrip("\n").splitlines()
         yield from (f"  {line}" for line in lines)
+
+
+def _identities(learnt: Iterable[LearntName]) -> Iterator[str]:
+    """The identity table, one entry for all that show a name alike."""
+    alike: dict[tuple[str, ...], list[LearntName]] = {}
+    for one in learnt:
+        alike.setdefault(tuple(dict.fromkeys(map(canonical, one.names))), []).append(one)
+    if not alike:
+        return
+    yield "identities:"
+    yield '  origin: {title: "Suggested from captures; nobody has checked it yet"}'
+    body = [line for shown in alike.values() for line in _entry(shown)]
+    yield "  entries:" if any(not line.lstrip().startswith("#") for line in body) else "  entries: []"
+    yield from body
+
+
+def _entry(shown: list[LearntName]) -> Iterator[str]:
+    names = list(dict.fromkeys(name for one in shown for name in one.names))
+    entry = {
+        "name": names[0] if len(names) == 1 else names[:_MOST_NAMES],
+        "components": sorted({each for one in shown for each in one.components}, key=str.lower),
+        "use": sorted({one.side for one in shown}),
+    }
+    if not entry["components"]:
+        yield f"    # {clip(escape(names[0]), 60)}: {_by(shown)}; no component of these roles is known: name them under roles first"
+        return
+    guessed = any(not one.known and len(one.components) > 1 for one in shown)
+    yield f"    # {_by(shown)}{'; which of these components does not show: keep the right ones' if guessed else ''}"
+    if len(names) > _MOST_NAMES:
+        yield f"    # and {len(names) - _MOST_NAMES:,} more names that differ in digits, addresses or GUIDs only"
+    lines = yaml.safe_dump([entry], sort_keys=False, allow_unicode=True, width=120).rstrip("\n").splitlines()
+    yield from (f"    {line}" for line in lines)
+
+
+def _by(shown: Iterable[LearntName]) -> str:
+    """Who shows a name, how often, from which authority, and where to look first."""
+    return "; ".join(
+        f"{one.role or 'an unknown role'} as {one.side}, {one.vms:,} VM{'' if one.vms == 1 else 's'}, {one.connections:,} connection"
+        f"{'' if one.connections == 1 else 's'}, issued by {clip(escape(one.issuer or 'nobody named'), 60)}, the first {one.first}"
+        for one in shown
+    )
 
 
 def _given(ports: list[tuple[int, int]]) -> Any:

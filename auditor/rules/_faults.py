@@ -155,6 +155,28 @@ def evidence_of(view: View, inside: Rows, kinds: tuple[str, ...]) -> tuple[dict[
     return tuple([one for one in ranked if one["frames"]] or ranked)
 
 
+def fault_rows(judged: Judged, rule: str) -> dict[Fault, Rows]:
+    """The connections with each fault of this rule, rising; the most frequent fault first."""
+    index = _index(judged.connections)
+    places: dict[Fault, list[int]] = {}
+    for place, faults in enumerate(index.distinct):
+        for fault in dict.fromkeys(faults):
+            if fault.rule == rule:
+                places.setdefault(fault, []).append(place)
+    found = {fault: np.flatnonzero(np.isin(index.which, which)) for fault, which in places.items()}
+    return dict(sorted(found.items(), key=lambda each: (-len(each[1]), each[0].says)))
+
+
+def _peers(judged: Judged, faults: tuple[Fault, ...], kinds: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
+    """What the connections show that these were compared with."""
+    ids = list(dict.fromkeys(each for fault in faults for each in fault.beside))[:FIRST_FRAMES]
+    if not ids:
+        return ()
+    view = View(judged.connections, np.asarray(judged.connections["id"].isin(ids), dtype=np.bool_))
+    shown = evidence_of(view, np.arange(len(view), dtype=np.intp), kinds)
+    return tuple({**one, "kind": f"peer.{one['kind']}"} for one in shown)
+
+
 def report_faults(
     judged: Judged,
     rule: Rule,
@@ -167,6 +189,7 @@ def report_faults(
         shown = evidence_of(view, group.inside, kinds)
         if not any(one["frames"] for one in shown):
             shown = (*shown, *first_frames(view, group.inside, "connection.opened", group.service))
+        shown = (*shown, *_peers(judged, faults, kinds))
         on = f" Path {group.path.replace('+', ' or ')}." if group.path else ""
         yield Finding(
             rule=rule.name,

@@ -1,13 +1,24 @@
-"""certificate-identity: a certificate's names contradict the place where it was shown.
+"""certificate-identity: a certificate contradicts the place where it was shown.
 
-What fires it:   a leaf certificate whose common name or DNS names belong, in the policy's identity table, to components of which none can run on the
-                 VM that showed it, nor, for a client certificate, is the service being called. Names are compared without case, with `-` and `_`
-                 alike; a wildcard belongs to all that it covers; the organizational unit is never looked at. A name that is in no table attributes
-                 nothing and fires nothing, unless a policy says `names: strict`.
-What proves it:  the certificate as it crossed the wire, and the inventory's word on the address.
+What fires it:   names by table: the common name and DNS names of a leaf belong, in an identity table, to components of which none can run on the VM
+                 that showed it, nor, for a client certificate, is the service being called. A table accuses only where the operator declares it for
+                 this deployment (a policy's own identities, `--policy cf-deployment-names`), or where the captures confirm it: at least three of
+                 its names in their places, from one authority, more than three for each that contradicts it, and the peers show what belongs there.
+                 Peers: one VM of an instance group shows another name, or leads to another authority, than the VMs beside it at the same
+                 service; a name that another role shows moves there; two VMs have one key, where each of the others has its own; a
+                 certificate names another VM's address, where the others name their own. It takes three VMs, or two with three
+                 connections each, and the confidence says how many agreed.
+                 Names are compared without case, with `-`, `_` and space alike; digits, addresses and GUIDs stand for any; the
+                 organizational unit is never looked at. Instance identities of applications differ on purpose and are left out. A name
+                 that no table has accuses nobody by itself, unless a policy says `names: strict`; that all of a role show it is this
+                 deployment's convention, and told once (info).
+What proves it:  the certificate as it crossed the wire, the inventory's word on the address, and the peers' certificates (`peer.` in the evidence).
+                 TLS 1.3 hides certificates from who has no keys.
 Why it matters:  a certificate of one component in the hands of another VM has been copied, or the address is not who the inventory says. Diego's
                  servers check the authority only, not the name, so they will not notice.
-What to do:      check the inventory first: a moved VM and an old inventory look like this. Then find out how the key got there, and rotate it.
+What to do:      check the inventory first: a moved VM and an old inventory look like this, and so does a first VM of a rotation. Then find out
+                 how the key got there, and rotate it. Where the info line lists the right names, declare them: `auditor policy suggest` drafts
+                 the table.
 How to waive:    where a deployment shares certificates on purpose, add the name and its components to the identities of a policy of your own
                  (--policy FILE); for a while only, put an entry for this rule in the file given with --waivers, with reason, owner and end.
 """
@@ -15,12 +26,27 @@ How to waive:    where a deployment shares certificates on purpose, add the name
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
 
 from auditor.model.audit import Judged
 from auditor.model.finding import Finding
+from auditor.model.judgement import CONVENTION
 from auditor.model.roles import Rule, Severity
-from auditor.rules._faults import report_faults
-from auditor.rules._subject import Group
+from auditor.rules._faults import fault_rows, report_faults
+from auditor.rules._subject import Group, View
+from auditor.rules._words import first_frames, plural, some
+
+_ROLES_NAMED = 6
+
+_UNLIKE = {
+    "peers": "A certificate unlike its peers' was shown",
+    "authority": "A certificate of an authority of its own was shown",
+    "key": "A certificate whose key another VM has was shown",
+    "address": "A certificate that names another VM was shown",
+}
+"""By the second word of what a fault is about."""
 
 
 def _title(group: Group) -> str:
@@ -32,8 +58,36 @@ def _remediation(_group: Group) -> str:
 
 
 def check(judged: Judged) -> Iterator[Finding]:
-    """One finding for each path, pair of ends, service, and thing that is wrong."""
-    yield from report_faults(judged, RULE, _title, _remediation)
+    """One finding for each path, pair of ends, service, and thing that is wrong; one for all names that are this deployment's own."""
+    for finding in report_faults(judged, RULE, _title, _remediation):
+        about = finding.subject[-1].split(" ")
+        unlike = _UNLIKE.get(about[1]) if len(about) > 1 else None
+        ends = finding.title.partition(" between ")[2]
+        yield replace(finding, title=f"{unlike} between {ends}") if unlike else finding
+    yield from _convention(judged)
+
+
+def _convention(judged: Judged) -> Iterator[Finding]:
+    found = fault_rows(judged, CONVENTION)
+    if not found:
+        return
+    rows = np.unique(np.concatenate(list(found.values())))
+    chosen = np.zeros(len(judged.connections), np.bool_)
+    chosen[rows] = True
+    view = View(judged.connections, chosen)
+    says = [f"{fault.says} ({len(each):,})" for fault, each in found.items()]
+    names = plural(len(says), "certificate name is", "certificate names are")
+    yield Finding(
+        rule=RULE.name,
+        severity=Severity.INFO,
+        title=f"{names} this deployment's own: no table has {'it' if len(says) == 1 else 'them'}",
+        detail=f"{plural(len(rows), 'connection shows', 'connections show')} names that all of a role show: {some(says, _ROLES_NAMED)}. They accuse nobody.",
+        rows=tuple(rows.tolist()),
+        subject=("", "", "", "", "tls", CONVENTION),
+        evidence=first_frames(view, np.arange(len(view), dtype=np.intp), "connection.opened", "tls"),
+        remediation="Read them; where they are right, declare them (`auditor policy suggest` drafts the table): a certificate in other hands is then found by its name alone.",
+        count=len(rows),
+    )
 
 
 RULE = Rule("certificate-identity", Severity.HIGH, check)

@@ -23,6 +23,7 @@ from _diego import (
     BRAIN0,
     CC0,
     CELL0,
+    CELL1,
     DB0,
     FAKE_TOKEN,
     MYSQL,
@@ -68,6 +69,15 @@ def tls(wire: Wire, a: Vm, b: Vm, port: int, talk: list[diego.Chunk], server: st
 def to_bbs(wire: Wire, client: str | None = "diego_bbs_client", *, version: str = "1.2", **more: Any) -> None:
     """A cell at the BBS, mutual TLS unless told otherwise."""
     tls(wire, CELL0, DB0, 8889, LIST, more.pop("server", "diego_bbs_server"), client, version=version, sni=BBS, **more)
+
+
+def peers(wire: Wire, client: str) -> None:
+    """A cell at the BBS beside others of the platform, whose certificates have the names that cf-deployment gives them."""
+    to_rep = http("GET", "/state", cell_name(CELL0), answer=b"{}" * 80)
+    tls(wire, CELL1, DB0, 8889, LIST, "diego_bbs_server", "diego_rep_agent_v2", sni=BBS, at=1.0, version="1.2")
+    tls(wire, CELL1, DB0, 8889, LIST, "diego_bbs_server", "diego_bbs_client", sni=BBS, at=2.0, version="1.2")
+    tls(wire, BRAIN0, CELL0, 1801, to_rep, "diego_rep_agent_v2", "diego_rep_client", sni=cell_name(CELL0), at=3.0, version="1.2")  # fmt: skip
+    to_bbs(wire, client, at=4.0)
 
 
 def attempts(wire: Wire, count: int) -> None:
@@ -204,7 +214,7 @@ RULES: dict[str, tuple[Scene, Scene]] = {
     "missing-client-certificate": (partial(rep, ask="no"), partial(rep, ask="required")),
     "weak-tls": (partial(to_bbs, version="1.1"), partial(to_bbs, version="1.2")),
     "certificate-expired": (partial(files, server="file_server_expired"), partial(files, server="file_server")),
-    "certificate-identity": (partial(to_bbs, client="cc_bridge_tps"), partial(to_bbs, client="diego_rep_agent_v2")),
+    "certificate-identity": (partial(peers, client="cc_bridge_tps"), partial(peers, client="diego_rep_agent_v2")),
     "certificate-untrusted": (partial(to_bbs, client=FOREIGN, client_ca="somebody's CA"), to_bbs),
     "weak-certificate": (partial(to_bbs, client=SHORT), partial(to_bbs, client="diego_rep_agent_v2")),
     "missing-credentials": (partial(sql, empty=True), sql),

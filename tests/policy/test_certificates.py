@@ -33,6 +33,7 @@ from auditor.policy.certificates import (
 from auditor.policy.policy import Policy
 from tests.policy.conftest import Foundation
 
+NAMED = ("cf-deployment-names",)
 NOW = dt.datetime(2026, 11, 16, 9, 0, tzinfo=dt.UTC)
 NOW_NS = int(NOW.timestamp()) * 1_000_000_000
 DAY = dt.timedelta(days=1)
@@ -120,6 +121,13 @@ class Wire:
         at_ns: int = NOW_NS,
     ) -> tuple[Fault, ...]:
         return certificate_faults(self.facts(client, server), told, at_ns, self.der, self.policy, self.options)
+
+
+@pytest.fixture
+def foundation(build: Any) -> Foundation:
+    """One of each, and the operator says that names are cf-deployment's."""
+    made: Foundation = build(policies=NAMED)
+    return made
 
 
 @pytest.fixture
@@ -287,9 +295,41 @@ def test_the_organizational_unit_is_never_looked_at(foundation: Foundation, wire
     assert wire.faults(told, [make("whoever", unit="tps_watcher")]) == ()
 
 
+def test_names_that_are_presumed_only_accuse_nobody(build: Any) -> None:
+    foundation = build()
+    told = foundation.says("cell", "database", 8889)
+    for name in ("tps_watcher", "cc_uploader", "locket.service.cf.internal"):
+        assert Wire(foundation.policy).faults(told, [make(name)]) == ()
+    assert Wire(foundation.policy).faults(told, server=[make("cell.service.cf.internal")]) == ()
+
+
+def test_the_operators_own_names_replace_what_is_presumed_of_them(build: Any, tmp_path: Path) -> None:
+    own = tmp_path / "own.yml"
+    own.write_text(
+        "schema: auditor.policy/1\nname: own\nversion: '1'\ntitle: ours\noverlay: true\norigin: {title: us}\npaths: []\n"
+        "identities:\n  origin: {title: us}\n  entries:\n"
+        "    - {name: tps_watcher, components: [Rep], use: [client]}\n"
+        "    - {name: our rep, components: [TPS Watcher], use: [client]}\n"
+    )
+    foundation = build(policies=(str(own),))
+    told, wire = foundation.says("cell", "database", 8889), Wire(foundation.policy)
+    assert wire.faults(told, [make("tps-watcher")]) == ()
+    assert rules(wire.faults(told, [make("our-rep")])) == ["certificate-identity"]
+    assert wire.faults(told, [make("cc_uploader")]) == ()  # of this one nothing is declared
+
+
+def test_names_of_old_have_spaces(foundation: Foundation, wire: Wire) -> None:
+    """cf-deployment before v14 wrote `bbs client`."""
+    told = foundation.says("cell", "database", 8889)
+    assert wire.faults(told, [make("bbs client")]) == ()
+    assert rules(wire.faults(told, [make("tps watcher")])) == ["certificate-identity"]
+    found = component_of(wire.facts([make("bbs client")]), told, wire.der, wire.policy, {})
+    assert found.originator == "local Route Emitter"
+
+
 def test_a_co_located_vm_may_show_any_of_its_components(build: Any) -> None:
     vms = "vms:\n  - {name: control/1, ips: [10.0.4.21]}\n  - {name: compute/1, ips: [10.0.4.20]}\n"
-    foundation = build(vms)
+    foundation = build(vms, NAMED)
     wire = Wire(foundation.policy)
     told = foundation.says("10.0.4.21", "10.0.4.20", 1801)
     for name in (
@@ -304,7 +344,7 @@ def test_a_co_located_vm_may_show_any_of_its_components(build: Any) -> None:
 
 def test_a_part_of_a_role_has_its_own_components_only(build: Any) -> None:
     vms = "vms:\n  - {name: api/1, ips: [10.0.4.26]}\n  - {name: diego-api/1, ips: [10.0.4.22]}\n"
-    foundation = build(vms)
+    foundation = build(vms, NAMED)
     wire = Wire(foundation.policy)
     told = foundation.says("10.0.4.26", "10.0.4.22", 8889)
     assert wire.faults(told, [make("cloud-controller-ng.service.cf.internal")]) == ()

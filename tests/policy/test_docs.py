@@ -21,10 +21,11 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def test_the_policy_example(tmp_path: Path) -> None:
-    (text,) = blocks("policy.md", "yaml")
+    text, names = blocks("policy.md", "yaml")
     file = tmp_path / "ours.yml"
-    file.write_text(text)
+    file.write_text(text + names)
     policy = load_policy([str(file)])
+    assert [each.slugs for each in policy.identify("rep.tas.internal") if each.declared] == [{"rep"}]
     assert [path.id for path in policy.ambient_paths] == ["cell-to-redis", "scraper-to-cells"]
     assert [held.role for held in policy.held_by("redis-big-server") or ()] == ["redis"]
 

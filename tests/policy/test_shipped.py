@@ -10,6 +10,9 @@ from auditor.policy import shipped
 from auditor.policy.loader import check_policy, load_policy
 from auditor.policy.policy import Policy
 
+NAMES_ALONE = "cf-deployment-names"
+"""It declares how certificates are named, and no path."""
+
 # The page "Diego Network Communications", row by row: VM (component) at each end, port, application, authentication.
 DIEGO_PAGE = """
 cloud_controller                    | diego_database (BBS)          | 8889 | HTTPS | Mutual TLS
@@ -181,7 +184,7 @@ def test_all_shipped_policies_load_together() -> None:
     policy = load_policy(shipped.names())
     assert [source["name"] for source in policy.sources] == list(shipped.names())
     assert len(policy.paths) == 25
-    assert {path.policy for path in policy.ambient_paths} == set(shipped.names()) - {"tas-diego"}
+    assert {path.policy for path in policy.ambient_paths} == set(shipped.names()) - {"tas-diego", NAMES_ALONE}
     assert all(len(source["sha256"]) == 64 and source["version"] for source in policy.sources)
 
 
@@ -191,13 +194,21 @@ def test_the_overlays_that_the_documents_name_are_there() -> None:
     assert shipped.names()[0] == "tas-diego"
 
 
-@pytest.mark.parametrize("name", [name for name in shipped.names() if name != "tas-diego"])
+@pytest.mark.parametrize("name", [name for name in shipped.names() if name not in ("tas-diego", NAMES_ALONE)])
 def test_overlay_paths_are_ambient_and_name_their_own_source(name: str) -> None:
     policy = load_policy([name])
     own = [path for path in policy.all_paths if path.policy == name]
     assert own
     assert all(path.ambient and path.origin.title for path in own)
     assert len(policy.paths) == 25, "an overlay adds to tas-diego, which comes by itself"
+
+
+def test_names_are_presumed_until_the_operator_declares_them() -> None:
+    assert not any(each.declared for each in load_policy().identities)
+    named = load_policy([NAMES_ALONE])
+    assert named.identities
+    assert all(each.declared and each.table == "tas-diego" for each in named.identities)
+    assert {path.id for path in named.all_paths} == {path.id for path in load_policy().all_paths}
 
 
 def test_editors_find_the_schema() -> None:

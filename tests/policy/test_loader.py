@@ -151,6 +151,29 @@ def test_a_later_alias_and_later_settings_replace_earlier_ones(tmp_path: Path) -
     assert [held.role for held in policy.held_by("api") or ()] == ["cloud_controller"]
 
 
+IDENTITIES = """\
+identities:
+  origin: {title: our wiki}
+  declares: [tas-diego]
+  entries:
+    - {name: ours, components: [Rep], use: [client]}
+"""
+
+
+def test_whose_names_are_declared(tmp_path: Path) -> None:
+    def declared(text: str) -> set[str]:
+        return {each.table for each in load_policy([written(tmp_path, GOOD + text)]).identities if each.declared}
+
+    assert declared("") == set()
+    assert declared(IDENTITIES) == {"mine", "tas-diego"}
+    assert declared(IDENTITIES.replace("  declares: [tas-diego]\n", "")) == {"mine"}
+    assert declared(IDENTITIES.replace("declares: [tas-diego]", "names: presumed")) == set()
+    assert declared("settings: {origin: {title: us}, names: strict}\n") == {"tas-diego"}
+    with pytest.raises(ConfigError) as caught:
+        declared(IDENTITIES.replace("[tas-diego]", "[tas-digo]"))
+    assert "mine.yml:17: no policy loaded here has identities and the name 'tas-digo'" in str(caught.value)
+
+
 def test_a_base_may_borrow_words_and_not_paths(tmp_path: Path) -> None:
     text = GOOD.replace("overlay: true\nambient: true\n", "vocabulary: tas-diego\n")
     policy = load_policy([written(tmp_path, text)])

@@ -523,11 +523,13 @@ def _run(
     else:
         options.pop("ca", None)
     warnings = list(who.warnings + who.conflicts) if who else []
+    before: list[str] = []
     told: dict[str, Any] = {}
     if "since_ns" in options or "until_ns" in options:
         told["within"] = _between(options.get("since_ns"), options.get("until_ns"))
     if "keylog" in options:
-        _check_keylog(options, warnings)
+        _check_keylog(options, before)
+        warnings += before
         told["warn"] = warnings.append
     result = run(
         sources,
@@ -538,6 +540,9 @@ def _run(
         follow=_follow(workers, scheduler),
         **told,
     )
+    earlier = [each for each in before if each not in result.info.get("warnings", ())]
+    if earlier:
+        result.info["warnings"] = [*earlier, *result.info.get("warnings", ())]
     return Report(result, warnings)
 
 

@@ -124,6 +124,13 @@ def run(
     from auditor.rules._subject import identify
 
     started = datetime.now(UTC)
+    said: list[str] = []
+
+    def tell(says: str) -> None:
+        said.append(says)
+        if warn is not None:
+            warn(says)
+
     gathered = _gather(sources, _of_reading(options), progress, follow, carry, inventory)
     whole, captures, certificates, examiner = (
         gathered.whole,
@@ -161,7 +168,7 @@ def run(
     judging = {**options, "inventory": who}
     ends = _ends(table, who)
     answers = _judge(table, classes, class_of, certificates, policy, judging, ends)
-    table, shown, otherwise = _opened(table, answers, gathered, options.get("keylog"), warn)
+    table, shown, otherwise = _opened(table, answers, gathered, options.get("keylog"), tell)
     if shown:
         if otherwise:
             classes, class_of = _classify(table, Classifier(policy, who, options.get("scope") or "diego"), who)
@@ -206,6 +213,9 @@ def run(
     }
     if inventory is not None and who.conflicts:
         info["conflicts"] = list(who.conflicts[:_MOST_CONFLICTS])
+    doubts = [*(who.warnings if inventory is not None else ()), *said]
+    if doubts:
+        info["warnings"] = doubts[:_MOST_CONFLICTS]
     info = {"id": _audit_id(info, captures), **info}
     covered = coverage_table(policy.paths, connections)
     covered["origin"] = [(path.origin.file, path.origin.line or 1) for path in policy.paths]  # for SARIF
@@ -249,7 +259,7 @@ def _opened(
     answers: _Answers,
     gathered: _Gathered,
     keylog: str | None,
-    warn: Callable[[str], None] | None,
+    warn: Callable[[str], None],
 ) -> tuple[ConnectionTable, Proof | None, bool]:
     """The table with what keys show of the connections that the wire leaves open (None: they show nothing), and whether anything else is
     spoken inside than was known."""
@@ -265,9 +275,8 @@ def _opened(
 
     log = None if keylog is None else Path(keylog)
     proof = prove(table, left_open, gathered.captures, gathered.secrets, _texts(table), log)
-    if warn is not None:
-        for problem in proof.problems:
-            warn(problem)
+    for problem in proof.problems:
+        warn(problem)
     if not proof.facts:
         return table, None, False
     facts, application = list(table.facts), table.application.copy()

@@ -60,7 +60,7 @@ Inventories = Annotated[
     typer.Option(
         "--inventory",
         metavar="FILE",
-        help="Who is who; repeat to add more. Without: roles are inferred.",
+        help="Who is who, FILE or DEPLOYMENT=FILE; repeat to add more. Without: roles are inferred.",
         show_default=False,
     ),
 ]

@@ -18,7 +18,9 @@ app = typer.Typer(help="Who is who: show, check, import, infer.")
 
 Files = Annotated[
     list[str],
-    typer.Argument(metavar="FILE...", help="Inventories: YAML, bosh vms --json, BOSH DNS records.json, CSV."),
+    typer.Argument(
+        metavar="FILE...", help="Inventories: YAML, bosh vms --json (or DEPLOYMENT=FILE), BOSH DNS records.json, CSV."
+    ),
 ]
 Policies = Annotated[
     list[str] | None, typer.Option("--policy", help="Whose roles and aliases count; without: tas-diego.")
@@ -52,7 +54,7 @@ def show(files: Files, policy: Policies = None) -> None:
 
 @app.command()
 def check(files: Files, policy: Policies = None) -> None:
-    """Say whether inventories are valid and agree. Exit status 1 for conflicts and unknown roles, 2 for what cannot be read."""
+    """Say whether inventories are valid and agree. Exit status 1 for conflicts, unknown roles and groups without one, 2 for what cannot be read."""
     from auditor.policy import present
 
     inventory = _load(files, policy)

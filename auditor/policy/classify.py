@@ -439,7 +439,9 @@ class Classifier:
         return self._undeclared(question)
 
     def _is_outside(self, end: End) -> bool:
-        """A machine that applications may call: the Director and the like are none, wherever they are."""
+        """A machine that applications may call: the Director and the like are none, wherever they are; a service instance is made for them."""
+        if end.held and all(one.role == "service_instance" for one in end.held):
+            return True
         own = self.policy.roles.keys() - OUTSIDE
         return end.external and not end.platform and not any(one.role in own for one in end.held)
 
@@ -540,6 +542,8 @@ class Classifier:
     def _egress(self, question: _Question) -> Classification:
         says = "a cell to an address outside every platform network: an application or the platform, the cell's address does not tell"
         breach = Breach.CELL_EGRESS
+        if question.resp.held and all(one.role == "service_instance" for one in question.resp.held):
+            says = "a cell to a VM of another deployment, which is none of the platform's: an application at a service, as far as the cell's address tells"
         if question.resp.metadata and not _infrastructure(question):
             says = "a cell to the cloud's metadata service, which tells whoever asks the machine's credentials"
             breach = Breach.CELL_TO_METADATA

@@ -16,7 +16,6 @@ import ipaddress
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from auditor.policy.addresses import Network, around, span, to_text
@@ -57,6 +56,9 @@ class Entry:
     external: bool = False
     origin: str = "given"
     note: str | None = None
+    deployment: str | None = None
+    table: str | None = None
+    """What stands in one table is one deployment, also where nobody tells its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,29 +237,25 @@ class Inventory:
 
 
 def load_inventory(files: Sequence[str], policy: Policy) -> Inventory:
-    """The inventory that these files make together, each of a form of its own. Raises ConfigError."""
-    from auditor.policy import inventory_files
+    """The inventory that these files make together, each of a form of its own. Raises ConfigError.
 
-    entries: list[Entry] = []
+    ``DEPLOYMENT=FILE`` says whose VMs a file lists that does not say it itself.
+    """
+    from auditor.policy import deployments, inventory_files
+
+    read: list[Entry] = []
     networks: list[Span] = []
     sources: list[dict[str, str]] = []
+    released: dict[str, bool] = {}
     for file in files:
-        read = inventory_files.read(file, policy)
-        entries += read.entries
-        networks += read.networks
-        sources.append({"path": file, "format": read.form, "sha256": read.sha256})
-    return Inventory(tuple(entries), policy, tuple(networks), tuple(sources), tuple(_warnings(entries, policy)))
-
-
-def _warnings(entries: Iterable[Entry], policy: Policy) -> Iterable[str]:
-    seen: set[str] = set()
-    for entry in entries:
-        for name in entry.roles:
-            if policy.held_by(name) is None and canonical(name) not in seen:
-                seen.add(canonical(name))
-                close = get_close_matches(canonical(name), list(policy.roles), 1)
-                mend = f"; did you mean {close[0]}?" if close else ""
-                yield f"{entry.file}:{entry.place}: no policy knows the role '{name}'{mend}"
+        found = inventory_files.read(file, policy)
+        read += found.entries
+        networks += found.networks
+        released |= found.released
+        sources.append({"path": found.file, "format": found.form, "sha256": found.sha256})
+    entries = deployments.settle(read, released, policy)
+    doubts = tuple(deployments.doubts(entries, policy))
+    return Inventory(tuple(entries), policy, tuple(networks), tuple(sources), doubts)
 
 
 def _entry_key(entry: Entry) -> tuple[Any, ...]:
@@ -370,6 +368,8 @@ def _entry_lines(entry: Entry) -> Iterable[str]:
         pairs.append(("roles", _flow(entry.roles)))
     if entry.group:
         pairs.append(("group", _quoted(entry.group)))
+    if entry.deployment:
+        pairs.append(("deployment", _quoted(entry.deployment)))
     if entry.from_ns is not None:
         pairs.append(("from", _quoted(time_text(entry.from_ns))))
     if entry.until_ns is not None:

@@ -1,12 +1,14 @@
 """The forms an inventory comes in, told apart by content and never by name.
 
-===================  ==================================================================================================
-``auditor``          our own YAML or JSON, or a bare list of ``{ip, name, role}``
-``bosh``             ``bosh vms --json``, ``bosh instances [--details|--ps] --json``: ``Tables`` of rows of texts, addresses joined by
-                     line breaks; ``Lines`` and ``Blocks`` may be null; ``instance`` is ``group/guid``, ``group`` or ``?``
-``bosh-dns``         ``records.json`` of BOSH DNS: ``record_infos`` in the order of ``record_keys``; names hyphenated
-``csv``              a header row and commas, semicolons or tabs
-===================  ==================================================================================================
+====================  =================================================================================================
+``auditor``           our own YAML or JSON, or a bare list of ``{ip, name, role}``
+``bosh``              ``bosh [-d NAME] vms --json``, ``bosh instances [--details|--ps] --json``: ``Tables`` of rows of texts, one for each
+                      deployment, addresses joined by line breaks; ``Lines`` and ``Blocks`` may be null; ``instance`` is ``group/guid``,
+                      ``group`` or ``?``. Without ``-d`` nothing says what a table's deployment is called
+``bosh-deployments``  ``bosh deployments --json``: names and releases, no VM
+``bosh-dns``          ``records.json`` of BOSH DNS: ``record_infos`` in the order of ``record_keys``; names hyphenated
+``csv``               a header row and commas, semicolons or tabs
+====================  =================================================================================================
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import csv
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -40,12 +43,38 @@ class Read:
     sha256: str
     entries: list[Entry] = field(default_factory=list)
     networks: list[Span] = field(default_factory=list)
+    file: str = ""
+    released: dict[str, bool] = field(default_factory=dict)
+    """Of the deployments it names, whether diego is among their releases."""
+    deployment: str | None = None
+    """Whose VMs the whole file lists, as far as it says."""
 
 
-def read(file: str, policy: Policy) -> Read:
-    """The entries of one file. Raises ConfigError with file, line or row, and mend."""
-    text = read_text(file, MAX_BYTES)
-    return read_text_as(file, text, policy)
+def read(spec: str, policy: Policy) -> Read:
+    """The entries of one file, FILE or DEPLOYMENT=FILE. Raises ConfigError with file, line or row, and mend."""
+    given, equals, file = spec.partition("=")
+    if not equals or "/" in given or not given or Path(spec).exists():
+        given, file = "", spec
+    found = read_text_as(file, read_text(file, MAX_BYTES), policy)
+    name = given or found.deployment or _named_after(file)
+    if found.form == "bosh" and name and len({entry.table for entry in found.entries}) == 1:
+        found.entries = [entry if entry.deployment else replace(entry, deployment=name) for entry in found.entries]
+    elif given:
+        found.entries = [replace(entry, deployment=entry.deployment or given) for entry in found.entries]
+    found.file = file
+    return found
+
+
+_AFTER = re.compile(r"(?:(?:vms|instances)[-_.](?P<last>.+)|(?P<first>.+)[-_.](?:vms|instances))", re.ASCII)
+
+
+def _named_after(file: str) -> str | None:
+    """The deployment that a file's name tells: cf.vms.json, vms-cf.json, service-instance_0a.json."""
+    stem = Path(file).name.partition(".json")[0]
+    match = _AFTER.fullmatch(stem)
+    if match:
+        return match["last"] or match["first"]
+    return stem if stem.startswith(("service-instance", "service_instance")) else None
 
 
 def read_text_as(file: str, text: str, policy: Policy) -> Read:
@@ -57,7 +86,7 @@ def read_text_as(file: str, text: str, policy: Policy) -> Read:
     if start in "{[" and not _is_flow_yaml(text):
         marked = parse_json(file, text)
         if isinstance(marked.data, dict) and "Tables" in marked.data:
-            found = _bosh(marked, text)
+            found = _deployments(marked) or _bosh(marked, text)
         elif isinstance(marked.data, dict) and ({"record_infos", "record_keys"} & marked.data.keys()):
             found = _records(marked, text)
         else:
@@ -68,7 +97,7 @@ def read_text_as(file: str, text: str, policy: Policy) -> Read:
         if len(text) > MAX_YAML_BYTES:
             raise ConfigError(file, "is a larger YAML file than any inventory", mend="hand it over as CSV or JSON")
         found = _own(parse_yaml(file, text), text, policy)
-    if not found.entries:
+    if not found.entries and not found.released:
         raise ConfigError(file, "names no address", mend="list at least one VM with its address")
     found.sha256 = digest
     return found
@@ -203,10 +232,7 @@ def _made(
     first, last = moments
     if first is not None and last is not None and first >= last:
         raise ConfigError(file, f"{row}: until is not after from", line, "exchange them, or remove one")
-    if not roles and deployment and deployment.startswith(("service-instance", "service_instance")):
-        # An on-demand instance has groups like mysql or router, and is none of the platform's.
-        roles = ("service_instance",)
-    return Entry(file, row, instance, group, roles, spans, first, last, fronts, external, origin, note)
+    return Entry(file, row, instance, group, roles, spans, first, last, fronts, external, origin, note, deployment)
 
 
 _NUMBERED = re.compile(r"[-_/. ]?(?:\d+|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$", re.IGNORECASE)
@@ -260,17 +286,53 @@ def _bosh(marked: Marked, text: str) -> Read:
                 _span(marked.file, one, None, f"{place}: ", text)
                 for one in dict.fromkeys(re.split(r"[\s,]+", addresses.strip()))
             )
-            found.entries.append(_bosh_entry(marked.file, place, instance, spans, row.get("deployment")))
+            table_of = f"{marked.file} Tables[{number}]"
+            found.entries.append(_bosh_entry(marked.file, place, instance, spans, row.get("deployment"), table_of))
+    found.deployment = _deployment_told(marked.data.get("Lines"))
     if not with_addresses:
         raise ConfigError(marked.file, "no table has the columns instance and ips", mend=mend)
     return found
 
 
-def _bosh_entry(file: str, place: str, instance: str, spans: tuple[Span, ...], deployment: str | None) -> Entry:
+def _bosh_entry(
+    file: str, place: str, instance: str, spans: tuple[Span, ...], deployment: str | None, table: str | None = None
+) -> Entry:
     group = instance.partition("/")[0]
     known = bool(instance) and not instance.startswith("?")
-    roles = ("service_instance",) if (deployment or "").startswith("service-instance") else ()
-    return Entry(file, place, instance if known else "?", group if known else None, roles, spans)
+    named = (deployment or "").strip() or None
+    return Entry(
+        file, place, instance if known else "?", group if known else None, (), spans, deployment=named, table=table
+    )
+
+
+_USING = re.compile(r"Using deployment '([^']{1,200})'")
+
+
+def _deployment_told(lines: Any) -> str | None:
+    """What ``bosh -d NAME`` says in its first lines."""
+    texts = [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []
+    found = {match[1] for match in map(_USING.search, texts) if match}
+    return found.pop() if len(found) == 1 else None
+
+
+def _deployments(marked: Marked) -> Read | None:
+    """Names and releases, where the tables are those of ``bosh deployments``."""
+    tables = marked.data.get("Tables")
+    rows = [
+        row
+        for table in (tables if isinstance(tables, list) else ())
+        if isinstance(table, dict) and isinstance(table.get("Rows"), list)
+        for row in table["Rows"]
+        if isinstance(row, dict)
+    ]
+    named = [row for row in rows if isinstance(row.get("name"), str) and isinstance(row.get("release_s"), str)]
+    if not named or any("ips" in row for row in rows):
+        return None
+    found = Read("bosh-deployments", "")
+    for row in named:
+        releases = {line.partition("/")[0].strip() for line in row["release_s"].splitlines()}
+        found.released[row["name"].strip()] = "diego" in releases
+    return found
 
 
 # BOSH DNS ------------------------------------------------------------------------------------------------------------

@@ -155,6 +155,7 @@ def _merge(files: Sequence[PolicyFile], release: str | None) -> Policy:
                 role.diego or (before is not None and before.diego),
                 components,
                 role.says or (before.says if before else None),
+                each.model.overlay and (before is None or before.added),
             )
     aliases = tuple(
         alias for each in reversed(vocabulary) for alias in sorted(_aliases(each, roles), key=_narrow_first)

@@ -86,6 +86,8 @@ class Role:
     diego: bool = False
     components: tuple[str, ...] = ()
     says: str | None = None
+    added: bool = False
+    """Only a policy that adds to others has it: it is none of the platform's own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import yaml
 
 from auditor.errors import ConfigError
 from auditor.policy import shipped
+from auditor.policy.deployments import INSTANCE
 from auditor.policy.inventory import Inventory, time_text
 from auditor.policy.loader import load_policy, title_of
 from auditor.policy.policy import Policy, PolicyPath
@@ -228,10 +229,15 @@ def inventory_counts(inventory: Inventory) -> str:
     roles = inventory.policy.roles
     known = sum(1 for _, _, host in inventory.listing() if any(role in roles for role in host.roles))
     addresses, conflicts = len(inventory.listing()), len(inventory.conflicts)
-    return (
+    counts = (
         f"{addresses:,} address{'' if addresses == 1 else 'es'}, {known:,} with a role of the policy, "
         f"{conflicts:,} conflict{'' if conflicts == 1 else 's'}"
     )
+    beside = [entry for entry in inventory.entries if entry.roles == (INSTANCE,) and entry.group]
+    if not beside:
+        return counts
+    groups = sorted({str(entry.group) for entry in beside})
+    return f"{counts}\nof other deployments than the platform's, with none of its roles: {', '.join(groups)}"
 
 
 def path_text(path: PolicyPath) -> str:

@@ -30,6 +30,14 @@ def findings(audit: Audit) -> Iterator[tuple[Record, Record | None]]:
         yield finding, first.get(finding["connections"][0]) if finding["connections"] else None
 
 
+def began_ns(audit: Audit) -> int:
+    """When the audit did: what a warning has in place of a packet's time."""
+    began = audit.info.get("started")
+    if isinstance(began, datetime):
+        return int(began.timestamp() * 1_000) * 1_000_000
+    return nanoseconds(began)
+
+
 def milliseconds(time: str | None) -> int:
     """RFC 3339 as milliseconds since 1970; 0 where there is no time."""
     return nanoseconds(time) // 1_000_000

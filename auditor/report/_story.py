@@ -367,6 +367,16 @@ def explained(audit: Audit) -> list[str]:
     ]
 
 
+MOST_WARNINGS = 20
+
+
+def warnings(audit: Audit) -> list[str]:
+    """What is doubtful of the inventory and the policy, and what could not be done: groups that no policy knows, keys that do not open."""
+    told = [str(each) for each in audit.info.get("warnings") or ()]
+    more = len(told) - MOST_WARNINGS
+    return [*told[:MOST_WARNINGS], *([f"and {more:,} more (--format json has them)"] if more > 0 else [])]
+
+
 def provenance(audit: Audit) -> str:
     """Which policies, inventories and version it was."""
     policies = ", ".join(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out
+from auditor.report import _story as story
 from auditor.report._pairs import Record, findings, milliseconds
 from auditor.report._text import clip, escape
 
@@ -75,8 +76,16 @@ def _line(audit: Audit, finding: Record, connection: Record | None) -> str:
     return f"CEF:0|{header}|{_SEVERITIES[finding['severity']]}|{shown}"
 
 
+def _warning(audit: Audit, says: str) -> str:
+    """What is doubtful of the inventory or the policy."""
+    header = "|".join(map(_header, ("Diego flow auditor", "auditor", audit.info.get("version"), "warning", says)))
+    return f"CEF:0|{header}|{_SEVERITIES['low']}|msg={_value(says, LONGEST['msg'])}"
+
+
 def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = False, width: int = 80) -> None:
-    """A line a finding. ``table``, ``color`` and ``width`` mean nothing to it."""
+    """A line a finding, after one for each warning. ``table``, ``color`` and ``width`` mean nothing to it."""
+    for says in story.warnings(audit):
+        out.write(_warning(audit, says).encode() + b"\n")
     for finding, connection in findings(audit):
         out.write(_line(audit, finding, connection).encode() + b"\n")
 

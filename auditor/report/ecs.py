@@ -11,6 +11,7 @@ from typing import Any
 
 from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out
+from auditor.report import _story as story
 from auditor.report._json import encode_lines
 from auditor.report._pairs import PROTOCOLS, Record, connections, duration_ns, findings, nanoseconds, present
 
@@ -173,7 +174,23 @@ def _alert(audit: Audit, finding: Record, connection: Record | None) -> Record:
     )
 
 
+def _warning(audit: Audit, says: str) -> Record:
+    """What is doubtful of the inventory or the policy."""
+    return {
+        "@timestamp": audit.info.get("started"),
+        "ecs": {"version": VERSION},
+        "message": says,
+        "event": {"kind": "event", "category": ["configuration"], "type": ["info"], "dataset": "auditor.warning"},
+        "log": {"level": "warning"},
+        "observer": _observer(audit),
+        "labels": _labels(audit=audit.info.get("id")),
+    }
+
+
 def _documents(audit: Audit, table: str | None) -> Iterator[Record]:
+    if table is None:
+        for says in story.warnings(audit):
+            yield _warning(audit, says)
     if table in (None, "connections"):
         for connection in connections(audit):
             yield _event(audit, connection)

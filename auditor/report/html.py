@@ -132,6 +132,7 @@ def _context(audit: Audit, table: str | None, review: str | None) -> dict[str, A
             "summary": audit.summary,
             "verdicts": {word: int((audit.summary.get("verdicts") or {}).get(word, 0)) for word in overview.VERDICTS},
             "explained": story.explained(audit),
+            "warnings": story.warnings(audit),
         }
     if sections & {"summary", "findings"}:
         context["groups"] = overview.groups(audit)

@@ -135,6 +135,9 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
     reasons = story.reasons(audit)
     if not story.complete(audit):
         _fail(case, "error", "; ".join(reasons) or "incomplete", "incomplete", "\n".join(reasons))
+    doubts = story.warnings(audit)
+    if doubts:
+        _say(_case(suite, "inventory", "inventory and policy"), "\n".join(f"Warning: {each}" for each in doubts), ())
     _count(suite)
 
     for key in ("tests", "failures", "errors", "skipped"):

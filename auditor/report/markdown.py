@@ -85,6 +85,9 @@ def _report(audit: Audit) -> Iterator[str]:
     if head.inferred:
         yield f"**{_words(head.inferred)}**"
         yield ""
+    for line in story.warnings(audit):
+        yield f"> **Warning**: {_words(line)}"
+        yield ""
     yield f"**{head.verdict}**: {_words(head.says)}"
     yield ""
     for line in () if story.complete(audit) else story.reasons(audit):

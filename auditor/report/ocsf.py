@@ -7,12 +7,14 @@ control did, and an auditor does nothing to the traffic.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out
+from auditor.report import _story as story
 from auditor.report._json import encode_lines
-from auditor.report._pairs import PROTOCOLS, Record, connections, duration_ns, findings, milliseconds, present
+from auditor.report._pairs import PROTOCOLS, Record, began_ns, connections, duration_ns, findings, milliseconds, present
 
 VERSION = "1.7.0"
 
@@ -174,7 +176,26 @@ def _detection(audit: Audit, finding: Record, connection: Record | None) -> Reco
     )
 
 
+def _warning(audit: Audit, says: str) -> Record:
+    """What is doubtful of the inventory or the policy: an event of no class."""
+    uid = f"{audit.info.get('id')}-{hashlib.sha256(says.encode()).hexdigest()[:16]}"
+    return {
+        "category_uid": 0,
+        "class_uid": 0,
+        "activity_id": 99,
+        "activity_name": "Warning",
+        "type_uid": 99,
+        "severity_id": _SEVERITIES["low"],
+        "time": began_ns(audit) // 1_000_000,
+        "message": says,
+        "metadata": _metadata(audit, uid),
+    }
+
+
 def _events(audit: Audit, table: str | None) -> Iterator[Record]:
+    if table is None:
+        for says in story.warnings(audit):
+            yield _warning(audit, says)
     if table in (None, "connections"):
         for connection in connections(audit):
             yield _network(audit, connection)

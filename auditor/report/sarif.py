@@ -65,6 +65,10 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
                 "toolExecutionNotifications": [
                     {"level": "warning", "message": {"text": _text(note)}, "descriptor": {"id": "incomplete"}}
                     for note in notes
+                ]
+                + [
+                    {"level": "warning", "message": {"text": _text(says)}, "descriptor": {"id": "warning"}}
+                    for says in story.warnings(audit)
                 ],
             }
         ],

@@ -98,6 +98,8 @@ def _report(console: Console, audit: Audit) -> None:
     head = story.heading(audit)
     if head.inferred:
         _say(console, head.inferred, style="bold yellow")
+    for line in story.warnings(audit):
+        _say(console, f"WARNING: {line}", style="bold yellow", hang=2)
     _say(console, f"{head.verdict}: {head.says}", style="bold green" if head.good else "bold red")
     for line in () if story.complete(audit) else story.reasons(audit):
         _say(console, f"incomplete: {line}", indent=2, hang=2)

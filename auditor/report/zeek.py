@@ -1,4 +1,4 @@
-"""Logs in Zeek's tab-separated form: a folder with ``conn.log``, ``ssl.log`` and ``notice.log``.
+"""Logs in Zeek's tab-separated form: a folder with ``conn.log``, ``ssl.log``, ``notice.log`` and ``reporter.log`` (warnings).
 
 Columns have the names and types that Zeek's own have, so that zeek-cut and whatever reads Zeek's logs read these; what only an auditor
 knows stands behind them, under ``auditor_``. ``uid`` is the connection's id. Bytes of payload each way are unset: the report counts
@@ -13,7 +13,8 @@ from typing import IO, Any
 
 from auditor.model.audit import Audit
 from auditor.model.roles import Format
-from auditor.report._pairs import Record, connections, duration_ns, findings, nanoseconds
+from auditor.report import _story as story
+from auditor.report._pairs import Record, began_ns, connections, duration_ns, findings, nanoseconds
 from auditor.report._text import escape
 
 _SERVICES = {"tls": "ssl", "https": "ssl,http", "quic": "quic,ssl", "dtls": "dtls"}
@@ -122,6 +123,14 @@ NOTICE: Cells = {
 }
 
 
+REPORTER: Cells = {
+    "ts": ("time", lambda w: _seconds(w["ts"])),
+    "level": ("enum", lambda w: "Reporter::WARNING"),
+    "message": ("string", lambda w: _text(w["says"])),
+    "location": ("string", lambda w: "(empty)"),
+}
+
+
 def _log(out: IO[bytes], path: str, cells: Cells, rows: Iterable[Record]) -> None:
     head = (
         "#separator \\x09",
@@ -145,6 +154,14 @@ def write(audit: Audit, out: Path, *, table: str | None = None, color: bool = Fa
             _log(file, "conn", CONN, connections(audit))
         with (out / "ssl.log").open("wb") as file:
             _log(file, "ssl", SSL, (each for each in connections(audit) if each.get("tls")))
+    if table is None:
+        with (out / "reporter.log").open("wb") as file:
+            _log(
+                file,
+                "reporter",
+                REPORTER,
+                ({"ts": began_ns(audit), "says": says} for says in story.warnings(audit)),
+            )
     if table in (None, "findings"):
         with (out / "notice.log").open("wb") as file:
             _log(file, "notice", NOTICE, ({**finding, "first": first} for finding, first in findings(audit)))

@@ -51,6 +51,23 @@ def test_check(vms: str, tmp_path: Path) -> None:
         run("check", "absent.json")
 
 
+def test_a_group_without_a_role_is_loud(tmp_path: Path) -> None:
+    file = tmp_path / "vms.csv"
+    file.write_text("ip,name\n10.0.4.20,diego-platform-cell/1\n10.0.4.21,diego_brain/0\n")
+    status, out = run("check", str(file))
+    assert status == 1
+    assert "no policy knows the group 'diego-platform-cell'; did you mean diego_cell?" in out
+    assert "2 addresses, 1 with a role of the policy" in out
+
+
+def test_other_deployments_are_named(vms: str, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"Tables": [{"Content": "vms", "Rows": [{"instance": "mysql/1", "ips": "10.0.9.9"}]}]}))
+    status, out = run("check", vms, f"p-mysql={other}")
+    assert status == 0
+    assert "of other deployments than the platform's, with none of its roles: mysql" in out
+
+
 def test_import_writes_what_can_be_read_again(vms: str, tmp_path: Path) -> None:
     out = tmp_path / "vms.yml"
     assert run("import", vms, "--output", str(out)) == (0, "")

@@ -82,7 +82,7 @@ def test_bosh_instances_with_a_row_for_each_process(tas_diego: Policy) -> None:
         {"Tables": [{"Content": "instances", "Rows": [*rows, service]}], "Blocks": [], "Lines": None}, tas_diego
     )
     assert told(found) == [("diego_cell/1", "diego_cell", ["10.0.4.20"]), ("mysql/1", "mysql", ["10.0.9.20"])]
-    assert found.entries[1].roles == ("service_instance",), "an on-demand instance is none of the platform's"
+    assert [one.deployment for one in found.entries] == ["cf-1", "service-instance_0a"]
 
 
 def test_bosh_dns_records(tas_diego: Policy) -> None:
@@ -93,7 +93,7 @@ def test_bosh_dns_records(tas_diego: Policy) -> None:
         ("ig-38585486/0aaaaaaa", "ig-38585486", ["10.0.1.5"]),
         ("router/0bbbbbbb", "router", ["10.0.9.5"]),
     ]
-    assert found.entries[2].roles == ("service_instance",)
+    assert [one.deployment for one in found.entries] == ["cf-1", "dep", "service-instance_77"]
 
 
 def test_record_keys_give_the_order(tas_diego: Policy) -> None:

@@ -286,7 +286,7 @@ class Report:
 def audit(
     captures: Source | Sequence[Source],
     *,
-    policy: Place | Sequence[Place] = "tas-diego",
+    policy: Place | Sequence[Place] = "tas",
     inventory: Place | Sequence[Place] = (),
     release: str | None = None,
     ca: Place | Sequence[Place] = (),

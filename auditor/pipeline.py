@@ -217,8 +217,9 @@ def run(
     if doubts:
         info["warnings"] = doubts[:_MOST_CONFLICTS]
     info = {"id": _audit_id(info, captures), **info}
-    covered = coverage_table(policy.paths, connections)
-    covered["origin"] = [(path.origin.file, path.origin.line or 1) for path in policy.paths]  # for SARIF
+    declared = (*policy.paths, *policy.ambient_paths)
+    covered = coverage_table(declared, connections)
+    covered["origin"] = [(path.origin.file, path.origin.line or 1) for path in declared]  # for SARIF
     if carry is not None:
         carry.name(str(info["id"]))
     return Audit(info, summary, captures_table(captures, seen), connections, found, covered, names)

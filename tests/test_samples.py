@@ -66,7 +66,7 @@ def audited(name):
     """The report, its connections by tuple, and for each the rules whose findings it is part of."""
     import auditor
 
-    report = auditor.audit([str(SAMPLE / FILES[name])], inventory=[inventory(name)])
+    report = auditor.audit([str(SAMPLE / FILES[name])], inventory=[inventory(name)], policy="tas-diego")
     rule_of = dict(zip(report.findings["id"], report.findings["rule"], strict=True))
     seen = {}
     for row in report.connections.to_dict("records"):

@@ -48,7 +48,10 @@ Captures = Annotated[
 Policies = Annotated[
     list[str] | None,
     typer.Option(
-        "--policy", metavar="NAME|FILE", help="Policy; repeat to add more. Default: tas-diego.", show_default=False
+        "--policy",
+        metavar="NAME|FILE",
+        help="Policy; repeat to add more. Default: tas, the Diego table and every sibling.",
+        show_default=False,
     ),
 ]
 Release = Annotated[

@@ -72,7 +72,7 @@ def audit(
 
         report = api.audit(
             captures,
-            policy=policy or "tas-diego",
+            policy=policy or "tas",
             inventory=inventory or (),
             release=release,
             ca=ca or (),

@@ -104,7 +104,7 @@ def connections(
         if judged:
             report = api.audit(
                 captures,
-                policy=policy or "tas-diego",
+                policy=policy or "tas",
                 inventory=inventory or (),
                 release=release,
                 **reading,

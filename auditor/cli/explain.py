@@ -53,7 +53,7 @@ def explain(
         return
     rows = [path for path in loaded.all_paths if name.isdecimal() and str(path.row) == name]
     if rows and policy is None:
-        rows = [path for path in rows if path.policy == shipped.DEFAULT]  # every page counts its rows from 1
+        rows = [path for path in rows if path.policy == shipped.BASE]  # every page counts its rows from 1
     for path in [loaded.path(name)] if name in loaded.by_id else rows:
         typer.echo(_pages.path_text(path, loaded), nl=False)
     if name in loaded.by_id or rows:
@@ -87,5 +87,5 @@ def _finding(
     else:
         from auditor import api
 
-        found = api.audit(captures, policy=policy or "tas-diego", inventory=inventory or ()).audit
+        found = api.audit(captures, policy=policy or "tas", inventory=inventory or ()).audit
     typer.echo(finding_text(found, name), nl=False)

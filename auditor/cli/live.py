@@ -183,9 +183,7 @@ def live(
     for folder in (write_ring, output if each else None):
         if folder is not None:
             folder_for(folder, whom)
-    judging = _Judging(
-        policy or ["tas-diego"], release, inventory or [], ca or [], scope, strict, fail_on, max_undecided
-    )
+    judging = _Judging(policy or ["tas"], release, inventory or [], ca or [], scope, strict, fail_on, max_undecided)
     judging.load()
     expression = judging.filter(filter_)
     if not quiet:

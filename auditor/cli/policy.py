@@ -123,9 +123,7 @@ def _audited(
     with meter(progress, quiet=quiet) as tell:
         from auditor import api
 
-        report = api.audit(
-            captures, policy=policy or "tas-diego", inventory=inventory or (), release=release, progress=tell
-        )
+        report = api.audit(captures, policy=policy or "tas", inventory=inventory or (), release=release, progress=tell)
         tell.done()
     return report
 

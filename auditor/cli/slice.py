@@ -106,7 +106,7 @@ def slice(  # noqa: A001  # it is the command's name
             if finding or bundle:
                 report = api.audit(
                     captures or [],
-                    policy=policy or "tas-diego",
+                    policy=policy or "tas",
                     inventory=inventory or (),
                     release=release,
                     ca=ca or (),
@@ -200,11 +200,12 @@ def _bundle(
     release: str | None,
 ) -> None:
     from auditor.policy import shipped
+    from auditor.policy.loader import members
     from auditor.slices import bundle as bundles
 
     assert packets is not None  # noqa: S101  # a bundle has its packets in a file
     policies: dict[str, bytes] = {}
-    for name in policy or [shipped.DEFAULT]:
+    for name in [each for one in policy or [shipped.DEFAULT] for each in members(one)]:
         place = shipped.find(name) or Path(name)
         policies[f"{len(policies):02d}-{place.name}"] = place.read_bytes()
     inventories: dict[str, bytes] = {}

@@ -104,7 +104,7 @@ class InventorySection(Section):
 class AuditSection(Section):
     """As the options of ``auditor audit``."""
 
-    policies: list[Text] = Field(["tas-diego"], min_length=1)
+    policies: list[Text] = Field(["tas"], min_length=1)
     release: Text | None = None
     scope: Literal["diego", "all"] = "diego"
     strict: bool = False

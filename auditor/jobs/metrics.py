@@ -84,10 +84,13 @@ def _of_store(history: History, gauge: Any, name: str) -> None:
     gauge("undecided_percent", "Of the judged connections of the last audit.").labels(name).set(
         (summary.get("sufficiency") or {}).get("undecided_percent") or 0
     )
-    coverage = history.table("coverage", row.audit, ["path", "connections"])
-    paths = gauge("path_connections", "Connections of the last audit on each documented path.", ("path",))
+    coverage = history.table("coverage", row.audit, ["path", "connections", "disposition"])
+    paths = gauge(
+        "path_connections", "Connections of the last audit on each path, ambient ones where there are any.", ("path",)
+    )
     for each in coverage.to_pylist() if coverage is not None else ():
-        paths.labels(name, each["path"]).set(each["connections"])
+        if each["connections"] or each["disposition"] != "ambient":
+            paths.labels(name, each["path"]).set(each["connections"])
 
 
 def write_textfile(made: CollectorRegistry, place: str) -> None:

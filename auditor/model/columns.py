@@ -143,15 +143,17 @@ FINDINGS: tuple[Column, ...] = (
 )
 
 COVERAGE: tuple[Column, ...] = (
-    Column("path", "text", "id of the documented path"),
+    Column("path", "text", "id of the path"),
     Column("row", "int", "its number in the vendor's page", nullable=True),
     Column("source", "text", "VM (component) that opens it"),
     Column("destination", "text", "VM (component) that answers"),
     Column("ports", "text", "ports as documented"),
     Column("application", "text", "application protocol as documented"),
     Column("authentication", "text", "authentication as documented"),
-    Column("connections", "int", "seen on it"),
-    Column("verdicts", "object", "{verdict: count}"),
+    Column("connections", "int", "seen on it; attempts are none"),
+    Column("verdicts", "object", "{verdict: count} of the connections"),
+    Column("attempts", "int", "tries on it of which no connection came"),
+    Column("disposition", "text", "documented, or ambient where a sibling of the documented table declares it"),
 )
 
 CAPTURES: tuple[Column, ...] = (

@@ -406,18 +406,22 @@ def captures_table(captures: Sequence[Capture], seen: Sequence[Mapping[str, Any]
 
 
 def coverage_table(paths: Sequence[Any], connections: pd.DataFrame) -> pd.DataFrame:
-    """A row for every documented path, seen or not, with its verdicts."""
+    """A row for every path, seen or not, with its verdicts and the attempts of which no connection came."""
     seen: dict[str, dict[str, int]] = {path.id: {} for path in paths}
+    tried = dict.fromkeys(seen, 0)
     if len(connections):
+        failed = (connections["outcome"] == "attempt").to_numpy(bool)
         verdicts = connections["authentication_verdict"]
         by_paths: dict[int, tuple[tuple[str, ...], list[int]]] = {}
         for row, ids in enumerate(connections["paths"]):
             if ids:
                 by_paths.setdefault(id(ids), (ids, []))[1].append(row)
         for ids, rows in by_paths.values():
-            counts = verdicts.take(rows).value_counts()
+            came = [row for row in rows if not failed[row]]
+            counts = verdicts.take(came).value_counts()
             for name in ids:
                 if name in seen:
+                    tried[name] += len(rows) - len(came)
                     for verdict, count in counts.items():
                         if count:
                             seen[name][str(verdict)] = seen[name].get(str(verdict), 0) + int(count)
@@ -427,7 +431,8 @@ def coverage_table(paths: Sequence[Any], connections: pd.DataFrame) -> pd.DataFr
         records.append(
             {
                 "path": path.id,
-                "row": path.row,
+                # Every page counts its rows from 1: the number is the documented table's.
+                "row": None if path.ambient else path.row,
                 "source": told["source"],
                 "destination": told["destination"],
                 "ports": told["ports"],
@@ -435,9 +440,12 @@ def coverage_table(paths: Sequence[Any], connections: pd.DataFrame) -> pd.DataFr
                 "authentication": told["authentication"],
                 "connections": sum(seen[path.id].values()),
                 "verdicts": dict(sorted(seen[path.id].items())),
+                "attempts": tried[path.id],
+                "disposition": "ambient" if path.ambient else "documented",
             }
         )
     table = pd.DataFrame(records, columns=[column.name for column in COVERAGE])
     table["row"] = table["row"].astype("Int64")
-    table["connections"] = table["connections"].astype(np.int64)
+    for name in ("connections", "attempts"):
+        table[name] = table[name].astype(np.int64)
     return table

@@ -115,7 +115,7 @@ def _tree(tree: Any, ask: Any) -> Said:
 def factor(name: str, seen: Seen, wanted: Wanted, tls: TlsReading | None) -> Said:
     """One factor."""
     if name == "none":
-        return Said(Verdict.VERIFIED, "no authentication is documented", "high")
+        return _nothing_asked(seen, tls)
     if name in {"tls", "mutual_tls"}:
         if tls is None:
             return _instead_of_tls(seen)
@@ -133,6 +133,16 @@ def factor(name: str, seen: Seen, wanted: Wanted, tls: TlsReading | None) -> Sai
     if seen.application == "http":
         return _http(name, seen)
     return _foreign(seen)
+
+
+def _nothing_asked(seen: Seen, tls: TlsReading | None) -> Said:
+    """No authentication is documented; yet a TLS session that was tried and never came about was not served without it either."""
+    if tls is not None:
+        session = judge_server_only(tls)
+        hangs = "tls.client_hello" in seen.facts and "tls.server_hello" not in seen.facts and seen.lacks is None
+        if session.verdict is Verdict.REJECTED or (hangs and session.verdict is Verdict.UNVERIFIABLE):
+            return session
+    return Said(Verdict.VERIFIED, "no authentication is documented", "high")
 
 
 def _opened(name: str, seen: Seen, tls: TlsReading) -> Said | None:

@@ -20,7 +20,7 @@ from auditor.kernels._folder import digest, known_folder
 from auditor.policy import shipped
 from auditor.policy.policy import Policy, PolicyPath
 
-_MAGIC = b"auditor policies 1\n"
+_MAGIC = b"auditor policies 2\n"
 _DIGEST_BYTES = 16
 _HERE = Path(__file__).resolve().parent
 
@@ -30,8 +30,9 @@ Overlay = tuple[str, tuple[PolicyPath, ...]]
 
 def load_policy(names_or_files: Sequence[str] = (), *, release: str | None = None) -> Policy:
     """As ``loader.load_policy``. Raises ConfigError."""
-    if release is None and list(names_or_files) in ([], [shipped.DEFAULT]) and shipped.folder() is not None:
-        return _shipped()[0]
+    wanted = tuple(names_or_files) or (shipped.BASE,)
+    if release is None and wanted in _KEPT and shipped.folder() is not None:
+        return _shipped()[0][_KEPT.index(wanted)]
     from auditor.policy import loader
 
     return loader.load_policy(names_or_files, release=release)
@@ -50,9 +51,14 @@ def overlays_beside(policy: Policy) -> tuple[Overlay, ...]:
     )
 
 
+_KEPT = ((shipped.BASE,), (shipped.DEFAULT,))
+"""What is asked for most."""
+_Kept = tuple[tuple[Policy, ...], tuple[Overlay, ...]]
+
+
 @cache
-def _shipped() -> tuple[Policy, tuple[Overlay, ...]]:
-    """The default policy and the overlays: as kept, or read and kept. Raises ConfigError."""
+def _shipped() -> _Kept:
+    """The policies of ``_KEPT`` and the overlays: as kept, or read and kept. Raises ConfigError."""
     folder, there = known_folder()
     file = folder / f"policies-{_of_content()}.kept" if there else None
     found = None if file is None else _kept(file)
@@ -60,7 +66,7 @@ def _shipped() -> tuple[Policy, tuple[Overlay, ...]]:
         return found
     from auditor.policy import loader
 
-    made = loader.load_policy([shipped.DEFAULT]), loader.overlays()
+    made = tuple(loader.load_policy(names) for names in _KEPT), loader.overlays()
     if file is not None:
         _keep(file, made)
     return made
@@ -77,7 +83,7 @@ def _of_content() -> str:
     return digest(b"\0".join(read))
 
 
-def _kept(file: Path) -> tuple[Policy, tuple[Overlay, ...]] | None:
+def _kept(file: Path) -> _Kept | None:
     """What was kept; None where there is nothing, or not all of it."""
     try:
         data = file.read_bytes()
@@ -86,11 +92,11 @@ def _kept(file: Path) -> tuple[Policy, tuple[Overlay, ...]] | None:
     content = data[len(_MAGIC) + _DIGEST_BYTES :]
     if not data.startswith(_MAGIC) or data[len(_MAGIC) : len(_MAGIC) + _DIGEST_BYTES] != digest(content).encode():
         return None
-    found: tuple[Policy, tuple[Overlay, ...]] = pickle.loads(content)  # noqa: S301  # it lies where code that is run does
+    found: _Kept = pickle.loads(content)  # noqa: S301  # it lies where code that is run does
     return found
 
 
-def _keep(file: Path, made: tuple[Policy, tuple[Overlay, ...]]) -> None:
+def _keep(file: Path, made: _Kept) -> None:
     """Whole or not at all, in the place of what older policies left; nowhere, where the disk is full."""
     content = pickle.dumps(made, 5)
     part = file.with_name(f".{file.name}.{os.getpid()}.part")

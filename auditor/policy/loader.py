@@ -2,7 +2,7 @@
 
 Files are merged in the order given. Later ones add paths, roles and aliases; their settings replace earlier ones. One id for two paths
 is an error, whichever files they are in. Where all that is named only adds to another policy (``overlay: true``), ``tas-diego`` comes
-first by itself.
+first by itself. A profile (``includes``) has no paths of its own: it stands for the shipped policies that it names.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -52,18 +52,44 @@ class PolicyFile:
     marked: Marked
     model: PolicyModel
     sha256: str
+    profile: str | None = None
+    """The profile that brought it."""
 
 
 def load_policy(names_or_files: Sequence[str] = (), *, release: str | None = None) -> Policy:
-    """The policy that these shipped names and files make together; none: ``tas-diego``.
+    """The policy that these shipped names and files make together; none: ``tas-diego``, the vocabulary of all.
 
     ``release`` (``TAS 4.0``, ``4.0``, ``TPCF 10``) keeps the paths documented for it. Raises ConfigError.
     """
-    wanted = list(names_or_files) or [shipped.DEFAULT]
-    files = [_read(name) for name in dict.fromkeys(wanted)]
+    wanted = list(names_or_files) or [shipped.BASE]
+    files = [each for name in dict.fromkeys(wanted) for each in _with_included(_read(name))]
     if all(each.model.overlay for each in files):
-        files.insert(0, _read(shipped.DEFAULT))
-    return _merge(files, release)
+        files.insert(0, _read(shipped.BASE))
+    return _merge(list({each.sha256: each for each in files}.values()), release)
+
+
+def _with_included(file: PolicyFile) -> list[PolicyFile]:
+    """A file, and the shipped policies that it stands for."""
+    if not file.model.includes:
+        return [file]
+    found = [file]
+    for at, name in enumerate(file.model.includes):
+        if shipped.find(name) is None:
+            raise file.marked.error(
+                ("includes", at), f"no shipped policy is named '{name}'", f"shipped: {', '.join(shipped.names())}"
+            )
+        member = _read(name)
+        if member.model.includes:
+            raise file.marked.error(
+                ("includes", at), f"'{name}' is a profile itself", "name the policies that it stands for"
+            )
+        found.append(replace(member, profile=file.model.name))
+    return found
+
+
+def members(name_or_file: str) -> list[str]:
+    """The policies that hold paths: those that a profile stands for, or itself. Raises ConfigError."""
+    return list(_read(name_or_file).model.includes) or [name_or_file]
 
 
 def check_policy(name_or_file: str) -> list[ConfigError]:
@@ -75,8 +101,8 @@ def check_policy(name_or_file: str) -> list[ConfigError]:
     if isinstance(found, list):
         return found
     try:
-        base = [_read(shipped.DEFAULT)] if found.model.overlay and found.model.name != shipped.DEFAULT else []
-        _merge([*base, found], None)
+        base = [_read(shipped.BASE)] if found.model.overlay and found.model.name != shipped.BASE else []
+        _merge([*base, *_with_included(found)], None)
     except ConfigError as error:
         return [error]
     return []
@@ -191,10 +217,15 @@ def _merge(files: Sequence[PolicyFile], release: str | None) -> Policy:
         aliases,
         settings,
         identities,
-        tuple({"name": each.model.name, "version": each.model.version, "sha256": each.sha256} for each in vocabulary),
+        tuple(_source(each) for each in vocabulary),
         release,
         frozenset(each.model.name for each in files if each.model.ambient),
     )
+
+
+def _source(file: PolicyFile) -> dict[str, str]:
+    told = {"name": file.model.name, "version": file.model.version, "sha256": file.sha256}
+    return told if file.profile is None else {**told, "profile": file.profile}
 
 
 def _narrow_first(alias: Alias) -> tuple[bool, int]:

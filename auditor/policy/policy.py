@@ -286,7 +286,7 @@ class Policy:
     settings: Settings
     identities: tuple[Identity, ...]
     sources: tuple[dict[str, str], ...]
-    """{name, version, sha256} of each file, in the order loaded."""
+    """{name, version, sha256} of each file, in the order loaded; ``profile``: the one that brought it."""
     release: str | None = None
     overlays: frozenset[str] = frozenset()
     """Names of the loaded policies whose paths are ambient."""

@@ -16,7 +16,7 @@ from auditor.errors import ConfigError
 from auditor.policy import shipped
 from auditor.policy.deployments import INSTANCE
 from auditor.policy.inventory import Inventory, time_text
-from auditor.policy.loader import load_policy, title_of
+from auditor.policy.loader import load_policy, members, title_of
 from auditor.policy.policy import Policy, PolicyPath
 from auditor.wire.text import escape
 
@@ -75,6 +75,8 @@ def shipped_list(width: int = 80) -> str:
         policy = load_policy([name])
         own = [path for path in policy.all_paths if path.policy == name]
         kind = "ambient" if own and own[0].ambient else "documented"
+        if members(name) != [name]:
+            own, kind = list(policy.all_paths), "both"
         mark = " (default)" if name == shipped.DEFAULT else ""
         rows.append((name + mark, f"{len(own)} paths", kind, title_of(name)))
     room = max(width - sum(max(len(row[k]) for row in rows) + 2 for k in range(3)), 20)

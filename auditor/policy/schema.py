@@ -274,6 +274,11 @@ class PolicyModel(Model):
     name: Id
     version: Text
     title: Text
+    includes: list[Id] = Field(
+        default_factory=list,
+        max_length=100,
+        description="A profile: the shipped policies that it stands for; it has no paths.",
+    )
     overlay: bool = Field(False, description="Adds to tas-diego, which is loaded first where no other base is named.")
     ambient: bool = Field(False, description="Its paths are ambient, not documented: judged alike, counted apart.")
     vocabulary: Literal["tas-diego"] | None = Field(
@@ -285,7 +290,17 @@ class PolicyModel(Model):
     aliases: AliasesModel | None = None
     settings: SettingsModel | None = None
     identities: IdentitiesModel | None = None
-    paths: list[PathModel] = Field(max_length=10_000)
+    paths: list[PathModel] = Field(default_factory=list, max_length=10_000)
+
+    @model_validator(mode="after")
+    def _paths_or_other_policies(self) -> PolicyModel:
+        if self.includes and self.paths:
+            raise bad(
+                "includes", "a profile has no paths of its own", "put them into a policy and name it beside the profile"
+            )
+        if not (self.includes or self.paths or self.identities):
+            raise bad("paths", "there are no paths", "declare paths:, or includes: with names of shipped policies")
+        return self
 
 
 def json_schema() -> dict[str, Any]:

@@ -135,7 +135,7 @@ def _add(one: _Seen, row: Mapping[Any, Any]) -> None:
 
 def _head(left: Counter[str]) -> Iterator[str]:
     yield "# Drafted from captures: what was seen, not what should be. Read each path, keep what belongs, and give 'origin' its true source."
-    yield "# Audit with it: --policy tas-diego --policy THIS-FILE"
+    yield "# Audit with it: --policy tas --policy THIS-FILE"
     for why, count in sorted(left.items()):
         yield f"# Left out, {count:,} connection{'' if count == 1 else 's'}: {why}"
 

@@ -60,6 +60,8 @@ class PathRow:
     connections: int
     verdicts: dict[str, int]
     """Worst first."""
+    attempts: int = 0
+    ambient: bool = False
     components: list[str] = field(default_factory=list)
     """``BBS → Auctioneer``, the most frequent first."""
     ends: str = ""
@@ -80,7 +82,8 @@ def _text(series: pd.Series[Any]) -> list[str | None]:
 
 
 def path_rows(audit: Audit) -> list[PathRow]:
-    """The documented table, each row with what was seen."""
+    """The documented table, each row with what was seen; then the ambient paths of which anything was."""
+    documented, ambient, _ = story.covered(audit)
     found = {
         str(row["path"]): PathRow(
             path=str(row["path"]),
@@ -90,10 +93,12 @@ def path_rows(audit: Audit) -> list[PathRow]:
             ports=str(row["ports"]),
             application=str(row["application"]),
             authentication=str(row["authentication"]),
-            connections=int(row["connections"] or 0),
+            connections=row["connections"],
             verdicts=_ordered(row["verdicts"], VERDICTS),
+            attempts=row["attempts"],
+            ambient=row.get("disposition") == "ambient",
         )
-        for row in story.rows(audit.coverage)
+        for row in (*documented, *ambient)
     }
     _seen_on(audit.connections, found)
     if len(audit.findings):
@@ -553,10 +558,11 @@ def _doubts(audit: Audit) -> Iterable[str]:
             + (f": {'; '.join(lacks)}" if lacks else "")
             + "."
         )
-    unseen = sum(not int(count or 0) for count in audit.coverage["connections"]) if len(audit.coverage) else 0
+    documented, _, _ = story.covered(audit)
+    unseen = sum(not row["connections"] and not row["attempts"] for row in documented)
     if unseen:
         yield (
-            f"{unseen:,} of {len(audit.coverage):,} documented paths were silent. Not seen is not the same as not used: the "
+            f"{unseen:,} of {len(documented):,} documented paths were silent. Not seen is not the same as not used: the "
             "capture may have been too short or in the wrong place."
         )
     if counts.get("inferred"):

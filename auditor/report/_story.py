@@ -9,7 +9,7 @@ Texts here are raw; whoever lays them out escapes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -351,6 +351,24 @@ def expired_waivers(audit: Audit) -> list[dict[str, Any]]:
     return list(((audit.info.get("options") or {}).get("waivers") or {}).get("expired") or ())
 
 
+def covered(audit: Audit) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
+    """The documented paths, seen or not; the ambient ones that were seen or tried; and how many ambient ones there are."""
+    documented, ambient = [], []
+    for row in rows(audit.coverage):
+        row["attempts"] = int(row.get("attempts") or 0)
+        row["connections"] = int(row["connections"] or 0)
+        (ambient if row.get("disposition") == "ambient" else documented).append(row)
+    return documented, [row for row in ambient if row["connections"] or row["attempts"]], len(ambient)
+
+
+def seen_words(row: dict[str, Any]) -> str:
+    """What was seen on a path: ``3 verified, 1 violated``, ``2 attempts``; ``silent``."""
+    told = [verdict_words(row["verdicts"])] if row["connections"] else []
+    if row["attempts"]:
+        told.append(many(row["attempts"], "attempt"))
+    return ", ".join(told) or "silent"
+
+
 def explained(audit: Audit) -> list[str]:
     """One line for each shipped policy that would explain undeclared connections."""
     frame = audit.connections
@@ -377,11 +395,25 @@ def warnings(audit: Audit) -> list[str]:
     return [*told[:MOST_WARNINGS], *([f"and {more:,} more (--format json has them)"] if more > 0 else [])]
 
 
+def _policies(sources: Sequence[dict[str, Any]]) -> str:
+    """``tas 2.7-10 (tas-diego and 11 siblings), mine 1``: what a profile brought stands behind it."""
+
+    def named(each: dict[str, Any]) -> str:
+        return f"{each.get('name')} {each.get('version') or ''}".strip()
+
+    told = []
+    for each in sources:
+        if each.get("profile"):
+            continue
+        members = [str(one.get("name")) for one in sources if one.get("profile") == each.get("name")]
+        brought = f" ({members[0]} and {many(len(members) - 1, 'sibling')})" if members else ""
+        told.append(named(each) + brought)
+    return ", ".join(told)
+
+
 def provenance(audit: Audit) -> str:
     """Which policies, inventories and version it was."""
-    policies = ", ".join(
-        f"{each.get('name')} {each.get('version') or ''}".strip() for each in audit.info.get("policies") or ()
-    )
+    policies = _policies(audit.info.get("policies") or ())
     inventories = ", ".join(
         str(each.get("path") or each.get("name")) if isinstance(each, dict) else str(each)
         for each in audit.info.get("inventories") or ()

@@ -99,25 +99,33 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
             elsewhere.append(finding)
     root = ET.Element("testsuites", {"name": "Diego flow auditor"})
 
-    suite = _suite(root, "documented paths")
-    for row in (row for chunk in records(audit, "coverage") for row in chunk):
-        case = _case(suite, "path", f"{row['path']}: {row['source']} to {row['destination']}")
-        found = by_path.pop(row["path"], [])
-        if found:
-            _fail(
-                case,
-                "failure",
-                f"{story.many(len(found), 'finding')}: {found[0]['title']}",
-                found[0]["rule"],
-                _told(found),
-            )
-        elif not row["connections"]:
-            ET.SubElement(case, "skipped", {"message": "silent: the captures show no connection on it"})
-        else:
-            says = f"{story.many(row['connections'], 'connection')}: {story.verdict_words(row['verdicts'])}"
-            _say(case, says, waived.pop(row["path"], []))
-        _say(case, "", waived.pop(row["path"], []))
-    _count(suite)
+    covered = [row for chunk in records(audit, "coverage") for row in chunk]
+    for title, ambient in (("documented paths", False), ("ambient paths", True)):
+        rows = [row for row in covered if (row.get("disposition") == "ambient") is ambient]
+        if ambient:  # there are many, and most are silent in most captures
+            rows = [row for row in rows if row["connections"] or row["attempts"] or row["path"] in by_path]
+        if not rows:
+            continue
+        suite = _suite(root, title)
+        for row in rows:
+            case = _case(suite, "path", f"{row['path']}: {row['source']} to {row['destination']}")
+            found = by_path.pop(row["path"], [])
+            if found:
+                says = f"{story.many(len(found), 'finding')}: {found[0]['title']}"
+                _fail(case, "failure", says, found[0]["rule"], _told(found))
+            elif not row["connections"]:
+                tried = story.many(row.get("attempts") or 0, "attempt")
+                says = (
+                    f"{tried}, and no connection"
+                    if row.get("attempts")
+                    else "silent: the captures show no connection on it"
+                )
+                ET.SubElement(case, "skipped", {"message": says})
+            else:
+                says = f"{story.many(row['connections'], 'connection')}: {story.verdict_words(row['verdicts'])}"
+                _say(case, says, waived.pop(row["path"], []))
+            _say(case, "", waived.pop(row["path"], []))
+        _count(suite)
 
     suite = _suite(root, "everything else")
     elsewhere += [finding for left in by_path.values() for finding in left]  # on ambient paths

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out
@@ -63,19 +64,24 @@ def _findings(audit: Audit) -> Iterator[str]:
 
 
 def _coverage(audit: Audit) -> Iterator[str]:
-    yield "## Documented paths"
-    yield ""
-
-    def lines() -> Iterator[list[str]]:
-        for row in story.rows(audit.coverage):
-            seen = int(row["connections"] or 0)
-            number = "" if row["row"] is None else str(row["row"])
-            words = [_words(row[name]) for name in ("source", "destination", "ports", "application", "authentication")]
-            yield [number, *words, f"{seen:,}", story.verdict_words(row["verdicts"]) if seen else "*silent*"]
-
+    documented, ambient, siblings = story.covered(audit)
     head = ["Row", "Source", "Destination", "Ports", "Application", "Authentication", "Seen", "Verdicts"]
-    yield from _grid(head, {0, 6}, lines())
-    yield ""
+    for title, rows in (
+        ("Documented paths", documented),
+        (f"Ambient paths seen, of the {siblings} that siblings declare", ambient),
+    ):
+        if rows:
+            yield f"## {title}"
+            yield ""
+            yield from _grid(head, {0, 6}, map(_path, rows))
+            yield ""
+
+
+def _path(row: dict[str, Any]) -> list[str]:
+    number = "" if row["row"] is None else str(row["row"])
+    words = [_words(row[name]) for name in ("source", "destination", "ports", "application", "authentication")]
+    told = story.seen_words(row)
+    return [number, *words, f"{row['connections']:,}", "*silent*" if told == "silent" else told]
 
 
 def _report(audit: Audit) -> Iterator[str]:

@@ -6,6 +6,7 @@ Readable at 80 columns; colour only where asked for, and never the only sign of 
 from __future__ import annotations
 
 import io
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -67,6 +68,25 @@ def _findings(console: Console, audit: Audit) -> None:
 
 
 def _coverage(console: Console, audit: Audit) -> None:
+    documented, ambient, siblings = story.covered(audit)
+    seen = sum(bool(row["connections"]) for row in documented)
+    tried = sum(bool(row["attempts"]) and not row["connections"] for row in documented)
+    silent = len(documented) - seen - tried
+    failing = f", {tried} tried in vain" if tried else ""
+    console.print()
+    _say(
+        console,
+        f"Documented paths: {seen} of {len(documented)} seen{failing}, {silent} silent (not seen is not the same as not used)",
+        style="bold",
+    )
+    console.print(_paths(documented))
+    if ambient:
+        console.print()
+        _say(console, f"Ambient paths: {len(ambient)} of the {siblings} that siblings declare were seen", style="bold")
+        console.print(_paths(ambient))
+
+
+def _paths(rows: list[dict[str, Any]]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
     table.add_column("row", justify="right")
     table.add_column("source", min_width=16, overflow="fold")
@@ -74,24 +94,14 @@ def _coverage(console: Console, audit: Audit) -> None:
     table.add_column("ports", min_width=10, overflow="fold")
     table.add_column("seen", justify="right")
     table.add_column("verdicts", min_width=15, no_wrap=True)
-    silent = 0
-    for row in story.rows(audit.coverage):
-        seen = int(row["connections"] or 0)
-        silent += not seen
+    for row in rows:
+        seen = row["connections"]
         number = "-" if row["row"] is None else str(row["row"])
         cells = [number, row["source"], row["destination"], row["ports"], f"{seen:,}" if seen else "-"]
         # A verdict a line: cut or folded, a count would be lost or stand apart from its word.
-        verdicts = story.verdict_words(row["verdicts"]).split(", ") if seen else ["silent"]
-        words = Text("\n".join(map(safe, verdicts)))
-        table.add_row(*(Text(safe(cell)) for cell in cells), words, style="" if seen else "dim")
-    console.print()
-    total = len(audit.coverage)
-    _say(
-        console,
-        f"Documented paths: {total - silent} of {total} seen, {silent} silent (not seen is not the same as not used)",
-        style="bold",
-    )
-    console.print(table)
+        words = Text("\n".join(map(safe, story.seen_words(row).split(", "))))
+        table.add_row(*(Text(safe(cell)) for cell in cells), words, style="" if seen or row["attempts"] else "dim")
+    return table
 
 
 def _report(console: Console, audit: Audit) -> None:

@@ -11,6 +11,9 @@ from auditor.rules._subject import FIRST_FRAMES, NAMED_ENDS, Group, Rows, View
 HOW_SURE = (("high", {"syn", "handshake"}), ("medium", {"listener", "policy"}))
 """Confidence of a finding by how the direction of its connections was decided; the best of them counts, a mere guess is low."""
 
+REFUSED = frozenset({"REJ", "RSTR", "RSTRH"})
+"""Zeek's states of an attempt that the responder reset."""
+
 
 def amount(size: int) -> str:
     """Bytes as people say them: ``950 B``, ``180.4 KB``, ``2.1 GB``."""

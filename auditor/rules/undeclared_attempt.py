@@ -24,7 +24,7 @@ from auditor.model.judgement import Breach
 from auditor.model.roles import Rule, Severity
 from auditor.rules._subject import Group, View, split_path
 from auditor.rules._sweep import attempts, fragments, sweeping
-from auditor.rules._words import common, confidence, cure, first_frames, near_miss, overlay, plural, who
+from auditor.rules._words import REFUSED, common, confidence, cure, first_frames, near_miss, overlay, plural, who
 
 WOULD_BE = {
     Breach.CONNECTION: "undeclared-connection",
@@ -34,8 +34,6 @@ WOULD_BE = {
     Breach.CONTROL_PLANE_EGRESS: "control-plane-egress",
     Breach.INFRASTRUCTURE_EGRESS: "control-plane-egress",
 }
-REFUSED = frozenset({"REJ", "RSTR", "RSTRH"})
-"""Zeek's states of an attempt that the responder reset."""
 
 
 def _ending(view: View, group: Group) -> str:

@@ -86,6 +86,15 @@ def attempts(wire: Wire, count: int) -> None:
         wire.tcp(1.0 + (port - 9_100) * 0.3, CELL0, DB0, port, ends="refused")
 
 
+def twice(wire: Wire, *, up: bool) -> None:
+    """A cell tries the BBS twice: it answers, or is down."""
+    for at in (1.0, 5.0):
+        if up:
+            to_bbs(wire, at=at)
+        else:
+            wire.tcp(at, CELL0, DB0, 8889, ends="refused")
+
+
 def without(wire: Wire, scene: Scene, *which: int) -> None:
     """A scene of which the capture misses some frames, counted from 0."""
     scene(wire)
@@ -225,6 +234,7 @@ RULES: dict[str, tuple[Scene, Scene]] = {
     "unverifiable-authentication": (partial(to_bbs, client=None, ask="optional"), partial(to_bbs, ask="optional")),
     "capture-incomplete": (lambda wire: without(wire, to_bbs, 5, 6), to_bbs),
     "control-plane-egress": (partial(egress, vm=DB0), egress),
+    "documented-path-failing": (partial(twice, up=False), partial(twice, up=True)),
 }
 """Rule -> the scene in which it fires, and the one in which it does not."""
 

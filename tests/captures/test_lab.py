@@ -64,7 +64,7 @@ def test_every_rule_has_its_three_cases_or_says_why_not() -> None:
         if each.rule:
             played[each.rule].add(each.case)
     without = lab().raw["without"]
-    assert set(played) == rules
+    assert set(played) | {rule for rule, excuses in without.items() if len(excuses) == 3} == rules
     for rule in sorted(rules):
         excused = without.get(rule, {})
         assert all(len(why) > 20 for why in excused.values()), rule

@@ -16,6 +16,7 @@ from auditor.model.facts import Facts
 from auditor.model.judgement import Authentication, Breach, Classification, Disposition, Verdict
 from auditor.policy._tls import flight_digest
 from auditor.policy.authenticate import authenticate
+from auditor.policy.loader import load_policy
 from auditor.policy.policy import Policy
 from auditor.policy.tls13 import Tls13Flights, judge_tls13
 from tests.conftest import ROOT
@@ -245,6 +246,22 @@ def test_rule_5_who_reset_is_told_right(judge: Judge) -> None:
     ):
         answer = judge("rep-to-bbs", "tls", hello, state=state, history=history)
         assert says in answer.factors[0].says, (state, history)
+
+
+def test_tls_that_hung_was_not_served_without_it(judge: Judge) -> None:
+    """``any: [tls, none]``: none is fulfilled by who was served without TLS, not by who tried it and got nothing."""
+    whole = Judge(load_policy(["routing"]))
+    hello = {"tls.client_hello": True, "tls.silent": "server"}
+    path = "gorouter-to-app-instances"
+    hung = whole(path, "tls", hello)
+    assert (hung.verdict, hung.confidence) == (Verdict.UNVERIFIABLE, None)
+    plain = whole(path, "tls", {**hello, "tls.answered_with": "http"})
+    assert plain.verdict is Verdict.REJECTED
+    assert whole(path, "http", http(("none", "none", 200))).verdict is Verdict.VERIFIED
+    assert whole(path, "tls", SERVER12).verdict is Verdict.VERIFIED
+    assert whole(path, "tls", {"tls.midstream": True}, lacks=("midstream",)).verdict is Verdict.VERIFIED, (
+        "nothing is asked for"
+    )
 
 
 def test_rule_5_violated_needs_acceptance(judge: Judge) -> None:

@@ -33,12 +33,16 @@ def again() -> Any:
 
 def test_what_is_kept_is_what_was_read(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = kept.load_policy(), kept.overlays_beside(kept.load_policy())
-    assert read[0] == loader.load_policy([shipped.DEFAULT])
+    assert read[0] == loader.load_policy([shipped.BASE])
+    whole = kept.load_policy([shipped.DEFAULT])
+    assert whole == loader.load_policy([shipped.DEFAULT])
+    assert kept.overlays_beside(whole) == (), "it has them all"
     assert [name for name, _ in read[1]] == sorted({name for name, _ in loader.overlays()})
     assert len(list(place.iterdir())) == 1
     monkeypatch.setattr(loader, "load_policy", lambda *_, **__: pytest.fail("read again"))
     again()
-    assert (kept.load_policy([shipped.DEFAULT]), kept.overlays_beside(kept.load_policy())) == read
+    assert (kept.load_policy([shipped.BASE]), kept.overlays_beside(kept.load_policy())) == read
+    assert kept.load_policy([shipped.DEFAULT]) == whole
 
 
 def test_everything_else_is_read_as_it_is_named(place: Path, tmp_path: Path) -> None:
@@ -89,7 +93,7 @@ def test_another_policy_has_another_name_and_the_older_goes(place: Path, monkeyp
 def test_where_nothing_can_be_kept_all_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for folder, there in ((tmp_path, False), (tmp_path / "gone", True)):
         monkeypatch.setattr(kept, "known_folder", lambda folder=folder, there=there: (folder, there))
-        assert again()[0] == loader.load_policy()
+        assert again()[0] == (loader.load_policy(), loader.load_policy([shipped.DEFAULT]))
     assert list(tmp_path.iterdir()) == []
     kept._shipped.cache_clear()
 

@@ -274,3 +274,20 @@ def test_overlays_beside(tas_diego: Policy) -> None:
 
 def test_titles() -> None:
     assert title_of("tas-diego") == "Diego network communications"
+
+
+def test_a_profile_stands_for_the_shipped_policies_that_it_names(tmp_path: Path) -> None:
+    head = "schema: auditor.policy/1\nname: ours\nversion: '1'\ntitle: Ours\norigin: {title: us}\n"
+    policy = load_policy([written(tmp_path, head + "includes: [tas-diego, nats]\n")])
+    assert policy.all_paths == load_policy(["nats"]).all_paths
+    assert [(each["name"], each.get("profile")) for each in policy.sources] == [
+        ("ours", None), ("tas-diego", "ours"), ("nats", "ours"),
+    ]  # fmt: skip
+    for text, says in (
+        ("includes: [tas-deigo]", "no shipped policy is named 'tas-deigo'"),
+        ("includes: [tas]", "'tas' is a profile itself"),
+        ("paths: []", "there are no paths"),
+        ("includes: [nats]\npaths:\n" + GOOD.split("paths:\n")[1], "a profile has no paths of its own"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            load_policy([written(tmp_path, head + text + "\n")])

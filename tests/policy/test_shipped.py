@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -182,9 +183,9 @@ def test_every_shipped_policy_is_valid(name: str) -> None:
 
 def test_all_shipped_policies_load_together() -> None:
     policy = load_policy(shipped.names())
-    assert [source["name"] for source in policy.sources] == list(shipped.names())
+    assert {source["name"] for source in policy.sources} == set(shipped.names())
     assert len(policy.paths) == 25
-    assert {path.policy for path in policy.ambient_paths} == set(shipped.names()) - {"tas-diego", NAMES_ALONE}
+    assert {path.policy for path in policy.ambient_paths} == set(shipped.names()) - {"tas-diego", "tas", NAMES_ALONE}
     assert all(len(source["sha256"]) == 64 and source["version"] for source in policy.sources)
 
 
@@ -194,7 +195,7 @@ def test_the_overlays_that_the_documents_name_are_there() -> None:
     assert shipped.names()[0] == "tas-diego"
 
 
-@pytest.mark.parametrize("name", [name for name in shipped.names() if name not in ("tas-diego", NAMES_ALONE)])
+@pytest.mark.parametrize("name", [name for name in shipped.names() if name not in ("tas-diego", "tas", NAMES_ALONE)])
 def test_overlay_paths_are_ambient_and_name_their_own_source(name: str) -> None:
     policy = load_policy([name])
     own = [path for path in policy.all_paths if path.policy == name]
@@ -209,6 +210,27 @@ def test_names_are_presumed_until_the_operator_declares_them() -> None:
     assert named.identities
     assert all(each.declared and each.table == "tas-diego" for each in named.identities)
     assert {path.id for path in named.all_paths} == {path.id for path in load_policy().all_paths}
+
+
+def test_the_default_is_the_table_and_every_sibling_and_says_so() -> None:
+    whole, table = load_policy([shipped.DEFAULT]), load_policy([shipped.BASE])
+    assert whole.paths == table.paths, "the vendor's 25 rows are the documented ones"
+    assert {path.policy for path in whole.ambient_paths} == set(shipped.names()) - {"tas", "tas-diego", NAMES_ALONE}
+    first, *members = whole.sources
+    assert (first["name"], "profile" in first) == ("tas", False)
+    assert {each["profile"] for each in members} == {"tas"}
+    assert load_policy([shipped.DEFAULT, "nats", shipped.BASE]).all_paths == whole.all_paths, "named twice, loaded once"
+
+
+def test_rows_that_no_page_of_the_vendor_has_name_repository_commit_and_path() -> None:
+    policy = load_policy([shipped.DEFAULT])
+    for name in (
+        "policy-server-registrar-to-nats", "log-cache-registrar-to-nats", "metrics-discovery-registrar-to-nats",
+        "service-discovery-controller-to-nats-tls", "syslog-agent-to-binding-cache", "ssh-proxy-to-uaa-8443",
+    ):  # fmt: skip
+        url = policy.path(name).origin.url
+        assert url is not None
+        assert re.search(r"/blob/[0-9a-f]{40}/.+\.yml$", url)
 
 
 def test_editors_find_the_schema() -> None:

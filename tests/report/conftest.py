@@ -24,7 +24,7 @@ def audit() -> Audit:
 @pytest.fixture(scope="session")
 def real() -> Audit:
     """The audit of the sample that has every fault."""
-    return api.audit("sample:diego").audit
+    return api.audit("sample:diego", policy="tas-diego").audit
 
 
 @pytest.fixture(scope="session")

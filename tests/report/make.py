@@ -464,13 +464,16 @@ def coverage(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for number, (source, destination, ports, application, authentication) in enumerate(_ROWS, 1):
         path = f"diego-{number:02d}"
         verdicts: dict[str, int] = {}
+        attempts = 0
         for row in rows:
-            if path in row["paths"]:
+            if path in row["paths"] and row["outcome"] == "attempt":
+                attempts += 1
+            elif path in row["paths"]:
                 verdict = row["authentication_verdict"]
                 verdicts[verdict] = verdicts.get(verdict, 0) + 1
         table.append(
             {"path": path, "row": number, "source": source, "destination": destination, "ports": ports, "application": application,
-             "authentication": authentication, "connections": sum(verdicts.values()), "verdicts": verdicts}
+             "authentication": authentication, "connections": sum(verdicts.values()), "verdicts": verdicts, "attempts": attempts, "disposition": "documented"}
         )  # fmt: skip
     return table
 

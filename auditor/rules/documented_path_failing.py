@@ -1,0 +1,193 @@
+"""documented-path-failing: what should talk cannot: connections of a documented path are unanswered, refused, or hang in the handshake.
+
+What fires it:   tries on a documented path of which no connection came (no answer to the SYN, a reset), and connections in which one end spoke and the other
+                 never did (a TLS handshake that hangs; a NATS or MySQL server that does not greet). Tries of the capture's last seconds are not counted: their
+                 answer may have come later. On an ambient path it fires where nothing at all got through. One finding for each pair of
+                 roles and service. Severity medium; high where nobody of that role got through on a documented path.
+What proves it:  the openings and what came back: resets, ICMP errors, or nothing, although the end was tried again.
+Why it matters:  this is what an outage looks like on the wire: a security group, a route, a listener that is down, a certificate that makes the other
+                 end drop the handshake. Cells that do not reach the BBS lose their applications.
+What to do:      nothing comes back: look at security groups, firewalls and routes between the two, and at the other end's health. Refused: the process
+                 does not listen (monit summary there). Hangs: look at the other end's log, and at the MTU where ICMP speaks of
+                 fragmentation. Where answers may have gone by another road than the capture's, capture at the other end.
+How to waive:    an entry for this rule in the file given with --waivers, with reason, owner and end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from auditor.model.audit import Judged
+from auditor.model.finding import Finding
+from auditor.model.frames import DATED_NS
+from auditor.model.judgement import Disposition, Outcome
+from auditor.model.roles import Rule, Severity
+from auditor.rules._faults import evidence_of
+from auditor.rules._subject import Group, Mask, View, holds, split_path
+from auditor.rules._words import REFUSED, confidence, first_frames, plural, some, who
+
+PATIENCE_NS = 3_000_000_000
+"""So long an answer may take: the third SYN goes out after as many seconds."""
+GREETING = frozenset({"NATS", "MySQL"})
+"""Applications in which the server speaks first."""
+
+
+def _ends_ns(table: pd.DataFrame) -> Any:
+    return table["start"].to_numpy(np.int64) + (table["duration"].to_numpy(np.float64) * 1e9).astype(np.int64)
+
+
+def _failed(judged: Judged) -> tuple[Mask, Mask]:
+    """Tries of which no connection came, and connections that hang; what began too late to tell is in neither."""
+    table = judged.connections
+    nothing = np.zeros(len(table), np.bool_)
+    if not len(table):
+        return nothing, nothing
+    ends = _ends_ns(table)
+    history = table["history"].astype(str)
+    tcp = holds(table, "transport", "tcp")
+    # A capture that sees one direction alone sees no answers.
+    whole = ~table["incomplete"].astype(str).str.contains("one_way|midstream").to_numpy(bool)
+    waited = int(ends.max()) - table["start"].to_numpy(np.int64) >= PATIENCE_NS
+    reset = history.str.contains("r").to_numpy(bool)
+    opened = tcp & whole & history.str.contains("S").to_numpy(bool)
+    attempt = holds(table, "outcome", Outcome.ATTEMPT)
+    spoke, answered = (history.str.contains(letter).to_numpy(bool) for letter in "Dd")
+    refused = history.str.contains("[fr]").to_numpy(bool)  # the other end turned it away: another rule's business
+    silent = ~answered & ~refused & (spoke | _waits_for_greeting(judged))
+    given_up = history.str.contains("[FR]").to_numpy(bool)
+    lasted = np.where(given_up, ends, int(ends.max())) - table["start"].to_numpy(np.int64) >= PATIENCE_NS
+    return opened & attempt & (waited | reset), opened & ~attempt & silent & lasted
+
+
+def _waits_for_greeting(judged: Judged) -> Mask:
+    """Connections on paths whose server speaks first."""
+    by_id = {} if judged.policy is None else judged.policy.by_id
+    known: dict[int, bool] = {}
+    out = np.zeros(len(judged.connections), np.bool_)
+    for row, paths in enumerate(judged.connections["paths"]):
+        if not paths:
+            continue
+        told = known.get(id(paths))
+        if told is None:
+            told = known[id(paths)] = all(path in by_id and by_id[path].application in GREETING for path in paths)
+        out[row] = told
+    return out
+
+
+_Service = tuple[str, str, str, str]
+"""Ends, port and transport."""
+
+
+@dataclass(slots=True)
+class _Through:
+    """What got through to a service."""
+
+    count: int = 0
+    originators: set[str] = field(default_factory=set)
+    responders: set[str] = field(default_factory=set)
+
+
+def _through(view: View) -> defaultdict[_Service, _Through]:
+    found: defaultdict[_Service, _Through] = defaultdict(_Through)
+    for group in view.groups():
+        one = found[group.originator, group.responder, group.port, group.protocol]
+        one.count += len(group.rows)
+        one.originators.update(view.column("originator_ip")[group.inside])
+        one.responders.update(view.column("responder_ip")[group.inside])
+    return found
+
+
+def check(judged: Judged) -> Iterator[Finding]:
+    """One finding for each pair of roles, service and transport."""
+    table = judged.connections
+    tried, hang = _failed(judged)
+    failed = tried | hang
+    if not failed.any():
+        return
+    declared = holds(table, "disposition", Disposition.DOCUMENTED) | holds(table, "disposition", Disposition.AMBIENT)
+    on_path = declared & np.fromiter((bool(paths) for paths in table["paths"]), np.bool_, len(table))
+    through = _through(View(table, on_path & ~failed & holds(table, "outcome", Outcome.ESTABLISHED)))
+    view = View(table, on_path & failed)
+    for group in view.groups():
+        others = through[group.originator, group.responder, group.port, group.protocol]
+        documented = view.column("disposition")[group.inside[0]] == Disposition.DOCUMENTED
+        if not documented and (others.count or len(group.rows) == 1):
+            continue  # an ambient path that works, or a single try: nobody's outage
+        how = _how(view, group, hang)
+        extent = f"{others.count:,} others got through" if others.count else "Nothing got through"
+        yield Finding(
+            rule=RULE.name,
+            severity=Severity.HIGH if documented and not others.count else RULE.severity,
+            title=f"{group.originator} does not get through to {group.responder} on {group.service}: {how}",
+            detail=(
+                f"{who(view, group, 'attempt')} {extent}.{_since(table, group)}{_dead(view, group, others)}{_errors(view, group)}"
+            ),
+            rows=tuple(group.rows.tolist()),
+            subject=group.subject,
+            path=split_path(group.path),
+            confidence=confidence(view, group.inside),
+            evidence=(*first_frames(view, group.inside, "connection.failed", how), *_icmp(view, group)),
+            remediation=(
+                f"Look at security groups and routes between {group.originator} and {group.responder}, and whether "
+                f"{group.service} is served there."
+            ),
+            count=len(group.rows),
+        )
+
+
+def _how(view: View, group: Group, hang: Mask) -> str:
+    """``4 unanswered, 2 refused, 1 accepted and silent``."""
+    hangs = hang[group.rows]
+    reset = np.fromiter((state in REFUSED for state in view.column("conn_state")[group.inside]), np.bool_, len(hangs))
+    refused = int((reset & ~hangs).sum())
+    said = [
+        (len(hangs) - int(hangs.sum()) - refused, "unanswered"),
+        (refused, "refused"),
+        (int(hangs.sum()), "accepted and left hanging"),
+    ]
+    return ", ".join(f"{count:,} {word}" for count, word in said if count)
+
+
+def _since(table: pd.DataFrame, group: Group) -> str:
+    first = int(table["start"].to_numpy(np.int64)[group.rows].min())
+    if first < DATED_NS:
+        return ""
+    return f" Since {datetime.fromtimestamp(first // 1_000_000_000, UTC):%Y-%m-%d %H:%M:%S}Z."
+
+
+def _dead(view: View, group: Group, others: _Through) -> str:
+    """Ends that never got an answer, or never gave one, where others did."""
+    if not others.count:
+        return ""
+    silent = sorted({str(ip) for ip in view.column("responder_ip")[group.inside]} - others.responders)
+    mute = sorted({str(ip) for ip in view.column("originator_ip")[group.inside]} - others.originators)
+    said = f" Nobody got through to {some(silent)}." if silent else ""
+    return said + (f" Nothing got through from {some(mute)}." if mute else "")
+
+
+def _quoted(view: View, group: Group) -> Counter[str]:
+    """What ICMP errors say of these connections."""
+    said: Counter[str] = Counter()
+    for facts in view.column("facts")[group.inside]:
+        if hasattr(facts, "frames"):
+            said.update(facts.get("icmp.error") or ())
+    return said
+
+
+def _errors(view: View, group: Group) -> str:
+    told = "; ".join(f"{text} ({plural(count, 'connection')})" for text, count in _quoted(view, group).most_common(3))
+    return f" ICMP says: {told}." if told else ""
+
+
+def _icmp(view: View, group: Group) -> tuple[dict[str, Any], ...]:
+    return evidence_of(view, group.inside, ("icmp.error",)) if _quoted(view, group) else ()
+
+
+RULE = Rule("documented-path-failing", Severity.MEDIUM, check)

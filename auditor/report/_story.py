@@ -353,7 +353,8 @@ def expired_waivers(audit: Audit) -> list[dict[str, Any]]:
 
 def covered(audit: Audit) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
     """The documented paths, seen or not; the ambient ones that were seen or tried; and how many ambient ones there are."""
-    documented, ambient = [], []
+    documented: list[dict[str, Any]] = []
+    ambient: list[dict[str, Any]] = []
     for row in rows(audit.coverage):
         row["attempts"] = int(row.get("attempts") or 0)
         row["connections"] = int(row["connections"] or 0)

@@ -26,6 +26,7 @@ def audited(rule: str, which: str):
     return auditor.audit(
         [str(FOLDER / rule / f"{which}.pcap")],
         inventory=[str(FOLDER / "inventory.yml")],
+        policy="tas-diego",
         ca=[str(given)] if given.exists() else None,
     )
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.kernels import doubles, flowkey, joinrows, tcpstate
+from auditor.kernels import doubles, flowkey, joinrows, tcpstate, trail
 from auditor.model.connections import (
     CONN,
     DIRECTION_BY,
@@ -24,6 +24,8 @@ from auditor.model.connections import (
     HAS_BASE,
     HEAD_CUT,
     NEVER,
+    ROW_ANSWERED,
+    ROW_BEYOND,
     ROW_FIRST,
     ROW_HANDSHAKE,
     ROW_RELEASED,
@@ -34,7 +36,7 @@ from auditor.model.connections import (
 )
 from auditor.model.growing import GrowingTable
 from auditor.model.limits import DEFAULTS, Limits
-from auditor.model.streams import HEAD, HEAD_BYTES, HEAD_SEGMENTS
+from auditor.model.streams import HEAD, HEAD_BYTES, HEAD_SEGMENTS, TRAIL_GAP
 
 QUEUE_ROWS = 4_096
 LINGER_ROWS = 16_384
@@ -61,8 +63,7 @@ class TrackLimits:
     linger_s: float = 0.2
     """So long a closed connection waits for packets that come out of order."""
     beyond_bytes: int = 4 * HEAD_BYTES
-    """A direction that goes so far settles both heads, once the other has spoken too. A server's flight with a long list of authorities (RFC 5246 section
-    7.4.4) is longer than a head, and what matters is the client's that comes after it."""
+    """Behind so much of its stream, and a window of 64 KiB, a head no longer waits for bytes that it lacks."""
     near_s: float = 0.1
     """Within this time a packet with the same numbers is the same one, where nothing tells it from a retransmission."""
     far_s: float = 5.0
@@ -232,6 +233,10 @@ class Tracker:
         self._prints = aligned(doubles.PRINTS, np.dtype(np.uint64))
         self._samples = np.zeros(doubles.SAMPLES, doubles.SAMPLE)
         self._early = np.zeros(0 if alone else doubles.EARLY_PACKETS, doubles.EARLY)
+        self._stashes = np.zeros(trail.STASHES, HEAD)
+        self._stash_bytes = np.zeros(trail.STASHES * trail.STASH_BYTES, np.uint8)
+        self._notes = np.full((trail.STASHES + 1, trail.STASH_NOTES), -1, np.int64)
+        self._notes[trail.STASHES] = 0
         self._state = np.zeros(tcpstate.S_SIZE, np.int64)
         self._state[tcpstate.S_FREE] = slots
         self._state[tcpstate.S_CLOCK_NS] = np.iinfo(np.int64).min // 2
@@ -286,6 +291,9 @@ class Tracker:
                 self._prints,
                 self._samples,
                 self._early,
+                self._stashes,
+                self._stash_bytes,
+                self._notes,
                 self._state,
                 self._limits,
             )
@@ -306,16 +314,22 @@ class Tracker:
             self._examine()
 
     def _make_room(self) -> None:
-        """Settle the connections that were silent longest: their heads are most likely complete."""
+        """Settle connections: those first that wait for one direction alone, and of them those that were silent longest.
+
+        Where that direction spoke since the other was complete, nothing need be missing; the others are remembered as handed on early.
+        """
         self._examine()
         if self._state[tcpstate.S_FREE] > 0:
             return
         rows = self._rows.rows[: len(self)]
         slots = rows["side"]["slot"]
         holding = np.flatnonzero((slots[:, 0] >= 0) | (slots[:, 1] >= 0))
-        oldest = holding[np.argsort(rows["last_ns"][holding], kind="stable")][: max(QUEUE_ROWS // 4, 1)]
-        self._released += oldest.size
-        rows["state"][oldest] |= ROW_RELEASED
+        whole = rows["state"][holding] & (3 * ROW_BEYOND) != 0
+        oldest = holding[np.lexsort((rows["last_ns"][holding], ~whole))][: max(QUEUE_ROWS // 4, 1)]
+        one = rows["state"][oldest] & (3 * ROW_BEYOND) != 0
+        early = oldest[~one | (rows["evidence"][oldest] & (3 * ROW_ANSWERED) == 0)]
+        self._released += early.size
+        rows["state"][early] |= ROW_RELEASED
         for row in oldest:
             self._queue[self._state[tcpstate.S_QUEUE]] = row
             self._state[tcpstate.S_QUEUE] += 1
@@ -347,7 +361,9 @@ class Tracker:
             anchored = ((seen & (SEEN_SYN | SEEN_SYNACK)) != 0) | (self._pairs[:n] < 0)
             back = ((rows["state"][queued] & ROW_FIRST) != 0) & ~(opening & anchored.all(axis=1))
             # What is missing here may have been seen at another place: bytes, or a whole direction.
-            gaps = (self._pairs[:n] >= 0) & (self._heads["gap"][np.maximum(self._pairs[:n], 0)] != 0)
+            slots = np.maximum(self._pairs[:n], 0)
+            lacks = (self._heads["gap"][slots] != 0) | (self._heads["trail_end"][slots] & TRAIL_GAP != 0)
+            gaps = (self._pairs[:n] >= 0) & lacks
             sides = rows["side"][queued]
             silent = (sides["pkts"] == 0) | _unseen(sides)
             back |= (self._transport[:n] == tcpstate.TCP) & (gaps | silent).any(axis=1)
@@ -367,7 +383,7 @@ class Tracker:
             rows["application"][at] = examined.application
             rows["client_side"][at] = examined.client_side
             _put_facts(self._facts, at, examined.facts)
-        tcpstate.release(rows, self._queue, n, self._free, self._state)
+        tcpstate.release(rows, self._queue, n, self._heads, self._free, self._state)
 
     def _hold(self, row: int, pair: Array) -> None:
         heads, data = self._copied(pair)
@@ -382,6 +398,7 @@ class Tracker:
             if slot < 0:
                 continue
             heads[side] = self._heads[slot]
+            heads[side]["trail_stash"] = 0
             ranges = heads[side]["range_to"][: heads[side]["n_ranges"]]
             extent = max([int(heads[side]["filled_bytes"]), *map(int, ranges)])
             data[side] = self._arena[slot, :extent].tobytes()
@@ -558,7 +575,7 @@ class Tracker:
         slots = self._rows.rows["side"]["slot"][self._queue[:n]]
         for row, pair in zip(self._queue[:n].tolist(), slots, strict=True):
             self._hold(row, pair)
-        tcpstate.release(self._rows.rows, self._queue, n, self._free, self._state)
+        tcpstate.release(self._rows.rows, self._queue, n, self._heads, self._free, self._state)
 
 
 def _moved(noted: Array, place: NDArray[np.int64]) -> Array:

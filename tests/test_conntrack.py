@@ -21,6 +21,7 @@ from auditor.model.connections import (
     CONN_STATES,
     DIRECTION_BY,
     FRAME_BITS,
+    HEAD_CUT,
     INCOMPLETE,
     RETRANSMITTED,
     ROW_RELEASED,
@@ -978,12 +979,52 @@ def test_many_connections_over_all_limits() -> None:
 
 
 def test_a_full_head_gives_its_room_back() -> None:
+    """Where room is needed: until then the other end may still answer."""
     wire = Wire()
     for k in range(8):
         Talk(wire, cport=40_000 + k).opens().answers(b"hello").says(b"x" * (TrackLimits().beyond_bytes + 3_000))
     part = part_of(wire, limits=TrackLimits(head_slots=2))
     assert [told.heads for told in rows_of(table_of(part))] == [(b"x" * HEAD_BYTES, b"hello")] * 8
-    assert part.released == 0
+    assert part.hits["first_bytes"] == 0
+    assert not (table_of(part).incomplete & 1 << INCOMPLETE.index("limit")).any()
+
+
+@pytest.mark.parametrize("size", [HEAD_BYTES + 1, 62_000, 500_000])
+def test_an_answer_after_a_long_upload_is_kept(size: int) -> None:
+    wire = Wire()
+    for k in range(3):
+        Talk(wire, cport=40_000 + k).opens().answers(b"220 ready").says(b"x" * size).answers(b"226 done").closes()
+    part = part_of(wire)
+    assert [told.heads[1] for told in rows_of(table_of(part))] == [b"220 ready226 done"] * 3
+    assert not (table_of(part).incomplete & 1 << INCOMPLETE.index("limit")).any()
+
+
+def test_an_answer_for_which_there_was_no_room_left_is_a_limit_of_ours() -> None:
+    wire = Wire()
+    talks = [Talk(wire, cport=40_000 + k).opens().answers(b"220 ready") for k in range(4)]
+    for talk in talks:
+        talk.says(b"x" * 40_000)
+    for talk in talks:
+        talk.answers(b"226 done").closes()
+    part = part_of(wire, limits=TrackLimits(head_slots=2))
+    table = table_of(part)
+    assert part.hits["first_bytes"] > 0
+    assert (table.incomplete & 1 << INCOMPLETE.index("limit") != 0).sum() == part.hits["first_bytes"]
+
+
+def test_connections_that_spoke_both_ways_make_room_without_being_cut_short() -> None:
+    """Requests and answers go on for ever: what came at first says what there is to say."""
+    wire = Wire()
+    talks = [Talk(wire, cport=40_000 + k).opens().says(b"GET /") for k in range(6)]
+    for talk in talks:
+        talk.answers(b"x" * 40_000).says(b"GET /")
+    for k in range(6):
+        Talk(wire, cport=50_000 + k).opens().says(b"hello").answers(b"hello")
+    for talk in talks:
+        talk.answers(b"y" * 1_000).says(b"GET /").closes()
+    part = part_of(wire, limits=TrackLimits(head_slots=12))
+    assert (part.rows["side"]["seen"] & HEAD_CUT != 0).any()
+    assert (part.released, part.hits["first_bytes"]) == (0, 0)
 
 
 def test_late_segments_still_fill_a_head_that_the_stream_has_left_behind() -> None:

@@ -23,7 +23,7 @@ from auditor.model.evidence import Certainty, Evidence, Handover
 from auditor.model.facts import ROLES, Facts
 from auditor.model.limits import DEFAULTS, Limits
 from auditor.model.roles import Inspector, Match
-from auditor.model.streams import HEAD_BYTES, StreamHead, Streams
+from auditor.model.streams import HEAD_BYTES, TOLD_TRAILS, StreamHead, Streams, trail_of
 from auditor.wire import tls as tls_wire
 
 NONE, UNKNOWN, TLS, HTTPS = 0, 1, 2, 3
@@ -84,6 +84,8 @@ class _Heads:
             zip(*(some[name].astype(np.bool_).tolist() for name in ("gap", "ended", "midstream")), strict=True)
         )
         self._stream_bytes: list[int] = some["stream_bytes"].tolist()
+        trails = some["trail"] if limit == HEAD_BYTES else np.zeros(len(slots), np.uint8)
+        self._trails = {int(k): trail_of(some[k]) for k in np.flatnonzero(np.isin(trails, TOLD_TRAILS))}
         counts = some["n_segments"] if limit == HEAD_BYTES else np.zeros(len(slots), np.uint8)
         most = int(counts.max(initial=0))
         self._counts: list[int] = counts.tolist()
@@ -103,7 +105,7 @@ class _Heads:
             segments = tuple(sorted(zip(self._at[k][:count], self._frame[k][:count], strict=True)))
         start = slot * self._width
         data = bytes(self._text[start : start + self._filled[k]])
-        return StreamHead(data, *self._flags[k], self._stream_bytes[k], segments)
+        return StreamHead(data, *self._flags[k], self._stream_bytes[k], segments, self._trails.get(k))
 
 
 class Examiner:

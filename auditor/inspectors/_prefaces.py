@@ -201,6 +201,7 @@ def _shift(head: Any, size: int) -> None:
     head["filled_bytes"] -= size
     head["stream_bytes"] = max(int(head["stream_bytes"]) - size, 0)
     head["midstream"] = 0
+    head["trail_at"] -= size
     count = int(head["n_segments"])
     order = np.argsort(head["segment_at"][:count], kind="stable")
     moved = np.maximum(head["segment_at"][:count][order] - size, 0)

@@ -177,7 +177,9 @@ def describe(
     for kind, bit in (
         ("tls.gap", kernel.CLIENT_GAP),
         ("tls.cut", kernel.CLIENT_CUT),
+        ("tls.limit", kernel.CLIENT_LIMIT),
         ("tls.midstream", kernel.CLIENT_MIDSTREAM),
+        ("tls.certificate_not_kept", kernel.CLIENT_LONG),
     ):
         where = _sides(flags, bit)
         if where:
@@ -416,10 +418,10 @@ class TlsFacts:
                 wrong = alpn is None
             if flags & kernel.ALPN_SELECTED:
                 selected = printable(_cut(text, server, spans, kernel.SPAN_SERVER_ALPN), 64)
-            if flags & kernel.CLIENT_CERTIFICATE:
+            if flags & _KEPT_CLIENT == kernel.CLIENT_CERTIFICATE:
                 client_chain = self._chain(_cut(text, client, spans, kernel.SPAN_CLIENT_CERTIFICATE))
                 wrong = wrong or client_chain is None
-            if flags & kernel.SERVER_CERTIFICATE:
+            if flags & _KEPT_SERVER == kernel.SERVER_CERTIFICATE:
                 server_chain = self._chain(_cut(text, server, spans, kernel.SPAN_SERVER_CERTIFICATE))
                 wrong = wrong or server_chain is None
             start = i * size
@@ -479,6 +481,8 @@ def _frames_by_kind(row: Any) -> dict[str, tuple[int, ...]]:
 
 
 _LINKED = kernel.SID_GIVEN | kernel.TICKET_OFFERED | kernel.TICKET_ISSUED
+_KEPT_CLIENT = kernel.CLIENT_CERTIFICATE | kernel.CLIENT_LONG
+_KEPT_SERVER = kernel.SERVER_CERTIFICATE | kernel.SERVER_LONG
 _ASKED_AND_SENT = kernel.CERTIFICATE_REQUEST | kernel.CLIENT_CERTIFICATE
 
 Records = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[int, int], str]

@@ -12,7 +12,14 @@ from auditor.inspectors import _tls_facts as facts
 from auditor.kernels import tls as kernel
 from auditor.model.evidence import Attachment, Certainty, Evidence
 from auditor.model.roles import Inspector, Match, Signature
-from auditor.model.streams import HEAD_BYTES, StreamHead, Streams
+from auditor.model.streams import (
+    OPAQUE,
+    TRAIL_BAD_RECORD,
+    StreamHead,
+    Streams,
+    Trail,
+    TrailRecord,
+)
 from auditor.wire import tls as wire
 from auditor.wire.reader import Reader, printable
 
@@ -300,13 +307,21 @@ class _Direction:
         self.seen.frames[place] = tuple(sorted({*self.seen.frames.get(place, ()), *frames}))
 
     def _event(self, end: int, letter: str) -> None:
+        self._note(max((frame for offset, frame in self.head.segments if offset < end), default=0), letter)
+
+    def _note(self, frame: int, letter: str) -> None:
         events = self.seen.events[self.side]
         if len(events) < kernel.KEPT_RECORDS + 4:
-            events.append((max((frame for offset, frame in self.head.segments if offset < end), default=0), letter))
+            events.append((frame, letter))
 
     def _stop(self, code: int) -> None:
         if not self.seen.stops[self.side]:
             self.seen.stops[self.side] = code
+
+    @property
+    def _full(self) -> bool:
+        """More follows than is kept."""
+        return self.head.stuffed and self.head.stream_bytes > len(self.head.data)
 
     def walk(self) -> None:
         """All records."""
@@ -338,8 +353,100 @@ class _Direction:
             if end > len(data):
                 break
             at = end
-        if at < len(data) and not stopped:
+        if stopped:
+            return
+        if head.trail is not None and head.trail.at == at:
+            self._walk_trail(head.trail)
+        elif self._full:
+            self._flag(kernel.CLIENT_LIMIT)
+        elif at < len(data):
             self._flag(kernel.CLIENT_CUT)
+
+    def _walk_trail(self, trail: Trail) -> None:
+        """The records behind a full head, of which only headers were read."""
+        for record in trail.records:
+            self._record_behind(record)
+        if trail.bad:
+            self._stop(kernel.STOP_RECORD if trail.bad == TRAIL_BAD_RECORD else kernel.STOP_MESSAGE)
+        for holds, flag in (
+            (trail.gap, kernel.CLIENT_GAP),
+            (trail.limit, kernel.CLIENT_LIMIT),
+            (trail.cut, kernel.CLIENT_CUT),
+        ):
+            if holds:
+                self._flag(flag)
+
+    def _mark_frames(self, place: int, record: TrailRecord) -> None:
+        self.seen.frames[place] = tuple(sorted({*self.seen.frames.get(place, ()), record.first, record.last}))
+
+    def _record_behind(self, record: TrailRecord) -> None:
+        seen, side = self.seen, self.side
+        letter = ""
+        if record.kind == wire.CHANGE_CIPHER_SPEC:
+            self._flag(kernel.CLIENT_CCS)
+            self.encrypted = not seen.is13
+        elif record.kind == wire.ALERT and record.size == 2:
+            old = seen.alerts[side]
+            if old == kernel.NO_ALERT or (old >> 8 != 2 and record.what >> 8 == 2):
+                seen.alerts[side] = record.what
+                seen.frames.pop(kernel.MARK_CLIENT_ALERT + side, None)
+                self._mark_frames(kernel.MARK_CLIENT_ALERT + side, record)
+            letter = "xy"[side]
+        elif record.kind == wire.ALERT:
+            self._flag(kernel.CLIENT_HIDDEN_ALERT)
+        elif record.kind == wire.APPLICATION_DATA:
+            if record.size and not seen.is13 and (seen.version or self.no_hello):
+                self._flag(kernel.CLIENT_DATA)
+                if kernel.MARK_CLIENT_DATA + side not in seen.frames:
+                    self._mark_frames(kernel.MARK_CLIENT_DATA + side, record)
+            seen.counts[side] += 1
+            if len(seen.lengths[side]) < kernel.KEPT_RECORDS:
+                seen.lengths[side].append(record.size)
+                self._mark_frames(kernel.MARK_CLIENT_RECORDS + side, record)
+                letter = "cs"[side]
+        elif record.what != OPAQUE:
+            letter = self._message_behind(record)
+        elif self.encrypted and seen.flags & kernel.CLIENT_FINISHED << side:
+            self._flag(kernel.CLIENT_LATE)
+        elif self.encrypted:
+            self._flag(kernel.CLIENT_FINISHED)
+            self._mark_frames(kernel.MARK_CLIENT_FINISHED + side, record)
+        if letter:
+            self._note(record.last, letter)
+
+    def _message_behind(self, record: TrailRecord) -> str:
+        """A message in the clear whose bytes were not kept; returns its letter in the order."""
+        seen = self.seen
+        shown, empty = kernel.CLIENT_CERTIFICATE, kernel.CLIENT_CERTIFICATE_EMPTY
+        if self.side == 0:
+            if record.what == wire.CLIENT_HELLO and seen.flags & kernel.CLIENT_HELLO:
+                seen.flags |= kernel.SECOND_HELLO
+                self._mark_frames(kernel.MARK_CLIENT_HELLO, record)
+                return "C"
+            if record.what == wire.CERTIFICATE and not seen.flags & (shown | empty):
+                seen.flags |= shown | kernel.CLIENT_LONG if record.size > 3 else empty
+                self._mark_frames(kernel.MARK_CLIENT_CERTIFICATE, record)
+            elif record.what == wire.CLIENT_KEY_EXCHANGE:
+                seen.flags |= kernel.CLIENT_KEY_EXCHANGE
+            elif record.what == wire.CERTIFICATE_VERIFY:
+                seen.flags |= kernel.CERTIFICATE_VERIFY
+                self._mark_frames(kernel.MARK_CERTIFICATE_VERIFY, record)
+        elif record.what == wire.CERTIFICATE:
+            if not seen.flags & kernel.SERVER_CERTIFICATE:
+                seen.flags |= kernel.SERVER_CERTIFICATE | kernel.SERVER_LONG
+                self._mark_frames(kernel.MARK_SERVER_CERTIFICATE, record)
+        elif record.what == wire.SERVER_KEY_EXCHANGE:
+            seen.flags |= kernel.SERVER_KEY_EXCHANGE
+        elif record.what == wire.CERTIFICATE_REQUEST:
+            seen.flags |= kernel.CERTIFICATE_REQUEST
+            self._mark_frames(kernel.MARK_CERTIFICATE_REQUEST, record)
+        elif record.what == wire.SERVER_HELLO_DONE:
+            seen.flags |= kernel.SERVER_HELLO_DONE
+            self._mark_frames(kernel.MARK_SERVER_HELLO_DONE, record)
+        elif record.what == wire.NEW_SESSION_TICKET and record.size > 6:
+            seen.flags |= kernel.TICKET_ISSUED
+            self._mark_frames(kernel.MARK_SERVER_TICKET, record)
+        return ""
 
     def _pass_ssl2(self, data: bytes) -> int:
         if len(data) < _HELLO_BYTES or not data[0] & 0x80 or data[2] != wire.CLIENT_HELLO:
@@ -428,7 +535,9 @@ class _Direction:
                 self._flag(kernel.CLIENT_DATA)
                 if kernel.MARK_CLIENT_DATA + side not in seen.frames:
                     self._mark(kernel.MARK_CLIENT_DATA + side, at, min(end, len(data)))
-            if whole or len(data) >= HEAD_BYTES:
+            # Of a record in which the head ends, what was followed behind it tells.
+            followed = self.head.trail is not None and self.head.trail.at == at
+            if whole or (self._full and not followed):
                 seen.counts[side] += 1
                 if len(seen.lengths[side]) < kernel.KEPT_RECORDS:
                     seen.lengths[side].append(size)

@@ -9,6 +9,7 @@ What holds here:
 from __future__ import annotations
 
 from auditor.kernels.accelerate import inner, move_bytes
+from auditor.model.streams import TRAIL_NONE, TRAIL_OTHER
 
 
 @inner
@@ -21,6 +22,8 @@ def clear_head(head):
     head.n_segments = 0
     head.stream_bytes = 0
     head.n_ranges = 0
+    head.trail = TRAIL_NONE
+    head.trail_stash = 0
 
 
 @inner
@@ -122,6 +125,10 @@ def shift_head(head, arena, base, room, by):
     if by >= size:
         clear_head(head)
         return
+    # Records were followed from places that are no longer the same.
+    head.trail_stash = 0
+    if head.trail != TRAIL_NONE:
+        head.trail = TRAIL_OTHER
     for k in range(size - 1, by - 1, -1):
         arena[base + k] = arena[base + k - by]
     kept = 0

@@ -10,7 +10,8 @@ The rules that hold here:
 - Nothing decides who opened the connection here: side 0 is the lower end, and what each side was seen to do is kept.
 - Everything kept can be joined with the same of another part of the capture (``auditor.conntrack.merge``): counts add up, sets unite,
   sequence space is a set of intervals.
-- Heads are handed on when they are settled: both full, or the stream far beyond them, or closed a moment ago.
+- Heads are handed on when they are settled: both have all they can (full, and what follows them of TLS followed to its end), or closed a moment
+  ago. A direction that still has to speak keeps its room, however much the other one sends, until the room is needed.
 
 ``track`` stops and says why when it needs room; the caller makes room and calls again.
 """
@@ -24,6 +25,7 @@ from auditor.kernels.bytes import be64, int64
 from auditor.kernels.doubles import LEAST_TELLING_ID, PRINTS, SETS, WAYS, blend, matches, moment, sample
 from auditor.kernels.flowkey import EMPTY, key_hash, lower_is_source
 from auditor.kernels.streams import clear_head, place, shift_head
+from auditor.kernels.trail import STASH_BYTES, STASH_NOTES, STASHES, end_trail, follow
 from auditor.model.connections import (
     BASE_GUESSED,
     FIN_ACKS,
@@ -38,8 +40,10 @@ from auditor.model.connections import (
     NEVER,
     NOWHERE,
     RETRANSMITTED,
+    ROW_ANSWERED,
     ROW_BEYOND,
     ROW_FIRST,
+    ROW_FOLLOWED,
     ROW_HANDSHAKE,
     ROW_LINGERS,
     ROW_QUEUED,
@@ -55,7 +59,7 @@ from auditor.model.connections import (
     SNAPPED,
 )
 from auditor.model.packets import STOP_FRAGMENT, STOP_NONE, STOP_TRUNCATED
-from auditor.model.streams import HEAD_BYTES, HEAD_SEGMENTS
+from auditor.model.streams import HEAD_BYTES, HEAD_SEGMENTS, TRAIL_RUNS
 
 # Why `track` came back.
 DONE = 0
@@ -86,7 +90,7 @@ S_SIZE = 14
 L_TCP_NS = 0  # silence that ends a TCP connection
 L_OTHER_NS = 1  # ... any other
 L_LINGER_NS = 2  # so long a closed connection waits for late packets before its heads are handed on
-L_BEYOND_BYTES = 3  # a stream so long settles heads although the other direction is short
+L_BEYOND_BYTES = 3  # behind so much of its stream, and a window, a head no longer waits for what it lacks
 L_ROWS = 4  # so many connections are held; packets of others are counted and left
 L_NEAR_TICKS = (
     5  # a packet that nothing tells from a retransmission is the same one within this time (doubles.TICK_BITS)
@@ -315,6 +319,9 @@ def track(
     prints,
     samples,
     early,
+    stashes,
+    stash_bytes,
+    notes,
     state,
     limits,
 ):
@@ -322,7 +329,8 @@ def track(
 
     packets: PACKET[n]; buf: the batch's bytes; frame_base: capture index << FRAME_BITS; rows: CONN[capacity]; table: int32[power of two];
     arena: uint8[slots * HEAD_BYTES]; heads: HEAD[slots]; free: int32[slots], the free stack; queue: int64, settled rows; linger_row, linger_ns:
-    int64 ring; conn_of: int64[>= n], out: row of each packet or -1; hashes, keys: as ``fingerprints`` gives them; prints, samples, early: see ``doubles``; state, limits: see S_ and L_.
+    int64 ring; conn_of: int64[>= n], out: row of each packet or -1; hashes, keys: as ``fingerprints`` gives them; prints, samples, early: see ``doubles``; stashes: HEAD[STASHES], stash_bytes: uint8[STASHES * STASH_BYTES],
+    notes: int64[STASHES + 1, STASH_NOTES], see ``trail``; state, limits: see S_ and L_.
     Never raises.
     """
     n = np.uint64(packets.size)
@@ -333,6 +341,9 @@ def track(
         or prints.size < PRINTS
         or state.size < S_SIZE
         or limits.size < L_SIZE
+        or stashes.size < STASHES
+        or stash_bytes.size < STASHES * STASH_BYTES
+        or notes.size < (STASHES + 1) * STASH_NOTES
         or begin < 0
     ):
         return MISFIT, begin
@@ -473,14 +484,13 @@ def track(
             and p.fragment == 0
             and state[S_EARLY] >= early.size
         ):
-            # Most packets: the next bytes of a stream in order, or an acknowledgement, whose heads were handed on long ago. As the rest
-            # of this loop would take them.
+            # Most packets: the next bytes of a stream in order whose head has all it can, or an acknowledgement. As the rest of this loop would
+            # take them.
             r = rows[np.uint64(found)]
             side, other = r.side[me], r.side[1 - me]
             seen, their = np.int64(side.seen), np.int64(other.seen)
             if (
-                r.state & (ROW_SETTLED | ROW_QUEUED) != 0
-                and (wire == 0 or r.state & (ROW_BEYOND << me) != 0)
+                (wire == 0 or r.state & (ROW_BEYOND << me) != 0)
                 and (seen | their) & (BASE_GUESSED | SEEN_FIN | SEEN_RST) == 0
                 and seen & their & HAS_BASE != 0
                 and now > 0
@@ -546,6 +556,7 @@ def track(
             r.first_side = me
             r.outer = conn_of[p.outer] if p.outer >= 0 else -1
             r.superseded, r.state, r.n_history = 0, ROW_FIRST if first_of_key else 0, 0
+            r.evidence = 0
             r.client_side, r.application = -1, -1
             r.icmp_type = p.src_port if proto in (ICMP, ICMP6) else 0
             r.icmp_code = p.dst_port if proto in (ICMP, ICMP6) else 0
@@ -607,10 +618,10 @@ def track(
                 position = side.end if takes else np.int64(HEAD_BYTES)
             side.end += wire
         if wire > 0 and settled:
-            # What a handed-on head had no room for is no loss; what it lacks is.
-            if position - side.head_base < HEAD_BYTES:
+            # What a handed-on head had no room for is no loss; what it lacks is, and records that were still followed.
+            if position - side.head_base < HEAD_BYTES or r.evidence & (ROW_FOLLOWED << me):
                 side.seen |= HEAD_CUT
-            else:
+            if position - side.head_base >= HEAD_BYTES:
                 r.state |= ROW_BEYOND << me
         elif wire > 0:
             if side.slot == SLOT_NONE and size > 0:
@@ -656,6 +667,30 @@ def track(
                         size,
                         frame_base | p.frame,
                     )
+                if proto == TCP and side.end - side.head_base >= HEAD_BYTES and r.state & (ROW_BEYOND << me) == 0:
+                    # BOUNDS: `follow` proves those of the payload; slot's row is inside the arena, or was refused above.
+                    done = (slot + 1) * HEAD_BYTES > arena.size or follow(
+                        head,
+                        arena,
+                        slot * HEAD_BYTES,
+                        HEAD_BYTES,
+                        stashes,
+                        stash_bytes,
+                        notes,
+                        slot,
+                        buf,
+                        np.int64(p.payload_at),
+                        size,
+                        offset,
+                        frame_base | p.frame,
+                        side.end - side.head_base,
+                        side.seen & (SEEN_SYN | SEEN_SYNACK) == 0,
+                        limits[L_BEYOND_BYTES] + FIRST_WINDOW,
+                    )
+                    if done:
+                        r.state |= ROW_BEYOND << me
+                if r.state & (ROW_BEYOND << (1 - me)):
+                    r.evidence |= ROW_ANSWERED << me
                 if proto == UDP and position == 0 and begins_handshake(arena, slot * HEAD_BYTES, head.filled_bytes):
                     r.state |= ROW_HANDSHAKE
         if settled:
@@ -664,21 +699,7 @@ def track(
         if proto == TCP:
             a, b = r.side[0], r.side[1]
             if a.slot >= 0 or b.slot >= 0:
-                beyond = limits[L_BEYOND_BYTES]
-                a_size, b_size = a.end - a.head_base, b.end - b.head_base
-                # What a head lacks may be on its way, out of order; not for ever.
-                if (
-                    a.slot >= 0
-                    and b.slot >= 0
-                    and (a_size > beyond or b_size > beyond)
-                    and (
-                        max(a_size, b_size) > beyond + FIRST_WINDOW
-                        or (
-                            heads[a.slot].filled_bytes >= min(a_size, HEAD_BYTES)
-                            and heads[b.slot].filled_bytes >= min(b_size, HEAD_BYTES)
-                        )
-                    )
-                ):
+                if a.slot >= 0 and b.slot >= 0 and r.state & (ROW_BEYOND * 3) == ROW_BEYOND * 3:
                     _enqueue(rows, found, queue, state)
                 elif not r.state & ROW_LINGERS and (
                     (a.seen | b.seen) & SEEN_RST or (a.seen & SEEN_FIN and b.seen & SEEN_FIN)
@@ -913,6 +934,7 @@ def seal(rows, queue, n, heads, words, pairs, known, ports, transport, arena_byt
             head.gap = 1 if head.n_ranges > 0 or head.filled_bytes < whole else 0
             closed = side.seen & (SEEN_FIN | SEEN_RST) or row.side[1 - which].seen & SEEN_RST
             head.ended = 1 if closed and head.gap == 0 and head.filled_bytes < arena_bytes else 0
+            end_trail(head, side, side.seen & SNAPPED != 0)
             if row.proto == TCP and head.midstream == 0 and side.head_sum == 0:
                 # In the order of this machine's bytes: it is compared with its like only. What is no whole word is left out.
                 n_words = min(head.filled_bytes, SUM_BYTES) // 8
@@ -973,7 +995,7 @@ def opener(row):
 
 
 @kernel
-def release(rows, queue, n, free, state):
+def release(rows, queue, n, heads, free, state):
     """Give the slots of the first ``n`` queued rows back and empty the queue."""
     for k in range(n):
         row = rows[queue[k]]
@@ -981,6 +1003,8 @@ def release(rows, queue, n, free, state):
         for which in range(2):
             side = row.side[which]
             if side.slot >= 0:
+                if heads[side.slot].trail == TRAIL_RUNS:
+                    row.evidence |= ROW_FOLLOWED << which
                 free[state[S_FREE]] = side.slot
                 state[S_FREE] += 1
                 side.slot = SLOT_GONE

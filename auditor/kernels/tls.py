@@ -5,6 +5,9 @@ ServerHello says how the client's records are to be read: up to TLS 1.2 everythi
 ChangeCipherSpec means nothing (RFC 8446 appendix D.4), a second ClientHello may follow it, and encrypted records say they are
 application data (section 5.2).
 
+Behind a full head the records go on that were followed by their headers alone (``kernels/trail.py``): what they show is told alike, but the bytes
+of certificates that end there are not kept.
+
 What a row says is only what the bytes before the first gap say. A handshake message that is spread over several records, and a session of
 SSL 2.0, are not followed here: the row gets ``ODD`` and the inspector, which is this kernel's naive twin, reads that connection. Nothing raises; a stop code says
 where reading ended.
@@ -18,6 +21,16 @@ from numpy.typing import NDArray
 from auditor.kernels.accelerate import kernel, scratch
 from auditor.kernels.bytes import be16, u8
 from auditor.kernels.recognise import SOON, head_soon
+from auditor.model.streams import (
+    OPAQUE,
+    TRAIL_BAD_MESSAGE,
+    TRAIL_BAD_RECORD,
+    TRAIL_CUT,
+    TRAIL_FULL,
+    TRAIL_GAP,
+    TRAIL_LIMIT,
+    TRAIL_RUNS,
+)
 from auditor.wire import tls as wire
 
 # Bits of ``flags``. Those of a side come in pairs, client first.
@@ -59,6 +72,8 @@ CLIENT_CUT, SERVER_CUT = 1 << 38, 1 << 39  # the head ends inside a record
 CLIENT_MIDSTREAM, SERVER_MIDSTREAM = 1 << 40, 1 << 41
 CLIENT_BYTES, SERVER_BYTES = 1 << 42, 1 << 43  # that side sent something
 ODD = 1 << 44
+CLIENT_LIMIT, SERVER_LIMIT = 1 << 45, 1 << 46  # more was there than is followed
+CLIENT_LONG, SERVER_LONG = 1 << 47, 1 << 48  # a Certificate message that ends behind the head: its bytes are not kept
 
 NO_ALERT = 0xFFFF
 
@@ -517,6 +532,119 @@ def _answers_ssl2(buf: NDArray[np.uint8], at: int, filled: int) -> bool:
 
 
 @kernel
+def _mark_frames(row: Any, which: int, first: int, last: int) -> None:
+    """As ``_mark``, of frames that are known."""
+    if row["marks"][which, 0] == 0:
+        row["marks"][which, 0] = first
+    row["marks"][which, 1] = last
+
+
+@kernel
+def _message_behind(row: Any, side: int, kind: int, size: int, first: int, last: int) -> int:
+    """A handshake message in the clear that ended behind the head, its body ``size`` bytes; returns its letter in ``order``, 0: none.
+
+    What only its bytes would tell is not told.
+    """
+    if side == 0:
+        if kind == _CLIENT_HELLO:
+            if row["flags"] & CLIENT_HELLO:
+                row["flags"] |= SECOND_HELLO
+                _mark_frames(row, MARK_CLIENT_HELLO, first, last)
+                return _ORDER_CLIENT_HELLO
+        elif kind == _CERTIFICATE:
+            if not row["flags"] & (CLIENT_CERTIFICATE | CLIENT_CERTIFICATE_EMPTY):
+                _mark_frames(row, MARK_CLIENT_CERTIFICATE, first, last)
+                row["flags"] |= CLIENT_CERTIFICATE | CLIENT_LONG if size > 3 else CLIENT_CERTIFICATE_EMPTY
+        elif kind == _CLIENT_KEY_EXCHANGE:
+            row["flags"] |= CLIENT_KEY_EXCHANGE
+        elif kind == _CERTIFICATE_VERIFY:
+            row["flags"] |= CERTIFICATE_VERIFY
+            _mark_frames(row, MARK_CERTIFICATE_VERIFY, first, last)
+    elif kind == _CERTIFICATE:
+        if not row["flags"] & SERVER_CERTIFICATE:
+            row["flags"] |= SERVER_CERTIFICATE | SERVER_LONG
+            _mark_frames(row, MARK_SERVER_CERTIFICATE, first, last)
+    elif kind == _SERVER_KEY_EXCHANGE:
+        row["flags"] |= SERVER_KEY_EXCHANGE
+    elif kind == _CERTIFICATE_REQUEST:
+        row["flags"] |= CERTIFICATE_REQUEST
+        _mark_frames(row, MARK_CERTIFICATE_REQUEST, first, last)
+    elif kind == _SERVER_HELLO_DONE:
+        row["flags"] |= SERVER_HELLO_DONE
+        _mark_frames(row, MARK_SERVER_HELLO_DONE, first, last)
+    elif kind == _NEW_TICKET and size > 6:
+        row["flags"] |= TICKET_ISSUED
+        _mark_frames(row, MARK_SERVER_TICKET, first, last)
+    return 0
+
+
+@kernel
+def _walk_trail(
+    row: Any,
+    head: Any,
+    side: int,
+    is13: bool,
+    encrypted: bool,
+    no_hello: bool,
+    event_frame: NDArray[np.int64],
+    event: NDArray[np.uint8],
+    n_events: int,
+) -> int:
+    """The records behind a full head; returns how many events there are now."""
+    for k in range(_int(head["n_trail"])):
+        kind, what, size = _int(head["told_kind"][k]), _int(head["told_what"][k]), _int(head["told_size"][k])
+        first, last = _int(head["told_first"][k]), _int(head["told_last"][k])
+        letter = 0
+        if kind == _CCS:
+            row["flags"] |= CLIENT_CCS << side
+            encrypted = not is13
+        elif kind == _ALERT:
+            if size == 2:
+                old = _int(row["alert"][side])
+                if old == NO_ALERT or (old >> 8 != 2 and what >> 8 == 2):
+                    row["alert"][side] = what
+                    row["marks"][MARK_CLIENT_ALERT + side, 0] = 0
+                    _mark_frames(row, MARK_CLIENT_ALERT + side, first, last)
+                letter = _ALERT_CLIENT if side == 0 else _ALERT_SERVER
+            else:
+                row["flags"] |= CLIENT_HIDDEN_ALERT << side
+        elif kind == _DATA:
+            if not is13 and size > 0 and (row["version"] or no_hello):
+                row["flags"] |= CLIENT_DATA << side
+                if row["marks"][MARK_CLIENT_DATA + side, 0] == 0:
+                    _mark_frames(row, MARK_CLIENT_DATA + side, first, last)
+            count = _int(row["n_records"][side])
+            row["n_records"][side] = count + 1
+            if count < KEPT_RECORDS:
+                row["lengths"][side, count] = size
+                _mark_frames(row, MARK_CLIENT_RECORDS + side, first, last)
+                letter = _RECORD_CLIENT if side == 0 else _RECORD_SERVER
+        elif what != OPAQUE:
+            letter = _message_behind(row, side, what, size, first, last)
+        elif encrypted:
+            if row["flags"] & (CLIENT_FINISHED << side):
+                row["flags"] |= CLIENT_LATE << side
+            else:
+                row["flags"] |= CLIENT_FINISHED << side
+                _mark_frames(row, MARK_CLIENT_FINISHED + side, first, last)
+        if letter and n_events < event.size:
+            event_frame[n_events], event[n_events] = last, letter
+            n_events += 1
+    if head["trail"] == TRAIL_BAD_RECORD:
+        _stop(row, side, STOP_RECORD, head["filled_bytes"])
+    elif head["trail"] == TRAIL_BAD_MESSAGE:
+        _stop(row, side, STOP_MESSAGE, head["filled_bytes"])
+    how = _int(head["trail_end"])
+    if how & TRAIL_GAP:
+        row["flags"] |= CLIENT_GAP << side
+    if how & TRAIL_LIMIT:
+        row["flags"] |= CLIENT_LIMIT << side
+    if how & TRAIL_CUT:
+        row["flags"] |= CLIENT_CUT << side
+    return n_events
+
+
+@kernel
 def _walk_side(
     row: Any,
     head: Any,
@@ -554,6 +682,9 @@ def _walk_side(
     opaque = False
     stopped = False
     messages = 0
+    full = filled == buf.size and _int(head["stream_bytes"]) > filled
+    trail = _int(head["trail"])
+    followed = not brief and trail in (TRAIL_RUNS, TRAIL_FULL, TRAIL_BAD_RECORD, TRAIL_BAD_MESSAGE)
     while at + _HEADER <= filled and not (brief and (messages > 0 or n_events > 0)):
         kind = u8(buf, at)
         size = be16(buf, at + 3)
@@ -596,7 +727,8 @@ def _walk_side(
                 row["flags"] |= CLIENT_DATA << side
                 if row["marks"][MARK_CLIENT_DATA + side, 0] == 0:
                     _mark(row, head, brief, MARK_CLIENT_DATA + side, at, seen)
-            if whole or (end > buf.size and filled == buf.size):
+            # Of a record in which the head ends, what was followed behind it tells.
+            if whole or (full and not (followed and at == _int(head["trail_at"]))):
                 count = _int(row["n_records"][side])
                 row["n_records"][side] = count + 1
                 if count < KEPT_RECORDS:
@@ -661,7 +793,13 @@ def _walk_side(
         if not whole:
             break
         at = end
-    if at < filled and not stopped:
+    if stopped or row["flags"] & ODD:
+        return n_events
+    if followed and _int(head["trail_at"]) == at:
+        return _walk_trail(row, head, side, is13, encrypted, no_hello, event_frame, event, n_events)
+    if full:
+        row["flags"] |= CLIENT_LIMIT << side
+    elif at < filled:
         row["flags"] |= CLIENT_CUT << side
     return n_events
 

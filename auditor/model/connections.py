@@ -81,7 +81,8 @@ CONN = np.dtype(
         ("icmp_type", np.uint8),
         ("icmp_code", np.uint8),
         ("application", np.int16),  # index into the examiner's names, -1: not examined
-        ("spare", np.uint8, (12,)),  # so that a line ends here
+        ("evidence", np.uint8),  # ROW_FOLLOWED, ROW_ANSWERED
+        ("spare", np.uint8, (11,)),  # so that a line ends here
         ("side", _SIDE, (2,)),
     ],
     align=True,
@@ -120,7 +121,12 @@ ROW_SETTLED = 4  # heads are handed on or gone
 ROW_RELEASED = 8  # settled early, because room for heads ran out
 ROW_FIRST = 16  # the first of its key in this part of the capture: it may go on with one of an earlier part
 ROW_HANDSHAKE = 32  # datagrams that begin a handshake (QUIC, DTLS): a head holds several of them
-ROW_BEYOND = 64  # side 0 has a stream beyond what a head holds; shifted by one: side 1
+ROW_BEYOND = (
+    64  # side 0's head has all it can, and what follows it was followed as far as is told; shifted by one: side 1
+)
+
+ROW_FOLLOWED = 1  # records of side 0 were still followed when its head was handed on; shifted by one: side 1
+ROW_ANSWERED = 4  # side 0 spoke when the other one's head had all it can; shifted by one: side 1
 
 HISTORY_LETTERS = "SHADFRTG"
 H_SYN, H_SYNACK, H_ACK, H_DATA, H_FIN, H_RST, H_RETRANSMISSION, H_GAP = range(8)

@@ -16,6 +16,18 @@ HEAD_SEGMENTS = 24
 HEAD_RANGES = 16
 """So many stretches of bytes that came before the ones in front of them are held; more are left out, as if lost."""
 
+TRAIL_RECORDS = 40
+"""So many records (and messages in the clear) of TLS behind a full head are told: more than both flights and the dialogue that is judged."""
+
+TRAIL_NONE, TRAIL_RUNS, TRAIL_FULL, TRAIL_OTHER, TRAIL_BAD_RECORD, TRAIL_BAD_MESSAGE = range(6)
+"""Of what lies behind a head: not looked at, followed, followed as far as is told, no TLS, and where it stopped to be TLS."""
+
+OPAQUE = 0x100
+"""In place of the type of a message where it is not in the clear."""
+
+TRAIL_GAP, TRAIL_LIMIT, TRAIL_CUT = 1, 2, 4
+"""How a trail ends: bytes are missing, more was there than is followed, inside a record."""
+
 HEAD = np.dtype(
     [
         ("filled_bytes", np.int32),  # contiguous from the start of the head
@@ -29,10 +41,92 @@ HEAD = np.dtype(
         ("segment_frame", np.int64, (HEAD_SEGMENTS,)),
         ("range_from", np.int32, (HEAD_RANGES,)),
         ("range_to", np.int32, (HEAD_RANGES,)),
+        # What follows a full head of TLS: headers alone, as ``kernels/trail.py`` finds them. Places count from the head's first byte.
+        ("trail", np.uint8),  # TRAIL_ state
+        ("trail_end", np.uint8),  # TRAIL_GAP, TRAIL_LIMIT, TRAIL_CUT
+        ("n_trail", np.uint8),
+        ("trail_stash", np.uint8),  # 1 + the number of the room for what came too early; 0: none
+        ("trail_need", np.uint8),  # what is read next: a NEED_ of the follower
+        ("trail_clear", np.uint8),  # 1: records of type 22 hold messages in the clear
+        ("trail_unsure", np.uint8),  # 1: midstream, and no message was seen yet
+        ("trail_kind", np.uint8),  # of the record that is read
+        ("trail_inside", np.uint8),  # 1: inside a message
+        ("trail_message", np.uint8),  # ... its type
+        ("trail_data", np.uint8),  # records of type 23 so far
+        ("trail_have", np.uint8),  # bytes of the header that is read
+        ("trail_bytes", np.uint8, (5,)),
+        ("trail_held", np.uint8),  # bytes of the message header that is read
+        ("trail_start", np.uint8, (4,)),
+        ("trail_at", np.int32),  # the header of the record in which the head ends
+        ("trail_left", np.int32),  # bytes of the message that are still to come
+        ("trail_length", np.int32),  # ... of all its body
+        ("trail_next", np.int64),  # the next byte that is read
+        ("trail_record", np.int64),  # the header of the record that is read
+        ("trail_until", np.int64),  # ... its end
+        ("trail_record_frame", np.int64),
+        ("trail_message_frame", np.int64),
+        ("told_kind", np.uint8, (TRAIL_RECORDS,)),  # of each record that ended behind the head: its type
+        ("told_what", np.uint16, (TRAIL_RECORDS,)),  # the message's type, OPAQUE, or an alert's level and description
+        ("told_size", np.int32, (TRAIL_RECORDS,)),
+        ("told_first", np.int64, (TRAIL_RECORDS,)),  # frames of its first and of its last byte
+        ("told_last", np.int64, (TRAIL_RECORDS,)),
     ],
     align=True,
 )
 """What is known of one direction's head; its bytes are a row of a second array, ``uint8[HEAD_BYTES]``."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrailRecord:
+    """A record of TLS, or a handshake message in the clear, that ended behind the head; its bytes were not kept."""
+
+    kind: int
+    """Type of the record."""
+    what: int
+    """Type of the message, or OPAQUE; of an alert in the clear its level and description."""
+    size: int
+    """Of the record's fragment, or of the message's body."""
+    first: int
+    """Frame of its first byte."""
+    last: int
+    """Frame of its last byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """What follows a full head of TLS."""
+
+    at: int
+    """Where in the head the record begins in which it ends."""
+    records: tuple[TrailRecord, ...] = ()
+    bad: int = 0
+    """TRAIL_BAD_RECORD, TRAIL_BAD_MESSAGE: behind these records it is TLS no more."""
+    gap: bool = False
+    limit: bool = False
+    """More was there than is followed."""
+    cut: bool = False
+    """It ends inside a record."""
+
+
+TOLD_TRAILS = (TRAIL_RUNS, TRAIL_FULL, TRAIL_BAD_RECORD, TRAIL_BAD_MESSAGE)
+"""States of a head behind which there is a trail."""
+
+
+def trail_of(head: np.void) -> Trail:
+    """The trail of a ``HEAD`` that is in one of the states of ``TOLD_TRAILS``."""
+    columns = (head[name][: head["n_trail"]].tolist() for name in _TOLD)
+    how, state = int(head["trail_end"]), int(head["trail"])
+    return Trail(
+        int(head["trail_at"]),
+        tuple(TrailRecord(*record) for record in zip(*columns, strict=True)),
+        state if state in {TRAIL_BAD_RECORD, TRAIL_BAD_MESSAGE} else 0,
+        bool(how & TRAIL_GAP),
+        bool(how & TRAIL_LIMIT),
+        bool(how & TRAIL_CUT),
+    )
+
+
+_TOLD = ("told_kind", "told_what", "told_size", "told_first", "told_last")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +144,20 @@ class StreamHead:
     """Payload of the whole direction as far as seen; may exceed ``len(data)``."""
     segments: tuple[tuple[int, int], ...] = ()
     """(offset in ``data``, frame number), by offset."""
+    trail: Trail | None = None
+    """Records behind ``data``, where that is TLS and full."""
+    taken_bytes: int = 0
+    """So many bytes in front of ``data`` were taken off (``after``)."""
+
+    @property
+    def stuffed(self) -> bool:
+        """There is no room for more bytes."""
+        return self.taken_bytes + len(self.data) >= HEAD_BYTES
 
     @property
     def full(self) -> bool:
         """The head holds all it can or all there is: more bytes will never be appended to ``data``."""
-        return self.ended or self.gap or len(self.data) >= HEAD_BYTES
+        return self.ended or self.gap or self.stuffed
 
     def frames(self, start: int, end: int) -> tuple[int, ...]:
         """Numbers of the frames that carried ``data[start:end]``, in rising order."""
@@ -73,7 +176,16 @@ class StreamHead:
             return self
         moved = tuple((max(offset - at, 0), frame) for offset, frame in self.segments)
         kept = [pair for i, pair in enumerate(moved) if i + 1 == len(moved) or moved[i + 1][0] > 0]
-        return replace(self, data=self.data[at:], stream_bytes=max(self.stream_bytes - at, 0), segments=tuple(kept))
+        trail = self.trail and replace(self.trail, at=self.trail.at - at)
+        left = max(self.stream_bytes - at, 0)
+        return replace(
+            self,
+            data=self.data[at:],
+            stream_bytes=left,
+            segments=tuple(kept),
+            trail=trail,
+            taken_bytes=self.taken_bytes + at,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from auditor.model.facts import Facts
 from auditor.model.judgement import Fault, Verdict
-from auditor.model.streams import HEAD_BYTES
+from auditor.model.streams import TRAIL_RECORDS
 from auditor.policy._seen import Said, Seen, rejected, unverifiable, violated
 from auditor.policy.policy import Settings
 from auditor.policy.tls13 import (
@@ -41,7 +41,7 @@ BUSY_RECORDS = 4
 SHORT_ANSWER_BYTES = 4_096
 """A refusal inside TLS (nginx's page for status 400 has some 600 bytes) is one short answer; more than this, or more often, is service."""
 
-LONG_FLIGHT = f"the server's flight is longer than the {HEAD_BYTES // 1024} KiB that are kept of it"
+LONG_FLIGHT = f"the server's flight goes on behind the {TRAIL_RECORDS} records that are followed of it"
 
 LOGIN_RECORDS = 3
 """A client that is turned away has said so much at most: CONNECT and PING, in one record or two, and close_notify."""
@@ -146,7 +146,7 @@ def _lacks(seen: Seen) -> str | None:
 def _clean(seen: Seen) -> bool:
     """Nothing is missing of what both sides said at first."""
     facts = seen.facts
-    broken = ("tls.gap", "tls.cut", "tls.malformed", "tls.midstream", "tls.silent")
+    broken = ("tls.gap", "tls.cut", "tls.limit", "tls.malformed", "tls.midstream", "tls.silent")
     return seen.whole and not any(kind in facts for kind in broken)
 
 
@@ -204,9 +204,9 @@ def _one_short_answer(seen: Seen) -> bool:
 
 
 def _longer_than_kept(seen: Seen) -> bool:
-    """The server's first bytes end in the middle of its flight because no more of them are kept, not because packets are missing."""
+    """The server's records are not told to their end because no more of them are followed, not because packets are missing."""
     facts = seen.facts
-    return facts.get("tls.cut") in {"server", "both"} and "tls.gap" not in facts and seen.whole
+    return facts.get("tls.limit") in {"server", "both"} and "tls.gap" not in facts and seen.whole
 
 
 def closed_after_little(seen: Seen, reading: TlsReading) -> bool:
@@ -261,7 +261,7 @@ def _read12(seen: Seen, version: str | None) -> TlsReading:
         NOT_ASKED: "the server did not ask for a client certificate",
     }.get(certificate, "the client's certificate was not seen")
     shown = ("tls.client_certificate", "tls.certificate_requested", "tls.certificate_verify", "tls.client_finished")
-    lacks = _lacks(seen) or ("gap" if "tls.cut" in facts and not done else None)
+    lacks = _lacks(seen) or ("limit" if long and not done else "gap" if "tls.cut" in facts and not done else None)
     return TlsReading(
         version=version,
         certificate=certificate,
@@ -348,11 +348,11 @@ def _shape(sizes: tuple[int, ...], least: int, finished: frozenset[int], alerts:
 
 def _flights(seen: Seen) -> Tls13Flights:
     facts = seen.facts
-    gap, cut = facts.get("tls.gap", ""), facts.get("tls.cut", "")
+    ends = [facts.get(kind, "") for kind in ("tls.gap", "tls.cut", "tls.limit")]
     lossy = seen.lossy or seen.one_way or "tls.malformed" in facts
 
     def missing(side: str) -> bool:
-        return lossy or gap in {side, "both"} or cut in {side, "both"} or f"tls.{side}_records_more" in facts
+        return lossy or any(end in {side, "both"} for end in ends) or f"tls.{side}_records_more" in facts
 
     return Tls13Flights(
         client=_sizes(seen, "client"),

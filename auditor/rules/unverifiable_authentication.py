@@ -29,6 +29,7 @@ LACKS = {
     "one_way": "seen in one direction only",
     "gap": "with packets missing",
     "snaplen": "cut short by the snapshot length",
+    "limit": "longer than what is followed of them",
     "encrypted": "encrypted, and lengths do not tell how",
     "no_handshake": "without their handshake",
     "no_payload": "without payload",

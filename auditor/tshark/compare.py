@@ -51,8 +51,6 @@ _MORE_FIELDS = (
 _SHOWN = "tls.handshake || tls.handshake.type || tls.alert_message || ssh || mysql || http || http2.headers"
 _DISSECTORS = {"tls": "tls", "https": "tls", "ssh": "ssh", "mysql": "mysql", "http": "http"}
 _SSH_NEWKEYS = 21
-_SETTLES_BYTES = 4 * HEAD_BYTES
-"""A direction that goes so far settles both: ``beyond_bytes`` of ``TrackLimits``, of which this room may not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,11 +256,6 @@ class _Theirs:
         """How many bytes of payload stand before the first message of that kind."""
         first = min((start for _, start, _, _ in self.frames.get(side, ())), default=1)
         return min(self.starts.get(kind, [first])) - first
-
-    def passed(self, side: str, place: int) -> bool:
-        """When frame ``place`` came, a direction had gone so far that the first bytes of both were taken as they were."""
-        ends = [end for number, _, end, _ in self.frames.get(side, ()) if number < place]
-        return max(ends, default=0) > _SETTLES_BYTES
 
     def tell(self, name: str, value: Any, end: int) -> None:
         """The first value counts."""
@@ -548,7 +541,7 @@ def _of_ours(name: str, ours: Any, theirs: Any, mine: Ours, told: _Theirs) -> st
         places = told.ends.get(_PLACES.get(name, name), [])
         return _BEYOND if ours is None and places and min(places) > HEAD_BYTES else ""
     kind = "statuses" if name == "http.statuses" else "requests"
-    ends, places = told.ends.get(kind, []), told.places.get(kind, [])
+    ends = told.ends.get(kind, [])
     if name == "http.cookie":
         have = mine.facts.get("http.requests") or 0
         if ours is not False:
@@ -559,20 +552,12 @@ def _of_ours(name: str, ours: Any, theirs: Any, mine: Ours, told: _Theirs) -> st
             return ""
     if all(end > HEAD_BYTES for end in ends[have:]):
         return _BEYOND
-    side = "server" if kind == "requests" else "client"
-    if all(
-        end > HEAD_BYTES or told.passed(side, place) for end, place in zip(ends[have:], places[have:], strict=False)
-    ):
-        return _SETTLED
     return ""
 
 
 _VERSION = re.compile(r"[0-9](\.[0-9])?")
 _ITEMS = frozenset({"http.authorization", "http.signed_url", "http.cookie", "http.statuses"})
 _BEYOND = f"beyond the first {HEAD_BYTES // 1024} KiB of a direction, which is all that is kept here"
-_SETTLED = (
-    f"after the other direction had passed {_SETTLES_BYTES // 1024} KiB: what both said at first was judged by then"
-)
 
 
 def _common(one: Sequence[Any], other: Sequence[Any]) -> int:

@@ -12,9 +12,7 @@ import pytest
 
 from auditor import api
 from auditor.cli import main
-from auditor.conntrack import TrackLimits
 from auditor.errors import InputError
-from auditor.tshark import compare as compare_room
 from auditor.tshark.compare import Agreement, Difference, as_lines, compare, ours_of
 from auditor.tshark.dissect import Flow
 from tests.conversation import Talk, Wire
@@ -67,20 +65,13 @@ def test_a_difference_has_the_cause_that_its_packets_show(tmp_path, tshark):
     assert cut
     told = compared(wire, tmp_path)
     by_cause = {(each.field, each.cause) for each in told.differences}
-    after = "after the other direction had passed 32 KiB: what both said at first was judged by then"
     beyond = "beyond the first 8 KiB of a direction, which is all that is kept here"
     whole = "tshark tells a message when it is whole, and the capture lacks its end"
     assert by_cause == {
-        ("http.authorization", after),
-        ("http.signed_url", after),
         ("http.statuses", beyond),
         ("http.statuses", whole),
     }
     assert told.unexplained == []
-
-
-def test_both_know_when_first_bytes_are_settled():
-    assert TrackLimits().beyond_bytes == compare_room._SETTLES_BYTES
 
 
 def test_a_mistake_is_unexplained_and_shown(tmp_path, tshark):

@@ -3,7 +3,7 @@
 The rules that hold here:
 
 1. **A table that is presumed has to be confirmed** before its names accuse: at least three of its names, each shown where it belongs, from one
-   authority, and far more of them than contradict it. Clients' names and servers' are confirmed apart: the servers' are published, the
+   authority, and three for each that contradicts it. Clients' names and servers' are confirmed apart: the servers' are published, the
    clients' are each deployment's own.
 2. **What all VMs of a group show is a convention**, whatever a table says; it is told once and accuses nobody.
 3. **One that differs from its peers is the finding**, and only that: peers are VMs of one instance group that use or give the same
@@ -47,7 +47,7 @@ from auditor.policy.certificates import (
 )
 from auditor.policy.inventory import Host, Inventory
 from auditor.policy.kept import overlays_beside
-from auditor.policy.policy import Fit, Held, Identity, canonical, slug
+from auditor.policy.policy import ANY, Held, Identity, canonical, slug
 
 RULE = "certificate-identity"
 
@@ -55,7 +55,7 @@ CONFIRMING = 3
 """So many names of a table, each in its place, confirm it."""
 
 OUTWEIGH = 3
-"""And more than so many of them for each that contradicts it."""
+"""And so many of them for each that contradicts it: a name that a role's VMs show, or a VM that does so alone."""
 
 SEVERAL = 3
 """Connections: enough to take two VMs for peers."""
@@ -403,6 +403,7 @@ class _Together:
         self.blamed: set[int] = set()
         """id() of what has been accused: one fact is one finding."""
         self.found = _Found()
+        self._slots_of: dict[tuple[str, tuple[str, int, str]], int] = {}
 
     def heard(self) -> _Found:
         """Who is accused, what is confirmed, and what is convention."""
@@ -447,7 +448,7 @@ class _Together:
     def _confirmed(self) -> dict[tuple[str, str], Confirmed]:
         """Presumed tables that the captures confirm, by name and side."""
         good: dict[tuple[str, str], dict[Authority, set[frozenset[str]]]] = defaultdict(lambda: defaultdict(set))
-        bad: dict[tuple[str, str], set[tuple[frozenset[str], str, str]]] = defaultdict(set)
+        bad: dict[tuple[str, str], set[object]] = defaultdict(set)
         issuers: dict[Authority, str] = {}
         for one in self.shown:
             for table in {each.table for each in one.where if not each.declared}:
@@ -456,13 +457,17 @@ class _Together:
                 if here and self._telling(table, one):
                     issuers.setdefault(one.authority, one.leaf.issuer or one.authority[0])
                     good[key][one.authority].update(each.slugs for each in here if one.side in each.use)
-                elif not here and not self._alone(one):
-                    bad[key].update((each.slugs, one.role, one.service[0]) for each in one.where)
+                elif not here:
+                    # Whoever shows many foreign names counts once: it must not take a table its weight.
+                    alone = self._alone(one)
+                    bad[key].update(
+                        [one.vm] if alone else [(each.slugs, one.role, one.service[0]) for each in one.where]
+                    )
         confirmed = {}
         for key, by_authority in good.items():
             authority = max(by_authority, key=lambda each: (len(by_authority[each]), each))
             names = len(by_authority[authority])
-            if names >= CONFIRMING and names > OUTWEIGH * len(bad[key]):
+            if names >= max(CONFIRMING, OUTWEIGH * len(bad[key])):
                 confirmed[key] = Confirmed(*key, names, issuers[authority])
         return confirmed
 
@@ -520,7 +525,7 @@ class _Together:
 
     def _peers(self) -> Iterator[_Accusation]:
         """A VM that shows another name than its peers."""
-        for (side, _, service), vms in self.places.items():
+        for (side, group, service), vms in self.places.items():
             if not self._enough(vms):
                 continue
             by_pattern: dict[str, set[str]] = defaultdict(set)
@@ -534,7 +539,7 @@ class _Together:
                 odd = {vm for vm, own in vms.items() if any(self._home(each) for each in own)}
                 if len(odd) != 1:
                     continue
-            elif not shared or len(shared) < slots or not self._few(odd, vms):
+            elif not shared or not self._all_shown((side, group, service)) or not self._few(odd, vms):
                 continue
             for vm in sorted(odd):
                 peers = [each for other, own in vms.items() if other != vm for each in own if other not in odd]
@@ -547,6 +552,14 @@ class _Together:
                         says += f", and {home.name} is what {home.vm} shows"
                     confidence = "low" if len(vms) == 2 else "high" if home or len(vms) > FEW else "medium"
                     yield one, says, confidence, f"{side} peers {one.pattern}", [*peers, *([home] if home else [])]
+
+    def _all_shown(self, place: Place) -> bool:
+        """The names that VMs share there are as many as the components that may call: another is one too many."""
+        side, _, service = place
+        vms = self.places[place]
+        by_pattern = Counter(pattern for own in vms.values() for pattern in {each.pattern for each in own})
+        shared = sum(count > 1 for count in by_pattern.values())
+        return shared >= self._slots(side, next(iter(vms.values()))[0].role, service)
 
     def _home(self, one: _Shown) -> _Shown | None:
         """Where else a name is shown: by a VM of another group, from the same authority."""
@@ -570,19 +583,25 @@ class _Together:
         """How many components may show a certificate of their own there."""
         if side == "server":
             return 1
-        called, port, _ = service
-        paths = [*self.policy.all_paths, *(path for _, beside in overlays_beside(self.policy) for path in beside)]
-        named = {
-            path.orig_slug
-            for path in paths
-            if role in path.orig_roles
-            and called in path.resp_roles
-            and path.fit(port, "tcp") in (Fit.SINGLE, Fit.RANGE)
-            and path.orig_slug != _OPERATORS_TOOL
-        }
-        if named and None not in named:
-            return len(named)
-        return max(1, len(self.policy.components_of([Held(role)])))
+        if (role, service) not in self._slots_of:
+            called, port, _ = service
+            paths = [
+                path
+                for path in (
+                    *self.policy.all_paths,
+                    *(path for _, more in overlays_beside(self.policy) for path in more),
+                )
+                if path.orig_slug != _OPERATORS_TOOL
+                and not {called, ANY}.isdisjoint(path.resp_roles)
+                and not {role, ANY}.isdisjoint(path.orig_roles)
+                and path.fit(port, "tcp") is not None
+            ]
+            everywhere = {path.orig_slug or path.id for path in paths if role not in path.orig_roles}
+            named = {path.orig_slug for path in paths if role in path.orig_roles}
+            open_to_all = None in named or not paths
+            count = len(self.policy.components_of([Held(role)])) if open_to_all else len(everywhere | named)
+            self._slots_of[role, service] = max(1, count)
+        return self._slots_of[role, service]
 
     # Authorities, keys, addresses
 
@@ -601,6 +620,9 @@ class _Together:
                 theirs = {each.authority for each in peers}
                 for one in own:
                     if len(theirs) != 1 or one.authority in theirs or self._asked(one):
+                        continue
+                    # Another component of the VM may have an authority of its own: it has to be of their name, or one too many.
+                    if one.pattern not in {each.pattern for each in peers} and not self._all_shown(one.place):
                         continue
                     if len(users[one.authority]) == 1 and len(users[peers[0].authority]) > 1:
                         confidence = "low" if len(vms) == 2 else "high" if len(vms) > FEW else "medium"

@@ -3,7 +3,7 @@
 What fires it:   names by table: the common name and DNS names of a leaf belong, in an identity table, to components of which none can run on the VM
                  that showed it, nor, for a client certificate, is the service being called. A table accuses only where the operator declares it for
                  this deployment (a policy's own identities, `--policy cf-deployment-names`), or where the captures confirm it: at least three of
-                 its names in their places, from one authority, more than three for each that contradicts it, and the peers show what belongs there.
+                 its names in their places, from one authority, three for each that contradicts it, and the peers show what belongs there.
                  Peers: one VM of an instance group shows another name, or leads to another authority, than the VMs beside it at the same
                  service; a name that another role shows moves there; two VMs have one key, where each of the others has its own; a
                  certificate names another VM's address, where the others name their own. It takes three VMs, or two with three

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import random
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from functools import cache
@@ -14,7 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from auditor.model.judgement import CONVENTION, Fault
@@ -369,6 +371,33 @@ def test_an_authority_that_one_vm_alone_has(lab: Lab) -> None:
     assert "leads to an authority that nobody else has, my own" in fault.says
 
 
+def test_another_component_may_have_an_authority_of_its_own(lab: Lab) -> None:
+    emitter = paper("emitter.tas.example", issuer="emitters' own", signer="emitters' own")
+    seen = [shows(cell, BBS, REP_PAPER, times=2) for cell in CELLS[1:]]
+    assert lab.faults(*seen, shows(CELLS[0], BBS, emitter)) == {}
+    both = [shows(cell, BBS, EMITTER) for cell in CELLS[1:]]
+    [(key, _)] = lab.faults(*seen, *both, shows(CELLS[0], BBS, paper("x", issuer="x", signer="x"))).items()
+    assert key == (CELLS[0], "client authority")
+
+
+def test_a_component_of_every_vm_is_one_more_that_may_call(tmp_path: Path) -> None:
+    """Where a policy lets any VM call NATS, one name more is no deviation."""
+    own = tmp_path / "any.yml"
+    own.write_text(
+        "schema: auditor.policy/1\nname: any\nversion: '1'\ntitle: t\noverlay: true\nambient: true\norigin: {title: us}\npaths:\n"
+        "  - {id: any-to-uploads, source: {vm: any}, destination: {vm: diego_brain}, ports: 9091, application: HTTPS, authentication: tls}\n"
+    )
+    seen = [*(shows(cell, UPLOADER, REP_PAPER) for cell in CELLS[1:]), shows(CELLS[0], UPLOADER, paper("registrar"))]
+    assert Lab(tmp_path).faults(*seen) != {}
+    assert Lab(tmp_path, (str(own),)).faults(*seen) == {}
+
+
+def test_who_shows_many_foreign_names_does_not_take_a_table_its_weight(lab: Lab) -> None:
+    stolen = ("tps_watcher", "cc_uploader", "ssh_proxy_backends_tls", "gorouter_backend_tls")
+    seen = [*named_as_cf_deployment(), *(shows(CELLS[0], BBS, paper(name)) for name in stolen)]
+    assert {about for _, about in lab.faults(*seen)} == {f"client {name}" for name in stolen}
+
+
 def test_an_authority_that_took_the_others_name(lab: Lab) -> None:
     mine = paper("rep.tas.example", signer="me")
     seen = [shows(cell, UPLOADER, mine if k == 3 else REP_PAPER) for k, cell in enumerate(CELLS)]
@@ -543,3 +572,71 @@ def test_much_is_learnt_fast(lab: Lab) -> None:
     spent_us = (time.perf_counter() - before) / rows * 1e6
     assert found.of_row is not None
     assert spent_us < 20  # room for a busy machine
+
+
+# Any honest foundation ------------------------------------------------------------------------------------------------
+
+COMPONENTS: dict[str, tuple[str, bool, tuple[tuple[str, int], ...]]] = {
+    "rep": ("diego_cell", False, (("diego_database", BBS), ("diego_database", LOCKET), ("diego_brain", UPLOADER), ("cloud_controller", CC))),
+    "emitter": ("diego_cell", False, (("diego_database", BBS), ("nats", 4224))),
+    "auctioneer": ("diego_brain", True, (("diego_database", BBS), ("diego_database", LOCKET), ("diego_cell", REP))),
+    "sshproxy": ("diego_brain", False, (("diego_database", BBS),)),
+    "tps": ("diego_brain", True, (("diego_database", LOCKET), ("cloud_controller", CC))),
+    "uploader": ("diego_brain", False, (("cloud_controller", CC),)),
+    "bbs": ("diego_database", True, (("diego_cell", REP), ("diego_brain", 9016), ("diego_database", LOCKET), ("cloud_controller", CC))),
+    "cc": ("cloud_controller", False, (("diego_database", BBS),)),
+    "routingapi": ("cloud_controller", True, (("diego_database", LOCKET),)),
+}  # fmt: skip
+"""Role, whether one VM at a time holds a lock, and what it calls."""
+
+TABLE_NAMES = ("bbs-client", "rep-client", "auctioneer-client", "locket-client", "tps_watcher", "cc_uploader", "cell.service.cf.internal",
+               "ssh_proxy_backends_tls", "nats_client", "cloud-controller-ng.service.cf.internal", "locket.service.cf.internal")  # fmt: skip
+
+
+def foundation_of(naming: str, keys: str, issuing: str, numbered: bool, share: float, seed: int) -> list[Seen]:
+    """What a capture of an honest foundation may hold: names, keys and authorities by one rule each, and any part of its connections."""
+    rng = random.Random(seed)
+    tabled = dict(zip(COMPONENTS, rng.sample(TABLE_NAMES, len(COMPONENTS)), strict=True))
+
+    def shown(component: str, vm: str, port: int) -> Made:
+        role, number = COMPONENTS[component][0], vm.rpartition("/")[2]
+        name = {"component": component, "service": f"client-of-{port}", "role": role, "tables": tabled[component]}[
+            naming
+        ]
+        issuer = {"one": "one", "component": component, "service": str(port), "rotation": f"{int(number) % 2}"}[issuing]
+        named = f"{name}-{number}" if numbered else name
+        return paper(named, issuer=f"ca {issuer}", held={"name": f"{role} {named}", "vm": vm, "all": "all"}[keys])
+
+    seen = []
+    for component, (role, locked, services) in COMPONENTS.items():
+        vms = [name for name in VMS if name.startswith(role)]
+        for vm in [rng.choice(vms)] if locked else vms:
+            for called, port in services:
+                resp = rng.choice([name for name in VMS if name.startswith(called)])
+                seen.append(Seen(vm, resp, port, (shown(component, vm, port),), (), rng.randint(1, 6)))
+    return [each for each in seen if rng.random() <= share] or seen[:1]
+
+
+HONEST: list[Lab] = []
+
+
+@given(
+    st.sampled_from([
+        (naming, issuing)
+        for naming in ("component", "service", "role", "tables")
+        for issuing in ("one", "component", "service", "rotation")
+        if issuing != "component" or naming in ("component", "tables")
+    ]),
+    st.sampled_from(["name", "vm", "all"]), st.booleans(), st.sampled_from([1.0, 0.7, 0.3]), st.integers(0, 10_000),
+)  # fmt: skip
+def test_no_honest_foundation_is_accused(
+    scheme: tuple[str, str], keys: str, numbered: bool, share: float, seed: int
+) -> None:
+    """Only not one where components of one VM have the same name from different authorities, nor the first VM of a rotation."""
+    if not HONEST:
+        HONEST.append(Lab(Path(tempfile.mkdtemp(prefix="learnt-"))))
+    naming, issuing = scheme
+    seen = foundation_of(naming, keys, issuing, numbered, share, seed)
+    # Names of a table dealt out at random may confirm it by chance.
+    assume(not HONEST[0].learnt(*seen).confirmed)
+    assert HONEST[0].faults(*seen) == {}

@@ -531,6 +531,9 @@ class Tracker:
             if at >= n:
                 break
         rows = self._rows.rows[:n]
+        if rows["strays"].any():
+            # The greater part of each connection's packets knows when it was.
+            self._first_ns, self._last_ns = int(rows["first_ns"].min()), int(rows["last_ns"].max())
         hurried = 0
         if self._released:
             released = rows[rows["state"] & ROW_RELEASED != 0]

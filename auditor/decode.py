@@ -37,7 +37,7 @@ from auditor.kernels.headers import (
 )
 from auditor.kernels.links import peel_links
 from auditor.model.frames import BATCH_FRAMES, FrameBatch
-from auditor.model.packets import PACKET, STOP_NAMES
+from auditor.model.packets import PACKET, STOP_NAMES, STOP_UNREAD
 from auditor.wire import link
 
 MAX_DEPTH = 5
@@ -93,10 +93,13 @@ class Decoder:
         """Rows given so far."""
         self.stops: NDArray[np.int64] = np.zeros(STOPS, np.int64)
         """Rows a STOP_ code."""
+        self.unread: dict[int, int] = {}
+        """Frames by the EtherType of an encapsulation that is not read."""
 
     def decode(self, batch: FrameBatch) -> Iterator[NDArray[np.void]]:
         """PACKET rows of the batch's frames. Each array is overwritten by the next; payload is found in ``batch.buf``."""
         start, caplen, wirelen, layers = _layers(batch)
+        numbers = batch.numbers
         frame = 0
         while frame < len(batch):
             n_rows, n_pieces, done = decode_frames(
@@ -107,7 +110,7 @@ class Decoder:
                 layers,
                 batch.ts_ns,
                 batch.interface,
-                batch.first_frame_no,
+                numbers,
                 frame,
                 self.max_depth,
                 self._rows,
@@ -143,7 +146,12 @@ class Decoder:
 
     def _counted(self, rows: NDArray[np.void]) -> NDArray[np.void]:
         self.packets += rows.size
+        unread = self.stops[STOP_UNREAD]
         count_stops(rows, self.stops)
+        if self.stops[STOP_UNREAD] > unread:
+            kinds, counts = np.unique(rows["dst_port"][rows["stop"] == STOP_UNREAD], return_counts=True)
+            for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True):
+                self.unread[kind] = self.unread.get(kind, 0) + count
         return rows
 
 

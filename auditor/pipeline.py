@@ -41,6 +41,7 @@ from auditor.model.limits import DEFAULTS, Limits, told
 from auditor.model.packets import STOP_DEPTH, STOP_MALFORMED, STOP_NAMES, STOP_TRUNCATED, STOP_UNSUPPORTED_LINK
 from auditor.model.version import VERSION
 from auditor.policy.addresses import to_text
+from auditor.wire import link
 from auditor.wire.pcap import LINKTYPE_NAMES
 
 if TYPE_CHECKING:
@@ -566,7 +567,8 @@ def follow_one(
     hits = {**part.hits, **examiner.hits, "tunnel_depth": int(decoder.stops[STOP_DEPTH])}
     if len(examiner.certificates):
         capture = _told_undated(capture, part)
-    capture = _told_limits(_told_unread(capture, decoder.stops, len(part.rows)), limits, hits)
+    capture = _told_unread(_told_misdated(capture, part), decoder, len(part.rows))
+    capture = _told_limits(capture, limits, hits)
     return Followed(capture, part, dict(examiner.certificates.der), reader.has_secrets)
 
 
@@ -590,10 +592,15 @@ def _told_limits(capture: Capture, limits: Limits, hits: Mapping[str, int]) -> C
     return replace(capture, problems=(*capture.problems, *found)) if found else capture
 
 
-def _told_unread(capture: Capture, stops: NDArray[np.int64], connections: int) -> Capture:
-    """The capture with a problem where frames are of a link type that nobody reads here, or where no connection came of it because most headers make
-    no sense; ``stops``: packets a STOP_ code."""
-    says = None
+def _told_unread(capture: Capture, decoder: Decoder, connections: int) -> Capture:
+    """The capture with a problem where frames are of a link type or in an encapsulation that nobody reads here, or where no connection came of it
+    because most headers make no sense."""
+    says, stops = None, decoder.stops
+    inside = [
+        f"{count:,} of {capture.packets:,} frames are in {link.UNREAD[kind]} (EtherType 0x{kind:04X}), which is not read; what it carries is in no connection"
+        for kind, count in sorted(decoder.unread.items())
+    ]
+    capture = replace(capture, problems=(*capture.problems, *(Problem("unsupported", each) for each in inside)))
     unread = int(stops[STOP_UNSUPPORTED_LINK])
     if unread:
         kinds = sorted({point.link_type for point in capture.vantage_points})
@@ -606,6 +613,15 @@ def _told_unread(capture: Capture, stops: NDArray[np.int64], connections: int) -
     if says is None:
         return capture
     return replace(capture, problems=(*capture.problems, Problem("unsupported", says)))
+
+
+def _told_misdated(capture: Capture, part: Part) -> Capture:
+    """The capture with a remark where packets are dated far from the rest of their connection."""
+    strays = part.rows["strays"]
+    if not strays.any():
+        return capture
+    says = f"{int(strays.sum()):,} packets of {int((strays > 0).sum()):,} connections are dated more than a year away from the others: these dates are not believed"
+    return replace(capture, problems=(*capture.problems, Problem("misdated", says)))
 
 
 def _told_undated(capture: Capture, part: Part) -> Capture:

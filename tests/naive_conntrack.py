@@ -14,6 +14,7 @@ from tests.conversation import ACK, FIN, RST, SYN, Sent, address
 TCP, UDP = 6, 17
 TCP_SILENCE_NS = 7_875 * 10**9
 OTHER_SILENCE_NS = 7_200 * 10**9
+STRAY_NS = 366 * 86_400 * 10**9
 
 NEAR, FAR_BACK = 2**16, 2**24
 DOUBLE_NS, FAR_DOUBLE_NS = 10**8, 5 * 10**9
@@ -91,6 +92,8 @@ class Conversation:
     first: int
     ends: tuple[End, End]
     last_ns: int
+    first_ns: int = 0
+    strays: int = 0
 
     @property
     def closed(self) -> bool:
@@ -108,11 +111,19 @@ def starts_anew(talk: Conversation, packet: Sent, mine: End, other: End) -> bool
     quiet = packet.ts_ns - talk.last_ns
     if packet.proto != TCP:
         return quiet > OTHER_SILENCE_NS
-    if quiet > TCP_SILENCE_NS:
-        if packet.flags & SYN or talk.closed or not (mine.seen or mine.acked is not None):
+    if quiet > TCP_SILENCE_NS and not packet.flags & SYN:
+        if quiet > STRAY_NS and mine.seen and -FAR_BACK <= place_of(packet.seq % 2**32, mine.end) - mine.end <= NEAR:
+            return False
+        if talk.closed or not (mine.seen or mine.acked is not None):
             return True
         last = max(place for place in (mine.end, mine.acked) if place is not None)
         return abs(place_of(packet.seq % 2**32, last) - last) > NEAR
+    if quiet > TCP_SILENCE_NS and packet.flags & ACK:
+        return (
+            not other.syn or (other.isn + 1) % 2**32 != packet.ack or (mine.opened and mine.isn != packet.seq % 2**32)
+        )
+    if TCP_SILENCE_NS < quiet <= STRAY_NS:
+        return True
     if packet.flags & RST:
         return False
     seq = packet.seq % 2**32
@@ -131,7 +142,25 @@ def starts_anew(talk: Conversation, packet: Sent, mine: End, other: End) -> bool
     return not other.syn and other.closed_ns is not None and packet.ts_ns > other.closed_ns + 10**8
 
 
-def take_segment(packet: Sent, mine: End, other: End) -> None:
+def is_far(talk: Conversation, ts_ns: int) -> bool:
+    """Whether a date is more than a year away from the connection's."""
+    return ts_ns - talk.last_ns > STRAY_NS or talk.first_ns - ts_ns > STRAY_NS
+
+
+def dated(talk: Conversation, ts_ns: int) -> int:
+    """The time of one of its packets, as the greater part of them has it."""
+    if is_far(talk, ts_ns):
+        packets = sum(end.packets for end in talk.ends) + 1
+        talk.strays += 1
+        if talk.strays * 2 <= packets:
+            return talk.last_ns
+        talk.strays = packets - talk.strays
+        talk.first_ns = talk.last_ns = ts_ns
+    talk.first_ns, talk.last_ns = min(talk.first_ns, ts_ns), max(talk.last_ns, ts_ns)
+    return ts_ns
+
+
+def take_segment(packet: Sent, mine: End, other: End, now: int) -> None:
     """One TCP segment."""
     size = len(packet.data) if packet.wire is None else packet.wire
     first = packet.seq % 2**32 + bool(packet.flags & SYN)
@@ -165,7 +194,7 @@ def take_segment(packet: Sent, mine: End, other: End) -> None:
     if bare and mine.start is not None and mine.start - NEAR <= at < mine.start:
         mine.start = at
     if packet.flags & (FIN | RST):
-        mine.closed_ns = min(packet.ts_ns, mine.closed_ns or packet.ts_ns)
+        mine.closed_ns = min(now, mine.closed_ns or now)
     if packet.flags & FIN:
         mine.fin = True
         mine.fin_at = max(at + size, at + size if mine.fin_at is None else mine.fin_at)
@@ -216,23 +245,24 @@ def follow(sent: Sequence[Sent]) -> list[Conversation]:
             mine.copies += 1
             if packet.proto == TCP and packet.flags & (FIN | RST) and mine.closed_ns is not None:
                 mine.closed_ns = min(mine.closed_ns, packet.ts_ns)
-            talk.last_ns = max(talk.last_ns, packet.ts_ns)
+            if not is_far(talk, packet.ts_ns):
+                dated(talk, packet.ts_ns)
             continue
         if talk is not None:
             mine, other = talk.ends if talk.ends[0].who == source else talk.ends[::-1]
             if starts_anew(talk, packet, mine, other):
                 talk = None
         if talk is None:
-            talk = newest[key] = Conversation(packet.proto, number, (End(low), End(high)), packet.ts_ns)
+            talk = newest[key] = Conversation(packet.proto, number, (End(low), End(high)), packet.ts_ns, packet.ts_ns)
             found.append(talk)
         mine, other = talk.ends if talk.ends[0].who == source else talk.ends[::-1]
         size = len(packet.data) if packet.wire is None else packet.wire
-        talk.last_ns = max(talk.last_ns, packet.ts_ns)
+        now = dated(talk, packet.ts_ns)
         mine.packets += 1
         mine.payload += size
         mine.ip_bytes += size + (20 if ":" not in packet.src else 40) + (20 if packet.proto == TCP else 8)
         if packet.proto == TCP:
-            take_segment(packet, mine, other)
+            take_segment(packet, mine, other, now)
         elif mine.datagram is None and size:
             mine.datagram = packet.data
     return found

@@ -11,8 +11,8 @@ from auditor.model import packets as p
 
 
 class Stop(Exception):  # noqa: N818 - it ends a frame, it is no error
-    def __init__(self, code: int) -> None:
-        self.code = code
+    def __init__(self, code: int, kind: int = 0) -> None:
+        self.code, self.kind = code, kind
 
 
 TRUNCATED, MALFORMED, NOT_IP, UNSUPPORTED = (
@@ -129,6 +129,8 @@ def ethertype(kind: int, s: Span) -> Found:
         if s.data[3] not in inside:
             raise Stop(NOT_IP)
         return inside[s.data[3]](s.skip(size))
+    if kind in {0x22F3, 0x4305, 0x88E5, 0x892F, 0x893F}:
+        raise Stop(p.STOP_UNREAD, kind)
     raise Stop(NOT_IP)
 
 
@@ -379,7 +381,7 @@ def decode(frame: bytes, wire: int, link_type: int, max_depth: int = 5) -> list[
         except Stop as stop:
             code = MALFORMED if stop.code == TRUNCATED and wire == len(frame) else stop.code
             if outer < 0:
-                rows.append(Row(stop=code))
+                rows.append(Row(stop=code, dst_port=stop.kind))
             elif (believed and code == MALFORMED) or (code == TRUNCATED and (believed or wire > len(frame))):
                 rows[outer].stop = code
             return

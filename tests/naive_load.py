@@ -6,6 +6,8 @@ import struct
 from dataclasses import dataclass, field
 
 MAX_NS = 9_000_000_000 * 10**9
+NUMBERED = {9, 0x204, 0x216, 0x221, 0xBAD, 0x40000BAD}
+"""Blocks that Wireshark counts and that are no packets."""
 
 
 @dataclass
@@ -15,6 +17,7 @@ class Frame:
     data: bytes
     vantage: int
     link_type: int
+    number: int = 0
 
 
 @dataclass
@@ -22,6 +25,8 @@ class Parsed:
     """``ended``: None, truncated, corrupt, or another kind of Problem; ``offset`` of the record at which it ended."""
 
     frames: list[Frame] = field(default_factory=list)
+    number: int = 0
+    """Of the latest frame, as Wireshark counts."""
     ended: str | None = None
     offset: int | None = None
     dropped: int | None = None
@@ -52,7 +57,9 @@ def parse_pcap(data: bytes, max_frame: int = 16 * 2**20) -> Parsed:
         if len(body) < caplen:
             out.ended, out.offset = "truncated", at
             break
-        out.frames.append(Frame(sec * 10**9 + frac * unit, max(wirelen, caplen), body, 0, link & 0xFFFF))
+        out.number += 1
+        stamp = sec * 10**9 + frac * unit
+        out.frames.append(Frame(stamp, max(wirelen, caplen), body, 0, link & 0xFFFF, out.number))
         at += header + caplen
     return out
 
@@ -179,7 +186,10 @@ def parse_pcapng(data: bytes, max_frame: int = 16 * 2**20) -> Parsed:
             ]
             if drops and which < len(interfaces):
                 interfaces[which].isb = sum(drops)
+        elif kind in NUMBERED:
+            out.number += 1
         elif kind in (2, 3, 6):
+            out.number += 1
             owner = interfaces[which]
             header = 12 if kind == 3 else 28
             if kind != 3:
@@ -204,6 +214,7 @@ def parse_pcapng(data: bytes, max_frame: int = 16 * 2**20) -> Parsed:
                     block[header : header + caplen],
                     owner.vantage,
                     owner.link_type,
+                    out.number,
                 )
             )
         at += size

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from auditor import conntrack
 from auditor.conntrack import Part, Tracker, TrackLimits, conclude, merge, opened_by
+from auditor.kernels import tcpstate
 from auditor.model.connections import (
     CONN,
     CONN_STATES,
@@ -423,6 +424,76 @@ def test_a_clock_that_runs_backwards_ends_nothing() -> None:
     assert (table.first_ns[0], table.last_ns[0]) == (min(times), max(times))
 
 
+YEARS_NS = 34 * 366 * 86_400 * SECOND
+
+
+@pytest.mark.parametrize("away_ns", [YEARS_NS, -YEARS_NS], ids=["later", "earlier"])
+@pytest.mark.parametrize("which", range(8))
+@pytest.mark.parametrize("end", [Talk.closes, Talk.aborts], ids=["closed", "aborted"])
+def test_a_packet_that_is_dated_decades_away_is_one_of_its_connection(
+    end: Callable[[Talk], Talk], which: int, away_ns: int
+) -> None:
+    wire = Wire()
+    end(Talk(wire).opens().says(b"ask").answers(b"reply").acks())
+    whole = follow(wire)
+    stray = wire.sent[min(which, len(wire.sent) - 1)]
+    stray.ts_ns += away_ns
+    table = follow(wire)
+    (told,) = rows_of(table)
+    assert (told.state, told.packets, told.heads) == (
+        rows_of(whole)[0].state,
+        rows_of(whole)[0].packets,
+        (b"ask", b"reply"),
+    )
+    assert told.by == "syn"
+    assert whole.first_ns[0] <= table.first_ns[0] <= table.last_ns[0] <= whole.last_ns[0]
+    part = part_of(wire)
+    assert part.rows["strays"].tolist() == [1]
+    assert (part.first_ns, part.last_ns) == (table.first_ns[0], table.last_ns[0])
+    copied = Wire([each for packet in wire.sent for each in (packet, dataclasses.replace(packet))])
+    assert [each.packets for each in rows_of(follow(copied))] == [told.packets]
+    for cut in range(1, len(wire.sent) - (wire.sent[-1].flags & RST > 0)):  # a RST alone says no number
+        joined = in_parts(wire, [cut])
+        assert [each.state for each in rows_of(joined)] == [told.state], cut
+
+
+def test_a_connection_whose_packets_are_dated_by_two_clocks_lasts_as_long_as_by_one() -> None:
+    wire = Wire()
+    Talk(wire).opens().says(b"ask").answers(b"reply").closes()
+    for packet in wire.sent:
+        packet.ts_ns -= YEARS_NS * (packet.src == "10.0.2.20")
+    table = follow(wire)
+    assert len(table) == 1 and table.last_ns[0] - table.first_ns[0] < SECOND
+
+
+@pytest.mark.parametrize("away_ns", [YEARS_NS, 2 * 86_400 * SECOND], ids=["decades", "days"])
+def test_ports_in_use_again_after_a_long_time_are_another_connection(away_ns: int) -> None:
+    wire = Wire()
+    Talk(wire).opens().says(b"old").answers(b"x").closes()
+    wire.now_ns += away_ns
+    Talk(wire, isn_c=7_777_777, isn_s=99_999_999).opens().says(b"new").answers(b"y").closes()
+    table = follow(wire)
+    assert [told.state for told in rows_of(table)] == ["SF", "SF"]
+    assert max(table.last_ns - table.first_ns) < SECOND
+
+
+def test_a_date_far_ahead_does_not_stop_the_clock() -> None:
+    """What closed is handed on a moment later, also behind one packet from the future and behind a clock that was set back."""
+    for strays in (1, 3):
+        wire = Wire()
+        for k in range(6):
+            Talk(wire, cport=40_000 + k, isn_c=1_000 * k + 5).opens().says(b"ask").answers(b"reply").closes()
+            if k == 2:
+                for packet in wire.sent[-strays:]:
+                    packet.ts_ns += YEARS_NS
+            wire.now_ns += SECOND
+        tracker = Tracker(Echo(), limits=SMALL)
+        tracker.feed(*wire.packets(0, len(wire.sent)))
+        assert tracker._state[tcpstate.S_CLOCK_NS] < wire.now_ns
+        assert tracker._state[tcpstate.S_LINGER_SIZE] <= 2
+        assert [told.state for told in rows_of(table_of(tracker.finish()))] == ["SF"] * 6
+
+
 def test_frames_without_a_time_stamp_end_nothing() -> None:
     wire = Wire()
     Talk(wire).opens().says(b"ask").answers(b"reply").closes()
@@ -622,8 +693,9 @@ def test_random_wires_are_followed_as_the_plain_twin_does(disorder_ms: int, seed
     assert seen_by_kernels(wire) == seen_plainly(wire)
 
 
+@pytest.mark.parametrize("strays", [0.0, 0.2])
 @given(st.integers(0, 2**32))
-def test_any_flags_and_numbers_are_followed_as_the_plain_twin_does(seed: int) -> None:
+def test_any_flags_and_numbers_are_followed_as_the_plain_twin_does(strays: float, seed: int) -> None:
     """Packets that no stack would send, between few ends."""
     rng = random.Random(seed)
     wire = Wire()
@@ -636,12 +708,17 @@ def test_any_flags_and_numbers_are_followed_as_the_plain_twin_does(seed: int) ->
             flags=rng.choice((ACK, ACK, PSH | ACK, SYN, SYN | ACK, FIN | ACK, RST, RST | ACK, 0, FIN | SYN, 63)),
             data=data,
         )  # fmt: skip
+        if rng.random() < strays:
+            wire.sent[-1].ts_ns += rng.choice((YEARS_NS, -YEARS_NS))
         wire.now_ns += rng.choice((0, 0, 0, 8_000 * SECOND))
 
     def counted(seen: list[tuple[Any, ...]]) -> list[Any]:
         return [(first, [side[:3] for side in sides]) for first, _, sides in seen]
 
     assert counted(seen_by_kernels(wire)) == counted(seen_plainly(wire))
+    rows = part_of(wire).rows
+    times = [(talk.first_ns, talk.last_ns, talk.strays) for talk in naive.follow(wire.sent)]
+    assert [tuple(int(row[name]) for name in ("first_ns", "last_ns", "strays")) for row in rows] == times
 
 
 # Parts and the whole

@@ -65,17 +65,18 @@ def test_ports_sequence_numbers_and_lengths_are_those_of_tshark(
             continue
         try:
             with open_capture(path) as reader:
-                before = len(frames)
+                place: dict[int, int] = {}
                 decoder = Decoder()
                 for batch in reader.batches():
                     for at in range(len(batch)):
                         data = batch.buf[batch.start[at] :][: batch.caplen_bytes[at]].tobytes()
                         frames.append((int(batch.link_type[at]), int(batch.wirelen_bytes[at]), data))
                         origin.append((path.name, at + 1))
+                        place[int(batch.numbers[at])] = len(frames)
                     for rows in decoder.decode(batch):
                         ports = (rows["src_port"] | rows["dst_port"]) != 0
                         for row in rows[(rows["fragment"] != 2) & (ports | (rows["stop"] == STOP_NONE))].copy():
-                            ours[before + int(row["frame"])].append(row)
+                            ours[place[int(row["frame"])]].append(row)
         except InputError:
             continue
     mixed = tmp_path / "mixed.pcapng"

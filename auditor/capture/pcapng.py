@@ -76,6 +76,7 @@ class PcapngReader(CaptureReader):
         carry = np.zeros(load.CARRY_SIZE, np.int64)
         while True:
             begins = window.offset
+            carry[load.CARRY_FRAMES] = self._frames
             count, window.at, stop = load.walk_pcapng(
                 window.words,
                 window.at,
@@ -91,10 +92,12 @@ class PcapngReader(CaptureReader):
                 columns.ts_ns,
                 columns.interface,
                 columns.link_type,
+                columns.number,
             )
             if count:
                 self._placed(begins, self._opening)
-                yield self._batch(columns, count, untimed=carry[load.CARRY_UNTIMED] > 0)
+                yield self._batch(columns, count, untimed=carry[load.CARRY_UNTIMED] > 0, numbered=True)
+            self._frames = int(carry[load.CARRY_FRAMES])
             try:
                 if stop == load.STOP_SHORT:
                     self._read_on()
@@ -155,6 +158,7 @@ class PcapngReader(CaptureReader):
         else:
             self.has_secrets = self.has_secrets or kind == pcapng.DSB
             self._pass_over(size, wipe=kind == pcapng.DSB)
+            self._frames += kind in pcapng.RECORDS
 
     def _pass_over(self, size: int, *, wipe: bool = False) -> None:
         """A block of any length that nobody needs."""

@@ -107,6 +107,7 @@ class Columns:
         self.ts_ns = np.zeros(frames, np.int64)
         self.interface = np.zeros(frames, np.int32)
         self.link_type = np.full(frames, link_type, np.int32)
+        self.number = np.zeros(frames, np.int64)
 
 
 OPENING_BYTES = 1024 * 1024
@@ -153,6 +154,8 @@ class CaptureReader(ABC):
         self._window = Window(source, limits.buffer_bytes, eager=prompt or growing is not None)
         self._close = close
         self._frames = 0
+        """Number of the latest frame."""
+        self._packets = 0
         self._first_ns: int | None = None
         self._last_ns: int | None = None
         self._vantage_points: list[VantagePoint] = []
@@ -180,7 +183,7 @@ class CaptureReader(ABC):
         """Count frames on from those of a part that is not read; before the first batch only."""
         if self._started:
             raise RuntimeError("frames have been counted already")
-        self._frames = frames_before
+        self._frames = self._packets = frames_before
 
     def batches(self) -> Iterator[FrameBatch]:
         """The frames in capture order; each batch is valid until the next is taken. Bad input ends them: see ``summary``."""
@@ -194,7 +197,7 @@ class CaptureReader(ABC):
         return Capture(
             path=self.name,
             format=self.format_name,
-            packets=self._frames,
+            packets=self._packets,
             bytes=self.read_bytes if self.total_bytes is None else self.total_bytes,
             first_ns=self._first_ns,
             last_ns=self._last_ns,
@@ -213,8 +216,10 @@ class CaptureReader(ABC):
     @abstractmethod
     def _dropped(self) -> int | None: ...
 
-    def _batch(self, columns: Columns, count: int, *, untimed: bool = False) -> FrameBatch:
-        """The first ``count`` rows of the columns. ``untimed``: some have no time; 0 stands where none was known."""
+    def _batch(self, columns: Columns, count: int, *, untimed: bool = False, numbered: bool = False) -> FrameBatch:
+        """The first ``count`` rows of the columns. ``untimed``: some have no time, 0 stands where none was known; ``numbered``: the column of frame
+        numbers is filled.
+        """
         times = columns.ts_ns[:count]
         known = times[times != 0] if untimed else times
         if known.size:
@@ -231,8 +236,10 @@ class CaptureReader(ABC):
             interface=columns.interface[:count],
             link_type=columns.link_type[:count],
             first_frame_no=self._frames + 1,
+            number=columns.number[:count] if numbered else None,
         )
-        self._frames += count
+        self._frames = int(batch.numbers[-1]) if count else self._frames
+        self._packets += count
         return batch
 
     def _placed(self, offset: int, opening: bytes | bytearray | None) -> None:

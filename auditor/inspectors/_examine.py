@@ -245,8 +245,10 @@ class Examiner:
         out.sure[which] = True
         self._examine_tls(out, which, arena, heads, pairs, known, settled)
         if not self._collect:
+            self._look_at_home(out, arena, heads, pairs, transport, ports, settled)
             out.facts[:] = [None] * n
             return out
+        self._look_at_home(out, arena, heads, pairs, transport, ports, settled)
         self._hand_over(out, handed, arena, heads, pairs)
         if settled:
             self._note_alerts(out, alerted, arena, heads, pairs)
@@ -286,6 +288,30 @@ class Examiner:
                     head = self._head(arena, heads, int(pairs[i, preface.client]))
                     frames = head.frames(0, preface.told_until)
                     out.facts[i] = self._preceded(facts, preface.told, frames, outer)
+
+    def _look_at_home(
+        self,
+        out: Examined,
+        arena: NDArray[np.uint8],
+        heads: NDArray[Any],
+        pairs: NDArray[np.int32],
+        transport: NDArray[np.uint8],
+        ports: NDArray[np.int32],
+        settled: bool,
+    ) -> None:
+        """Say what has no mark of its own, where it is at home and nothing else was recognised."""
+        open_question = (out.application == UNKNOWN) & (transport == recognise.UDP)
+        if not settled or not open_question.any():
+            return
+        for inspector in self.inspectors:
+            if inspector.at_home is None:
+                continue
+            home, look = inspector.at_home
+            rows: list[int] = np.flatnonzero(open_question & np.isin(ports, list(home)).any(axis=1)).tolist()
+            some = _Heads(arena, heads, pairs, rows, HEAD_BYTES)
+            for i in rows:
+                if look(Streams(some.of(i, 0), some.of(i, 1))):
+                    out.application[i] = self._code[inspector.name]
 
     def _tunnel(
         self,

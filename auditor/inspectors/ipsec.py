@@ -1,6 +1,7 @@
 """IPsec's key exchange, IKE, by its header: it says that what follows between the two ends is closed, and no more.
 
-ESP itself has no mark to know it by but its protocol number (50), or port 4500; connections of that number are called ipsec, too.
+ESP itself has no mark to know it by but its protocol number (50); connections of that number are called ipsec, too. In UDP it is believed on port
+4500 where its header can be one: the port alone makes nothing IPsec.
 """
 
 from __future__ import annotations
@@ -39,6 +40,21 @@ def probe(streams: Streams) -> Match:
     return Match.MORE
 
 
+def _is_esp(data: bytes) -> bool:
+    """Whether a datagram can be ESP: an index that is not reserved, a number that a key may have come to, and no text."""
+    spi, number = (int.from_bytes(data[at : at + 4], "big") for at in (0, 4))
+    if len(data) < ike.ESP_MIN_BYTES or spi < ike.ESP_LEAST_SPI or not 0 < number < ike.ESP_LIKELY_PACKETS:
+        return False
+    body = data[ike.ESP_HEADER_BYTES :]
+    return sum(0x20 <= byte < 0x7F or byte in b"\t\r\n" for byte in body) * 4 < len(body) * 3
+
+
+def is_at_home(streams: Streams) -> bool:
+    """Every end that spoke sent ESP, or kept a NAT open (RFC 3948), and one of them the first."""
+    said = [head.data for head in (streams.orig, streams.resp) if head.data and head.data != ike.KEEPALIVE]
+    return all(map(_is_esp, said)) and bool(said)
+
+
 def inspect(streams: Streams) -> Iterator[Evidence]:
     """Version and exchange of the first message."""
     for head in (streams.orig, streams.resp):
@@ -62,4 +78,5 @@ INSPECTOR = Inspector(
     ),
     probe=probe,
     inspect=inspect,
+    at_home=(frozenset({ike.NAT_PORT}), is_at_home),
 )

@@ -354,7 +354,8 @@ class Feed:
     def _taken(self, batch: FrameBatch, corrected: int | None, before: int) -> FrameBatch:
         """The batch as the session sees it: its frames numbered over all runs of the source."""
         kinds = batch.link_type if corrected is None else np.full(len(batch), corrected, np.int32)
-        return replace(batch, link_type=kinds, first_frame_no=batch.first_frame_no + before)
+        number = None if batch.number is None else batch.number + before
+        return replace(batch, link_type=kinds, first_frame_no=batch.first_frame_no + before, number=number)
 
     def _count(self, batch: FrameBatch, read_bytes: int) -> None:
         self.packets += len(batch)

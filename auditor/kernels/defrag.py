@@ -5,6 +5,10 @@ many bytes of the datagram came before its payload. A later fragment is then a p
 place: of the TCP stream, or of the datagram (``seq``, from 0). Whoever puts streams together does so for fragments as for segments, and
 nothing is put together twice.
 
+A TCP header may itself be spread over fragments, the least of which are eight bytes long. Until it is whole, the first fragment waits as the later ones do;
+then it becomes a row without payload, and what the others hold behind the header is theirs. Where fragments disagree about a byte of the header, the
+datagram is given up, as RFC 5722 section 4 and RFC 8200 section 4.5 want it.
+
 A later fragment that comes before its first is copied aside and let out right behind it. What never sees its first is let out with
 STOP_FRAGMENT: when its place is needed, or at the end. All tables are bounded, and time is the packets' own, which may run backwards.
 """
@@ -16,15 +20,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.kernels.accelerate import inner, kernel
+from auditor.kernels.accelerate import inner, kernel, scratch
 from auditor.kernels.bytes import Bytes, int64
-from auditor.model.packets import PACKET, STOP_FRAGMENT
+from auditor.model.packets import PACKET, STOP_FRAGMENT, STOP_NONE
 from auditor.wire import ip, transport
 
 FIRST_WAYS = 4
 FIRST_SETS = 256
 EARLY_SLOTS = 64
 EARLY_BYTES = 2_048
+
+HEADER_GOES_ON = -2
+"""``header_bytes`` of a first fragment that ends inside a TCP header."""
+_MAX_HEADER = 60
 
 _KEY = [
     ("src_hi", np.uint64),
@@ -44,7 +52,7 @@ FIRST = np.dtype(
         *_KEY,
         ("seq", np.uint32),
         ("ack", np.uint32),
-        ("header_bytes", np.int32),  # of the datagram before its payload; -1: the first fragment ended before that
+        ("header_bytes", np.int32),  # of the datagram before its payload; -1: nobody can say
         ("src_port", np.uint16),
         ("dst_port", np.uint16),
         ("window", np.uint16),
@@ -62,7 +70,7 @@ PIECE = np.dtype(
         ("row", np.int32),  # which row is an IP fragment
         ("ident", np.uint32),
         ("offset", np.int32),  # of its data in the datagram, in bytes; 0: the first
-        ("header_bytes", np.int32),  # first only: as in FIRST
+        ("header_bytes", np.int32),  # first only: as in FIRST, or HEADER_GOES_ON
         ("key_proto", np.uint8),
         ("more", np.uint8),  # not the last
     ],
@@ -171,6 +179,15 @@ def _complete(row: Any, first: Any, offset: int, more: int) -> None:
 
 
 @inner
+def _skip(row: Any, first: Any, offset: int) -> int:
+    """How many bytes of a later fragment are header still; they are no payload any more."""
+    skip = min(max(int64(first["header_bytes"]) - offset, 0), int64(row["payload_bytes"]))
+    row["payload_bytes"] = int64(row["payload_bytes"]) - skip
+    row["payload_wire_bytes"] = int64(row["payload_wire_bytes"]) - skip
+    return skip
+
+
+@inner
 def _has_ports(proto: int) -> bool:
     """Whether a later fragment needs its first to say whose it is; extension headers may hide one that does."""
     return proto in (
@@ -210,6 +227,204 @@ def _remember(fragments: Fragments, row: Any, ident: int, key_proto: int, header
     return best
 
 
+@inner
+def _hold(fragments: Fragments, buf: Bytes, row: Any, piece: Any, out: NDArray[np.void], n: int) -> int:
+    """Copy a fragment aside; the oldest gives way, and comes out at ``n``. Returns how many rows came out."""
+    slot = 0
+    for j in range(1, EARLY_SLOTS):
+        if fragments.early[j]["tick"] < fragments.early[slot]["tick"]:
+            slot = j
+    held = fragments.early[slot]
+    came = 0
+    if held["tick"] == 0:
+        fragments.tally[1] += 1
+    else:
+        out[n] = fragments.early_rows[slot]
+        _give_up(out[n])
+        came = 1
+    fragments.tally[0] += 1
+    _set_key(held, row, int64(piece["ident"]), int64(piece["key_proto"]), fragments.tally[0])
+    held["offset"] = piece["offset"]
+    held["more"] = piece["more"]
+    fragments.early_rows[slot] = row
+    late = fragments.early_rows[slot]
+    at = int64(late["payload_at"])
+    size = min(int64(late["payload_bytes"]), EARLY_BYTES)
+    late["payload_bytes"] = size
+    late["outer"] = -1  # it will come out in another array
+    for j in range(size):  # BOUNDS: the row's payload is inside buf, size <= EARLY_BYTES
+        fragments.arena[slot, j] = buf[at + j]
+    return came
+
+
+@inner
+def _give_up(row: Any) -> None:
+    row["payload_at"] = 0
+    row["payload_bytes"] = 0
+    row["stop"] = STOP_FRAGMENT
+
+
+@inner
+def _header(fragments: Fragments, row: Any, ident: int, key_proto: int, header: NDArray[np.int64]) -> int:
+    """Put the TCP header of a datagram together out of what waits of it: its bytes into ``header`` (int64[_MAX_HEADER]).
+
+    Returns their number; 0: some are still to come; -1: there is none, or fragments disagree about it.
+    """
+    for k in range(_MAX_HEADER):
+        header[k] = -1
+    first = False
+    for slot in range(EARLY_SLOTS):
+        held = fragments.early[slot]
+        if not _same(held, row, ident, key_proto):
+            continue
+        offset = int64(held["offset"])
+        first = first or offset == 0
+        for j in range(min(int64(fragments.early_rows[slot]["payload_bytes"]), _MAX_HEADER - offset)):
+            # BOUNDS: offset + j < _MAX_HEADER, j < EARLY_BYTES
+            byte = int64(fragments.arena[slot, j])
+            if header[offset + j] >= 0 and header[offset + j] != byte:
+                return -1
+            header[offset + j] = byte
+    if not first:
+        return 0
+    size = transport.TCP_MIN_BYTES
+    if header[transport.TCP_DATA_OFFSET] >= 0:
+        size = (header[transport.TCP_DATA_OFFSET] >> 4) * 4
+        if size < transport.TCP_MIN_BYTES:
+            return -1
+    for k in range(size):
+        if header[k] < 0:
+            return 0
+    return size
+
+
+@inner
+def _has_first(fragments: Fragments, row: Any, ident: int, key_proto: int) -> bool:
+    """Whether a datagram's first fragment waits."""
+    for slot in range(EARLY_SLOTS):
+        held = fragments.early[slot]
+        if held["offset"] == 0 and _same(held, row, ident, key_proto):
+            return True
+    return False
+
+
+@inner
+def _word(header: NDArray[np.int64], at: int, size: int) -> int:
+    value = int64(0)
+    for k in range(at, at + size):
+        value = value << 8 | header[k]
+    return value
+
+
+@inner
+def _let_out(
+    fragments: Fragments,
+    buf: Bytes,
+    reserve_at: int,
+    row: Any,
+    ident: int,
+    key_proto: int,
+    header: NDArray[np.int64],
+    size: int,
+    out: NDArray[np.void],
+    n: int,
+) -> tuple[int, int]:
+    """Let out what waits of a datagram whose header is whole (``size`` bytes) or is given up (-1), the first fragment first.
+
+    Returns the number of rows in ``out``, and where the room in ``buf`` begins that is still free.
+    """
+    at_first, last_inside = -1, False
+    carried = int64(0)
+    for slot in range(EARLY_SLOTS):
+        held = fragments.early[slot]
+        if not _same(held, row, ident, key_proto):
+            continue
+        if held["offset"] == 0 and at_first < 0:
+            at_first = slot
+        elif int64(held["offset"]) + int64(fragments.early_rows[slot]["payload_bytes"]) <= size:
+            carried += int64(fragments.early_rows[slot]["ip_bytes"])
+            last_inside = last_inside or held["more"] == 0
+    # BOUNDS: only called with a first fragment among those that wait, at_first >= 0
+    start = out[n]
+    out[n] = fragments.early_rows[at_first]
+    fragments.early[at_first]["tick"] = 0
+    fragments.tally[1] -= 1
+    n += 1
+    _give_up(start)
+    start["payload_wire_bytes"] = 0
+    flags = int64(0)
+    if size > 0:
+        start["stop"] = STOP_NONE
+        start["src_port"] = _word(header, transport.SRC_PORT, 2)
+        start["dst_port"] = _word(header, transport.DST_PORT, 2)
+        start["seq"] = _word(header, transport.TCP_SEQ, 4)
+        start["ack"] = _word(header, transport.TCP_ACK, 4)
+        start["window"] = _word(header, transport.TCP_WINDOW, 2)
+        start["ip_bytes"] = int64(start["ip_bytes"]) + carried
+        flags = header[transport.TCP_FLAGS]
+        start["flags"] = flags
+    place = _remember(fragments, start, ident, key_proto, size)
+    if size > 0 and not last_inside:
+        start["flags"] = flags & ~transport.TCP_FIN
+    for slot in range(EARLY_SLOTS):
+        held = fragments.early[slot]
+        if int64(held["offset"]) + int64(fragments.early_rows[slot]["payload_bytes"]) > size or not _same(
+            held, row, ident, key_proto
+        ):
+            continue
+        # All of it is header: a frame, and no packet of its own.
+        out[n] = fragments.early_rows[slot]
+        out[n]["src_port"] = start["src_port"]
+        out[n]["dst_port"] = start["dst_port"]
+        out[n]["ip_version"] = 0
+        out[n]["payload_bytes"] = 0
+        out[n]["payload_wire_bytes"] = 0
+        held["tick"] = 0
+        fragments.tally[1] -= 1
+        n += 1
+    if fragments.tally[1] == 0:
+        return n, reserve_at
+    return _follow(fragments, buf, reserve_at, start, ident, key_proto, place, out, n)
+
+
+@inner
+def _follow(
+    fragments: Fragments,
+    buf: Bytes,
+    reserve_at: int,
+    row: Any,
+    ident: int,
+    key_proto: int,
+    place: int,
+    out: NDArray[np.void],
+    n: int,
+) -> tuple[int, int]:
+    """Let out the later fragments that wait for the first that is remembered at ``place``. Returns as ``_let_out``."""
+    first = fragments.firsts[place]
+    for slot in range(EARLY_SLOTS):
+        held = fragments.early[slot]
+        if not _same(held, row, ident, key_proto):
+            continue
+        out[n] = fragments.early_rows[slot]
+        late = out[n]
+        n += 1
+        offset = int64(held["offset"])
+        skip = _skip(late, first, offset)
+        _complete(late, first, offset + skip, int64(held["more"]))
+        size = int64(late["payload_bytes"])
+        late["payload_at"] = 0
+        if reserve_at + size <= buf.size:  # BOUNDS: skip + size <= EARLY_BYTES
+            for j in range(size):
+                buf[reserve_at + j] = fragments.arena[slot, skip + j]
+            late["payload_at"] = reserve_at
+            reserve_at += size
+        else:
+            late["payload_bytes"] = 0
+        held["tick"] = 0
+        fragments.tally[1] -= 1
+    return n, reserve_at
+
+
 @kernel
 def settle(
     fragments: Fragments,
@@ -227,6 +442,7 @@ def settle(
     ``out`` has EARLY_SLOTS rows more than ``rows``: no more can have waited. ``moved`` is scratch, as long as ``rows``. Bytes of early fragments are put
     into ``buf`` from ``reserve_at`` on; when it is full such a row has no payload.
     """
+    header = scratch(_MAX_HEADER)
     n = 0
     k = 0
     for i in range(n_rows):
@@ -244,62 +460,29 @@ def settle(
         offset, more = int64(piece["offset"]), int64(piece["more"])
         if not _has_ports(key_proto):
             continue
-        if offset:
-            known = _find_first(fragments, row, ident, key_proto)
+        if offset or piece["header_bytes"] == HEADER_GOES_ON:
+            known = _find_first(fragments, row, ident, key_proto) if offset else -1
             if known >= 0:
-                _complete(row, fragments.firsts[known], offset, more)
+                # A piece of the header that comes once more has nothing behind it.
+                skip = _skip(row, fragments.firsts[known], offset)
+                row["payload_at"] = int64(row["payload_at"]) + skip
+                _complete(row, fragments.firsts[known], offset + skip, more)
                 continue
             n -= 1
-            slot = 0
-            for j in range(1, EARLY_SLOTS):
-                if fragments.early[j]["tick"] < fragments.early[slot]["tick"]:
-                    slot = j
-            held = fragments.early[slot]
-            if held["tick"] == 0:
-                fragments.tally[1] += 1
-            else:  # the oldest gives way, and comes out where the newcomer stood
-                out[n] = fragments.early_rows[slot]
-                out[n]["payload_at"] = 0
-                out[n]["payload_bytes"] = 0
-                out[n]["stop"] = STOP_FRAGMENT
-                n += 1
-            fragments.tally[0] += 1
-            _set_key(held, rows[i], ident, key_proto, fragments.tally[0])
-            held["offset"] = offset
-            held["more"] = more
-            fragments.early_rows[slot] = rows[i]
-            late = fragments.early_rows[slot]
-            at = int64(late["payload_at"])
-            size = min(int64(late["payload_bytes"]), EARLY_BYTES)
-            late["payload_bytes"] = size
-            late["outer"] = -1  # it will come out in another array
-            for j in range(size):  # BOUNDS: the row's payload is inside buf, size <= EARLY_BYTES
-                fragments.arena[slot, j] = buf[at + j]
+            n += _hold(fragments, buf, rows[i], piece, out, n)
+            if key_proto == ip.PROTO_TCP and offset < _MAX_HEADER:
+                size = _header(fragments, rows[i], ident, key_proto, header)
+                if size != 0 and _has_first(fragments, rows[i], ident, key_proto):
+                    n, reserve_at = _let_out(
+                        fragments, buf, reserve_at, rows[i], ident, key_proto, header, size, out, n
+                    )
             continue
-        first = fragments.firsts[_remember(fragments, row, ident, key_proto, int64(piece["header_bytes"]))]
+        place = _remember(fragments, row, ident, key_proto, int64(piece["header_bytes"]))
         if row["proto"] == ip.PROTO_TCP:
             row["flags"] = int64(row["flags"]) & ~transport.TCP_FIN
         if fragments.tally[1] == 0:
             continue
-        for slot in range(EARLY_SLOTS):
-            held = fragments.early[slot]
-            if not _same(held, row, ident, key_proto):
-                continue
-            out[n] = fragments.early_rows[slot]
-            late = out[n]
-            n += 1
-            _complete(late, first, int64(held["offset"]), int64(held["more"]))
-            size = int64(late["payload_bytes"])
-            late["payload_at"] = 0
-            if reserve_at + size <= buf.size:  # BOUNDS: size <= EARLY_BYTES
-                for j in range(size):
-                    buf[reserve_at + j] = fragments.arena[slot, j]
-                late["payload_at"] = reserve_at
-                reserve_at += size
-            else:
-                late["payload_bytes"] = 0
-            held["tick"] = 0
-            fragments.tally[1] -= 1
+        n, reserve_at = _follow(fragments, buf, reserve_at, row, ident, key_proto, place, out, n)
     return n
 
 

@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 
 from auditor.kernels.accelerate import inner, kernel, prefetch
 from auditor.kernels.bytes import Bytes, be16, be32, be64, int64, le32, u8
+from auditor.kernels.defrag import HEADER_GOES_ON
 from auditor.model.packets import (
     STOP_DEPTH,
     STOP_MALFORMED,
     STOP_NONE,
     STOP_NOT_IP,
     STOP_TRUNCATED,
+    STOP_UNREAD,
     TUNNEL_ERSPAN,
     TUNNEL_GENEVE,
     TUNNEL_GRE,
@@ -43,6 +45,7 @@ LINK = 0x10000
 """A layer is an EtherType, or LINK and a link type; a stop code with a minus where the way to IP is known to end."""
 MARK_FACTOR = 0x01000193
 SOON = 8  # frames
+STOP_BITS, STOP_MASK = 8, 0xFF
 LAYER_NONE = 0
 LAYER_ETHERNET = LINK + link.LINKTYPE_ETHERNET
 LAYER_LLC = LINK + link.LINKTYPE_ATM_RFC1483
@@ -89,7 +92,10 @@ def looks_like_ethernet(buf: Bytes, at: int, end: int) -> bool:
 
 @inner
 def find_ip(buf: Bytes, at: int, end: int, wire_end: int, layer: int) -> tuple[int, int, int]:
-    """Walk from ``layer`` at ``at`` to the IP header: version (0: none), its place, stop code. Every turn moves ``at`` or ends in IP."""
+    """Walk from ``layer`` at ``at`` to the IP header: version (0: none), its place, stop code. Every turn moves ``at`` or ends in IP.
+
+    STOP_UNREAD has the EtherType in front of it.
+    """
     while True:
         room = end - at
         if layer in (LAYER_ETHERNET, link.ETHERTYPE_TEB):
@@ -269,6 +275,14 @@ def find_ip(buf: Bytes, at: int, end: int, wire_end: int, layer: int) -> tuple[i
                 layer = link.ETHERTYPE_MPLS
             elif kind != link.NSH_NEXT_NSH:
                 return 0, at, STOP_NOT_IP
+        elif layer in (
+            link.ETHERTYPE_TRILL,
+            link.ETHERTYPE_BATMAN,
+            link.ETHERTYPE_MACSEC,
+            link.ETHERTYPE_HSR,
+            link.ETHERTYPE_8021BR,
+        ):
+            return 0, at, STOP_UNREAD | layer << STOP_BITS
         else:
             return 0, at, -layer if layer < 0 else STOP_NOT_IP
 
@@ -584,7 +598,7 @@ def decode_frames(
     layers: NDArray[np.int64],
     ts_ns: NDArray[np.int64],
     interface: NDArray[np.int32],
-    first_frame_no: int,
+    numbers: NDArray[np.int64],
     first: int,
     max_depth: int,
     rows: NDArray[np.void],
@@ -660,7 +674,7 @@ def decode_frames(
             n_rows += 1
             _blank(row)
             row["ts_ns"] = ts_ns[frame]
-            row["frame"] = first_frame_no + frame
+            row["frame"] = numbers[frame]
             row["interface"] = interface[frame]
             row["tunnel"] = tunnel
             row["tunnel_id"] = tunnel_id
@@ -668,7 +682,8 @@ def decode_frames(
             row["depth"] = depth
             if version == 0:
                 row["payload_at"] = start[frame]
-                row["stop"] = stop
+                row["stop"] = stop & STOP_MASK
+                row["dst_port"] = stop >> STOP_BITS
                 break
 
             # -- the IP header
@@ -777,6 +792,20 @@ def decode_frames(
                 known = read_transport(buf, at, end, wire_end, proto, fragment != 0, row)
             if fragment == 1:
                 header = int64(row["payload_at"]) - base if known and row["stop"] == STOP_NONE else -1
+                if (
+                    proto == ip.PROTO_TCP
+                    and at == base
+                    and end == wire_end
+                    and row["stop"] == STOP_MALFORMED
+                    and (
+                        end - at <= transport.TCP_DATA_OFFSET
+                        or (u8(buf, at + transport.TCP_DATA_OFFSET) >> 4) * 4 >= transport.TCP_MIN_BYTES
+                    )
+                ):
+                    # The header goes on in the next fragment; `defrag` puts it together.
+                    header = HEADER_GOES_ON
+                    row["payload_at"], row["payload_bytes"] = at, end - at
+                    row["payload_wire_bytes"] = end - at
                 n_pieces = _note(pieces, n_pieces, n_rows - 1, ident, key_proto, 0, header, more)
 
             # -- and whether that carries a packet again

@@ -21,6 +21,7 @@ from auditor.kernels.tcpstate import (
     extend,
     goes_on_at,
     is_foreign,
+    is_near,
     note_fin_ack,
     opener,
     said_to_reach,
@@ -44,6 +45,7 @@ from auditor.model.connections import (
     SEEN_SYN,
     SEEN_SYNACK,
     SNAPPED,
+    STRAY_NS,
 )
 
 _BASE64 = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", np.uint8)
@@ -117,7 +119,18 @@ def goes_on(a, b, tcp_ns, other_ns):
     silent = b.first_ns - a.last_ns > (tcp_ns if a.proto == TCP else other_ns)
     if a.proto != TCP:
         return not silent
-    if silent:
+    if silent and b.first_ns - a.last_ns > STRAY_NS:
+        # Nothing wakes up after so long: one of them has a wrong date, or they are two. Their numbers tell.
+        near = 0
+        for which in range(2):
+            side = b.side[which]
+            if side.seen & HAS_BASE and a.side[which].seen & HAS_BASE:
+                if not is_near(a.side[which], (np.int64(side["base"]) + side.start) & 0xFFFFFFFF):
+                    return False
+                near += 1
+        if near == 0:
+            return False
+    elif silent:
         known = 0
         for which in range(2):
             side = b.side[which]
@@ -220,8 +233,12 @@ def join(a, b, together, twice):
     a.first_frame = a.first_frame if a.first_ns <= b.first_ns or not together else b.first_frame
     if b.first_ns < a.first_ns:
         a.first_side, a.icmp_type, a.icmp_code = b.first_side, b.icmp_type, b.icmp_code
-    a.first_ns = min(a.first_ns, b.first_ns)
-    a.last_ns = max(a.last_ns, b.last_ns)
+    a.strays += b.strays
+    if b.first_ns - a.last_ns <= STRAY_NS and a.first_ns - b.last_ns <= STRAY_NS:
+        a.first_ns = min(a.first_ns, b.first_ns)
+        a.last_ns = max(a.last_ns, b.last_ns)
+    elif b.side[0].pkts + b.side[1].pkts > a.side[0].pkts + a.side[1].pkts:
+        a.first_ns, a.last_ns = b.first_ns, b.last_ns
     a.last_frame = b.last_frame
     a.captures |= b.captures
     for k in range(b.n_history):

@@ -64,7 +64,9 @@ CARRY_TIME: Final = 0
 """Time of the latest frame that had one: Simple Packet Blocks have none and are given this."""
 CARRY_UNTIMED: Final = 1
 """How many frames had none."""
-CARRY_SIZE: Final = 2
+CARRY_FRAMES: Final = 2
+"""Number of the latest frame, as Wireshark counts: blocks that are no packets may have one."""
+CARRY_SIZE: Final = 3
 
 NS: Final = 1_000_000_000
 MAX_NS: Final = 9_000_000_000 * NS
@@ -87,6 +89,12 @@ _IDB: Final = pcapng.IDB
 _ISB: Final = pcapng.ISB
 _DSB: Final = pcapng.DSB
 _SHB: Final = pcapng.SHB
+_JOURNAL: Final = pcapng.SYSTEMD_JOURNAL
+_SYSDIG: Final = pcapng.SYSDIG_EVENT
+_SYSDIG_V2: Final = pcapng.SYSDIG_EVENT_V2
+_SYSDIG_V2_LARGE: Final = pcapng.SYSDIG_EVENT_V2_LARGE
+_CB: Final = pcapng.CB
+_CB_NO_COPY: Final = pcapng.CB_NO_COPY
 _EPB_MIN: Final = pcapng.EPB_MIN_BYTES
 _SPB_MIN: Final = pcapng.SPB_MIN_BYTES
 _EPB_INTERFACE: Final = pcapng.EPB_INTERFACE
@@ -259,12 +267,13 @@ def walk_pcapng(
     ts_ns: Any,
     interface: Any,
     link_type: Any,
+    number: Any,
 ) -> tuple[Any, Any, Any]:
     """Blocks of one pcapng section between ``at`` and ``end`` into the columns.
 
     Packet blocks become frames; section, interface, statistics and secrets blocks go back to the caller (STOP_BLOCK), as
     does a block of another type that is not whole; other whole blocks are passed over. ``interfaces`` is the table of the
-    section (int64, IF_ columns) with ``known`` rows in use; its IF_LOST is added to. ``carry`` has the CARRY_ fields.
+    section (int64, IF_ columns) with ``known`` rows in use; its IF_LOST is added to. ``carry`` has the CARRY_ fields; ``number`` takes frame numbers.
     Returns how many frames, the offset of the first block not taken, and a STOP_ number. BOUNDS: end <= words.size + 3.
     """
     room = start.size
@@ -287,6 +296,8 @@ def walk_pcapng(
             if word_at(words, at + size - _TRAILER, swapped) != size:
                 return count, at, STOP_TRAILER
             at += size
+            if kind in (_CB, _CB_NO_COPY, _JOURNAL, _SYSDIG, _SYSDIG_V2, _SYSDIG_V2_LARGE):
+                carry[CARRY_FRAMES] += 1
             continue
 
         if size < (_SPB_MIN if kind == _SPB else _EPB_MIN):
@@ -350,5 +361,7 @@ def walk_pcapng(
         ts_ns[count] = carry[CARRY_TIME]
         interface[count] = interfaces[which, IF_VANTAGE]
         link_type[count] = interfaces[which, IF_LINK_TYPE]
+        carry[CARRY_FRAMES] += 1
+        number[count] = carry[CARRY_FRAMES]
         count += 1
         at += size

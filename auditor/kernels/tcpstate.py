@@ -7,6 +7,8 @@ The rules that hold here:
   sequence numbers of reused ports differ.
 - A packet that is another once more (``doubles``) is counted apart and changes nothing but where and how early and late it was seen.
 - Packets come in any order. What came first is decided by their time stamps, where they have some.
+- Dates are no proof. What sequence numbers or acknowledgements tie to a connection belongs to it, however far away it is dated (``STRAY_NS``); when it
+  began and ended is said by the greater part of its packets, and the others are counted.
 - Nothing decides who opened the connection here: side 0 is the lower end, and what each side was seen to do is kept.
 - Everything kept can be joined with the same of another part of the capture (``auditor.conntrack.merge``): counts add up, sets unite,
   sequence space is a set of intervals.
@@ -57,6 +59,7 @@ from auditor.model.connections import (
     SLOT_GONE,
     SLOT_NONE,
     SNAPPED,
+    STRAY_NS,
 )
 from auditor.model.packets import STOP_FRAGMENT, STOP_NONE, STOP_TRUNCATED
 from auditor.model.streams import HEAD_BYTES, HEAD_SEGMENTS, TRAIL_RUNS
@@ -84,7 +87,8 @@ S_SAMPLES = 10  # packets whose times are kept
 S_SAMPLE_MASK = 11  # ... and which prints choose them
 S_EARLY = 12  # first packets kept for `merge`
 S_REFUSED = 13  # packets of connections that were not taken up: L_ROWS are held
-S_SIZE = 14
+S_AHEAD = 14  # time of the latest packet, where it was too far from the clock for it to follow; 0: it was not
+S_SIZE = 15
 
 # Places of the limits vector (int64).
 L_TCP_NS = 0  # silence that ends a TCP connection
@@ -242,7 +246,7 @@ def _leave(rows, queue, linger_row, linger_ns, state, now_ns, wait_ns):
     """Hand on what closed long enough ago. False: the queue is full."""
     while state[S_LINGER_SIZE] > 0:
         at = state[S_LINGER_HEAD]
-        if now_ns - linger_ns[at] < wait_ns:
+        if 0 <= now_ns - linger_ns[at] < wait_ns:
             return True
         if state[S_QUEUE] + 2 > queue.size:
             return False
@@ -391,11 +395,19 @@ def track(
         now = p.ts_ns
         if state[S_QUEUE] > queue_room:
             return NEED_QUEUE, np.int64(i)
-        clock_ns = max(state[S_CLOCK_NS], now)
+        clock_ns = state[S_CLOCK_NS]
+        if clock_ns < 0 or -STRAY_NS <= now - clock_ns <= STRAY_NS:
+            clock_ns = max(clock_ns, now)
+            state[S_AHEAD] = 0
+        elif now > 0:
+            # One packet does not set the clock; two in a row do.
+            if state[S_AHEAD] > 0 and -STRAY_NS <= now - state[S_AHEAD] <= STRAY_NS:
+                clock_ns = now
+            state[S_AHEAD] = now
         state[S_CLOCK_NS] = clock_ns
         if (
             state[S_LINGER_SIZE] > 0
-            and clock_ns - linger_ns[np.uint64(state[S_LINGER_HEAD])] >= linger_limit_ns
+            and not 0 <= clock_ns - linger_ns[np.uint64(state[S_LINGER_HEAD])] < linger_limit_ns
             and not _leave(rows, queue, linger_row, linger_ns, state, clock_ns, linger_limit_ns)
         ):
             return NEED_QUEUE, np.int64(i)
@@ -495,6 +507,7 @@ def track(
                 and seen & their & HAS_BASE != 0
                 and now > 0
                 and now - r.last_ns <= tcp_ns
+                and r.first_ns - now <= STRAY_NS
                 and (np.int64(side["base"]) + side.end) & 0xFFFFFFFF == seq
             ):
                 conn_of[i] = found
@@ -521,7 +534,7 @@ def track(
             timed = now > 0 and r.last_ns > 0
             if timed and now - r.last_ns > (tcp_ns if proto == TCP else other_ns):
                 # Keep-alive may be off, and what wakes up after a night is still the same connection.
-                fresh = proto != TCP or flags & SYN != 0 or not goes_on_at(r, me, seq)
+                fresh = proto != TCP or wakes_anew(r, me, flags, seq, np.int64(p.ack), now)
             elif proto == TCP and flags & SYN and not flags & RST:
                 fresh = begins_anew(r, me, flags, seq, now if now > 0 else p.frame)
             elif proto == TCP and not flags & RST and (r.side[0].seen | r.side[1].seen) & (SEEN_FIN | SEEN_RST):
@@ -560,7 +573,7 @@ def track(
             r.client_side, r.application = -1, -1
             r.icmp_type = p.src_port if proto in (ICMP, ICMP6) else 0
             r.icmp_code = p.dst_port if proto in (ICMP, ICMP6) else 0
-            r.captures = 0
+            r.captures, r.strays = 0, 0
             for k in range(2):
                 s = r.side[k]
                 s.pkts, s.ip_bytes, s.payload_bytes = 0, 0, 0
@@ -572,6 +585,8 @@ def track(
         r = rows[np.uint64(found)]
         side = r.side[me]
         other = r.side[1 - me]
+        if now > 0 and r.last_ns > 0 and (now - r.last_ns > STRAY_NS or r.first_ns - now > STRAY_NS):
+            now = _dated(r, now)
         settled = (r.state & (ROW_SETTLED | ROW_QUEUED)) != 0
         if size > 0 and side.slot == SLOT_NONE and not settled and state[S_FREE] == 0:
             # Come back to this very packet; nothing of it is counted yet, and a new row stays as it is.
@@ -597,7 +612,7 @@ def track(
         if wire > 0 and side.payload_bytes == wire:
             side.payload_frame = frame_base | p.frame
         if proto == TCP:
-            position = _tcp(r, side, other, me, p, flags, seq, wire)
+            position = _tcp(r, side, other, me, p, now, flags, seq, wire)
             if flags & SYN and side.slot >= 0 and side.head_base > side.start:
                 # The SYN came behind the data it opened: the stream begins right behind the SYN.
                 shift_head(heads[side.slot], arena, side.slot * HEAD_BYTES, HEAD_BYTES, side.head_base - side.start)
@@ -729,12 +744,52 @@ def track(
 def _seen_at(row, now, me, proto, p):
     """When and at which interface a packet of a connection was seen; the first one by time says who began."""
     row.captures |= np.uint64(1) << np.uint64(min(max(p.interface, 0), 63))
+    if now > 0 and row.last_ns > 0 and (now - row.last_ns > STRAY_NS or row.first_ns - now > STRAY_NS):
+        return
     if now < row.first_ns:
         row.first_ns = now
         row.first_side = me
         if proto in (ICMP, ICMP6):
             row.icmp_type, row.icmp_code = p.src_port, p.dst_port
     row.last_ns = max(row.last_ns, now)
+
+
+@inner
+def _dated(row, now):
+    """The time of a packet of this connection that is dated too far from it: as the greater part of its packets has it."""
+    packets = row.side[0].pkts + row.side[1].pkts + 1
+    row.strays += 1
+    if row.strays * 2 <= packets:
+        return row.last_ns
+    row.strays = packets - row.strays
+    row.first_ns, row.last_ns = now, now
+    return now
+
+
+@inner
+def wakes_anew(row, me, flags, seq, ack, now):
+    """Whether a TCP packet that comes after a long silence begins another connection."""
+    side = row.side[me]
+    other = row.side[1 - me]
+    far = now - row.last_ns > STRAY_NS
+    if flags & SYN == 0:
+        # A closed connection does not wake up; but a wrong date is no waking up.
+        return not goes_on_at(row, me, seq) and not (far and side.seen & BASE_GUESSED == 0 and is_near(side, seq))
+    if flags & ACK == 0:
+        return not far or begins_anew(row, me, flags, seq, now)
+    # An answer to the SYN names its number: RFC 9293 section 3.10.7.3.
+    if not other.seen & SEEN_SYN or (np.int64(other.isn) + 1) & 0xFFFFFFFF != ack:
+        return True
+    return side.seen & (SEEN_SYN | SEEN_SYNACK) != 0 and np.int64(side.isn) != seq
+
+
+@inner
+def is_near(side, seq):
+    """Whether a number is where a late packet of this direction may be."""
+    if not side.seen & HAS_BASE:
+        return False
+    ahead = _relative(seq, np.int64(side["base"]), side.end) - side.end
+    return -LATE_WINDOW <= ahead <= FIRST_WINDOW
 
 
 @inner
@@ -781,8 +836,7 @@ def is_foreign(row, me, seq):
     side = row.side[me]
     if not side.seen & HAS_BASE or side.seen & BASE_GUESSED:
         return False
-    ahead = _relative(seq, np.int64(side["base"]), side.end) - side.end
-    return ahead > FIRST_WINDOW or ahead < -LATE_WINDOW
+    return not is_near(side, seq)
 
 
 @inner
@@ -809,7 +863,7 @@ def begins_anew(row, me, flags, seq, when):
 
 
 @inner
-def _tcp(row, side, other, me, p, flags, seq, wire):
+def _tcp(row, side, other, me, p, now, flags, seq, wire):
     """TCP's part of a packet: flags, sequence space, history; returns the stream position of its first payload byte."""
     first = seq
     if flags & SYN:
@@ -867,12 +921,12 @@ def _tcp(row, side, other, me, p, flags, seq, wire):
     if flags & FIN:
         side.seen |= SEEN_FIN
         side.fin_at = max(side.fin_at, position + wire)
-        side.fin_ns = min(side.fin_ns, p.ts_ns if p.ts_ns > 0 else p.frame)
+        side.fin_ns = min(side.fin_ns, now if now > 0 else p.frame)
         _note(row, side, me, H_FIN)
     if flags & (FIN | RST) and flags & ACK:
         note_fin_ack(side, np.int64(p.ack))
     if flags & RST:
-        side.rst_ns = min(side.rst_ns, p.ts_ns if p.ts_ns > 0 else p.frame)
+        side.rst_ns = min(side.rst_ns, now if now > 0 else p.frame)
         side.seen |= SEEN_RST
         _note(row, side, me, H_RST)
         if side.seen & HAS_BASE and not side.seen & BASE_GUESSED and 0 < position - side.end <= FIRST_WINDOW:

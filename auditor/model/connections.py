@@ -81,8 +81,9 @@ CONN = np.dtype(
         ("icmp_type", np.uint8),
         ("icmp_code", np.uint8),
         ("application", np.int16),  # index into the examiner's names, -1: not examined
+        ("strays", np.uint32),  # packets whose date is not believed
         ("evidence", np.uint8),  # ROW_FOLLOWED, ROW_ANSWERED
-        ("spare", np.uint8, (11,)),  # so that a line ends here
+        ("spare", np.uint8, (7,)),  # so that a line ends here
         ("side", _SIDE, (2,)),
     ],
     align=True,
@@ -93,6 +94,9 @@ SIDE_AT = tuple(CONN.fields["side"][1] + k * _SIDE.itemsize for k in range(2)) i
 
 SIGHT = np.dtype([("row", np.int64), ("places", np.uint64), ("pkts", np.int64, (2,)), ("missed", np.int64)], align=True)
 """A connection as the places of one part of the packets saw it, which other places saw too: packets of each side, payload bytes that lack there."""
+
+STRAY_NS = 366 * 86_400 * 1_000_000_000
+"""No connection is silent for so long: of packets that are further apart, some have a wrong date."""
 
 NEVER = 1 << 62
 """``fin_ns`` and ``rst_ns`` where none was seen."""

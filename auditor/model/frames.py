@@ -35,8 +35,9 @@ class VantagePoint:
     """0: no limit is stated."""
 
 
-REMARKS = frozenset({"corrected", "filtered", "undated"})
-"""Kinds of problems that take nothing away: a wrong link type put right, a filter that the capture was taken with, packets without a date."""
+REMARKS = frozenset({"corrected", "filtered", "undated", "misdated"})
+"""Kinds of problems that take nothing away: a wrong link type put right, a filter that the capture was taken with, packets without a date or with one
+that cannot be."""
 
 DATED_NS = 788_918_400 * 1_000_000_000
 """1995 began then. No TLS is older: a packet from before was given no time, or by a clock that nobody had set."""
@@ -103,7 +104,25 @@ class FrameBatch:
     link_type: NDArray[np.int32]
     """LINKTYPE_ number of the frame's interface."""
     first_frame_no: int
-    """Number of the first frame of the batch, from 1 as in Wireshark; the others follow without a hole."""
+    """Number that the frame behind the batch before has, from 1 as in Wireshark."""
+    number: NDArray[np.int64] | None = None
+    """Each frame's; None: they follow without a hole. Blocks that are no packets have numbers in Wireshark, and are left out here."""
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """Each frame's number."""
+        if self.number is None:
+            return np.arange(self.first_frame_no, self.first_frame_no + len(self), dtype=np.int64)
+        return self.number
+
+    def place(self, frame: int) -> int:
+        """Index of the frame with this number, -1: it is not here."""
+        if self.number is None:
+            at = frame - self.first_frame_no
+        else:
+            at = int(np.searchsorted(self.number, frame))
+            at = at if at < len(self) and self.number[at] == frame else -1
+        return at if 0 <= at < len(self) else -1
 
     def __len__(self) -> int:
         return int(self.start.size)

@@ -36,7 +36,10 @@ PACKET = np.dtype(
         ("dst_port", np.uint16),  # ICMP: the code
         ("window", np.uint16),
         ("ip_id", np.uint16),
-        ("ip_version", np.uint8),  # 4, 6; 0 where the frame has no IP packet (such a row only counts)
+        (
+            "ip_version",
+            np.uint8,
+        ),  # 4, 6; 0 where the frame has no IP packet, or a fragment is all header (such a row only counts)
         ("proto", np.uint8),  # IANA protocol number after extension headers
         ("flags", np.uint8),  # TCP flags, RFC 9293 section 3.1
         ("tunnel", np.uint8),  # kind of the innermost tunnel around this packet: a TUNNEL_ code, 0 for none
@@ -60,6 +63,8 @@ STOP_DEPTH = 5
 """Nested deeper than the limit."""
 STOP_FRAGMENT = 6
 """A later fragment whose first was never seen."""
+STOP_UNREAD = 7
+"""In an encapsulation that is not read; ``dst_port`` is its EtherType."""
 
 STOP_NAMES = {
     STOP_TRUNCATED: "header cut off",
@@ -68,6 +73,7 @@ STOP_NAMES = {
     STOP_NOT_IP: "not IP",
     STOP_DEPTH: "nested too deep",
     STOP_FRAGMENT: "fragment without its first",
+    STOP_UNREAD: "encapsulation not read",
 }
 
 TUNNEL_NONE = 0

@@ -52,6 +52,8 @@ class Inspector:
     inspect: Callable[[Streams], Iterator[Evidence | Handover | Attachment]]
     greets: bool = False
     """The server speaks first, in the clear; a client that answers with a TLS hello has turned the protocol into TLS."""
+    at_home: tuple[frozenset[int], Callable[[Streams], bool]] | None = None
+    """UDP ports, and a look at what nothing else was recognised in there: what has no mark of its own is believed at home only, where its form fits."""
     greetings: Callable[[NDArray[np.uint8], NDArray[Any], NDArray[np.int32], NDArray[np.bool_]], None] | None = None
     """A compiled look at many servers' heads (arena, heads, slots, where to tell): which of them ``probe`` says YES to, whatever the client says. It
     may leave some out. Where nothing but the protocol is asked for, only those are asked for."""

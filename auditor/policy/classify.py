@@ -44,7 +44,6 @@ DIRECTOR_PORTS = (25_555, 8_844)
 
 IPSEC = "IPsec"
 """How ``Classification.says`` begins of what is closed by it."""
-_IPSEC_PORTS = (500, 4500)
 _MEMO_LIMIT = 1 << 16
 _UNTOLD = ("unknown", "none")
 
@@ -94,11 +93,8 @@ class _Match(NamedTuple):
 
 
 def _is_closed(question: _Question) -> bool:
-    """ESP, AH, IKE, or what nobody knows on their UDP ports (RFC 3948)."""
-    if question.transport in ("esp", "ah") or question.application == "ipsec":
-        return True
-    ports = (question.resp_p, question.orig_p)
-    return question.transport == "udp" and question.application in _UNTOLD and any(p in _IPSEC_PORTS for p in ports)
+    """ESP, AH, or IKE and ESP in UDP, by what they hold."""
+    return question.transport in ("esp", "ah") or question.application == "ipsec"
 
 
 class Classifier:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.capture import open_capture
+from auditor.model.connections import STRAY_NS
 from auditor.model.frames import FrameBatch
 from auditor.model.limits import Limits
 from auditor.slices import index as where
@@ -200,15 +201,12 @@ class _Cutter:
                 row = rows[at]
                 source, target, time = _ends(row), _ends(row, "dst"), int(row["ts_ns"])
                 for each in self._by_number[int(numbers[at])]:
-                    if (
-                        int(row["proto"]) != each.protocol
-                        or not each.first_ns - SLACK_NS <= time <= each.last_ns + SLACK_NS
-                    ):
+                    if int(row["proto"]) != each.protocol or not _is_of_time(time, each):
                         continue
                     ends = (_ported(each.originator, each), _ported(each.responder, each))
                     here = (_ported(source, each), _ported(target, each))
                     if here in (ends, ends[::-1]):
-                        yield _Hit(int(row["frame"]) - batch.first_frame_no, row, each, here == ends)
+                        yield _Hit(batch.place(int(row["frame"])), row, each, here == ends)
 
     def _learn(self, path: Path, batch: FrameBatch, many: list[NDArray[np.void]]) -> None:
         for hit in self._hits(batch, many):
@@ -225,6 +223,7 @@ class _Cutter:
         for hit in self._hits(batch, many):
             if 0 <= hit.place < len(batch):
                 by_frame.setdefault(hit.place, []).append(hit)
+        numbers = batch.numbers
         for place in sorted(by_frame):
             hits = by_frame[place]
             start, size = int(batch.start[place]), int(batch.caplen_bytes[place])
@@ -232,7 +231,7 @@ class _Cutter:
             if self._redact:
                 for hit in hits:
                     self._overwrite(path, hit, start, data)
-            number = batch.first_frame_no + place
+            number = int(numbers[place])
             says = "; ".join(dict.fromkeys(f"{hit.wanted.says}connection {hit.wanted.id}" for hit in hits))
             self.told.frames += 1
             self.told.captures[str(path)] = self.told.captures.get(str(path), 0) + 1
@@ -277,6 +276,13 @@ _Batch = tuple[FrameBatch, list[NDArray[np.void]], list[str]]
 def _names(capture: object) -> list[str]:
     points = getattr(capture, "vantage_points", ())
     return [point.interface or point.name or "" for point in points]
+
+
+def _is_of_time(time: int, wanted: Wanted) -> bool:
+    """Whether a packet may be of the connection by its date; one that is too far away to be believed may."""
+    if wanted.first_ns - SLACK_NS <= time <= wanted.last_ns + SLACK_NS:
+        return True
+    return time > 0 and (time - wanted.last_ns > STRAY_NS or wanted.first_ns - time > STRAY_NS)
 
 
 def _syn(row: np.void) -> int:

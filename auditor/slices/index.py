@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from auditor.capture import open_capture, reopen_capture
 from auditor.capture.reader import CaptureReader, Place
 from auditor.decode import Decoder, guess_link_type, relinked
+from auditor.model.connections import STRAY_NS
 from auditor.model.frames import FrameBatch
 from auditor.model.limits import Limits
 from auditor.model.packets import PACKET
@@ -60,13 +61,14 @@ class CaptureIndex:
     """What its frames have in truth, where its header claims another."""
 
     def where(self, pairs: NDArray[np.uint64], spans: Iterable[tuple[int, int]]) -> list[Block]:
-        """Blocks that hold one of the pairs in its span of time (ns, both ends included)."""
+        """Blocks that hold one of the pairs in its span of time (ns, both ends included); where dates cannot be believed, whatever the time."""
         wanted = list(zip(pairs.tolist(), spans, strict=True))
         return [
             block
             for block in self.blocks
             if any(
-                first <= block.last_ns and last >= block.first_ns and _holds(block.pairs, pair)
+                ((first <= block.last_ns and last >= block.first_ns) or block.last_ns - block.first_ns > STRAY_NS)
+                and _holds(block.pairs, pair)
                 for pair, (first, last) in wanted
             )
         ]
@@ -148,7 +150,7 @@ def read_blocks(
             for batch, rows, _ in read(reader, index.link_type if link_type is None else None, guess=False):
                 # The buffer is not filled as it was then: a batch may end earlier, or reach into the next block.
                 taken = _first(batch, left)
-                past = batch.first_frame_no + len(taken)
+                past = int(taken.numbers[-1]) + 1
                 yield reader, taken, [each[each["frame"] < past] for each in rows]
                 left -= len(taken)
                 if not left:
@@ -158,7 +160,9 @@ def read_blocks(
 def _first(batch: FrameBatch, count: int) -> FrameBatch:
     if len(batch) <= count:
         return batch
-    columns = ("start", "caplen_bytes", "wirelen_bytes", "ts_ns", "interface", "link_type")
+    columns = ["start", "caplen_bytes", "wirelen_bytes", "ts_ns", "interface", "link_type"]
+    if batch.number is not None:
+        columns.append("number")
     return replace(batch, **{name: getattr(batch, name)[:count] for name in columns})
 
 

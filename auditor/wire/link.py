@@ -63,6 +63,20 @@ ETHERTYPE_QINQ_OLD = 0x9100
 ETHERTYPE_QINQ_OLD2 = 0x9200
 ETHERTYPE_QINQ_OLD3 = 0x9300
 
+ETHERTYPE_TRILL = 0x22F3
+ETHERTYPE_BATMAN = 0x4305
+ETHERTYPE_MACSEC = 0x88E5
+ETHERTYPE_HSR = 0x892F
+ETHERTYPE_8021BR = 0x893F
+UNREAD = {
+    ETHERTYPE_TRILL: "TRILL",
+    ETHERTYPE_BATMAN: "B.A.T.M.A.N.",
+    ETHERTYPE_MACSEC: "MACsec (802.1AE)",
+    ETHERTYPE_HSR: "HSR",
+    ETHERTYPE_8021BR: "802.1BR",
+}
+"""What carries whole frames and is not read."""
+
 # -- Ethernet and its tags --------------------------------------------------------------------------------------------------------
 ETH_TYPE = 12
 ETH_BYTES = 14

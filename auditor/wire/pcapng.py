@@ -30,6 +30,17 @@ ISB: Final = 0x0000_0005
 """Interface Statistics Block, section 4.6."""
 EPB: Final = 0x0000_0006
 """Enhanced Packet Block, section 4.3."""
+SYSTEMD_JOURNAL: Final = 0x0000_0009
+"""systemd Journal Export Block."""
+SYSDIG_EVENT: Final = 0x0000_0204
+SYSDIG_EVENT_V2: Final = 0x0000_0216
+SYSDIG_EVENT_V2_LARGE: Final = 0x0000_0221
+CB: Final = 0x0000_0BAD
+"""Custom Block, section 4.8."""
+CB_NO_COPY: Final = 0x4000_0BAD
+"""Custom Block that is not to be copied into other files."""
+RECORDS: Final = (SYSTEMD_JOURNAL, SYSDIG_EVENT, SYSDIG_EVENT_V2, SYSDIG_EVENT_V2_LARGE, CB, CB_NO_COPY)
+"""Blocks that are no packets and that Wireshark gives a frame number nevertheless (wiretap/pcapng.c: what is not ``internal``)."""
 DSB: Final = 0x0000_000A
 """Decryption Secrets Block, section 4.7: holds keys."""
 SHB: Final = 0x0A0D_0D0A

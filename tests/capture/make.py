@@ -111,7 +111,8 @@ def read(source: Any, **options: Any) -> tuple[list[Frame], Capture]:
     frames: list[Frame] = []
     with open_capture(cast(BinaryIO, source), **options) as reader:
         for batch in reader.batches():
-            assert batch.first_frame_no == len(frames) + 1
+            assert batch.first_frame_no > (frames[-1].number if frames else 0)
+            assert [batch.place(each) for each in batch.numbers.tolist()] == list(range(len(batch)))
             assert batch.buf.size - batch.used_bytes >= 65_536
             for i in range(len(batch)):
                 start, end = int(batch.start[i]), int(batch.start[i] + batch.caplen_bytes[i])
@@ -123,6 +124,7 @@ def read(source: Any, **options: Any) -> tuple[list[Frame], Capture]:
                         batch.buf[start:end].tobytes(),
                         int(batch.interface[i]),
                         int(batch.link_type[i]),
+                        int(batch.numbers[i]),
                     )
                 )
         return frames, reader.summary()

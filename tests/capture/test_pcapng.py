@@ -124,6 +124,17 @@ def test_what_is_broken_ends_the_reading_and_is_told(tail: bytes, kind: str, say
     assert says in problem.says
 
 
+def test_blocks_that_wireshark_counts_have_numbers_and_are_no_packets() -> None:
+    blocks = ng().interface().block(9, bytes(40)).enhanced(1, b"a").block(0xBAD, bytes(8)).block(77, bytes(8))
+    blocks.block(0x40000BAD, bytes(9_000_000)).simple(b"b").block(4, bytes(8)).block(0x204, bytes(40)).enhanced(2, b"c")
+    for source in (blocks.bytes, Trickle(blocks.bytes, 100_000)):
+        frames, summary = read(source, limits=SMALL)
+        assert [(f.data, f.number) for f in frames] == [(b"a", 2), (b"b", 5), (b"c", 7)]
+        assert summary.packets == 3
+    frames, summary = read(blocks.block(5, bytes(12)).bytes[:-4] + b"\1\0\0\0")
+    assert summary.problems[0].frame == 7
+
+
 @pytest.mark.parametrize("packet", [Blocks().enhanced(1, b"x"), Blocks().simple(b"x"), Blocks().old_packet(1, b"x")])
 def test_packets_before_any_interface_are_corrupt(packet: Blocks) -> None:
     frames, summary = read(ng().bytes + packet.bytes)
@@ -162,7 +173,11 @@ steps = st.one_of(
     st.tuples(st.just("old_packet"), st.integers(0, 2**50), st.binary(max_size=20), st.integers(0, 1)),
     st.tuples(st.just("simple"), st.binary(max_size=20)),
     st.tuples(st.just("statistics"), st.integers(0, 2)),
-    st.tuples(st.just("block"), st.sampled_from([4, 10, 0xBAD]), st.sampled_from([b"", bytes(8), bytes(200)])),
+    st.tuples(
+        st.just("block"),
+        st.sampled_from([4, 9, 10, 77, 0x216, 0xBAD, 0x40000BAD]),
+        st.sampled_from([b"", bytes(8), bytes(200)]),
+    ),
 )
 
 
@@ -199,7 +214,7 @@ def test_whatever_the_pieces_the_frames_are_those_of_a_plain_parser(
         frames, summary = read(source, limits=limits)
         assert frames == want.frames
         assert [(p.kind, p.frame, p.offset) for p in summary.problems] == (
-            [(want.ended, len(frames), want.offset)] if want.ended else []
+            [(want.ended, want.number, want.offset)] if want.ended else []
         )
         assert summary.dropped == want.dropped
         assert [v.link_type for v in summary.vantage_points] == want.link_types

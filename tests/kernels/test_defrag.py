@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from auditor.decode import Decoder
 from auditor.kernels.defrag import EARLY_BYTES, EARLY_SLOTS
@@ -126,13 +129,92 @@ def test_half_a_minute_is_the_limit_in_either_direction_of_time(apart_s: int, to
         assert decoder.finish().size == 1 - together
 
 
-def test_a_first_fragment_without_its_whole_header_leaves_the_ports() -> None:
+def stream_of(rows: Sequence[dict[str, object]], seq: int) -> tuple[bytes, int]:
+    """What the rows carry of one segment, and the flags of all of them."""
+    stream, flags = bytearray(), 0
+    for row in rows:
+        assert (row["src_port"], row["dst_port"], row["stop"]) == (4001, 8889, STOP_NONE)
+        if row["ip_version"] == 0:
+            assert row["payload"] == b""
+            continue
+        assert (row["ack"], row["window"]) == (5000, 300)
+        at, said = int(str(row["seq"])) - seq + (int(str(row["flags"])) >> 1 & 1), row["payload"]
+        assert isinstance(said, bytes) and row["payload_wire_bytes"] == len(said)
+        flags |= int(str(row["flags"]))
+        if not said:
+            continue
+        assert 0 <= at < 100
+        stream.extend(bytes(max(at + len(said) - len(stream), 0)))
+        stream[at : at + len(said)] = said
+    return bytes(stream), flags
+
+
+@given(
+    options=st.integers(0, 10),
+    payload=st.binary(max_size=60),
+    flags=st.sampled_from([0x02, 0x10, 0x11, 0x18, 0x19, 0x12]),
+    sizes=st.lists(st.sampled_from([8, 8, 8, 16, 24, 40]), min_size=1, max_size=12),
+    order=st.randoms(use_true_random=False),
+    shuffled=st.booleans(),
+    doubled=st.booleans(),
+)
+def test_a_header_over_several_fragments_is_read_when_it_is_whole(
+    options: int, payload: bytes, flags: int, sizes: list[int], order: random.Random, shuffled: bool, doubled: bool
+) -> None:
+    segment = struct.pack(">HHIIBBHHH", 4001, 8889, 1000, 5000, (5 + options) << 4, flags, 300, 0, 0)
+    segment += b"\x01" * 4 * options + payload
+    pieces, at = [], 0
+    for size in [*sizes, *[8] * 40]:
+        if at < len(segment):
+            pieces.append(piece(7, at, segment[at : at + size], more=at + size < len(segment)))
+            at += size
+    if doubled:
+        pieces = [each for one in pieces for each in (one, one)]
+    if shuffled:
+        order.shuffle(pieces)
+    decoder = Decoder()
+    rows = [row for one in pieces for row in decoded(decoder, [one])]
+    assert len(rows) == len(pieces) or doubled
+    assert decoder.finish().size == 0 or doubled
+    if doubled:
+        rows = [row for row in rows if row["stop"] == STOP_NONE]
+    assert stream_of(rows, 1000 + (flags >> 1 & 1)) == (payload, flags)
+
+
+def test_eight_bytes_of_a_header_hide_nothing() -> None:
     """RFC 1858: eight bytes of TCP are ports and sequence number, the flags are hidden in the second fragment."""
     segment = tcp_segment(PAYLOAD)
     rows = decoded(Decoder(), [piece(7, 0, segment[:8], more=True), piece(7, 8, segment[8:], more=False)])
-    assert [(row["src_port"], row["dst_port"]) for row in rows] == [(4001, 8889)] * 2
-    assert rows[1]["stop"] == STOP_FRAGMENT
-    assert rows[1]["payload"] == b""
+    assert stream_of(rows, 1000) == (PAYLOAD, 0x19)
+    assert [row["frame"] for row in rows] == [1, 2]
+    assert [row["ip_bytes"] for row in rows] == [28, 20 + len(segment) - 8]
+    # A segment that is nothing but header is one packet, with all of its bytes.
+    bare = decoded(Decoder(), in_pieces(8, tcp_segment(b"", flags=0x11), 8))
+    packets = [row for row in bare if row["ip_version"]]
+    assert [(row["flags"], row["ip_bytes"], row["payload"]) for row in packets] == [(0x11, 80, b"")]
+    assert sorted(int(str(row["frame"])) for row in bare) == [1, 2, 3]
+
+
+def test_fragments_that_disagree_about_a_header_are_given_up() -> None:
+    segment = tcp_segment(PAYLOAD)
+    other = tcp_segment(PAYLOAD, flags=0x02)
+    decoder = Decoder()
+    pieces = [piece(7, 0, segment[:8], more=True), piece(7, 16, segment[16:24], more=True)]
+    rows = decoded(decoder, [*pieces, piece(7, 8, segment[8:16], more=True)])
+    assert {row["stop"] for row in rows} == {STOP_NONE}
+    decoder = Decoder()
+    second = [piece(8, 0, segment[:8], more=True), piece(8, 8, segment[8:14] + b"\0\0", more=True)]
+    rows = decoded(decoder, [*second, piece(8, 8, other[8:16], more=True), piece(8, 16, segment[16:], more=False)])
+    assert {row["stop"] for row in rows} == {STOP_FRAGMENT} and not any(row["payload"] for row in rows)
+    assert decoder.finish().size == 0
+
+
+def test_a_header_that_is_never_whole_comes_out_at_the_end() -> None:
+    segment = tcp_segment(PAYLOAD)
+    decoder = Decoder()
+    assert decoded(decoder, [piece(7, 0, segment[:8], more=True), piece(7, 16, segment[16:], more=False)]) == []
+    rest = decoder.finish()
+    assert rest["frame"].tolist() == [1, 2] and set(rest["stop"].tolist()) == {STOP_FRAGMENT}
 
 
 def test_a_cut_off_later_fragment_says_how_much_there_was() -> None:

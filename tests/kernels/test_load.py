@@ -150,6 +150,7 @@ def walk_blocks(form: Form, data: bytes, known: int = 1, room: int = 8, order: s
         ts_ns,
         interface,
         link_type,
+        np.zeros(room, np.int64),
     )
     return int(count), int(at), int(stop), (start, caplen, wirelen, ts_ns, interface, link_type, interfaces, carry)
 
@@ -168,7 +169,7 @@ def test_each_kind_of_packet_block_is_a_frame(form: Form, order: str) -> None:
     assert ts_ns[:3].tolist() == [7_000, 9_000, 9_000], "a simple packet has no time of its own"
     assert interface[:3].tolist() == [11, 10, 10]
     assert interfaces[:2, load.IF_LOST].tolist() == [2, 4]
-    assert carry.tolist() == [9_000, 1]
+    assert carry.tolist() == [9_000, 1, 3]
 
 
 @forms

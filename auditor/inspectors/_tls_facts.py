@@ -280,8 +280,8 @@ def own_facts(
     """Facts that differ from connection to connection.
 
     Links (kinds with ``_``) are only made up to TLS 1.2: later the session id is for show, and tickets are issued under encryption.
-    Lists of record lengths are only given where they may hold a handshake: in TLS 1.3, or where no ServerHello was seen; and up to TLS 1.2
-    where a client declined to show a certificate.
+    Lists of record lengths tell the handshake in TLS 1.3, and in all versions the dialogue that follows it: up to TLS 1.2 they are of
+    application data alone.
     """
     own: dict[str, Any] = {}
     is13 = version == wire.TLS13 or version >> 8 == wire.DRAFT_MAJOR
@@ -293,17 +293,10 @@ def own_facts(
             own["_link.ticket_offered"] = link(client_ticket)
         if server_ticket:
             own["_link.ticket_issued"] = link(server_ticket)
-        if is_declined(flags):
-            _put_lengths(own, lengths, counts)
-    elif flags & (kernel.CLIENT_HELLO | kernel.SERVER_HELLO):
+    if version or flags & (kernel.CLIENT_HELLO | kernel.SERVER_HELLO):
         own["tls.order"] = order
         _put_lengths(own, lengths, counts)
     return own
-
-
-def is_declined(flags: int) -> bool:
-    """Up to TLS 1.2: asked for a certificate, the client sent none; how the conversation went on then tells whether that was accepted."""
-    return flags & kernel.CERTIFICATE_REQUEST != 0 and flags & kernel.CLIENT_CERTIFICATE == 0
 
 
 def _put_lengths(
@@ -387,12 +380,10 @@ class TlsFacts:
         raw = rows.tobytes()
         flags_of, version_of = rows["flags"], rows["version"]
         hidden = (version_of == wire.TLS13) | (version_of >> 8 == wire.DRAFT_MAJOR) | (version_of == 0)
-        declined = ~hidden & (flags_of & _ASKED_AND_SENT == kernel.CERTIFICATE_REQUEST)
         told = zip(
             flags_of.tolist(),
             version_of.tolist(),
             hidden.tolist(),
-            declined.tolist(),
             rows["spans"].reshape(len(rows), 2 * kernel.N_SPANS).tolist(),
             (slots.astype(np.int64) * arena.shape[1]).tolist(),
             pack_marks(rows["marks"]),
@@ -401,7 +392,7 @@ class TlsFacts:
         # A view of memory gives slices at a fifth of what an array's cost.
         text = arena.reshape(-1).data
         out: list[tuple[Facts, bool] | None] = []
-        for i, (flags, version, is_hidden, is_refused, spans, (client, server), packed) in enumerate(told):
+        for i, (flags, version, is_hidden, spans, (client, server), packed) in enumerate(told):
             if flags & kernel.ODD:
                 out.append(None)
                 continue
@@ -431,11 +422,11 @@ class TlsFacts:
             if found is None:
                 found = self._common(key, rows[i], parts)
             own: Mapping[str, Any] = _NOTHING
-            if is_hidden:
-                if flags & (kernel.CLIENT_HELLO | kernel.SERVER_HELLO):
-                    records = raw[start + _RECORDS_AT : start + _RECORDS_END]
+            records = raw[start + _RECORDS_AT : start + _RECORDS_END]
+            if is_hidden or not flags & _LINKED:
+                if version or flags & (kernel.CLIENT_HELLO | kernel.SERVER_HELLO):
                     own = self._hidden.get(records) or self._told_records(flags, version, records)
-            elif is_refused or flags & _LINKED:
+            else:
                 own = own_facts(
                     flags,
                     version,
@@ -443,14 +434,14 @@ class TlsFacts:
                     _cut(text, server, spans, kernel.SPAN_SERVER_SID),
                     _cut(text, client, spans, kernel.SPAN_CLIENT_TICKET),
                     _cut(text, server, spans, kernel.SPAN_SERVER_TICKET),
-                    *(_records(raw[start + _RECORDS_AT : start + _RECORDS_END]) if is_refused else _NO_RECORDS),
+                    *_records(records),
                 )
             where = ((MARKS, packed),) if packed is not None else ((_frames_by_kind(rows[i]), None),)
             out.append((Facts(found[0], own, where), found[1]))
         return out
 
     def _told_records(self, flags: int, version: int, records: bytes) -> Mapping[str, Any]:
-        """Facts of these bytes of a row, where all else is hidden: the one mapping with this content."""
+        """Facts of these bytes of a row, where nothing links it to others: the one mapping with this content."""
         if len(self._hidden) >= _MAX_CACHED:
             self._hidden.clear()
         own = self._hidden[records] = own_facts(flags, version, b"", b"", b"", b"", *_records(records))
@@ -483,12 +474,10 @@ def _frames_by_kind(row: Any) -> dict[str, tuple[int, ...]]:
 _LINKED = kernel.SID_GIVEN | kernel.TICKET_OFFERED | kernel.TICKET_ISSUED
 _KEPT_CLIENT = kernel.CLIENT_CERTIFICATE | kernel.CLIENT_LONG
 _KEPT_SERVER = kernel.SERVER_CERTIFICATE | kernel.SERVER_LONG
-_ASKED_AND_SENT = kernel.CERTIFICATE_REQUEST | kernel.CLIENT_CERTIFICATE
 
 Records = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[int, int], str]
 """Lengths of the first encrypted records of both sides, how many there were, and who said what in which order."""
 
-_NO_RECORDS: Records = (((), ()), (0, 0), "")
 _RECORDS_AT = int(kernel.TLS_ROW.fields["n_records"][1])  # type: ignore[index]  # a structured dtype has fields
 _RECORDS = Struct(f"=2i{2 * kernel.KEPT_RECORDS}ii{kernel.TLS_ROW['order'].itemsize}s")
 """``n_records``, ``lengths``, ``n_order`` and ``order``, which lie behind one another in a row."""

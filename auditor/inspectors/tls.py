@@ -530,6 +530,7 @@ class _Direction:
                 self._event(end, "xy"[side])
             elif whole:
                 self._flag(kernel.CLIENT_HIDDEN_ALERT)
+                self._event(end, "xy"[side])
         elif kind == wire.APPLICATION_DATA:
             if visible and not seen.is13 and (seen.version or self.no_hello):
                 self._flag(kernel.CLIENT_DATA)

@@ -125,8 +125,8 @@ N_SPANS = 9
 ) = range(16)
 N_MARKS = 16
 
-KEPT_RECORDS = 16
-"""So many encrypted records of each side have their length kept: flights, and what follows them closely."""
+KEPT_RECORDS = 32
+"""So many encrypted records of each side have their length kept: flights, and the dialogue that follows them."""
 _EVENTS = KEPT_RECORDS + 4
 
 TLS_ROW = np.dtype(
@@ -722,6 +722,10 @@ def _walk_side(
                     n_events += 1
             elif whole:
                 row["flags"] |= CLIENT_HIDDEN_ALERT << side
+                if n_events < event.size:
+                    event_frame[n_events] = _frame_until(head, brief, end)
+                    event[n_events] = _ALERT_CLIENT if side == 0 else _ALERT_SERVER
+                    n_events += 1
         elif kind == _DATA:
             if not is13 and seen > body and (row["version"] or no_hello):
                 row["flags"] |= CLIENT_DATA << side

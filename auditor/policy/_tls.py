@@ -294,8 +294,8 @@ def flight_digest(facts: Facts) -> tuple[Any, ...] | None:
     if server is None:
         return None
     client = own.get("tls.client_records", ())
-    if "tls.order" not in own:  # up to TLS 1.2
-        return client, server, "tls.server_records_more" in own
+    if not is_13(facts.shared.get("tls.version")):
+        return client, server, "tls.server_records_more" in own, "tls.client_records_more" in own
     finished, alerts, long, block = _telling()
     return (
         _shape(client, 1, finished, alerts),

@@ -83,11 +83,13 @@ def test_empty_certificate_is_seen_and_its_refusal(examiner: Examiner) -> None:
     assert "tls.server_finished" not in refused
 
 
-def test_lengths_after_a_declined_request_are_told(examiner: Examiner) -> None:
+def test_lengths_and_order_of_the_dialogue_are_told_in_every_version(examiner: Examiner) -> None:
     declined = says(examiner, *both(talk(V12, ask=True, show=False)))[2]
     assert len(declined["tls.client_records"]) == len(declined["tls.server_records"]) == 1
     assert "_link.session_id" in declined or "_link.ticket_issued" in declined
-    assert "tls.server_records" not in says(examiner, *both(talk(V12, ask=True)))[2]
+    shown = says(examiner, *both(talk(V12, ask=True)))[2]
+    assert len(shown["tls.client_records"]) == len(shown["tls.server_records"]) == 1
+    assert shown["tls.order"] == "CScs"
     assert "tls.server_records" not in says(examiner, *both(talk(V12)))[2]
 
 

@@ -17,7 +17,8 @@ from typing import Any
 from auditor.model.facts import Facts
 from auditor.model.judgement import Fault, Verdict
 from auditor.model.streams import TRAIL_RECORDS
-from auditor.policy._seen import Said, Seen, rejected, unverifiable, violated
+from auditor.policy._seen import Said, Seen, rejected, unverifiable, violated, weaker
+from auditor.policy.dialogue import NO_DIALOGUE, Answers, Dialogue, read_dialogue, spoken
 from auditor.policy.policy import Settings
 from auditor.policy.tls13 import (
     ClientCertificate,
@@ -26,7 +27,9 @@ from auditor.policy.tls13 import (
     Tls13Judgement,
     Tls13Outcome,
     judge_tls13,
+    talk13,
     tls13_model,
+    unasked,
 )
 from auditor.wire.tls_ciphers import CIPHER_SUITES
 
@@ -37,10 +40,6 @@ SENT, EMPTY, NOT_SENT, NOT_ASKED, UNKNOWN = "sent", "empty", "not_sent", "not_as
 ACCEPTED, REFUSED, VEILED, OPEN = "accepted", "refused", "veiled", "open"
 """What became of it: data followed; it was turned away; an answer that may be either, hidden; neither was seen."""
 
-BUSY_RECORDS = 4
-SHORT_ANSWER_BYTES = 4_096
-"""A refusal inside TLS (nginx's page for status 400 has some 600 bytes) is one short answer; more than this, or more often, is service."""
-
 LONG_FLIGHT = f"the server's flight goes on behind the {TRAIL_RECORDS} records that are followed of it"
 
 LOGIN_RECORDS = 3
@@ -50,11 +49,9 @@ LONGEST_CLIENT_FLIGHT = 4
 LONGEST_SERVER_FLIGHT = 8
 """Certificate (in two records), CertificateVerify, Finished; and before those of the server two more messages, after them two tickets."""
 
-SHORT_EXTENSIONS_BYTES = 200
-"""A first record of the server below this is EncryptedExtensions alone, so its flight has a record for each message."""
-
-SHORT_FLIGHT_BYTES = 1_000
-"""A client's first record below this is most likely no whole flight; a larger one may be, or a large certificate."""
+_RECORD_BYTES = {"CHACHA20": 16, "CBC": 32}
+"""What a record of TLS 1.2 adds to its content (CBC: with its padding, at least), where it is not GCM's or CCM's explicit nonce and tag."""
+_NONCE_AND_TAG_BYTES = 24
 
 REFUSALS = frozenset({400, 401, 403, 407})
 """HTTP status codes that turn an attempt away (contract, rule 5); 400 answers plaintext on a TLS port."""
@@ -83,6 +80,10 @@ class TlsReading:
     """The server's Finished lies behind what is kept of a flight that is too long: the client's data alone says that it came."""
     both_ways: bool = False
     """Application data went both ways."""
+    doubt: bool = False
+    """It was answered, or took a session ticket, and a refusal inside TLS might look the same: what rests on ``outcome`` is of medium confidence at most."""
+    dialogue: Dialogue = NO_DIALOGUE
+    """What was said behind the handshake."""
     resumed: bool = False
     late: bool = False
     """A certificate may have crossed later, encrypted (contract, rule 3)."""
@@ -193,16 +194,6 @@ def _sizes(seen: Seen, side: str) -> tuple[int, ...]:
     return sizes
 
 
-def _one_short_answer(seen: Seen) -> bool:
-    """The server said no more than a refusal inside TLS would."""
-    asked, answers = _sizes(seen, "client"), _sizes(seen, "server")
-    if "tls.server_records" not in seen.facts or "tls.server_records_more" in seen.facts:
-        return False
-    if len(answers) >= BUSY_RECORDS or sum(answers) > SHORT_ANSWER_BYTES:
-        return False
-    return len(answers) < 2 or len(asked) < 2
-
-
 def _longer_than_kept(seen: Seen) -> bool:
     """The server's records are not told to their end because no more of them are followed, not because packets are missing."""
     facts = seen.facts
@@ -217,6 +208,22 @@ def closed_after_little(seen: Seen, reading: TlsReading) -> bool:
     return len(_sizes(seen, "client")) - flight <= LOGIN_RECORDS
 
 
+def _dialogue12(seen: Seen) -> Dialogue:
+    """What followed a handshake up to TLS 1.2."""
+    facts = seen.facts
+    suite = facts.get("tls.cipher", "")
+    overhead = next((size for word, size in _RECORD_BYTES.items() if word in suite), _NONCE_AND_TAG_BYTES)
+    records = spoken(facts.get("tls.order", ""), _sizes(seen, "client"), _sizes(seen, "server"), overhead)
+    return read_dialogue(records, http2=_is_http2(seen), ended_by=seen.closed_by, whole=_clean(seen))
+
+
+def _is_http2(seen: Seen) -> bool:
+    return bool(seen.facts.get("tls.alpn") == "h2")
+
+
+_MAYBE_REFUSED = "a refusal inside TLS might look the same"
+
+
 def _read12(seen: Seen, version: str | None) -> TlsReading:
     facts = seen.facts
     clean = _clean(seen)
@@ -224,10 +231,10 @@ def _read12(seen: Seen, version: str | None) -> TlsReading:
     resumed = facts.get("tls.resumed") is True
     done = "tls.client_finished" in facts and "tls.server_finished" in facts
     served, asked = "tls.server_application_data" in facts, "tls.client_application_data" in facts
-    declined = certificate in _DECLINED
     long = _longer_than_kept(seen)
     alert = _alert_says(seen)
-    outcome, why = OPEN, "nothing shows whether it was accepted"
+    dialogue = _dialogue12(seen)
+    outcome, why, doubt = OPEN, "nothing shows whether it was accepted", False
     kinds: tuple[str, ...] = ()
     if alert is not None and not served and (not done or seen.facts[alert[1]][0] == "fatal"):
         outcome, why, kinds = REFUSED, alert[0], (alert[1],)
@@ -240,15 +247,15 @@ def _read12(seen: Seen, version: str | None) -> TlsReading:
         else:
             why = LONG_FLIGHT if long else "the handshake was not seen to its end"
     elif served:
-        outcome, why, kinds = ACCEPTED, "the server sent application data", ("tls.server_application_data",)
-        inside = _inside_says(seen) if declined else None
+        kinds = ("tls.server_application_data",)
+        inside = _inside_says(seen) if certificate in _DECLINED else None
         if inside is not None:
             outcome, why, kinds = *inside, ("http.statuses",)
-        elif declined and _one_short_answer(seen):
-            outcome, why = VEILED, "asked and declined, outcome hidden: a refusal inside TLS would look the same"
-    elif "tls.server_encrypted_alert" in facts and clean and (asked or declined):
+        else:
+            outcome, why, doubt = _answered12(dialogue, certificate, resumed=resumed, http2=_is_http2(seen))
+    elif "tls.server_encrypted_alert" in facts and clean and (asked or certificate in _DECLINED):
         outcome, why, kinds = REFUSED, "the server answered with an alert and no data", ("tls.server_encrypted_alert",)
-    elif seen.closed_by == "server" and clean and (asked or declined):
+    elif seen.closed_by == "server" and clean and (asked or certificate in _DECLINED):
         outcome, why, kinds = REFUSED, f"{seen.closing} without any data", ("tls.server_finished",)
     elif certificate == SENT and clean:
         outcome, why, kinds = ACCEPTED, "the server finished the handshake", ("tls.server_finished",)
@@ -270,6 +277,8 @@ def _read12(seen: Seen, version: str | None) -> TlsReading:
         done=done,
         unseen_end=long and not done,
         both_ways=done and served and asked,
+        doubt=doubt,
+        dialogue=dialogue,
         resumed=resumed,
         late="tls.late_handshake" in facts,
         asked=facts.get("tls.certificate_requested"),
@@ -282,28 +291,64 @@ def _read12(seen: Seen, version: str | None) -> TlsReading:
     )
 
 
-def flight_digest(facts: Facts) -> tuple[Any, ...] | None:
-    """What ``read_tls`` needs of a connection's record lengths, so that equal digests (and equal shared facts) have equal readings.
+def _answered12(dialogue: Dialogue, certificate: str, *, resumed: bool, http2: bool) -> tuple[str, str, bool]:
+    """Outcome, why, and whether it is in doubt, of a session up to TLS 1.2 in which the server sent data."""
+    if dialogue.answers is Answers.SERVICE:
+        return ACCEPTED, dialogue.says, False
+    if certificate in _DECLINED and not resumed:
+        return VEILED, f"asked and declined, outcome hidden: {_MAYBE_REFUSED}", False
+    if dialogue.answers is Answers.UNANSWERED:
+        return ACCEPTED, "the server sent application data", True
+    if certificate == NOT_ASKED and not resumed and dialogue.answers is Answers.ALIKE:
+        return _OUTCOMES[unasked(dialogue, http2=http2)]
+    return ACCEPTED, f"the server answered; {_MAYBE_REFUSED}", True
 
-    Lengths of application data differ from connection to connection and decide nothing. What is kept: lengths up to the first that a
-    Finished could have; of what follows, which are alerts and which repeat the one before (session tickets do). Where more than one
-    length could be a Finished's, all are kept. None: no lengths are told.
+
+class Digests:
+    """What decides of connections' record lengths, so that equal digests (and equal shared facts) have equal readings.
+
+    Lengths of application data differ from connection to connection, and decide by what they amount to (``Dialogue.digest``). Of the
+    handshake's all are kept up to the first that a Finished could have, and where more than one could be a Finished's, all of them.
     """
-    own = facts.own
-    server = own.get("tls.server_records")
-    if server is None:
-        return None
-    client = own.get("tls.client_records", ())
-    if not is_13(facts.shared.get("tls.version")):
-        return client, server, "tls.server_records_more" in own, "tls.client_records_more" in own
-    finished, alerts, long, block = _telling()
-    return (
-        _shape(client, 1, finished, alerts),
-        _shape(server, 4, finished, alerts),
-        bool(client) and client[0] >= long and (_padded(client, 16, block), _padded(client, 8, block)),
-        "tls.client_records_more" in own,
-        "tls.server_records_more" in own,
-    )
+
+    def __init__(self) -> None:
+        self._framed: dict[tuple[Any, ...], Tls13Judgement] = {}
+
+    def of(self, facts: Facts) -> tuple[Any, ...] | None:
+        """The digest; None: no lengths are told. ``facts`` live as long as this does."""
+        own = facts.own
+        server = own.get("tls.server_records")
+        if server is None:
+            return None
+        client = own.get("tls.client_records", ())
+        more = "tls.client_records_more" in own, "tls.server_records_more" in own
+        counts = min(len(client), _MANY), min(len(server), _MANY)
+        if not is_13(facts.shared.get("tls.version")):
+            return (*_dialogue12(Seen(facts)).digest, *more, *counts)
+        finished, alerts, long, block = _telling()
+        head = (
+            _head(client, 1, finished, alerts),
+            _head(server, 4, finished, alerts),
+            bool(client) and client[0] >= long and (_padded(client, 16, block), _padded(client, 8, block)),
+            *more,
+            *counts,
+        )
+        framed = self._framed.get((id(facts.shared), head))
+        if framed is None:
+            framed = self._framed[id(facts.shared), head] = judge_tls13(_flights(Seen(facts)))
+        talk = talk13(
+            own.get("tls.order", ""),
+            client,
+            server,
+            flights=framed.flights,
+            cipher_suite=_SUITES.get(facts.shared.get("tls.cipher", ""), 0x1301),
+            http2=framed.http2,
+            certificate_bytes=framed.certificate_bytes,
+        )
+        return head, talk.digest
+
+
+_MANY = max(LONGEST_CLIENT_FLIGHT, LONGEST_SERVER_FLIGHT) + 1
 
 
 def _padded(sizes: tuple[int, ...], tag: int, block: int) -> bool:
@@ -326,24 +371,13 @@ def _telling() -> tuple[frozenset[int], frozenset[int], int, int]:
     return frozenset(finished), frozenset(alerts), tls13_model().certificate_min, tls13_model().block_min
 
 
-def _shape(sizes: tuple[int, ...], least: int, finished: frozenset[int], alerts: frozenset[int]) -> tuple[Any, ...]:
-    """Lengths up to the first that could be a Finished's, at least ``least`` of them; of the rest, how many, the alerts, and repetition."""
+def _head(sizes: tuple[int, ...], least: int, finished: frozenset[int], alerts: frozenset[int]) -> tuple[int, ...]:
+    """Lengths up to the first that could be a Finished's, at least ``least`` of them; all, where more than one could, or an alert is the last."""
     ends = [at for at, size in enumerate(sizes) if size in finished]
     if len(ends) > 1:
         return sizes
     head = max(ends[0] + 1, least) if ends else least
-    rest = sizes[head:]
-    if not rest:
-        return sizes, 0
-    if not alerts.isdisjoint(rest):
-        said = tuple([size for size in rest if size in alerts])
-        others = tuple([size for size in rest if size not in alerts])
-    else:
-        said, others = (), rest
-    if sizes[head - 1] in alerts:
-        return sizes
-    again = bool(others) and others[0] == sizes[head - 1]
-    return sizes[:head], len(rest), said, again, len(others) > 1 and others[0] == others[1]
+    return sizes if head > len(sizes) or sizes[head - 1] in alerts else sizes[:head]
 
 
 def _flights(seen: Seen) -> Tls13Flights:
@@ -352,13 +386,16 @@ def _flights(seen: Seen) -> Tls13Flights:
     lossy = seen.lossy or seen.one_way or "tls.malformed" in facts
 
     def missing(side: str) -> bool:
-        return lossy or any(end in {side, "both"} for end in ends) or f"tls.{side}_records_more" in facts
+        return lossy or any(end in {side, "both"} for end in ends)
 
     return Tls13Flights(
         client=_sizes(seen, "client"),
         server=_sizes(seen, "server"),
         cipher_suite=_SUITES.get(facts.get("tls.cipher", ""), 0x1301),
+        order=facts.get("tls.order", ""),
         psk_selected=facts.get("tls.resumed") is True,
+        psk_identity_bytes=facts.get("tls.psk_identity_bytes", 0),
+        alpn_offered=facts.get("tls.alpn_offered", ()),
         hello_retry="tls.hello_retry" in facts,
         early_data="tls.early_data_offered" in facts,
         post_handshake_auth=facts.get("tls.post_handshake_auth_offered") is True,
@@ -366,6 +403,8 @@ def _flights(seen: Seen) -> Tls13Flights:
         server_alert="tls.server_alert" in facts,
         client_gap=missing("client"),
         server_gap=missing("server"),
+        client_more="tls.client_records_more" in facts,
+        server_more="tls.server_records_more" in facts,
         client_ended=bool(seen.closed_by),
         server_ended=seen.closed_by == "server",
     )
@@ -379,12 +418,13 @@ def _goes_on(client: tuple[int, ...], server: tuple[int, ...]) -> bool:
     return len(client) > LONGEST_CLIENT_FLIGHT and len(server) > LONGEST_SERVER_FLIGHT
 
 
-def _data_both_ways(client: tuple[int, ...], server: tuple[int, ...]) -> bool:
-    """Behind a certificate that was accepted, more than the session ticket that accepted it."""
-    separate = bool(server) and server[0] < SHORT_EXTENSIONS_BYTES
-    return len(client) > (3 if client and client[0] < SHORT_FLIGHT_BYTES else 1) and len(server) > (
-        6 if separate else 3
-    )
+_OUTCOMES = {
+    Tls13Outcome.ACCEPTED: (ACCEPTED, "the server went on after the client's flight", False),
+    Tls13Outcome.LIKELY: (ACCEPTED, f"the server went on after the client's flight; {_MAYBE_REFUSED}", True),
+    Tls13Outcome.REFUSED: (REFUSED, "the attempt ended with an alert or a close and no answer", False),
+    Tls13Outcome.HIDDEN: (VEILED, f"outcome hidden: {_MAYBE_REFUSED}", False),
+    Tls13Outcome.UNKNOWN: (OPEN, "nothing shows whether it was accepted", False),
+}
 
 
 def _read13(seen: Seen, version: str) -> TlsReading:
@@ -395,11 +435,15 @@ def _read13(seen: Seen, version: str) -> TlsReading:
         ClientCertificate.EMPTY: EMPTY,
         ClientCertificate.ABSENT: NOT_ASKED,
     }.get(judged.client_certificate, UNKNOWN)
-    outcome, why = {
-        Tls13Outcome.ACCEPTED: (ACCEPTED, "the server went on after the client's flight"),
-        Tls13Outcome.REFUSED: (REFUSED, "the attempt ended with an alert or a close and no data"),
-        Tls13Outcome.HIDDEN: (VEILED, "asked and declined, outcome hidden: a refusal inside TLS would look the same"),
-    }.get(judged.outcome, (OPEN, "nothing shows whether it was accepted"))
+    says, dialogue = judged.says, judged.dialogue
+    outcome, why, doubt = _OUTCOMES[judged.outcome]
+    if judged.outcome is Tls13Outcome.ACCEPTED and dialogue.answers is Answers.SERVICE:
+        why = dialogue.says
+    confidence = judged.confidence
+    if judged.late == "sent":
+        # The server asked later, behind a first request, and the client's second flight ends as a mutual one does.
+        certificate, confidence = SENT, Confidence.MEDIUM
+        says = f"{says}; later the client sent records of the lengths of a Certificate, CertificateVerify and Finished"
     alert = _alert_says(seen)
     if alert is not None and outcome is not ACCEPTED:
         outcome, why = REFUSED, alert[0]
@@ -409,24 +453,23 @@ def _read13(seen: Seen, version: str) -> TlsReading:
     shut = seen.closed_by and _clean(seen)
     if outcome == OPEN and not done and shut and not _sizes(seen, "client"):
         outcome, why = REFUSED, f"{seen.closing} before the handshake was complete"
-    # HTTP/2 forbids authentication after the handshake (RFC 8740); the ALPN answer is encrypted, so only a sole offer tells.
-    late = judged.late_possible and facts.get("tls.alpn_offered") != ("h2",)
     seen_kinds = tuple(k for k in ("tls.client_records", "tls.server_records", "tls.resumed") if k in facts)
-    flights = _sizes(seen, "client"), _sizes(seen, "server")
     return TlsReading(
         version=version,
         certificate=certificate,
         proof=certificate == SENT,
         outcome=outcome,
         done=done,
-        both_ways=outcome == ACCEPTED and (certificate != SENT or _data_both_ways(*flights)),
+        both_ways=outcome == ACCEPTED and dialogue.asked and bool(dialogue.turns),
+        doubt=doubt,
+        dialogue=dialogue,
         resumed=judged.resumed,
-        late=late,
+        late=judged.late == "possible",
         clear=False,
         absence=seen.whole and not any(k in facts for k in ("tls.gap", "tls.midstream")),
-        confidence={Confidence.HIGH: "high", Confidence.MEDIUM: "medium"}.get(judged.confidence, "low"),
+        confidence={Confidence.HIGH: "high", Confidence.MEDIUM: "medium"}.get(confidence, "low"),
         missing=_lacks(seen),
-        says=f"{LONG_FLIGHT}; {judged.says}" if certificate == UNKNOWN and _longer_than_kept(seen) else judged.says,
+        says=f"{LONG_FLIGHT}; {says}" if certificate == UNKNOWN and _longer_than_kept(seen) else says,
         why=why,
         kinds=seen_kinds,
         asked_kinds=("tls.server_records",) if "tls.server_records" in facts else (),
@@ -536,7 +579,7 @@ def judge_mutual(reading: TlsReading) -> Said:
     if not reading.absence:
         return unverifiable(reading.missing or "gap", f"{reading.says}; packets are missing beside", *kinds)
     says = f"{reading.says}, and was served: {reading.why}"
-    return violated("missing-client-certificate", says, *kinds, confidence=reading.confidence)
+    return violated("missing-client-certificate", says, *kinds, confidence=_sure(reading) or "low")
 
 
 def _with_certificate(reading: TlsReading, kinds: tuple[str, ...]) -> Said:
@@ -555,9 +598,15 @@ def _with_certificate(reading: TlsReading, kinds: tuple[str, ...]) -> Said:
         )
     if reading.clear:
         says = "the server asked, the client sent its certificate and proved to hold its key, both ends finished"
-        return Said(Verdict.VERIFIED, says, "high", None, (), kinds)
+        says += f"; {reading.why}" if reading.doubt else ""
+        return Said(Verdict.VERIFIED, says, "medium" if reading.doubt else "high", None, (), kinds)
     says = f"{reading.says}; {reading.why}"
-    return Said(Verdict.INFERRED, says, reading.confidence, None, (), kinds)
+    return Said(Verdict.INFERRED, says, _sure(reading), None, (), kinds)
+
+
+def _sure(reading: TlsReading) -> str | None:
+    """The confidence of what rests on the attempt being accepted."""
+    return weaker(reading.confidence, "medium" if reading.doubt else "high")
 
 
 def judge_server_only(reading: TlsReading) -> Said:

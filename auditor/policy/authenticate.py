@@ -35,7 +35,7 @@ from auditor.policy._factors import (
     observed,
 )
 from auditor.policy._seen import Said, Seen
-from auditor.policy._tls import REFUSED, TlsReading, flight_digest, is_tls, judge_mutual, read_tls, weak_tls
+from auditor.policy._tls import REFUSED, Digests, TlsReading, is_tls, judge_mutual, read_tls, weak_tls
 from auditor.policy.certificates import SIDES, certificate_faults
 from auditor.policy.learnt import NOTHING, Learnt
 from auditor.policy.policy import Policy
@@ -180,6 +180,7 @@ def _grouped(
     group_of: list[int] = []
     known: dict[Any, int] = {}
     digests: dict[tuple[Any, ...], Any] = {}
+    digest_of = Digests().of
     facts_of = table.facts
     for row, code in zip(rows.tolist(), _codes(table, classes, class_of, rows).tolist(), strict=True):
         facts = facts_of[row]
@@ -187,12 +188,12 @@ def _grouped(
         if facts is not None:
             own = facts.own
             if "tls.server_records" in own:
-                raw = tuple(own.values())
+                raw = id(facts.shared), *own.values()
                 digest = digests.get(raw)
                 if digest is None:
                     if len(digests) >= _MAX_DIGESTS:
                         digests.clear()
-                    digest = digests[raw] = flight_digest(facts)
+                    digest = digests[raw] = digest_of(facts)
                 key = (code, id(facts.shared), digest)
             else:
                 key = (code, id(facts.shared))

@@ -12,18 +12,22 @@ The theory. After the hellos everything is encrypted, but lengths are not, and t
 
 What stacks do differently (one record or several, constant padding) is data: ``inspectors/data/tls13_stacks.toml``. What lengths cannot
 say (a client that pads to blocks, a gap in the flight, a resumed session) is ``unknown``: a certificate is claimed only where nothing else that
-a stack is known to do looks the same. Fewer records or a gap never turn ``unknown`` into a claim.
+a stack is known to do looks the same. Fewer records or a gap never turn ``unknown`` into a claim. What became of the attempt is read
+from the dialogue behind both flights (``dialogue.py``).
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
 from math import gcd
+
+from auditor.policy.dialogue import NO_DIALOGUE, Answers, Dialogue, behind, read_dialogue, spoken
 
 MESSAGE_HEAD = 4
 """Handshake type and length, RFC 8446 section 4."""
@@ -41,8 +45,14 @@ SHORT_TAG_SUITES = frozenset({0x1305})
 """TLS_AES_128_CCM_8_SHA256: a tag of 8 octets, all others 16."""
 FLIGHT_RECORDS = 12
 """A Finished is looked for among so many first records of a side."""
-BUSY = 4
-"""So many answers make a conversation, whatever the first of them said."""
+EXTENSIONS = MESSAGE_HEAD + 2
+"""EncryptedExtensions without any, RFC 8446 section 4.3.1."""
+ALPN_H2, ALPN_HTTP1 = 9, 15
+"""The extension that selects ``h2``, and ``http/1.1``: RFC 7301 section 3.1. All others that servers answer with here have an even length."""
+SNI_TAKEN = 4
+"""An empty server_name, RFC 6066 section 3."""
+LEAST_TICKET = 32
+"""No session ticket is shorter: it is a random number that names the session, or the session itself, sealed."""
 
 
 class ClientCertificate(StrEnum):
@@ -66,11 +76,13 @@ class Tls13Outcome(StrEnum):
     """What became of the attempt."""
 
     ACCEPTED = "accepted"
-    """Data from the responder after the client's flight (for a certificate that was sent: or its session ticket)."""
+    """Answers that no refusal is."""
+    LIKELY = "likely"
+    """Answers, or a session ticket alone: a refusal inside TLS might look the same, and is not to be expected."""
     REFUSED = "refused"
-    """An alert or a close, and no data, straight after the flight."""
+    """An alert or a close, and no answer."""
     HIDDEN = "hidden"
-    """Asked and declined, and no more than one short answer: a refusal inside TLS would look the same."""
+    """No certificate, and answers that all may be refusals inside TLS."""
     UNKNOWN = "unknown"
 
 
@@ -91,8 +103,13 @@ class Tls13Flights:
     server: tuple[int, ...]
     """After the ServerHello."""
     cipher_suite: int
+    order: str = ""
+    """Who said what, as ``tls.order`` tells: ``c`` and ``s`` for a record of either side, ``x`` and ``y`` for alerts in the clear."""
     psk_selected: bool = False
     """``pre_shared_key`` in the ServerHello: a resumed session (or an external key)."""
+    psk_identity_bytes: int = 0
+    """Length of the first identity that the client offered; 0: not seen."""
+    alpn_offered: tuple[str, ...] = ()
     hello_retry: bool = False
     early_data: bool = False
     """The (last) ClientHello offers ``early_data``: client records may come before its flight."""
@@ -102,8 +119,11 @@ class Tls13Flights:
     """A plaintext alert (outer type 21) from the client after its hello."""
     server_alert: bool = False
     client_gap: bool = False
-    """Records are missing behind the last one listed (lost packets, short snaplen, head full)."""
+    """Records are missing behind the last one listed (lost packets, short snaplen)."""
     server_gap: bool = False
+    client_more: bool = False
+    """More records followed than are listed."""
+    server_more: bool = False
     client_ended: bool = False
     """FIN or RST right behind the last record listed."""
     server_ended: bool = False
@@ -120,8 +140,18 @@ class Tls13Judgement:
     says: str
     """One sentence for the evidence."""
     resumed: bool = False
-    late_possible: bool = False
-    """No certificate in the handshake, but the client offered to authenticate later and was not asked (contract, rule 3)."""
+    late: str = ""
+    """No certificate in the handshake, and the client offered to authenticate later: ``sent``, one crossed then; ``possible``, it may have
+    (docs/verdicts.md, rule 3)."""
+    flights: tuple[int, int] = (0, 0)
+    """So many first records of client and server are their flights; none: they were not recognised."""
+    certificate_bytes: int | None = 0
+    """Length of the client's certificates; None: not known (resumed)."""
+    http2: bool | None = None
+    """Whether HTTP/2 was agreed on, by the length of the server's EncryptedExtensions; None: it does not show."""
+    external: bool = False
+    """A pre-shared key that is no session's: its name is shorter than any ticket."""
+    dialogue: Dialogue = NO_DIALOGUE
     shape: str = ""
     """How the client's flight lay in records: ``separate``, ``whole`` (one record) or empty; with its constant padding, ``separate+16``."""
     stacks: tuple[str, ...] = ()
@@ -134,6 +164,7 @@ class Tls13Model:
 
     certificate_min: int
     request_max: int
+    fragment_max: int
     paddings: tuple[int, ...]
     block_min: int
     handshake_block: int
@@ -157,6 +188,7 @@ def tls13_model() -> Tls13Model:
     return Tls13Model(
         certificate_min=sizes["certificate_min"],
         request_max=sizes["request_max"],
+        fragment_max=sizes["fragment_max"],
         paddings=tuple(sizes["paddings"]),
         block_min=sizes["block_min"],
         handshake_block=sizes["handshake_block"],
@@ -194,6 +226,8 @@ class _Answer:
     layout: str
     padding: int
     says: str
+    certificate_bytes: int = 0
+    """Of the Certificate message, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +263,7 @@ def _request(flights: Tls13Flights, wire: _Wire, model: Tls13Model) -> _Request:
             count = _messages(between)
             if count == 1 and between[-1] >= wire.record(model.certificate_min, padding):
                 return _Request(Asked.NO, at + 1, True)
-            if count == 2 and between[0] <= wire.record(model.request_max, padding):
+            if count == 2 and not _fragment(between[0], seen[: at + 1], wire, padding, model):
                 return _Request(Asked.YES, at + 1, True)
             return _Request(Asked.UNKNOWN, at + 1, True)
     least = wire.finished + VERIFY_HEAD + min(model.signatures) + model.certificate_min
@@ -238,8 +272,18 @@ def _request(flights: Tls13Flights, wire: _Wire, model: Tls13Model) -> _Request:
     return _Request(Asked.UNKNOWN, 0, False)
 
 
+def _fragment(length: int, others: tuple[int, ...], wire: _Wire, padding: int, model: Tls13Model) -> bool:
+    """Whether this record may be the first part of a Certificate in two: it is as long as this server makes them."""
+    content = length - wire.overhead - padding
+    if content <= model.request_max or length < max(others):
+        return False
+    return content <= model.fragment_max or content & (content - 1) == 0
+
+
 def _blocks(lengths: tuple[int, ...], wire: _Wire, model: Tls13Model) -> bool:
-    """Whether the inner plaintexts of all records share a divisor too large for chance: padding to blocks."""
+    """Whether the inner plaintexts of all records share a divisor too large for chance: padding to blocks. One record alone tells nothing."""
+    if len(lengths) < 2:
+        return False
     common = 0
     for length in lengths:
         common = gcd(common, length - wire.overhead + INNER_TYPE)
@@ -281,41 +325,136 @@ def _answer(flights: Tls13Flights, wire: _Wire, model: Tls13Model) -> _Answer | 
                 or _messages(parts) != 1
             ):
                 continue
-            if sum(part - wire.overhead - padding for part in parts) >= model.certificate_min:
+            shown = sum(part - wire.overhead - padding for part in parts)
+            if shown >= model.certificate_min:
                 says = f"Certificate ({'+'.join(map(str, parts))}), CertificateVerify ({seen[at - 1]}) and Finished ({seen[at]})"
-                return _Answer(ClientCertificate.SENT, at + 1, True, "separate", padding, says)
+                return _Answer(ClientCertificate.SENT, at + 1, True, "separate", padding, says, shown)
     least = wire.finished + VERIFY_HEAD + min(model.signatures) + model.certificate_min
     large = first >= wire.record(least, max(model.paddings))
+    if len(seen) > 1 and seen[1] in {wire.record(wire.finished, padding) for padding in model.paddings}:
+        return None  # an empty Certificate that was padded, and Finished behind it, would look the same
     if large and not _blocks(flights.client, wire, model) and not _rounded(first, wire, model):
         says = f"one record ({first}) too long for anything but a certificate, its signature and Finished"
-        return _Answer(ClientCertificate.SENT, 1, False, "whole", 0, says)
+        shown = first - wire.overhead - wire.finished - VERIFY_HEAD - max(model.signatures)
+        return _Answer(ClientCertificate.SENT, 1, False, "whole", 0, says, max(shown, model.certificate_min))
     return None
 
 
-def _outcome(flights: Tls13Flights, wire: _Wire, model: Tls13Model, answer: _Answer, request: _Request) -> Tls13Outcome:
-    """Accepted, refused or neither, from what followed both flights."""
-    alerts = {wire.record(ALERT, padding) for padding in model.paddings}
-    asked_for = [n for n in flights.client[answer.records :] if n not in alerts]
-    behind = flights.server[request.records :]
-    answers = [n for n in behind if n not in alerts]
-    if not request.whole:
-        return Tls13Outcome.UNKNOWN
-    if not answers:
-        over = flights.server_alert or flights.server_ended or any(n in alerts for n in behind)
-        left = any(n in alerts for n in flights.client[answer.records :])
-        if over and not flights.server_gap and (asked_for or not left):
-            return Tls13Outcome.REFUSED
-        return Tls13Outcome.UNKNOWN
-    # Tickets come first, alike when there are several; a stack that sends none may answer twice alike: the smaller count stands.
-    tickets = min(model.tickets_max, len(answers)) if len(answers) > 1 and answers[0] == answers[1] else 1
-    data = len(answers) - tickets
-    if answer.what is ClientCertificate.SENT:
-        return Tls13Outcome.ACCEPTED  # a ticket too: a server makes it after the client's Finished
-    if answer.what is ClientCertificate.ABSENT:
-        return Tls13Outcome.ACCEPTED if data >= 1 and asked_for else Tls13Outcome.UNKNOWN
-    if data >= BUSY or (data >= 2 and len(asked_for) >= 2):
+def _alerts(wire: _Wire, model: Tls13Model) -> frozenset[int]:
+    return frozenset(wire.record(ALERT, padding) for padding in model.paddings)
+
+
+def _http2(flights: Tls13Flights, wire: _Wire, model: Tls13Model, request: _Request) -> bool | None:
+    """Whether HTTP/2 was agreed on: the answer to ALPN is encrypted, but EncryptedExtensions has its length (RFC 8446 section 4.3.1)."""
+    if "h2" not in flights.alpn_offered:
+        return False
+    if len(flights.alpn_offered) == 1:
+        return True
+    if request.records < 2:
+        return None
+    padding = next(
+        (pad for pad in model.paddings if flights.server[request.records - 1] == wire.record(wire.finished, pad)), 0
+    )
+    extensions = flights.server[0] - wire.record(EXTENSIONS, padding)
+    if extensions in {ALPN_H2, ALPN_H2 + SNI_TAKEN}:
+        return True
+    if extensions % 2 == 0 or extensions in {ALPN_HTTP1, ALPN_HTTP1 + SNI_TAKEN}:
+        return False
+    return None
+
+
+def _dialogue(
+    flights: Tls13Flights, model: Tls13Model, client: int, server: int, http2: bool | None, shown: int | None
+) -> Dialogue:
+    """What followed the flights; ``client``, ``server``: so many records they have; ``shown``: bytes of the client's certificates."""
+    ended_by = "server" if flights.server_ended else "client" if flights.client_ended else ""
+    return talk13(
+        flights.order,
+        flights.client,
+        flights.server,
+        flights=(client, server),
+        cipher_suite=flights.cipher_suite,
+        http2=http2,
+        certificate_bytes=shown,
+        ended_by=ended_by,
+        whole=not (flights.server_gap or flights.client_gap),
+        model=model,
+    )
+
+
+def talk13(
+    order: str,
+    client: Sequence[int],
+    server: Sequence[int],
+    *,
+    flights: tuple[int, int],
+    cipher_suite: int,
+    http2: bool | None,
+    certificate_bytes: int | None,
+    ended_by: str = "",
+    whole: bool = True,
+    model: Tls13Model | None = None,
+) -> Dialogue:
+    """The dialogue behind flights of so many first records of client and server; lengths are those of records of outer type 23.
+
+    ``certificate_bytes``: of the client's certificates, which session tickets may hold; None: not known.
+    """
+    wire = _wire(cipher_suite)
+    records = spoken(order, client, server, wire.overhead, _alerts(wire, model or tls13_model()))
+    return read_dialogue(
+        behind(records, *flights),
+        http2=http2 is not False,
+        tickets=True,
+        certificate_bytes=certificate_bytes,
+        coalesced=flights[1] == 1,
+        ended_by=ended_by,
+        whole=whole,
+    )
+
+
+def _outcome(dialogue: Dialogue, answer: ClientCertificate, http2: bool | None) -> Tls13Outcome:
+    """What the dialogue says of an attempt with this certificate."""
+    if dialogue.answers is Answers.UNANSWERED:
+        return Tls13Outcome.REFUSED
+    if dialogue.answers is Answers.SERVICE:
         return Tls13Outcome.ACCEPTED
-    return Tls13Outcome.HIDDEN
+    if dialogue.answers is Answers.NONE:
+        if answer is not ClientCertificate.SENT or not dialogue.tickets or dialogue.ended or not dialogue.whole:
+            return Tls13Outcome.UNKNOWN
+        # A server makes a ticket after the client's Finished, and some make it before they look at the certificate.
+        return Tls13Outcome.UNKNOWN if dialogue.requests and not dialogue.maybe else Tls13Outcome.LIKELY
+    if answer is ClientCertificate.SENT:
+        return Tls13Outcome.LIKELY
+    if answer is ClientCertificate.EMPTY:
+        return Tls13Outcome.HIDDEN
+    return unasked(dialogue, http2=http2 is not False)
+
+
+def unasked(dialogue: Dialogue, *, http2: bool) -> Tls13Outcome:
+    """Few, short and equal answers of a server that did not ask for a certificate: it does not refuse for want of one.
+
+    It may refuse the name it was asked for (421) or the call (gRPC), in HTTP/2, and such a refusal is headers alone (RFC 9110 section 15.5.20).
+    """
+    if len(dialogue.turns) > 1:
+        return Tls13Outcome.ACCEPTED
+    return Tls13Outcome.HIDDEN if http2 and not dialogue.bodies else Tls13Outcome.LIKELY
+
+
+def _late(flights: Tls13Flights, wire: _Wire, model: Tls13Model, answer: _Answer) -> str:
+    """Whether a certificate crossed after the handshake: its flight ends in a Finished, as the first one does (RFC 8446 section 4.6.2)."""
+    if flights.client_gap:
+        return "possible"
+    later = flights.client[answer.records :]
+    found = ""
+    for padding in model.paddings:
+        for at, length in enumerate(later):
+            if length != wire.record(wire.finished, padding):
+                continue
+            found = found or "possible"
+            verify = later[at - 1] - wire.overhead - padding - VERIFY_HEAD if at >= 2 else 0
+            if verify in model.signatures and later[at - 2] >= wire.record(model.certificate_min, padding):
+                return "sent"
+    return found
 
 
 def _refused_early(flights: Tls13Flights, wire: _Wire, model: Tls13Model) -> bool:
@@ -330,24 +469,44 @@ def _unknown(says: str, asked: Asked = Asked.UNKNOWN, outcome: Tls13Outcome = Tl
 
 
 def _resumed(flights: Tls13Flights, wire: _Wire, model: Tls13Model) -> Tls13Judgement:
-    alerts = {wire.record(ALERT, padding) for padding in model.paddings}
+    """A session that was set up with a pre-shared key: no certificate crosses (RFC 8446 section 4.3.2)."""
     finished = {wire.record(wire.finished, padding) for padding in model.paddings}
-    at = next((i + 1 for i, n in enumerate(flights.server[:3]) if n in finished), 1)
-    answers = [n for n in flights.server[at:] if n not in alerts]
-    tickets = min(model.tickets_max, len(answers)) if len(answers) > 1 and answers[0] == answers[1] else 1
-    if len(answers) > tickets:
-        outcome = Tls13Outcome.ACCEPTED
-    elif (
-        not answers
-        and not flights.server_gap
-        and len(flights.client) > 1
-        and (flights.server_ended or len(flights.server) > at)
-    ):
-        outcome = Tls13Outcome.REFUSED
-    else:
-        outcome = Tls13Outcome.UNKNOWN
+    server = next((i + 1 for i, n in enumerate(flights.server[:3]) if n in finished), 1)
+    client = next((i + 1 for i, n in enumerate(flights.client) if n in finished), 1) if flights.early_data else 1
+    http2 = None if "h2" in flights.alpn_offered else False
+    external = 0 < flights.psk_identity_bytes < LEAST_TICKET
+    dialogue = _dialogue(flights, model, client, server, http2, 0 if external else None)
+    if external:
+        outcome = _outcome(dialogue, ClientCertificate.ABSENT, http2)
+        says = (
+            f"an external pre-shared key stands in for certificates: its name has {flights.psk_identity_bytes} octets, fewer than any "
+            "session ticket"
+        )
+        return Tls13Judgement(
+            ClientCertificate.ABSENT,
+            Asked.NO,
+            outcome,
+            Confidence.HIGH,
+            says,
+            flights=(client, server),
+            http2=http2,
+            external=True,
+            dialogue=dialogue,
+        )
+    outcome = _outcome(dialogue, ClientCertificate.SENT, None)
     says = "the session was resumed: no certificate crosses, the full handshake it resumes decides"
-    return Tls13Judgement(ClientCertificate.UNKNOWN, Asked.NO, outcome, Confidence.HIGH, says, resumed=True)
+    return Tls13Judgement(
+        ClientCertificate.UNKNOWN,
+        Asked.NO,
+        outcome,
+        Confidence.HIGH,
+        says,
+        resumed=True,
+        flights=(client, server),
+        certificate_bytes=None,
+        http2=http2,
+        dialogue=dialogue,
+    )
 
 
 def judge_tls13(flights: Tls13Flights, model: Tls13Model | None = None) -> Tls13Judgement:
@@ -375,13 +534,21 @@ def judge_tls13(flights: Tls13Flights, model: Tls13Model | None = None) -> Tls13
         return _unknown(
             f"the client's flight looks like {answer.says}, and the server's says the opposite", request.asked
         )
-    if not answer.sure and flights.client_gap and len(flights.client) <= answer.records:
+    if not answer.sure and (flights.client_gap or flights.client_more) and len(flights.client) <= answer.records:
         return _unknown("records behind the client's first are missing", request.asked)
     confidence = Confidence.HIGH if answer.sure or request.asked is not Asked.UNKNOWN else Confidence.MEDIUM
-    if answer.layout == "whole" and answer.what is ClientCertificate.SENT and len(flights.client) == 1:
-        confidence = Confidence.LOW  # nothing else of this client shows that it does not pad
+    if answer.layout == "whole" and answer.what is ClientCertificate.SENT:
+        # Padding makes any record long; and of a client that says no more nothing shows that it does not pad.
+        confidence = Confidence.LOW if len(flights.client) == 1 else Confidence.MEDIUM
     asked = Asked.NO if answer.what is ClientCertificate.ABSENT else Asked.YES
-    outcome = _outcome(flights, wire, model, answer, request)
+    http2 = _http2(flights, wire, model, request)
+    dialogue = NO_DIALOGUE
+    if request.whole:
+        dialogue = _dialogue(flights, model, answer.records, request.records, http2, answer.certificate_bytes)
+    outcome = _outcome(dialogue, answer.what, http2)
+    # HTTP/2 forbids authentication after the handshake (RFC 8740).
+    offered = answer.what is ClientCertificate.ABSENT and flights.post_handshake_auth and http2 is not True
+    late = _late(flights, wire, model, answer) if offered else ""
     shape = answer.layout + (f"+{answer.padding}" if answer.layout and answer.padding else "")
     witness = {
         Asked.YES: "; the server's flight holds a request",
@@ -394,7 +561,11 @@ def judge_tls13(flights: Tls13Flights, model: Tls13Model | None = None) -> Tls13
         outcome,
         confidence,
         f"by their lengths, the client's encrypted records are {answer.says}{witness}",
-        late_possible=answer.what is ClientCertificate.ABSENT and flights.post_handshake_auth,
+        late=late,
+        flights=(answer.records, request.records) if request.whole else (0, 0),
+        certificate_bytes=answer.certificate_bytes,
+        http2=http2,
+        dialogue=dialogue,
         shape=shape,
         stacks=model.named(answer.layout, answer.padding) if answer.layout else (),
     )

@@ -75,6 +75,7 @@ def flights(connection: read.Connection) -> Tls13Flights | None:
         client=tuple(size for kind, size, _ in up if kind == DATA),
         server=tuple(size for kind, size, _ in down if kind == DATA),
         cipher_suite=told[-1].suite,
+        order=read.order(connection),
         psk_selected="psk" in told[-1].extensions,
         hello_retry=any(each.retry for each in told),
         early_data="early" in asked[-1].extensions,

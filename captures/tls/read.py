@@ -22,6 +22,8 @@ HRR_RANDOM = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e
 @dataclass
 class Side:
     stream: bytearray = field(default_factory=bytearray)
+    came: list[tuple[int, int]] = field(default_factory=list)
+    """How long the stream was after which frame."""
     ended: bool = False
     reset: bool = False
 
@@ -54,7 +56,7 @@ def connections(data: bytes) -> list[Connection]:
     """In the order of their SYNs; segments by sequence number (loopback: nothing is lost)."""
     found: list[Connection] = []
     sides: dict[tuple[bytes, int, bytes, int], tuple[Side, list[int]]] = {}
-    for frame in frames(data):
+    for number, frame in enumerate(frames(data)):
         ip = 14
         tcp = ip + (frame[ip] & 15) * 4
         end = ip + struct.unpack_from(">H", frame, ip + 2)[0]
@@ -77,6 +79,7 @@ def connections(data: bytes) -> list[Connection]:
         offset = (seq - first[0]) & 0xFFFFFFFF
         if end > start and offset == len(side.stream):
             side.stream += frame[start:end]
+            side.came.append((len(side.stream), number))
         side.ended = side.ended or bool(flags & 1)
         side.reset = side.reset or bool(flags & 4)
     return found
@@ -92,6 +95,16 @@ def records(stream: bytes) -> list[tuple[int, int, int]]:
         found.append((kind, size, at + 5))
         at += 5 + size
     return found
+
+
+def order(connection: Connection) -> str:
+    """Who sent a record of application data (c, s) or an alert (x, y), in order of the frames that ended them."""
+    said = []
+    for side, letters in ((connection.up, {23: "c", 21: "x"}), (connection.down, {23: "s", 21: "y"})):
+        for kind, size, at in records(side.stream):
+            if kind in letters:
+                said.append((next(number for length, number in side.came if length >= at + size), letters[kind]))
+    return "".join(letter for _, letter in sorted(said, key=lambda each: each[0]))
 
 
 def corpus(folder: Path = HERE) -> list[Cell]:

@@ -39,11 +39,11 @@ TLS13 = {
     "tls.post_handshake_auth_offered": False,
 }  # fmt: skip
 MUTUAL13 = {
-    **TLS13, "tls.client_records": (889, 281, 53, 300), "tls.server_records": (23, 131, 954, 281, 53, 1012, 500),
+    **TLS13, "tls.client_records": (889, 281, 53, 300), "tls.server_records": (23, 131, 954, 281, 53, 1012, 5000),
     "tls.order": "CSsssssccccss",
 }  # fmt: skip
 SERVER13 = {
-    **TLS13, "tls.client_records": (53, 300), "tls.server_records": (23, 954, 281, 53, 147, 500), "tls.order": "CSsssssccs",
+    **TLS13, "tls.client_records": (53, 300), "tls.server_records": (23, 954, 281, 53, 147, 5000), "tls.order": "CSsssssccs",
 }  # fmt: skip
 DECLINED13 = {
     **TLS13, "tls.client_records": (25, 53, 300, 310, 320), "tls.server_records": (23, 131, 954, 281, 53, 147, 500, 510, 520, 530),
@@ -53,7 +53,7 @@ REFUSED13 = {
     **TLS13, "tls.client_records": (25, 53, 300), "tls.server_records": (23, 131, 954, 281, 53, 19), "tls.order": "CSssssscccs",
 }  # fmt: skip
 RESUMED13 = {
-    **TLS13, "tls.resumed": True, "tls.client_records": (53, 300), "tls.server_records": (23, 53, 1012, 500), "tls.order": "CSssccss",
+    **TLS13, "tls.resumed": True, "tls.client_records": (53, 300), "tls.server_records": (23, 53, 1012, 5000), "tls.order": "CSssccss",
 }  # fmt: skip
 SSH = {
     f"ssh.{side}_{what}": value for side in ("client", "server") for what, value in (("version", "2.0"), ("newkeys", True), ("encrypted", True))

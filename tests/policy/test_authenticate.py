@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from auditor.model.facts import Facts
 from auditor.model.judgement import Authentication, Breach, Classification, Disposition, Verdict
-from auditor.policy._tls import flight_digest
+from auditor.policy._tls import Digests
 from auditor.policy.authenticate import authenticate
 from auditor.policy.loader import load_policy
 from auditor.policy.policy import Policy
@@ -144,11 +144,21 @@ def test_rule_3_late_certificates(judge: Judge) -> None:
         answer = judge("rep-to-bbs", "tls", late | {"tls.late_handshake": True})
         assert (answer.verdict, answer.missing) == (Verdict.UNVERIFIABLE, "late_certificate")
     offered = SERVER13 | {"tls.post_handshake_auth_offered": True}
-    assert judge("rep-to-bbs", "tls", offered).missing == "late_certificate"
-    both = offered | {"tls.alpn_offered": ("h2", "http/1.1")}
+    # nobody asked: no flight of the client follows that ends as one with a certificate does
+    assert judge("rep-to-bbs", "tls", offered).verdict is Verdict.VIOLATED
+    maybe = offered | {"tls.client_records": (53, 300, 53), "tls.order": "CSsssssccscs"}
+    assert judge("rep-to-bbs", "tls", maybe).missing == "late_certificate"
+    both = maybe | {"tls.alpn_offered": ("h2", "http/1.1")}
     assert judge("rep-to-bbs", "tls", both).missing == "late_certificate"
+    shown = offered | {"tls.client_records": (53, 300, 1099, 281, 53), "tls.order": "CSsssssccsccc" + "s" * 3}
+    shown |= {"tls.server_records": (23, 954, 281, 53, 147, 200, 500)}
+    assert (judge("rep-to-bbs", "tls", shown).verdict, judge("rep-to-bbs", "tls", shown).confidence) == (
+        Verdict.INFERRED,
+        "medium",
+    )
     # HTTP/2 forbids it
-    assert judge("rep-to-bbs", "https", offered | {"tls.alpn_offered": ("h2",)}).verdict is Verdict.VIOLATED
+    only = {"tls.alpn_offered": ("h2",), "tls.server_records": (32, 954, 281, 53, 147, 500, 700)}
+    assert judge("rep-to-bbs", "https", maybe | only | {"tls.order": "CSsssssccssc"}).verdict is Verdict.VIOLATED
     # asked in the handshake
     asked = DECLINED13 | {"tls.post_handshake_auth_offered": True}
     assert judge("rep-to-bbs", "tls", asked).verdict is Verdict.VIOLATED
@@ -279,11 +289,25 @@ def test_rule_5_asked_and_declined_outcome_hidden(judge: Judge) -> None:
     ):
         answer = judge("rep-to-bbs", "tls", facts, state="SF", history="ShADdfF")
         assert (answer.verdict, answer.missing) == (Verdict.UNVERIFIABLE, "outcome")
-        assert "asked and declined, outcome hidden" in answer.factors[0].says
+        assert "outcome hidden: a refusal inside TLS might look the same" in answer.factors[0].says
     served = judge(
-        "rep-to-bbs", "tls", DECLINED12 | {"tls.client_records": (300,) * 4, "tls.server_records": (560,) * 4}
+        "rep-to-bbs",
+        "tls",
+        DECLINED12 | {"tls.client_records": (300,) * 5, "tls.server_records": (560,) * 5, "tls.order": "CS" + "cs" * 5},
     )
     assert served.verdict is Verdict.VIOLATED
+
+
+def test_rule_5_a_certificate_that_crossed_and_answers_that_may_be_refusals(judge: Judge) -> None:
+    """The certificate crossed; that the attempt was accepted is another fact, and nobody saw it."""
+    answers = {"tls.client_records": (300,) * 3, "tls.server_records": (239,) * 3, "tls.order": "CS" + "cs" * 3}
+    clear = judge("rep-to-bbs", "tls", MUTUAL12 | answers)
+    assert (clear.verdict, clear.confidence) == (Verdict.VERIFIED, "medium")
+    short = MUTUAL13 | {"tls.server_records": (23, 131, 954, 281, 53, 1012, 239)}
+    hidden = judge("rep-to-bbs", "tls", short)
+    assert (hidden.verdict, hidden.confidence) == (Verdict.INFERRED, "medium")
+    for answer in (clear, hidden):
+        assert "a refusal inside TLS might look the same" in answer.factors[0].says
 
 
 def test_rule_5_gone_refuses_a_signed_url_and_nothing_else(judge: Judge, tas_diego: Policy) -> None:
@@ -888,11 +912,15 @@ sizes = st.lists(
 def test_equal_digests_have_equal_judgements(
     client: tuple[int, ...], server: tuple[int, ...], other: tuple[int, ...], suite: str, resumed: bool
 ) -> None:
+    order = "s" * 5 + "ccc" + "cscsc" * 5
+    shared = {"tls.version": "TLS 1.3", "tls.cipher": suite, "tls.resumed": resumed}
+    digests = Digests()
+
     def look(c: tuple[int, ...], s: tuple[int, ...]) -> tuple[Any, Any]:
-        facts = Facts({}, {"tls.client_records": c, "tls.server_records": s, "tls.order": ""})
-        flights = Tls13Flights(c, s, {"TLS_AES_128_GCM_SHA256": 0x1301}.get(suite, 0x1302), psk_selected=resumed)
-        judged = judge_tls13(flights)
-        return flight_digest(facts), (
+        facts = Facts(shared, {"tls.order": order, "tls.client_records": c, "tls.server_records": s})
+        number = {"TLS_AES_128_GCM_SHA256": 0x1301}.get(suite, 0x1302)
+        judged = judge_tls13(Tls13Flights(c, s, number, order=order, psk_selected=resumed))
+        return digests.of(facts), (
             judged.client_certificate,
             judged.asked,
             judged.outcome,
@@ -968,7 +996,7 @@ def test_no_false_mutual_in_the_corpus(tas_diego: Policy) -> None:
             answer = here[nth - 1]
             judged += 1
             if answer.verdict in {Verdict.VERIFIED, Verdict.INFERRED}:
-                assert told["truth"] == "sent", told
+                assert told["truth"] in {"sent", "late"}, told
             if answer.verdict is Verdict.VIOLATED:
                 assert told["truth"] in {"absent", "empty", "resumed", "unsure"}, told
             if told["truth"] == "sent":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from auditor.policy.tls13 import (
     ClientCertificate,
     Confidence,
     Tls13Flights,
+    Tls13Judgement,
     Tls13Outcome,
     judge_tls13,
     tls13_model,
@@ -24,13 +26,24 @@ ASKING, NOT_ASKING = (23, 112, 927, 281, 53), (23, 927, 281, 53)
 TICKET = (1043,)
 
 
-def judge(client: tuple[int, ...], server: tuple[int, ...], suite: int = AES128, **more: bool):
+def judge(client: tuple[int, ...], server: tuple[int, ...], suite: int = AES128, **more: bool) -> Tls13Judgement:
     return judge_tls13(Tls13Flights(client, server, suite, **more))
+
+
+def heard(script: str, suite: int = AES128, **more: Any) -> Tls13Judgement:
+    """The same of records in their order: ``s23 s927 s281 s53 c53 c300 s500``."""
+    told = script.split()
+    client, server = (tuple(int(each[1:]) for each in told if each[0] == side) for side in "cs")
+    return judge_tls13(Tls13Flights(client, server, suite, order="".join(each[0] for each in told), **more))
+
+
+ASKS, ASKS_NOT = "s23 s112 s927 s281 s53", "s23 s927 s281 s53"
+DECLINED = f"{ASKS} c25 c53 s234 s234"
 
 
 class TestFlightOfSeparateRecords:
     def test_asked_certificate_verify_finished_and_data_both_ways(self) -> None:
-        said = judge((921, 281, 53, 735, 19), (*ASKING, *TICKET, 585, 19))
+        said = heard(f"{ASKS} c921 c281 c53 s1043 c735 s5850 c19 s19")
         assert (said.client_certificate, said.asked, said.outcome) == (SENT, Asked.YES, Tls13Outcome.ACCEPTED)
         assert said.confidence is Confidence.HIGH
         assert said.shape == "separate"
@@ -42,7 +55,7 @@ class TestFlightOfSeparateRecords:
         assert judge((720, verify, 53, 100), (*ASKING, *TICKET, 200)).client_certificate is SENT
 
     def test_finished_alone_when_nobody_asked(self) -> None:
-        said = judge((53, 397, 397, 19), (*NOT_ASKING, 147, 919, 919, 19))
+        said = heard(f"{ASKS_NOT} s147 c53 c397 s919 c397 s919 c19 s19")
         assert (said.client_certificate, said.asked, said.outcome) == (ABSENT, Asked.NO, Tls13Outcome.ACCEPTED)
         assert said.confidence is Confidence.HIGH
 
@@ -56,8 +69,14 @@ class TestFlightOfSeparateRecords:
         assert (said.client_certificate, said.outcome) == (EMPTY, Tls13Outcome.HIDDEN)
 
     def test_declined_and_a_conversation_is_accepted(self) -> None:
-        said = judge((25, 53, 379, 380, 381), (*ASKING, 234, 234, 500, 600, 700))
-        assert (said.client_certificate, said.outcome) == (EMPTY, Tls13Outcome.ACCEPTED)
+        for talk in ("c379 s500 c380 s600", "c379 s8000", " ".join(["c379 s500"] * 5)):
+            said = heard(f"{DECLINED} {talk}")
+            assert (said.client_certificate, said.outcome) == (EMPTY, Tls13Outcome.ACCEPTED), talk
+
+    def test_declined_and_answers_alike_are_hidden(self) -> None:
+        """Three times the same short page is what a client that is refused three times gets."""
+        said = heard(f"{DECLINED} c379 s206 c379 s206 c379 s206 c19 s19")
+        assert (said.client_certificate, said.outcome) == (EMPTY, Tls13Outcome.HIDDEN)
 
     def test_a_suite_of_sha384_has_a_longer_finished(self) -> None:
         assert judge((69, 300), (23, 927, 281, 69, 250, 250, 500), AES256).client_certificate is ABSENT
@@ -85,7 +104,7 @@ class TestFlightOfSeparateRecords:
 class TestFlightInOneRecord:
     def test_a_certificate(self) -> None:
         said = judge((1221, 812, 19), (*ASKING, 1043, 224, 19))
-        assert (said.client_certificate, said.confidence, said.shape) == (SENT, Confidence.HIGH, "whole")
+        assert (said.client_certificate, said.confidence, said.shape) == (SENT, Confidence.MEDIUM, "whole")
 
     def test_a_server_in_one_record_hides_whether_it_asked(self) -> None:
         said = judge((1221, 266, 19), (1310, 2205, 902, 19))
@@ -126,7 +145,7 @@ class TestNothingIsClaimed:
         assert judge((921, 281, 53), NOT_ASKING).client_certificate is UNKNOWN
 
     def test_a_resumed_session(self) -> None:
-        said = judge((53, 481, 481), (23, 53, 1043, 607, 607), psk_selected=True)
+        said = heard("s23 s53 c53 s1043 c481 s607 c481 s907", psk_selected=True)
         assert (said.client_certificate, said.resumed, said.outcome) == (UNKNOWN, True, Tls13Outcome.ACCEPTED)
 
     def test_early_data_that_was_not_taken(self) -> None:
@@ -146,10 +165,132 @@ class TestNothingIsClaimed:
         assert judge((53, 19), (*NOT_ASKING, 19)).outcome is Tls13Outcome.UNKNOWN
 
 
-def test_a_certificate_may_come_later_where_the_client_offers_it() -> None:
-    assert judge((69, 996, 57, 69), (23, 1769, 281, 69, 250, 250, 144), AES256, post_handshake_auth=True).late_possible
-    assert not judge((69, 996, 57, 69), (23, 1769, 281, 69, 250, 250, 144), AES256).late_possible
-    assert not judge((25, 53, 996), ASKING, post_handshake_auth=True).late_possible
+class TestCertificateBehindTheHandshake:
+    """A client that offers ``post_handshake_auth`` and was not asked in the handshake (every curl does)."""
+
+    asked_first = "s38 s958 s95 s69 c69 c99 s282 s282"
+
+    def late(self, script: str, **more: Any) -> str:
+        return heard(script, AES256, post_handshake_auth=True, **more).late
+
+    def test_nobody_asked_where_no_finished_follows(self) -> None:
+        assert self.late(f"{self.asked_first} s250 c95 s250") == ""
+
+    def test_one_crossed_where_its_flight_follows(self) -> None:
+        assert self.late(f"{self.asked_first} s121 c1099 c281 c69 s938 s938 s236") == "sent"
+
+    def test_what_is_as_long_as_a_finished_may_be_one(self) -> None:
+        assert self.late(f"{self.asked_first} c69 s250") == "possible"
+        assert self.late(f"{self.asked_first} c57 c69 s250") == "possible"
+
+    def test_packets_that_are_missing_may_hold_it(self) -> None:
+        assert self.late(f"{self.asked_first} s250", client_gap=True) == "possible"
+
+    def test_http2_forbids_it(self) -> None:
+        script = self.asked_first.replace("s38", "s32") + " c69 s250"
+        assert self.late(script, alpn_offered=("h2", "http/1.1")) == ""
+        assert self.late(f"{self.asked_first} c69 s250", alpn_offered=("h2", "http/1.1")) == "possible"
+
+    def test_who_does_not_offer_it_cannot(self) -> None:
+        assert heard(f"{self.asked_first} c57 c69", AES256).late == ""
+
+
+class TestWhatBecameOfIt:
+    certified = f"{ASKS} c921 c281 c53"
+
+    def test_tickets_and_no_answer_is_a_refusal(self) -> None:
+        """BoringSSL behind Bun: the handshake ends well, tickets come, and only then the certificate is looked at."""
+        said = heard("s1157 c444 c96 c69 s1277 s19 c109 c19", AES256, server_ended=True)
+        assert (said.client_certificate, said.outcome) == (SENT, Tls13Outcome.REFUSED)
+
+    def test_two_tickets_and_no_answer_is_one_too(self) -> None:
+        said = heard(f"{self.certified} s1040 s1040 c109 s19", server_ended=True)
+        assert said.outcome is Tls13Outcome.REFUSED
+
+    def test_a_ticket_or_an_answer_and_the_end_is_open(self) -> None:
+        """In whatever order they were captured."""
+        for talk in ("c109 s1277 s19", "s1277 c109 s19", "s1277 s19 c109"):
+            assert heard(f"{self.certified} {talk}", server_ended=True).outcome is Tls13Outcome.UNKNOWN, talk
+
+    def test_an_answer_too_short_for_a_ticket_with_the_certificate(self) -> None:
+        """A server that gives no tickets, answers and closes."""
+        assert heard(f"{self.certified} c217 s559 s19 c19", server_ended=True).outcome is Tls13Outcome.LIKELY
+        assert heard(f"{self.certified} c217 s60 c19").outcome is Tls13Outcome.LIKELY
+
+    def test_requests_that_nobody_answers_are_open(self) -> None:
+        assert heard(f"{self.certified} s1040 c109 c19", client_ended=True).outcome is Tls13Outcome.UNKNOWN
+
+    def test_a_ticket_for_one_who_asks_nothing(self) -> None:
+        assert heard(f"{self.certified} s1040 c19", client_ended=True).outcome is Tls13Outcome.LIKELY
+
+    def test_answers_alike_are_no_proof_for_a_certificate_either(self) -> None:
+        answers = " c95 s206" * 3
+        assert heard(f"{self.certified} s1040{answers} c19 s19").outcome is Tls13Outcome.LIKELY
+        assert heard(f"{self.certified} s1040{answers * 2} c19 s19").outcome is Tls13Outcome.ACCEPTED
+
+    def test_two_tickets_of_nearly_one_length_are_no_two_answers(self) -> None:
+        said = heard("s23 s62 s958 s97 s69 c25 c69 c109 s266 s250 s66 c109 s66 c109 s66", AES256)
+        assert (said.dialogue.turns, said.outcome) == ((49, 49, 49), Tls13Outcome.HIDDEN)
+
+    def test_leave_to_go_on_is_no_answer(self) -> None:
+        """``100 Continue`` before a refusal."""
+        assert heard(f"{DECLINED} c300 s42 c2000 s206 s19").outcome is Tls13Outcome.HIDDEN
+
+    def test_http2_says_much_that_is_no_answer(self) -> None:
+        h2 = {"alpn_offered": ("h2", "http/1.1")}
+        for server in (
+            "s32 s89 s958 s96 s69 c25 c69 s282 s282 c81 c57 s26 c26 s26 s137 s26 s19",
+            "s32 s89 s558 s96 s69 c25 c69 s250 s250 c81 s47 c57 s158 c26 s19",
+        ):
+            said = heard(server, AES256, **h2)
+            assert (said.client_certificate, said.http2, said.outcome) == (EMPTY, True, Tls13Outcome.HIDDEN), server
+
+    def test_a_server_that_does_not_ask_does_not_refuse_for_want_of_a_certificate(self) -> None:
+        assert heard("s38 s558 s96 s53 s147 c53 c109 s107 c19 s19").outcome is Tls13Outcome.LIKELY
+        assert heard("s38 s558 s96 s53 s147 c53 c109 s107 c109 s107 c19 s19").outcome is Tls13Outcome.ACCEPTED
+
+    def test_headers_alone_may_turn_a_name_or_a_call_away(self) -> None:
+        """421 in HTTP/2, and the status of gRPC; headers and a body are an answer."""
+        opening, h2 = "s32 s558 s96 s53 s147 c53 s50 c81 s30 s26", {"alpn_offered": ("h2", "http/1.1")}
+        assert heard(f"{opening} c57 s63 c26 s19", **h2).outcome is Tls13Outcome.HIDDEN
+        assert heard(f"{opening} c66 s81 s65 c26 s19", **h2).outcome is Tls13Outcome.LIKELY
+
+
+class TestPreSharedKeys:
+    def test_a_name_shorter_than_any_ticket_is_no_sessions(self) -> None:
+        said = heard("s23 s53 c53 c44 s3990 s19 c19", psk_selected=True, psk_identity_bytes=15)
+        assert (said.client_certificate, said.resumed, said.external) == (ABSENT, False, True)
+        assert said.outcome is Tls13Outcome.LIKELY
+
+    def test_a_tickets_length_is_resumption(self) -> None:
+        said = heard("s23 s53 c53 s147 c44 s3990", psk_selected=True, psk_identity_bytes=113)
+        assert (said.client_certificate, said.resumed) == (UNKNOWN, True)
+
+
+class TestHttpVersion:
+    @pytest.mark.parametrize(
+        ("first", "http2"), [(23, False), (27, False), (32, True), (36, True), (38, False), (42, False), (64, None)]
+    )
+    def test_by_the_length_of_encrypted_extensions(self, first: int, http2: bool | None) -> None:
+        script = f"s{first} s558 s96 s53 c53 s147"
+        assert heard(script, alpn_offered=("h2", "http/1.1")).http2 is http2
+        assert heard(script, alpn_offered=("http/1.1",)).http2 is False
+        assert heard(script, alpn_offered=("h2",)).http2 is True
+
+
+def test_a_padded_empty_certificate_is_no_certificate() -> None:
+    """Finished in a record of its own says that the one before it is not the whole flight."""
+    assert heard("s23 s62 s875 s281 s69 c1407 c69 c48 s250 s250 s64", AES256).client_certificate is UNKNOWN
+
+
+def test_a_long_list_of_authorities_is_a_request() -> None:
+    said = heard("s38 s14844 s558 s96 s69 c25 c69", AES256)
+    assert (said.client_certificate, said.asked) == (EMPTY, Asked.YES)
+
+
+def test_a_small_certificate_is_one() -> None:
+    """An Ed25519 certificate of 174 octets."""
+    assert heard("s38 s134 s558 s97 s69 c204 c89 c69", AES256).client_certificate is SENT
 
 
 def test_the_model_is_complete() -> None:
@@ -167,6 +308,9 @@ lengths = st.one_of(
 )
 flights = st.builds(
     Tls13Flights,
+    order=st.text("cccsssxyCSH", max_size=20),
+    alpn_offered=st.sampled_from([(), ("h2",), ("h2", "http/1.1")]),
+    psk_identity_bytes=st.sampled_from([0, 15, 32, 113]),
     client=st.lists(lengths, max_size=9).map(tuple),
     server=st.lists(lengths, max_size=9).map(tuple),
     cipher_suite=st.sampled_from([AES128, AES256, CHACHA, CCM8, 0, 0xFFFF]),
@@ -199,7 +343,16 @@ plausible = st.tuples(
     st.sampled_from([ASKING, NOT_ASKING, (1310,), (23, 529, 529, 233, 281, 53), (1040, 1040, 2064, 1040, 1040)]),
     st.lists(lengths, max_size=5).map(tuple),
     st.booleans(),
-).map(lambda t: Tls13Flights(t[0] + t[1], t[2] + t[3], AES128, server_ended=t[4]))
+    st.randoms(use_true_random=False),
+).map(lambda t: Tls13Flights(t[0] + t[1], t[2] + t[3], AES128, order=_mixed(t), server_ended=t[4]))
+
+
+def _mixed(parts: tuple[Any, ...]) -> str:
+    """An order in which these may have come: the flights, then data of both sides by chance."""
+    client, asked, server, answered, _, chance = parts
+    behind = ["c"] * len(asked) + ["s"] * len(answered)
+    chance.shuffle(behind)
+    return "s" * len(server) + "c" * len(client) + "".join(behind)
 
 
 @given(flights)
@@ -211,8 +364,8 @@ def test_any_lengths_are_judged(seen: Tls13Flights) -> None:
         assert said.asked is Asked.YES
         assert max(seen.client) > 300
     if seen.psk_selected:
-        assert said.resumed
-        assert said.client_certificate is UNKNOWN
+        assert said.resumed is not said.external
+        assert said.client_certificate is (ABSENT if said.external else UNKNOWN)
 
 
 def undecided(seen: Tls13Flights) -> bool:

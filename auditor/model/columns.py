@@ -86,6 +86,12 @@ CONNECTIONS: tuple[Column, ...] = (
     ),
     Column("authentication_confidence", "text", "high, medium, low", ("authentication", "confidence"), nullable=True),
     Column(
+        "authentication_outcome",
+        "text",
+        "whether the responder served the attempt, apart from the verdict: served, refused, unknown",
+        ("authentication", "outcome"),
+    ),
+    Column(
         "authentication_factors",
         "list",
         "each factor with its verdict: {name, verdict, says}",

@@ -189,6 +189,8 @@ class Authentication:
     """What the wire shows: mutual_tls, tls, none, basic, ssh, ...; None: it cannot tell."""
     verdict: Verdict = Verdict.NOT_APPLICABLE
     confidence: str | None = None
+    outcome: str = "unknown"
+    """Apart from the verdict, whether the responder served the attempt or refused it, at any layer: served, refused, unknown."""
     factors: tuple[Factor, ...] = ()
     faults: tuple[Fault, ...] = ()
     kinds: tuple[str, ...] = ()

@@ -296,6 +296,7 @@ def judged_columns(
         "authentication_observed": by_auth(lambda each: each.observed),
         "authentication_verdict": by_auth(lambda each: str(each.verdict)),
         "authentication_confidence": by_auth(lambda each: each.confidence),
+        "authentication_outcome": by_auth(lambda each: each.outcome),
         "authentication_factors": spread(
             auth_of, [tuple(factor.as_dict() for factor in each.factors) for each in auths]
         ),

@@ -1,14 +1,15 @@
 """What one connection says of another: sessions resumed, and protection given up.
 
 Up to TLS 1.2 a resuming ClientHello shows the session id or the ticket that the full handshake gave out in the clear (RFC 5246 section
-7.4.1.2, RFC 5077 section 3): the tie is certain. In TLS 1.3 tickets travel encrypted, so the tie is only that the same pair had a full handshake
-on the same port within a ticket's lifetime, seven days at most (RFC 8446 section 4.6.1).
+7.4.1.2, RFC 5077 section 3): the tie is certain. In TLS 1.3 tickets travel encrypted, so the tie is that the same pair had a handshake on the
+same port within a ticket's lifetime, seven days at most (RFC 8446 section 4.6.1), with a suite of the same hash, and that one of its records is
+as long as one with the ticket that is offered now. Where several fit and disagree, which one it was does not show.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from auditor.model.judgement import Verdict
@@ -29,6 +30,18 @@ from auditor.policy._tls import (
 TICKET_LIFETIME_NS = 7 * 86_400 * 1_000_000_000
 SHARE_NS = 600 * 1_000_000_000
 """Of several full handshakes within ten minutes the first stands for all: which of them is resumed does not show."""
+
+RECORD_BYTES = 17
+"""What a record adds to its content: type and tag, RFC 8446 section 5.2."""
+NEW_TICKET_BYTES = 17
+"""NewSessionTicket without nonce, ticket and extensions, RFC 8446 section 4.6.1."""
+BESIDE_TICKET_BYTES = 24
+"""Nonce (up to 16 octets are seen) and the extension that allows early data."""
+TICKETS_A_RECORD = 4
+TICKETS_COME_BEFORE = 12
+"""Among so many first records of the server are its flight and its tickets."""
+MOST_KINDS = 16
+"""So many kinds of sessions of one pair and port are told apart."""
 
 DOWNGRADE_NS = 60 * 1_000_000_000
 """Contract, rule 13."""
@@ -61,46 +74,94 @@ class Origin:
 
     row: int
     mixed: bool = False
-    """The pair also had full handshakes that were not mutual, or that the capture cannot tell of: that this one was it is not sure."""
+    """Others fit as well, which were not mutual, or of which the capture cannot tell: that this one was it is not sure."""
+
+
+@dataclass(slots=True)
+class _Given:
+    """Sessions of one pair and port whose tickets look alike."""
+
+    row: int
+    first_ns: int
+    mutual: bool | None
+    """None: a full handshake of which no client certificate is known."""
+    tickets: tuple[int, ...] | None
+    """Lengths of records that may hold its tickets; None: packets that would show are missing."""
+    sha384: bool
+
+    def fits(self, session: Session) -> bool:
+        """Whether the ticket that a resumed session offers may be one of these."""
+        if not 0 <= session.first_ns - self.first_ns <= TICKET_LIFETIME_NS or session.reading.sha384 != self.sha384:
+            return False
+        offered = session.reading.identity_bytes
+        return self.tickets is None or not offered or any(_holds(length, offered) for length in self.tickets)
+
+
+def _holds(length: int, ticket: int) -> bool:
+    """Whether a record of this length may hold one NewSessionTicket with a ticket of so many bytes, or several alike."""
+    for count in range(1, TICKETS_A_RECORD + 1):
+        each, rest = divmod(length - RECORD_BYTES, count)
+        if rest == 0 and 0 <= each - NEW_TICKET_BYTES - ticket <= BESIDE_TICKET_BYTES:
+            return True
+    return False
 
 
 def origins(sessions: Iterable[Session]) -> dict[int, Origin]:
     """Row of each resumed session whose full handshake is known, to that one. ``sessions`` in order of start."""
     found: dict[int, Origin] = {}
     tied: dict[str, int] = {}
-    pairs: dict[tuple[int, int, int], tuple[int, int, bool]] = {}
-    """Pair and port: row and start of its last full handshake judged mutual (or else judged TLS), and whether that is mutual."""
-    apart: dict[tuple[int, int, int], int] = {}
-    """Pair and port: start of its last full handshake that was not mutual, or may not have been."""
+    pairs: dict[tuple[int, int, int], list[_Given]] = {}
     mutual: dict[int, bool | None] = {}
     for session in sessions:
         reading = session.reading
-        if _may_be_bare(reading):
-            apart[session.ends] = session.first_ns
-        if is_13(reading.version):
-            if reading.resumed:
-                last = pairs.get(session.ends)
-                if last is None or session.first_ns - last[1] > TICKET_LIFETIME_NS:
-                    continue
-                other = apart.get(session.ends)
-                mixed = last[2] and other is not None and session.first_ns - other <= TICKET_LIFETIME_NS
-                found[session.row] = Origin(last[0], mixed)
-            elif reading.outcome != REFUSED:
-                key = id(reading)
-                if key not in mutual:
-                    mutual[key] = _is_mutual(reading)
-                known = mutual[key]
-                if known is None:
-                    continue
-                last = pairs.get(session.ends)
-                if not known:
-                    apart[session.ends] = session.first_ns
-                fresh = last is None or last[2] != known or session.first_ns - last[1] > SHARE_NS
-                if fresh and (known or last is None or not last[2]):
-                    pairs[session.ends] = session.row, session.first_ns, known
+        if not is_13(reading.version) and reading.version is not None:
+            _tie(session, tied, found)
             continue
-        _tie(session, tied, found)
+        given = pairs.setdefault(session.ends, [])
+        if reading.resumed:
+            fitting = [each for each in given if each.fits(session)]
+            sure = [each for each in fitting if each.mutual is not None]
+            if not sure:
+                continue
+            # The last mutual one, where there is one: of others it is told that they would do as well.
+            best = next((each for each in reversed(sure) if each.mutual), sure[-1])
+            found[session.row] = Origin(best.row, any(each.mutual is not best.mutual for each in fitting))
+            for each in fitting:
+                _give(given, replace(each, tickets=_tickets(session), first_ns=session.first_ns))
+            continue
+        if reading.outcome == REFUSED:
+            continue
+        key = id(reading)
+        if key not in mutual:
+            mutual[key] = _is_mutual(reading)
+        known = mutual[key]
+        if known is not None or _may_be_bare(reading):
+            _give(given, _Given(session.row, session.first_ns, known, _tickets(session), reading.sha384))
     return found
+
+
+def _tickets(session: Session) -> tuple[int, ...] | None:
+    """Lengths of the records of a session that may hold its tickets."""
+    reading = session.reading
+    if reading.version is None or reading.missing is not None:
+        return None
+    return tuple(sorted({*session.links.get("tls.server_records", ())[1:TICKETS_COME_BEFORE]}))
+
+
+def _give(given: list[_Given], new: _Given) -> None:
+    """Note a session. Of those alike within ten minutes the first stands for all: which of them is resumed does not show."""
+    for at, each in enumerate(given):
+        if (each.mutual, each.tickets, each.sha384) == (new.mutual, new.tickets, new.sha384):
+            if new.first_ns - each.first_ns > SHARE_NS:
+                given[at : at + 1] = []
+                given.append(new)
+            return
+    given.append(new)
+    if len(given) > MOST_KINDS:
+        # What cannot be kept apart any more might have been any of them.
+        given[:2] = [
+            replace(given[1], mutual=given[1].mutual if given[0].mutual is given[1].mutual else None, tickets=None)
+        ]
 
 
 def _is_mutual(reading: TlsReading) -> bool | None:

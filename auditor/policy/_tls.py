@@ -9,7 +9,7 @@ the full handshake holds for it, and finding that one is ``_across.py``'s busine
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import gcd
 from typing import Any
@@ -82,9 +82,15 @@ class TlsReading:
     """Application data went both ways."""
     doubt: bool = False
     """It was answered, or took a session ticket, and a refusal inside TLS might look the same: what rests on ``outcome`` is of medium confidence at most."""
+    weighed: bool = False
+    """Other connections of the same server decided what became of it (``population.py``)."""
     dialogue: Dialogue = NO_DIALOGUE
     """What was said behind the handshake."""
     resumed: bool = False
+    identity_bytes: int = 0
+    """TLS 1.3: length of the pre-shared key's name that the client offered; 0: not seen."""
+    sha384: bool = False
+    """The suite hashes with SHA-384, which a resumed session's does too (RFC 8446 section 4.6.1)."""
     late: bool = False
     """A certificate may have crossed later, encrypted (contract, rule 3)."""
     clear: bool = True
@@ -361,6 +367,26 @@ def _padded(sizes: tuple[int, ...], tag: int, block: int) -> bool:
     return common >= block
 
 
+def dialogue_of(facts: Facts) -> Dialogue:
+    """What was said behind the handshake of this very connection (readings are shared by connections whose lengths differ)."""
+    seen = Seen(facts)
+    return judge_tls13(_flights(seen)).dialogue if is_13(facts.get("tls.version")) else _dialogue12(seen)
+
+
+def weigh_in(reading: TlsReading, *, served: bool, name: str) -> TlsReading:
+    """The reading of a connection whose outcome others of the same server decide; ``name``: id of one of them."""
+    certified = reading.certificate == SENT
+    if not served:
+        why = f"a client with a certificate got another answer to a request of the same length (connection {name}): it was refused inside TLS"
+        return replace(reading, outcome=REFUSED, why=why, weighed=True, doubt=False)
+    why = (
+        f"clients without a certificate got another answer to a request of the same length (connection {name})"
+        if certified
+        else f"a client with a certificate was served with the very same answer (connection {name})"
+    )
+    return replace(reading, outcome=ACCEPTED, why=why, weighed=True, doubt=False)
+
+
 @cache
 def _telling() -> tuple[frozenset[int], frozenset[int], int, int]:
     """Lengths of a record with a Finished and with an alert in any suite and padding; less than a flight in one record has; a block."""
@@ -464,6 +490,8 @@ def _read13(seen: Seen, version: str) -> TlsReading:
         doubt=doubt,
         dialogue=dialogue,
         resumed=judged.resumed,
+        identity_bytes=facts.get("tls.psk_identity_bytes", 0),
+        sha384=str(facts.get("tls.cipher")).endswith("SHA384"),
         late=judged.late == "possible",
         clear=False,
         absence=seen.whole and not any(k in facts for k in ("tls.gap", "tls.midstream")),
@@ -552,7 +580,12 @@ def _resumed(reading: TlsReading, which: int) -> Said:
 def _turned_away(reading: TlsReading) -> Said:
     """Of an attempt that was refused."""
     detail = f"{reading.why}; {reading.says}" if reading.says and reading.certificate != UNKNOWN else reading.why
-    return rejected(detail, *reading.asked_kinds, *reading.kinds, confidence="high" if reading.clear else "medium")
+    return rejected(
+        detail,
+        *reading.asked_kinds,
+        *reading.kinds,
+        confidence="high" if reading.clear and not reading.weighed else "medium",
+    )
 
 
 def judge_mutual(reading: TlsReading) -> Said:
@@ -598,15 +631,15 @@ def _with_certificate(reading: TlsReading, kinds: tuple[str, ...]) -> Said:
         )
     if reading.clear:
         says = "the server asked, the client sent its certificate and proved to hold its key, both ends finished"
-        says += f"; {reading.why}" if reading.doubt else ""
-        return Said(Verdict.VERIFIED, says, "medium" if reading.doubt else "high", None, (), kinds)
+        says += f"; {reading.why}" if reading.doubt or reading.weighed else ""
+        return Said(Verdict.VERIFIED, says, _sure(reading), None, (), kinds)
     says = f"{reading.says}; {reading.why}"
     return Said(Verdict.INFERRED, says, _sure(reading), None, (), kinds)
 
 
 def _sure(reading: TlsReading) -> str | None:
     """The confidence of what rests on the attempt being accepted."""
-    return weaker(reading.confidence, "medium" if reading.doubt else "high")
+    return weaker(reading.confidence, "medium" if reading.doubt or reading.weighed else "high")
 
 
 def judge_server_only(reading: TlsReading) -> Said:

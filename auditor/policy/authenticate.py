@@ -35,15 +35,32 @@ from auditor.policy._factors import (
     observed,
 )
 from auditor.policy._seen import Said, Seen
-from auditor.policy._tls import REFUSED, Digests, TlsReading, is_tls, judge_mutual, read_tls, weak_tls
+from auditor.policy._tls import (
+    ACCEPTED,
+    REFUSED,
+    SENT,
+    UNKNOWN,
+    VEILED,
+    Digests,
+    TlsReading,
+    dialogue_of,
+    is_tls,
+    judge_mutual,
+    read_tls,
+    weak_tls,
+    weigh_in,
+)
 from auditor.policy.certificates import SIDES, certificate_faults
 from auditor.policy.learnt import NOTHING, Learnt
 from auditor.policy.policy import Policy
+from auditor.policy.population import Member, Weighed, weigh
 
 HOST_PORTS = range(61_001, 65_535)
 """Host ports of application instances (contract, rule 4)."""
 
 _MAX_DIGESTS = 50_000
+MOST_MEMBERS = 50_000
+"""So many connections of servers whose answers hide an outcome are compared."""
 
 NOT_JUDGED = Authentication()
 
@@ -103,6 +120,7 @@ def authenticate(
     if not rows.size:
         return told
     groups, group_of = _grouped(table, classes, class_of, wanted, rows)
+    _population(table, rows, groups, group_of)
     _resume(table, rows, groups, group_of)
     beside = _downgraded(table, rows, groups, group_of, policy, classes)
     first_ns = table.first_ns.tolist()
@@ -236,6 +254,52 @@ def _judged(
 # Across connections
 
 
+def _population(table: ConnectionTable, rows: NDArray[np.intp], groups: list[_Group], group_of: list[int]) -> None:
+    """Settle outcomes that one connection hides and others of the same server show."""
+    hides = {at for at, group in enumerate(groups) if group.tls is not None and _hides_outcome(group.tls)}
+    if not hides:
+        return
+    kinds: dict[tuple[int, int], set[bool]] = {}
+    hosts, ports = table.resp_h[rows].tolist(), table.resp_p[rows].tolist()
+    certified = {
+        at: group.tls.certificate == SENT
+        for at, group in enumerate(groups)
+        if group.tls is not None and _is_answered(group.tls)
+    }
+    for place, at in enumerate(group_of):
+        if at in certified:
+            kinds.setdefault((hosts[place], ports[place]), set()).add(certified[at])
+    members: list[Member] = []
+    for place, at in enumerate(group_of):
+        server = hosts[place], ports[place]
+        facts = table.facts[rows[place]]
+        if at not in certified or len(kinds[server]) < 2 or facts is None:  # with and without
+            continue
+        if len(members) >= MOST_MEMBERS:
+            break
+        members.append(
+            Member(place, (*server, facts.get("tls.alpn_offered")), certified[at], at in hides, dialogue_of(facts))
+        )
+    made: dict[tuple[int, Weighed], int] = {}
+    for place, weighed in weigh(members).items():
+        key = group_of[place], weighed
+        if key not in made:
+            name = bytes(table.id[rows[weighed.witness]]).decode()
+            group = groups[group_of[place]]
+            reading = weigh_in(group.tls, served=weighed.served, name=name) if group.tls is not None else None
+            made[key] = len(groups)
+            groups.append(replace(group, tls=reading, said=judge(group.seen, group.wanted, reading), made={}))
+        group_of[place] = made[key]
+
+
+def _hides_outcome(reading: TlsReading) -> bool:
+    return not reading.resumed and (reading.outcome == VEILED or reading.doubt)
+
+
+def _is_answered(reading: TlsReading) -> bool:
+    return not reading.resumed and reading.outcome in (ACCEPTED, VEILED) and reading.certificate != UNKNOWN
+
+
 def _resume(table: ConnectionTable, rows: NDArray[np.intp], groups: list[_Group], group_of: list[int]) -> None:
     """Settle resumed sessions: each gets a group of its own kind and origin."""
     if not any(group.tls is not None and group.tls.resumed for group in groups):
@@ -262,11 +326,7 @@ def _resume(table: ConnectionTable, rows: NDArray[np.intp], groups: list[_Group]
             reading = replace(group.tls, settled=inherit(group.tls, source.tls, name, mixed=origin.mixed))
             settled[key] = len(groups)
             said = judge(group.seen, group.wanted, reading)
-            groups.append(
-                _Group(
-                    group.seen, group.wanted, group.required, reading, said, group.facts, group.klass, group.certified
-                )
-            )
+            groups.append(replace(group, tls=reading, said=said, made={}))
         group_of[place] = settled[key]
 
 
@@ -344,6 +404,20 @@ def _unprotected(group: _Group, policy: Policy, classes: Sequence[Classification
 # Answers
 
 
+_OUTCOMES = {ACCEPTED: "served", REFUSED: "refused"}
+"""What TLS and what is in the clear calls them alike, in the report's words."""
+
+
+def _outcome(group: _Group) -> str:
+    """Whether the attempt was served, apart from whether the documented authentication took place."""
+    said, tls, seen = group.said, group.tls, group.seen
+    if said.verdict is Verdict.REJECTED:
+        return "refused"
+    if tls is not None:
+        return "unknown" if tls.doubt else _OUTCOMES.get(tls.outcome, "unknown")
+    return _OUTCOMES.get(in_clear(seen).outcome, "unknown")
+
+
 def _authentication(group: _Group, policy: Policy, extra: tuple[Fault, ...]) -> Authentication:
     said, tls, seen = group.said, group.tls, group.seen
     faults = [*said.faults, *cleartext_credentials(seen, group.wanted, tls)]
@@ -358,6 +432,7 @@ def _authentication(group: _Group, policy: Policy, extra: tuple[Fault, ...]) -> 
         observed=observed(seen, said, tls),
         verdict=said.verdict,
         confidence=said.confidence,
+        outcome=_outcome(group),
         factors=tuple(Factor(name, each.verdict, each.says) for name, each in said.factors),
         faults=tuple(dict.fromkeys((*faults, *extra))),
         kinds=tuple(dict.fromkeys(said.kinds)),

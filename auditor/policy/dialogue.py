@@ -80,7 +80,7 @@ class Dialogue:
     tickets: bool = False
     """A record came that may be a session ticket."""
     maybe: bool = False
-    """One of those came behind a request: it may also be the answer."""
+    """One of those came behind a request, or a record of HTTP/2 that may be control alone: it may also be the answer."""
     ended: bool = False
     """The server ended it, and the client had not before."""
     left: bool = False
@@ -171,7 +171,7 @@ def read_dialogue(
     given = _tickets(records, certificate_bytes) if tickets else []
     turns: list[list[int]] = [[]]
     requests: list[int] = []
-    asking = over = left = maybe = False
+    asking = over = left = maybe = little = False
     unasked = bool(given) and not any(each.side == "c" for each in records[: given[0]])
     twins = len(given) > 1 and not any(each.side == "c" for each in records[given[0] : given[1]])
     sure = twins or (unasked and coalesced and _two_with(records[given[0]].bytes, certificate_bytes))
@@ -193,6 +193,8 @@ def read_dialogue(
         elif not (each.bytes <= CONTROL_BYTES if http2 else each.bytes == CONTINUE_BYTES):
             turns[-1].append(each.bytes)
             asking = False
+        elif http2:
+            little = little or bool(requests)
     # What a server says unasked answers nothing: a greeting, or tickets that nothing tells from it.
     answered = [each for each in turns[1:] if each]
     kind, says = _kind(answered, tickets)
@@ -200,7 +202,7 @@ def read_dialogue(
     # A client that asked, had nothing at all and said goodbye was not answered either, if the server closed before it.
     hung_up = ended_by == "server" and whole and bool(requests) and not given
     # In which order both directions were captured proves nothing: a lone record may be the answer to any request.
-    unanswered = not turns[0] and (sure or not (given and requests))
+    unanswered = not turns[0] and not little and (sure or not (given and requests))
     if kind is Answers.NONE and (ended or hung_up) and unanswered and (requests or not left):
         kind = Answers.UNANSWERED
     return Dialogue(
@@ -209,7 +211,7 @@ def read_dialogue(
         tuple(requests),
         http2 and any(len(each) > 1 for each in answered),
         bool(given),
-        maybe,
+        maybe or little,
         ended,
         left,
         whole,

@@ -419,7 +419,8 @@ def _outcome(dialogue: Dialogue, answer: ClientCertificate, http2: bool | None) 
     if dialogue.answers is Answers.SERVICE:
         return Tls13Outcome.ACCEPTED
     if dialogue.answers is Answers.NONE:
-        if answer is not ClientCertificate.SENT or not dialogue.tickets or dialogue.ended or not dialogue.whole:
+        said = dialogue.tickets or dialogue.maybe
+        if answer is not ClientCertificate.SENT or not said or dialogue.ended or not dialogue.whole:
             return Tls13Outcome.UNKNOWN
         # A server makes a ticket after the client's Finished, and some make it before they look at the certificate.
         return Tls13Outcome.UNKNOWN if dialogue.requests and not dialogue.maybe else Tls13Outcome.LIKELY

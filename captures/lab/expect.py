@@ -66,18 +66,12 @@ def expect(truths: list[Truth], lab: dict[str, Any]) -> list[Expected]:
     by_name = {truth["scenario"]: truth for truth in truths}
     follows = {truth["after"]: truth for truth in truths if truth["after"]}
     found = []
-    bare = set()
-    """Pairs and ports where TLS 1.3 without a client certificate was accepted before."""
     for truth in truths:
         full = widened(truth, lab, by_name, follows)
-        place = (truth["originator"], truth["responder"], truth["responder_port"])
-        full["mixed"] = "yes" if place in bare else "no"
         verdict = next((rule["verdict"] for rule in lab["expect"]["verdict"] if holds(rule["when"], full)), None)
         if verdict is None:
             raise LookupError(f"no rule of scenarios.yml says what the verdict on {truth['scenario']} must be")
         full["verdict"] = verdict
-        if verdict == "violated" and truth["tls"] == "1.3":
-            bare.add(place)
         findings = {rule["finding"] for rule in lab["expect"]["findings"] if holds(rule["when"], full)}
         if truth["place"] == "out_of_scope":
             disposition = "out_of_scope"

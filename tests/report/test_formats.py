@@ -128,7 +128,15 @@ def test_json_has_the_keys_of_the_contract_in_their_order(audit, written):
     first = report["connections"][0]
     end = ["ip", "port", "instance", "role", "roles", "component", "packets", "bytes", "copies"]
     assert list(first["originator"]) == end
-    assert list(first["authentication"]) == ["required", "observed", "verdict", "confidence", "factors", "evidence"]
+    assert list(first["authentication"]) == [
+        "required",
+        "observed",
+        "verdict",
+        "confidence",
+        "outcome",
+        "factors",
+        "evidence",
+    ]
     assert [each["row"] for each in report["coverage"]] == list(range(1, 26))
     icmp = report["connections"][18]
     assert (icmp["transport"], icmp["originator"]["port"]) == ("icmp", None)

@@ -61,6 +61,7 @@ _HEALTHY: dict[str, Any] = {
     "authentication_observed": None,
     "authentication_verdict": "verified",
     "authentication_confidence": "high",
+    "authentication_outcome": "served",
     "authentication_factors": (),
     "authentication_evidence": (),
     "tls": None,

@@ -281,29 +281,27 @@ def _chains(facts: Sequence[Facts | None]) -> tuple[list[_Chain], NDArray[np.int
     """The distinct chains that were shown, and for each connection its place among them, -1: none."""
     found: dict[_Chain, int] = {}
     known: dict[int, int] = {}
-    number = np.full(len(facts), -1, np.int32)
+    number: list[int] = []
     client, server = SIDES.values()
 
     def place(fact: Facts) -> int:
-        chain: _Chain = (
-            tuple(fact.get(client) or ()),
-            tuple(fact.get(server) or ()),
-            fold(str(fact.get("tls.sni") or "")),
-        )
+        sni = fold(str(fact.get("tls.sni") or ""))
+        chain: _Chain = tuple(fact.get(client) or ()), tuple(fact.get(server) or ()), sni
         return found.setdefault(chain, len(found)) if chain[0] or chain[1] else -1
 
-    for row, fact in enumerate(facts):
+    for fact in facts:
         if fact is None:
+            number.append(-1)
             continue
-        if client in fact.own or server in fact.own:
-            number[row] = place(fact)
+        own = fact.own
+        if own and (client in own or server in own):
+            number.append(place(fact))
             continue
-        key = id(fact.shared)
-        at = known.get(key)
+        at = known.get(id(fact.shared))
         if at is None:
-            at = known[key] = place(fact)
-        number[row] = at
-    return list(found), number
+            at = known[id(fact.shared)] = place(fact)
+        number.append(at)
+    return list(found), np.array(number, np.int32)
 
 
 class _Maker:

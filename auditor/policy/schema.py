@@ -298,7 +298,7 @@ class PolicyModel(Model):
             raise bad(
                 "includes", "a profile has no paths of its own", "put them into a policy and name it beside the profile"
             )
-        if not (self.includes or self.paths or self.identities):
+        if not (self.includes or self.paths or self.identities or self.roles or self.aliases or self.settings):
             raise bad("paths", "there are no paths", "declare paths:, or includes: with names of shipped policies")
         return self
 

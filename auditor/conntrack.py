@@ -36,7 +36,7 @@ from auditor.model.connections import (
 )
 from auditor.model.growing import GrowingTable
 from auditor.model.limits import DEFAULTS, Limits
-from auditor.model.streams import HEAD, HEAD_BYTES, HEAD_SEGMENTS, TRAIL_GAP
+from auditor.model.streams import HEAD, HEAD_BYTES, HEAD_SEGMENTS, TOLD_TRAILS, TRAIL_FIELDS, TRAIL_GAP
 
 QUEUE_ROWS = 4_096
 LINGER_ROWS = 16_384
@@ -944,10 +944,28 @@ def _join_heads(
             position - int(end["head_base"]),
             anchored,
         )
+        _join_trails(
+            heads[side : side + 1],
+            scratch,
+            theirs[0][side : side + 1],
+            np.frombuffer(more, np.uint8),
+            position - int(end["head_base"]),
+            anchored,
+        )
         if not anchored:
             end["head_base"] = min(int(end["head_base"]), position)
         ranges = heads[side]["range_to"][: heads[side]["n_ranges"]]
         data[side] = scratch[: max([int(heads[side]["filled_bytes"]), *map(int, ranges)])].tobytes()
+
+
+def _join_trails(mine: Array, data: Array, theirs: Array, more: Array, offset: int, anchored: bool) -> None:
+    """What follows a full head: of the same beginning, whoever saw more; else this one's, as far as the bytes of the later one's head go."""
+    told = [head["trail_next"][0] if head["trail"][0] in TOLD_TRAILS else -1 for head in (mine, theirs)]
+    if offset == 0 and told[1] > told[0]:
+        for name in TRAIL_FIELDS:
+            mine[name] = theirs[name]
+    elif offset >= 0:
+        joinrows.go_on_behind(mine, data, theirs, more, offset, not anchored)
 
 
 def _examine_held(part: Part, examiner: Examiner) -> None:

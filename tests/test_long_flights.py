@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from auditor.conntrack import Tracker, TrackLimits
+from auditor.conntrack import Tracker, TrackLimits, merge
 from auditor.inspectors._examine import Examiner
 from auditor.inspectors.tls import inspect
 from auditor.model.evidence import Evidence
@@ -197,6 +197,47 @@ def test_a_segment_that_is_missing_is_told_or_changes_nothing() -> None:
             facts = without_kept(facts_of(lossy))
             if facts != whole and gone < len(wire.sent) - 3:
                 assert {"tls.gap", "tls.cut", "tls.silent"} & set(facts), (name, gone)
+
+
+def merged(*wires: Wire) -> dict[str, object]:
+    """Through the connection table, of several captures."""
+    parts = []
+    for capture, wire in enumerate(wires):
+        tracker = Tracker(Examiner(), capture=capture, alone=False)
+        tracker.feed(*wire.packets())
+        parts.append(tracker.finish())
+    part = merge(parts, Examiner())
+    assert len(part.rows) == 1
+    return {} if part.facts[0] is None else dict(part.facts[0])
+
+
+@pytest.mark.parametrize("name", ["12, long both", "13, long both"])
+def test_of_two_places_the_better_one_counts(name: str) -> None:
+    wire = on_wire(turns(long_talk(*TALKS[name])), 1_448)
+    whole = without_kept(facts_of(wire))
+    rng = random.Random(1)
+    for _ in range(6):
+        poor = Wire()
+        poor.sent += [each for each in wire.sent if rng.random() < 0.8]
+        assert without_kept(merged(wire, poor)) == whole
+        assert without_kept(merged(poor, wire)) == whole
+
+
+@pytest.mark.parametrize("name", ["12, long both", "13, long both"])
+def test_a_flight_that_goes_on_in_the_next_capture(name: str) -> None:
+    """It is followed as far as the first bytes of that one are kept; what lies behind them is no loss."""
+    wire = on_wire(turns(long_talk(*TALKS[name])), 1_448)
+    whole = without_kept(facts_of(wire))
+    same = 0
+    for cut in range(4, len(wire.sent) - 1):
+        parts = Wire(), Wire()
+        parts[0].sent += wire.sent[:cut]
+        parts[1].sent += wire.sent[cut:]
+        facts = without_kept(merged(*parts))
+        assert "tls.gap" not in facts, cut
+        same += facts == whole
+        assert facts == whole or facts["tls.limit"], cut
+    assert same > 4
 
 
 def test_behind_a_preface_it_is_the_same() -> None:

@@ -26,6 +26,7 @@ from auditor.kernels.tcpstate import (
     opener,
     said_to_reach,
 )
+from auditor.kernels.trail import go_on
 from auditor.model.connections import (
     BASE_GUESSED,
     FIN_ACKS,
@@ -366,6 +367,12 @@ def lay(mine, data, theirs, more, offset, anchored):
                 end - start,
                 later.segment_frame[later.n_segments - 1],
             )
+
+
+@kernel
+def go_on_behind(mine, data, theirs, more, offset, midstream):
+    """Follow records behind a full head (``mine[0]``, ``data``) with the bytes ``more`` of the head of a later part, at ``offset`` of it."""
+    go_on(mine[0], data, 0, data.size, midstream, theirs[0], more, offset)
 
 
 @kernel

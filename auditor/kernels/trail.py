@@ -228,6 +228,23 @@ def begin(head, arena, base, room, midstream):
 
 
 @inner
+def go_on(head, arena, base, room, midstream, later, more, offset):
+    """Go on behind a full head with the bytes of another one, ``more``, which begin at ``offset`` of the stream."""
+    if head.filled_bytes < room:
+        return
+    if head.trail == TRAIL_NONE:
+        begin(head, arena, base, room, midstream)
+    filled = min(np.int64(later.filled_bytes), more.size)
+    at = np.int64(0)
+    while at < filled and head.trail == TRAIL_RUNS:
+        _, until, frame = _piece(later, at, filled)
+        if offset + at <= head.trail_next <= offset + until:
+            # BOUNDS: 0 <= at < until <= filled <= more.size.
+            read(head, room, more, at, until - at, offset + at, frame)
+        at = until
+
+
+@inner
 def _keep(head, stashes, stash_bytes, notes, slot, first, buf, at, size, pos, frame):
     """Put bytes aside that came before the one that is wanted next, which is at ``first``."""
     which = np.int64(head.trail_stash) - 1

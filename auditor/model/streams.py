@@ -75,6 +75,8 @@ HEAD = np.dtype(
 )
 """What is known of one direction's head; its bytes are a row of a second array, ``uint8[HEAD_BYTES]``."""
 
+TRAIL_FIELDS = tuple(name for name in HEAD.names or () if name.startswith(("trail", "told_", "n_trail")))
+
 
 @dataclass(frozen=True, slots=True)
 class TrailRecord:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.kernels.recognise import TCP
-from auditor.model.streams import HEAD, HEAD_SEGMENTS, TRAIL_NONE
+from auditor.model.streams import HEAD, HEAD_SEGMENTS
 from auditor.wire import proxy
 
 MAX_PREFACES = 4
@@ -201,8 +201,7 @@ def _shift(head: Any, size: int) -> None:
     head["filled_bytes"] -= size
     head["stream_bytes"] = max(int(head["stream_bytes"]) - size, 0)
     head["midstream"] = 0
-    head["trail"] = TRAIL_NONE  # it was looked for from the first byte on
-    head["trail_at"] -= size
+    head["trail_at"] -= size  # what follows the head was looked for behind prefaces, too
     count = int(head["n_segments"])
     order = np.argsort(head["segment_at"][:count], kind="stable")
     moved = np.maximum(head["segment_at"][:count][order] - size, 0)

@@ -300,7 +300,7 @@ def _read12(seen: Seen, version: str | None) -> TlsReading:
 def _answered12(dialogue: Dialogue, certificate: str, *, resumed: bool, http2: bool) -> tuple[str, str, bool]:
     """Outcome, why, and whether it is in doubt, of a session up to TLS 1.2 in which the server sent data."""
     if dialogue.answers is Answers.SERVICE:
-        return ACCEPTED, dialogue.says, False
+        return ACCEPTED, dialogue.says, dialogue.monotonous and certificate in _DECLINED and not resumed
     if certificate in _DECLINED and not resumed:
         return VEILED, f"asked and declined, outcome hidden: {_MAYBE_REFUSED}", False
     if dialogue.answers is Answers.UNANSWERED:
@@ -464,7 +464,7 @@ def _read13(seen: Seen, version: str) -> TlsReading:
     says, dialogue = judged.says, judged.dialogue
     outcome, why, doubt = _OUTCOMES[judged.outcome]
     if judged.outcome is Tls13Outcome.ACCEPTED and dialogue.answers is Answers.SERVICE:
-        why = dialogue.says
+        why, doubt = dialogue.says, dialogue.monotonous and judged.client_certificate is ClientCertificate.EMPTY
     confidence = judged.confidence
     if judged.late == "sent":
         # The server asked later, behind a first request, and the client's second flight ends as a mutual one does.

@@ -5,8 +5,9 @@ Inside TLS nothing of an answer shows but its length, when it came, and what cam
 1. What a server says of its own accord is no answer: session tickets (RFC 8446 section 4.6.1), and the control frames of HTTP/2 (RFC 9113 section 6).
    Where a record may be a ticket or an answer, neither is built on.
 2. A refusal inside TLS (400, 401, 403 and 421, or the status of gRPC) is short, and the same each time. So answers that are few, short and alike
-   (``ALIKE``) may all be refusals. A long answer, answers that differ, and a long talk are ``SERVICE``: nobody goes on so with one who is
-   turned away.
+   (``ALIKE``) may all be refusals. A long answer, several answers that differ, and a long talk are ``SERVICE``: hardly anybody goes on so
+   with one who is turned away. Who keeps asking and is told the same each time is the exception, so of a talk that is only long
+   (``monotonous``) less is claimed.
 3. An attempt that the server ended with requests unanswered was turned away (``UNANSWERED``), whatever tickets came before.
 
 This reads one direction's lengths beside the other's; what it means for a certificate that was sent, empty or not asked for is ``_tls.py``'s
@@ -18,15 +19,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 SHORT_ANSWER_BYTES = 4_096
 """A refusal has so much at most: nginx's page for status 400 has some 600 bytes, Tomcat's for 403 some 700."""
 
 LONG_TALK = 5
-"""So many answers are service, alike or not: who is refused does not ask as often on one connection."""
+"""So many answers are a long talk: who is refused seldom asks as often on one connection."""
 
 DIFFERENT_BYTES = 8
 """Two answers that differ by more are two answers: a refusal varies by a number or two (an id, a length)."""
+
+SEVERAL = 3
+"""So many different answers are service. Two may be one refusal: of GET and of HEAD, with the headers in full and by reference (HPACK)."""
 
 CONTROL_BYTES = 40
 """HTTP/2 frames of control that share a record have so much at most: SETTINGS, its acknowledgement, WINDOW_UPDATE, PING, GOAWAY."""
@@ -51,6 +56,10 @@ BESIDE_CERTIFICATE_BYTES = 400
 
 ALIKE_TICKETS_BYTES = frozenset({0, 16})
 """Two tickets of one session are of one length, or differ by a block of the cipher that seals them."""
+
+
+DIFFER = "the server gave several answers that differ"
+MONOTONOUS = f"the server answered {LONG_TALK} times or more"
 
 
 class Answers(StrEnum):
@@ -89,6 +98,11 @@ class Dialogue:
     """Nothing is missing of what both said."""
     says: str = ""
     """Of service: what makes it so."""
+
+    @property
+    def monotonous(self) -> bool:
+        """Service only by how often the same answer came."""
+        return self.says == MONOTONOUS
 
     @property
     def asked(self) -> bool:
@@ -197,7 +211,7 @@ def read_dialogue(
             little = little or bool(requests)
     # What a server says unasked answers nothing: a greeting, or tickets that nothing tells from it.
     answered = [each for each in turns[1:] if each]
-    kind, says = _kind(answered, tickets)
+    kind, says = _kind(answered, http2)
     ended = (over or (ended_by == "server" and not left)) and whole
     # A client that asked, had nothing at all and said goodbye was not answered either, if the server closed before it.
     hung_up = ended_by == "server" and whole and bool(requests) and not given
@@ -247,17 +261,23 @@ def _two_with(length: int, certificate: int | None) -> bool:
     return bool(certificate) and 2 * (certificate or 0) <= length <= 2 * ((certificate or 0) + BESIDE_CERTIFICATE_BYTES)
 
 
-def _kind(answered: Sequence[Sequence[int]], tickets: bool) -> tuple[Answers, str]:
+def _kind(answered: Sequence[Sequence[int]], http2: bool) -> tuple[Answers, str]:
     if not answered:
         return Answers.NONE, ""
     lengths = [sum(each) for each in answered]
     if max(lengths) > SHORT_ANSWER_BYTES:
         return Answers.SERVICE, f"the server gave an answer of more than {SHORT_ANSWER_BYTES} bytes"
+    if _differ(lengths[1:] if http2 else lengths):
+        return Answers.SERVICE, DIFFER
     if len(lengths) >= LONG_TALK:
-        return Answers.SERVICE, f"the server answered {LONG_TALK} times or more"
-    first, rest = answered[0], lengths[1:]
-    # Where tickets come under encryption, the first record of the first answer may be one more of them.
-    openings = [lengths[0], sum(first[1:])] if tickets and len(first) > 1 else lengths[:1]
-    if not rest or any(max(*rest, each) - min(*rest, each) <= DIFFERENT_BYTES for each in openings):
-        return Answers.ALIKE, ""
-    return Answers.SERVICE, "the server gave answers that differ"
+        return Answers.SERVICE, MONOTONOUS
+    return Answers.ALIKE, ""
+
+
+def _differ(lengths: Sequence[int]) -> bool:
+    """Whether these are several different answers."""
+    kinds = 1
+    told = sorted(lengths)
+    for before, after in pairwise(told):
+        kinds += after - before > DIFFERENT_BYTES
+    return kinds >= SEVERAL

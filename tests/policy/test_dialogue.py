@@ -34,7 +34,8 @@ def read(script: str, **more: object) -> Dialogue:
         ("c78 s239 c78 s239 c78 s239", Answers.ALIKE),
         ("c78 s100 s139 c78 s239", Answers.ALIKE),
         ("c78 s239 c78 s245", Answers.ALIKE),
-        ("c78 s239 c78 s300", Answers.SERVICE),
+        ("c78 s239 c78 s300", Answers.ALIKE),
+        ("c78 s239 c78 s300 c78 s361", Answers.SERVICE),
         (" ".join(["c78 s239"] * LONG_TALK), Answers.SERVICE),
         (f"c78 s{SHORT_ANSWER_BYTES + 1}", Answers.SERVICE),
         (f"c78 s{CONTINUE_BYTES} c9000 s239", Answers.ALIKE),
@@ -42,6 +43,16 @@ def read(script: str, **more: object) -> Dialogue:
 )
 def test_what_answers_amount_to(script: str, answers: Answers) -> None:
     assert read(script).answers is answers
+
+
+def test_headers_by_reference_make_no_second_answer() -> None:
+    """HPACK: the first refusal spells its headers out, later ones do not."""
+    assert read("c65 s571 c32 s499 c32 s440", http2=True).answers is Answers.ALIKE
+
+
+def test_a_talk_that_is_only_long_is_told() -> None:
+    assert read(" ".join(["c78 s239"] * 6)).monotonous
+    assert not read("c78 s239 c78 s300 c78 s361 c78 s239 c78 s239").monotonous
 
 
 def test_a_greeting_answers_nothing() -> None:

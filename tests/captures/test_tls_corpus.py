@@ -184,8 +184,8 @@ def test_the_inspector_sees_the_same(confusion: ModuleType, cells: list[Any]) ->
         for side, lengths in (("client", flights.client), ("server", flights.server)):
             got = tuple(facts.get(f"tls.{side}_records", ()))
             assert got == lengths[: len(got)], cell.truth["cell"]
-            # A list that stops short says so: more records than are kept, or a head that ends inside one.
-            short = f"tls.{side}_records_more" in facts or facts.get("tls.cut") in (side, "both")
+            # A list that stops short says so: more records than are kept, or a head behind which none were followed.
+            short = f"tls.{side}_records_more" in facts or facts.get("tls.limit") in (side, "both")
             assert len(got) == len(lengths) or short, cell.truth["cell"]
         assert (facts.get("tls.resumed") is True) == flights.psk_selected
         assert ("tls.hello_retry" in facts) == flights.hello_retry

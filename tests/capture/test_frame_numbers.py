@@ -25,25 +25,23 @@ def told(path: Path) -> tuple[list[tuple[int, int, str]], bool]:
     return [(int(row[0]), int(row[1]), row[2]) for row in rows], run.returncode == 0
 
 
-def agrees(path: Path) -> bool:
-    """Compares one file; False where one of both did not read it to its end."""
+def agrees(path: Path) -> set[int] | None:
+    """Numbers of the packets of one file, which both gave alike; None where one of both did not read it to its end."""
     frames, whole = told(path)
     try:
         with path.open("rb") as file:
             ours, summary = read(file)
     except AuditorError:
-        return False
+        return None
     if not whole or any(each.damaging for each in summary.problems):
-        return False
+        return None
     numbered = {number: size for number, size, _ in frames}
     assert [each.number for each in ours] == sorted({each.number for each in ours}), path
     # tshark takes pseudo headers of a link layer off first.
     assert all(numbered.get(each.number, 1 << 30) <= len(each.data) for each in ours), path
-    others = {number: protocols for number, _, protocols in frames} if len(ours) < len(frames) else {}
-    for each in ours:
-        others.pop(each.number, None)
-    assert set(others.values()) <= OTHER_RECORDS, path
-    return True
+    packets = {each.number for each in ours}
+    assert {protocols for number, _, protocols in frames if number not in packets} <= OTHER_RECORDS, path
+    return packets
 
 
 def cited(path: Path) -> set[int]:
@@ -76,15 +74,17 @@ def test_blocks_of_every_kind_are_counted_as_tshark_counts_them(tmp_path: Path) 
     path = tmp_path / "blocks.pcapng"
     path.write_bytes(blocks.bytes)
     assert len(told(path)[0]) == 2 * 14 + 6
-    assert agrees(path)
+    assert agrees(path) is not None
 
 
 @pytest.mark.slow
 def test_public_captures_have_the_numbers_of_tshark(public_captures: Path) -> None:
     compared = 0
     for path in sorted(public_captures.rglob("*.pcapng")):
-        if path.stat().st_size < 20_000_000 and agrees(path):
+        if not path.is_file() or "truth" in path.parts:
+            continue
+        packets = agrees(path)
+        if packets is not None:
             compared += 1
-            packets = {number for number, _, protocols in told(path)[0] if protocols not in OTHER_RECORDS - {"data"}}
             assert cited(path) <= packets, path
-    assert compared > 100
+    assert compared > 50

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.kernels import doubles, flowkey, joinrows, tcpstate, trail
+from auditor.kernels import quoted as quoted_kernel
 from auditor.model.connections import (
     CONN,
     DIRECTION_BY,
@@ -36,6 +37,7 @@ from auditor.model.connections import (
 )
 from auditor.model.growing import GrowingTable
 from auditor.model.limits import DEFAULTS, Limits
+from auditor.model.quoted import QUOTE, QUOTES
 from auditor.model.streams import HEAD, HEAD_BYTES, HEAD_SEGMENTS, TOLD_TRAILS, TRAIL_FIELDS, TRAIL_GAP
 
 QUEUE_ROWS = 4_096
@@ -200,6 +202,8 @@ class Part:
     """Connections seen from several places, as each saw them."""
     translations: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
     """By row: address and port of side 0 and of side 1 on the other side of a NAT."""
+    quotes: Array = field(default_factory=lambda: np.zeros(0, QUOTE))
+    """What ICMP errors quote."""
 
 
 class Tracker:
@@ -246,6 +250,8 @@ class Tracker:
         self._known = np.zeros(QUEUE_ROWS, np.int8)
         self._ports = np.zeros((QUEUE_ROWS, 2), np.int32)
         self._transport = np.zeros(QUEUE_ROWS, np.uint8)
+        self._quotes = np.zeros(QUOTES, QUOTE)
+        self._unquoted = 0
         self._facts: list[Any] = []
         self._held: dict[int, tuple[Array, list[bytes | None]]] = {}
         self._first_ns: int | None = None
@@ -270,6 +276,7 @@ class Tracker:
         earliest, latest = tcpstate.fingerprints(packets, buf, self._hashes, self._keys)
         self._first_ns = earliest if self._first_ns is None else min(self._first_ns, earliest)
         self._last_ns = latest if self._last_ns is None else max(self._last_ns, latest)
+        self._unquoted += quoted_kernel.quotes(packets, buf, self._frame_base, self._quotes)
         at = 0
         while True:
             why, at = tcpstate.track(
@@ -470,6 +477,7 @@ class Tracker:
             early,
             [],
             {self._capture: _view(rows, samples)},
+            quotes=self._quoted(),
         )
 
     def forget(self, gone: NDArray[np.bool_]) -> None:
@@ -478,6 +486,9 @@ class Tracker:
         First bytes of them that were not examined yet are lost: ``peek`` before.
         """
         self._examine()
+        if self._unquoted:
+            self._quotes[:] = 0
+            self._unquoted = 0
         n = len(self)
         kept = np.flatnonzero(~gone[:n])
         place = np.full(n + 1, -1, np.int64)
@@ -558,7 +569,11 @@ class Tracker:
             self._early[: self._state[tcpstate.S_EARLY]].copy(),
             [] if self._alone or self._last_ns is None else [(self._last_ns, self._prints)],
             {self._capture: _view(rows, samples)},
+            quotes=self._quoted(),
         )
+
+    def _quoted(self) -> Array:
+        return np.sort(self._quotes[self._quotes["count"] > 0], order="frame")
 
     def _places(self, rows: Array, samples: Array) -> tuple[tuple[int, int], ...]:
         """The interfaces that packets came from, in the order of their bits; rows and samples are numbered by it."""
@@ -649,6 +664,7 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
         kept = a if len(a.rows) else b
         kept.skipped, kept.released = a.skipped + b.skipped, a.released + b.released
         kept.hits = _added(a.hits, b.hits)
+        kept.quotes = _joined_quotes(a, b, 0)
         return kept
     n, m = len(a.rows), len(b.rows)
     size = 1 << max(int(n * 2 - 1).bit_length(), 4)
@@ -727,7 +743,15 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
         [kept for kept in a.late if kept[0] >= (b.last_ns or 0) - limits.far_s * 1e9] + b.late,
         _joined_views(a, b),
         _joined_sights(a, b, target, before),
+        quotes=_joined_quotes(a, b, ahead),
     )
+
+
+def _joined_quotes(a: Part, b: Part, ahead: int) -> Array:
+    """What errors quote in both, in the clock of ``a``."""
+    theirs = b.quotes.copy()
+    theirs["ts_ns"] -= ahead
+    return np.concatenate([a.quotes, theirs])[: 16 * QUOTES]
 
 
 def _by_clock(ts_ns: int | None, ahead_ns: int) -> int | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from auditor import quoting
 from auditor.capture import expand, open_capture
 from auditor.catalogue import discover
 from auditor.conntrack import (
@@ -150,7 +151,7 @@ def run(
         who = infer_inventory(services_of(table, judge.describe), policy)
     else:
         who = inventory
-    classes, class_of = _classify(table, Classifier(policy, who, options.get("scope") or "diego"), who)
+    classes, class_of = _classify(table, Classifier(policy, who, options.get("scope") or "diego"), who, whole.quotes)
     turned = np.array([each.flipped for each in classes], np.bool_)[class_of]
     confirmed = np.array([each.decided_by_policy for each in classes], np.bool_)[class_of]
     if turned.any() or confirmed.any():
@@ -159,7 +160,7 @@ def run(
         side[order[turned]] = 1 - side[order[turned]]
         by[order[turned | confirmed]] = BY_POLICY
         table = conclude(whole, side, by, examiner.applications)
-    table = _by_roles(table, side[_order_of(whole, table)])
+    table = quoting.told(_by_roles(table, side[_order_of(whole, table)]), whole.quotes)
     seen = _seen_by(captures, whole)
     if carry is None:
         # Nobody asks the records any more: the room goes to what is made of them.
@@ -172,7 +173,9 @@ def run(
     table, shown, otherwise = _opened(table, answers, gathered, options.get("keylog"), tell)
     if shown:
         if otherwise:
-            classes, class_of = _classify(table, Classifier(policy, who, options.get("scope") or "diego"), who)
+            classes, class_of = _classify(
+                table, Classifier(policy, who, options.get("scope") or "diego"), who, whole.quotes
+            )
         # What keys showed of one connection may say more of another: the session that it resumes, the attempt before it.
         answers = _judge(table, classes, class_of, {**certificates, **shown.certificates}, policy, judging, ends)
     classes, class_of, authentications = answers.classes, answers.class_of, answers.authentications
@@ -728,7 +731,7 @@ def _moment(inventory: Inventory, period: int) -> int:
 
 
 def _classify(
-    table: ConnectionTable, classifier: Classifier, inventory: Inventory
+    table: ConnectionTable, classifier: Classifier, inventory: Inventory, quotes: NDArray[np.void]
 ) -> tuple[list[Classification], NDArray[np.int32]]:
     """The classification of each connection, made once for all that share their facts."""
     import pandas as pd
@@ -749,6 +752,7 @@ def _classify(
             "period": _periods(table, inventory),
             "first_bytes": table.first_bytes,
             "orig_p": np.where(guessed, table.orig_p, -1),
+            "about_others": quoting.about_others(table, quotes),
         }
     )
     if n == 0:
@@ -777,13 +781,49 @@ def _classify(
             start_ns=_moment(inventory, int(row.period)),
             first_bytes=bool(row.first_bytes),
             orig_p=None if not row.guessed or row.orig_p < 0 else int(row.orig_p),
+            about_others=bool(row.about_others),
         )
         found = classifier.classify(flow)
         place = distinct.setdefault(id(found), len(classes))
         if place == len(classes):
             classes.append(found)
         of_flow[k] = place
-    return classes, of_flow[number]
+    class_of = of_flow[number]
+    _distrust_tunnels(table, classes, class_of, inventory)
+    return classes, class_of
+
+
+def _distrust_tunnels(
+    table: ConnectionTable, classes: list[Classification], class_of: NDArray[np.int32], inventory: Inventory
+) -> None:
+    """What a tunnel that is not the platform's carries is whatever its sender made up: on no path, and nobody's fault.
+
+    A tunnel is the platform's where the policy declares it between these ends (VXLAN between cells). One between machines that are
+    none of the platform's is how the capture came here (a mirror of a switch or a cloud).
+    """
+    from auditor.model.judgement import Classification, Disposition
+
+    inside = np.flatnonzero(table.outer >= 0)
+    if not inside.size:
+        return
+    trusted: dict[int, bool] = {}
+
+    def trust(row: int) -> bool:
+        if row not in trusted:
+            trusted[row] = True  # against tunnels in a circle, which nobody can make
+            told, outer = classes[class_of[row]], int(table.outer[row])
+            ends = [table.addresses[table.orig_h[row]], table.addresses[table.resp_h[row]]]
+            moment = int(table.first_ns[row])
+            ours = any(inventory.lookup(end, moment) is not None or inventory.platform(end) for end in ends)
+            declared = bool(told.paths) and told.breach is None
+            trusted[row] = (declared or not ours) and (outer < 0 or trust(outer))
+        return trusted[row]
+
+    doubtful = [row for row in inside.tolist() if not trust(int(table.outer[row]))]
+    if doubtful:
+        says = "inside a tunnel that is not the platform's: whoever sent it made up what it carries"
+        class_of[doubtful] = len(classes)
+        classes.append(Classification(Disposition.OUT_OF_SCOPE, says=says))
 
 
 _ASKED_AT_ONCE = 16_384

@@ -90,6 +90,8 @@ class Flow:
     """The first payload bytes of the stream were seen (not midstream): rule 9 of the contract needs it."""
     orig_p: int | None = None
     """Only where ``directed`` is False; else None, so that Flows stay few."""
+    about_others: bool = False
+    """ICMP errors alone, which speak of other connections."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from auditor.model.facts import Facts
 from auditor.model.finding import Finding
 from auditor.model.frames import Capture, vantage_name
 from auditor.model.judgement import Authentication, Classification
+from auditor.model.quoted import ICMP_ERROR
 
 FRAME_MASK = (1 << FRAME_BITS) - 1
 PROTOCOLS = ("tls", "ssh", "mysql", "nats", "http")
@@ -279,6 +280,8 @@ def judged_columns(
         kinds = auth.kinds
         if fact is not None and "proxy.version" in fact.own:  # what a proxy says of itself is shown whatever was judged
             kinds = (*kinds, *(kind for kind in PROXY_KINDS if kind in fact.own))
+        if fact is not None and ICMP_ERROR in fact.own:  # nor does what routers say of it depend on a judgement
+            kinds = (*kinds, ICMP_ERROR)
         evidence[row] = EvidenceList(fact, kinds) if fact is not None and kinds else ()
     return {
         "originator_role": by_class(lambda each: each.orig_role),

@@ -83,6 +83,7 @@ class _Question(NamedTuple):
     first_bytes: bool
     same: bool
     """Both ends have one address."""
+    about_others: bool
 
 
 class _Match(NamedTuple):
@@ -134,6 +135,7 @@ class Classifier:
             flow.directed,
             flow.first_bytes,
             flow.orig_h == flow.resp_h,
+            flow.about_others,
         )
         found = self._memo.get(question)
         if found is None:
@@ -375,6 +377,10 @@ class Classifier:
 
     def _judge(self, question: _Question) -> Classification:
         orig, resp = question.orig, question.resp
+        if question.about_others:
+            return self._beside(
+                question, "ICMP errors: they belong to the connections that they quote, and are told there"
+            )
         if orig.kind or resp.kind:
             return self._housekeeping(question)
         if _is_closed(question):
@@ -413,11 +419,14 @@ class Classifier:
 
     def _closed(self, question: _Question) -> Classification:
         """IPsec: which connections it carries, and to what ports, nobody can tell; so it is none on any path and none beside them."""
+        return self._beside(question, f"{IPSEC}: the connections inside cannot be classified")
+
+    def _beside(self, question: _Question, says: str) -> Classification:
+        """On no path and beside none; ambient where it is a VM's in scope."""
         wanted = any(
             self._is_diego(end) or (self.scope == "all" and end.known) for end in (question.orig, question.resp)
         )
-        disposition = Disposition.AMBIENT if wanted else Disposition.OUT_OF_SCOPE
-        return self._told(disposition, question, f"{IPSEC}: the connections inside cannot be classified")
+        return self._told(Disposition.AMBIENT if wanted else Disposition.OUT_OF_SCOPE, question, says)
 
     def _both_known(self, question: _Question) -> Classification:
         orig, resp, port, transport = question.orig, question.resp, question.resp_p, question.transport

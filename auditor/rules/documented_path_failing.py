@@ -28,6 +28,7 @@ from auditor.model.audit import Judged
 from auditor.model.finding import Finding
 from auditor.model.frames import DATED_NS
 from auditor.model.judgement import Disposition, Outcome
+from auditor.model.quoted import ICMP_ERROR
 from auditor.model.roles import Rule, Severity
 from auditor.rules._faults import evidence_of
 from auditor.rules._subject import Group, Mask, View, holds, split_path
@@ -177,7 +178,7 @@ def _quoted(view: View, group: Group) -> Counter[str]:
     said: Counter[str] = Counter()
     for facts in view.column("facts")[group.inside]:
         if hasattr(facts, "frames"):
-            said.update(facts.get("icmp.error") or ())
+            said.update(facts.get(ICMP_ERROR) or ())
     return said
 
 
@@ -187,7 +188,7 @@ def _errors(view: View, group: Group) -> str:
 
 
 def _icmp(view: View, group: Group) -> tuple[dict[str, Any], ...]:
-    return evidence_of(view, group.inside, ("icmp.error",)) if _quoted(view, group) else ()
+    return evidence_of(view, group.inside, (ICMP_ERROR,)) if _quoted(view, group) else ()
 
 
 RULE = Rule("documented-path-failing", Severity.MEDIUM, check)

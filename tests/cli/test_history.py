@@ -21,8 +21,8 @@ from tests.conftest import ROOT
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     place = tmp_path_factory.mktemp("history") / "store"
-    auditor.audit("sample:healthy", store=place)
-    auditor.audit("sample:diego", store=place)
+    auditor.audit("sample:healthy", store=place, policy="tas-diego")
+    auditor.audit("sample:diego", store=place, policy="tas-diego")
     return str(place)
 
 

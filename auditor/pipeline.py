@@ -123,6 +123,7 @@ def run(
     )
     from auditor.policy.certificates import forget, judge_for
     from auditor.policy.classify import Classifier
+    from auditor.rules._explained import fold
     from auditor.rules._subject import identify
 
     started = datetime.now(UTC)
@@ -202,7 +203,7 @@ def run(
     if wanted is not None:
         connections = connections[wanted].reset_index(drop=True)
     judged = Judged(connections, who, policy, dict(options))
-    findings = [finding for rule in discover("auditor.rules", "RULE") for finding in rule.check(judged)]
+    findings = fold(finding for rule in discover("auditor.rules", "RULE") for finding in rule.check(judged))
     found, part_of = findings_table(findings, identify(findings), connections)
     connections["findings"] = part_of
     sufficiency = _sufficiency(connections, captures, whole, options)

@@ -385,8 +385,8 @@ def groups(audit: Audit) -> list[Group]:
         found.sort(key=lambda finding: isinstance(finding.get("waived"), dict))
     wanted = {
         str(each)
-        for found in by.values()
-        for finding in found[:SHOWN_FINDINGS]
+        for (rank, _), found in by.items()
+        for finding in found[: story.shown(-rank, SHOWN_FINDINGS)]
         for each in tuple(finding["connections"] or ())[:LOOKED_AT]
     }
     finder = _Finder(audit, wanted)
@@ -399,7 +399,7 @@ def groups(audit: Audit) -> list[Group]:
                 total=len(found),
                 waived=sum(isinstance(finding.get("waived"), dict) for finding in found),
                 connections=sum(int(finding.get("count") or 0) for finding in found),
-                told=tuple(_tell(audit, finding, finder) for finding in found[:SHOWN_FINDINGS]),
+                told=tuple(_tell(audit, finding, finder) for finding in found[: story.shown(-rank, SHOWN_FINDINGS)]),
                 remediation=str(found[0].get("remediation") or ""),
             )
         )

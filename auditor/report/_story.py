@@ -25,7 +25,7 @@ INSTANCE = 48
 """A longer name of a VM is cut: ``group/`` and a UUID fit."""
 
 SHOWN_OF_A_RULE = 5
-"""So many findings of a rule are told; the machine-readable formats have all."""
+"""So many findings of a rule below high are told; the machine-readable formats have all."""
 
 LINE = (
     "start",
@@ -310,13 +310,18 @@ def _tell(audit: Audit, finding: dict[str, Any], example: dict[str, Any] | None,
     )
 
 
+def shown(severity: int, most: int) -> int | None:
+    """So many findings of a rule are told to people: nothing critical or high stands behind "and more"."""
+    return None if severity >= Severity.HIGH else most
+
+
 def groups(audit: Audit) -> list[Group]:
     """The findings by severity, worst first, then by rule."""
     by: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for finding in rows(audit.findings):
         word = str(finding["severity"])
         by.setdefault((-int(Severity[word.upper()]), str(finding["rule"])), []).append(finding)
-    told = {key: found[:SHOWN_OF_A_RULE] for key, found in by.items()}
+    told = {key: found[: shown(-key[0], SHOWN_OF_A_RULE)] for key, found in by.items()}
     wanted = {finding["connections"][0] for found in told.values() for finding in found if finding["connections"]}
     examples: dict[str, dict[str, Any]] = {}
     if wanted and "id" in audit.connections:

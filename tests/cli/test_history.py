@@ -40,7 +40,7 @@ def test_list(capsys, store, monkeypatch):
     monkeypatch.setenv("AUDITOR_STORE", store)
     assert (
         asked(capsys, "list", "--last", "1", "--fields", "audit,findings", "--format", "csv")
-        == '"audit","findings"\n2,45\n'
+        == '"audit","findings"\n2,46\n'
     )
     assert asked(capsys, "list", "--since", "2030-01-01", "--format", "json").strip() == "[]"
 
@@ -71,7 +71,7 @@ def test_a_diff_starts_nothing_heavy_also_where_pieces_were_joined(tmp_path, mon
 def test_show_is_the_report_again(capsys, store):
     assert asked(capsys, "show", "1", "--store", store).startswith("CLEAN and COMPLETE")
     told = json.loads(asked(capsys, "show", "latest", "--store", store, "--format", "json"))
-    assert (told["schema"], len(told["findings"])) == ("auditor.report/1", 45)
+    assert (told["schema"], len(told["findings"])) == ("auditor.report/1", 46)
     found = json.loads(asked(capsys, "show", "--store", store, "--table", "findings", "--format", "json"))
     assert found == told["findings"]
     cells = asked(
@@ -84,10 +84,10 @@ def test_show_is_the_report_again(capsys, store):
 
 def test_diff(capsys, store):
     words = asked(capsys, "diff", "--store", store)
-    assert "New findings: 45" in words
+    assert "New findings: 46" in words
     assert "CRITICAL plaintext: diego_cell talks to cloud_controller on 9023/tcp in the clear [rep-to-cc]" in words
     rows = list(csv.DictReader(io.StringIO(asked(capsys, "diff", "2", "1", "--store", store, "--format", "csv"))))
-    assert sum(row["change"] == "gone" for row in rows) == 45
+    assert sum(row["change"] == "gone" for row in rows) == 46
     assert "Nothing changed." in asked(capsys, "diff", "1", "1", "--store", store)
 
 

@@ -17,7 +17,7 @@ from auditor.jobs.watch import serve
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     place = tmp_path_factory.mktemp("metrics") / "store"
-    auditor.audit("sample:diego", store=place)
+    auditor.audit("sample:diego", store=place, policy="tas-diego")
     return place
 
 

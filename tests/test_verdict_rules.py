@@ -62,9 +62,10 @@ def plain(wire: Wire, client: str, server: str, port: int, *turns: bytes, cport:
 def ssh(wire: Wire, client: str, server: str, port: int) -> None:
     talk = Talk(wire, client, 40_001, server, port).opens()
     talk.says(ssh_.CLIENT).answers(ssh_.SERVER + ssh_.SERVER_OFFER).says(ssh_.CLIENT_OFFER + ssh_.packet(30, b"x" * 36))
-    talk.answers(ssh_.packet(31, b"y" * 200) + ssh_.NEWKEYS).says(ssh_.NEWKEYS + b"\x9e" * 64).answers(
-        b"\x7f" * 80
-    ).closes()
+    talk.answers(ssh_.packet(31, b"y" * 200) + ssh_.NEWKEYS).says(ssh_.NEWKEYS)
+    for side, data in ssh_.said(ssh_.LOGIN):
+        talk = talk.says(data) if side == "C" else talk.answers(data)
+    talk.closes()
 
 
 def test_rule_8_content_decides_where_ports_vary(told: Callable[[Wire], list[Row]]) -> None:

@@ -1,12 +1,13 @@
 """SSH: both banners, the key exchange in the clear, NEWKEYS, then encrypted packets.
 
-User authentication is encrypted; what the wire shows of it is that packets follow both NEWKEYS. Which side is the client is told by the key
-exchange: only a client sends KEXDH_INIT and its like.
+User authentication is encrypted; what lengths and order of its packets show is read in ``_ssh_login.py``. Which side is the client is told by
+the key exchange: only a client sends KEXDH_INIT and its like.
 """
 
 from collections.abc import Iterator
 
 from auditor.errors import WireError
+from auditor.inspectors._ssh_login import Login, protection, read_login, units_of
 from auditor.model.evidence import Certainty, Evidence
 from auditor.model.roles import Inspector, Match, Signature
 from auditor.model.streams import StreamHead, Streams
@@ -101,7 +102,34 @@ class _Side:
 
 
 _CHOSEN = (("kex", 0), ("host_key_algorithm", 1), ("cipher", 2), ("mac", 4))
-_AEAD = ("-gcm@openssh.com", "chacha20-poly1305@openssh.com")
+_CIPHERS, _MACS, _COMPRESSIONS = (2, 3), (4, 5), (6, 7)
+"""Places of the lists in KEXINIT, from client to server and back."""
+
+
+def _chosen(client: _Side, server: _Side, place: int) -> str | None:
+    """RFC 4253 section 7.1: the first of the client's that the server has."""
+    return next((one for one in client.lists[place] if one in server.lists[place]), None)
+
+
+def _login(client: _Side, server: _Side) -> Login | None:
+    """What became of the login, where lengths tell; a gap in either direction leaves answers without their requests."""
+    if not (client.encrypted and server.encrypted and client.lists and server.lists):
+        return None
+    if client.head.gap or server.head.gap:
+        return None
+    how = [
+        protection(*(_chosen(client, server, places[way]) for places in (_CIPHERS, _MACS, _COMPRESSIONS)))
+        for way in (0, 1)
+    ]
+    if how[0] is None or how[1] is None:
+        return None
+    return read_login(
+        units_of(client.head, client.newkeys_end, how[0], server=False),
+        units_of(server.head, server.newkeys_end, how[1], server=True),
+        how[0],
+        how[1],
+        (client.software, server.software),
+    )
 
 
 def inspect(streams: Streams) -> Iterator[Evidence]:
@@ -121,9 +149,8 @@ def inspect(streams: Streams) -> Iterator[Evidence]:
     if client.lists and server.lists:
         frames = tuple(sorted({*client.head.frames(*client.kexinit), *server.head.frames(*server.kexinit)}))
         for name, place in _CHOSEN:
-            # RFC 4253 section 7.1: the first of the client's that the server has
-            chosen = next((one for one in client.lists[place] if one in server.lists[place]), None)
-            if name == "cipher" and chosen is not None and chosen.endswith(_AEAD):
+            chosen = _chosen(client, server, place)
+            if name == "cipher" and chosen is not None and chosen.endswith(wire.AEAD):
                 yield Evidence("ssh.cipher", chosen, Certainty.PROVEN, frames)
                 break
             yield Evidence(f"ssh.{name}", chosen, Certainty.PROVEN, frames)
@@ -139,6 +166,13 @@ def inspect(streams: Streams) -> Iterator[Evidence]:
             )
         elif side.head.ended and side.error is None and side.head.data:
             yield Evidence(f"ssh.{name}_newkeys", False, Certainty.PROVEN)
+    login = _login(client, server)
+    if login is not None:
+        frames = () if login.unit is None else server.head.frames(login.unit.at, login.unit.at + login.unit.size)
+        yield Evidence("ssh.login", login.outcome, Certainty.INFERRED, frames)
+        yield Evidence("ssh.login_confidence", login.confidence, Certainty.INFERRED)
+        yield Evidence("ssh.login_requests", login.requests, Certainty.INFERRED)
+        yield Evidence("ssh.login_says", login.says, Certainty.INFERRED, frames)
     for side in (client, server):
         if side.error is not None:
             raise side.error

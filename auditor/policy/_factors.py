@@ -191,8 +191,8 @@ def in_clear(seen: Seen, refusals: frozenset[int] = REFUSALS) -> Clear:
     reader = {"nats": _nats_clear, "mysql": _mysql_clear}.get(seen.application)
     if reader is not None:
         return reader(seen)
-    if seen.application == "ssh" and facts.get("ssh.client_encrypted") and facts.get("ssh.server_encrypted"):
-        return Clear("accepted", "an SSH session was set up", ("ssh.client_newkeys", "ssh.server_newkeys"))
+    if seen.application == "ssh" and "ssh.login" in facts:
+        return _ssh_outcome(seen)
     if seen.application not in {"http", "nats", "mysql", "ssh"} and seen.answered:
         return Clear("accepted", "the responder answered")
     return _unanswered(seen)
@@ -455,14 +455,40 @@ def _ssh(seen: Seen, tls: TlsReading | None) -> Said:
         for side in ("client", "server")
         if facts.get(f"ssh.{side}_{what}")
     ]
-    if len(shown) == 6:
-        says = "both banners, both NEWKEYS and encrypted packets both ways; user authentication itself is encrypted"
-        return Said(Verdict.INFERRED, says, "medium", None, (), tuple(shown))
     clear = in_clear(seen)
-    if clear.outcome == "refused" and not seen.answered:
-        return rejected(clear.why, *shown)
+    shown += clear.kinds
+    confidence = str(facts.get("ssh.login_confidence", "medium"))
+    if clear.outcome == "refused" and ("ssh.login" in facts or not seen.answered):
+        return rejected(clear.why, *shown, confidence=confidence if "ssh.login" in facts else "high")
+    if clear.outcome == "accepted":
+        if facts["ssh.login"] == "none_accepted":
+            says = f"method none was accepted: by the lengths of encrypted packets, {clear.why}"
+            return violated("missing-credentials", says, *shown, confidence=confidence)
+        says = f"by the lengths of encrypted packets, a login was accepted: {clear.why}"
+        return Said(Verdict.INFERRED, says, confidence, None, (), tuple(shown))
+    encrypted = facts.get("ssh.client_encrypted") and facts.get("ssh.server_encrypted")
+    if encrypted:
+        says = (
+            clear.why
+            if "ssh.login" in facts
+            else "the lengths of encrypted packets do not show what became of the login"
+        )
+        return unverifiable(seen.lacks or "outcome", says, *shown)
     says = "the key exchange was not seen to its end" if shown else "neither banners nor key exchange were seen"
     return unverifiable(seen.lacks or ("no_handshake" if not shown else "outcome"), says, *shown)
+
+
+def _ssh_outcome(seen: Seen) -> Clear:
+    """What lengths of encrypted packets say of the login."""
+    facts = seen.facts
+    says, kinds = str(facts.get("ssh.login_says", "")), ("ssh.login",)
+    if facts["ssh.login"] != "refused":
+        return Clear("accepted", says, kinds)
+    if seen.closed_by and seen.whole:
+        return Clear(
+            "refused", f"by the lengths of encrypted packets, no login was accepted: {says}; {seen.closing}", kinds
+        )
+    return Clear("open", f"no login was accepted so far: {says}", kinds)
 
 
 # What goes beside the factors

@@ -508,7 +508,7 @@ class MySql:
 
 
 class Ssh:
-    """SSH as Go's x/crypto/ssh speaks it at both ends (RFC 4253): banners, key exchange, NEWKEYS, then packets that only look random."""
+    """SSH as Go's x/crypto/ssh speaks it at both ends (RFC 4253): banners, key exchange, NEWKEYS, then packets of random bytes as long as a login's."""
 
     KEX = b"curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,diffie-hellman-group14-sha256"
     HOST_KEYS = b"rsa-sha2-256,rsa-sha2-512,ssh-rsa"
@@ -549,6 +549,11 @@ class Ssh:
             ("s", self.packet(b"\x1f" + self.text(host_key) + self.text(self.rng.randbytes(32)) + signature) + newkeys),
             ("c", newkeys),
         ]
+        # Lengths of AES-GCM packets: the service, method none, a key asked for and signed with, a login that is accepted, a channel.
+        login = ["c32", "s32", "c48", "s32", "c352", "s304", "c640", "s16", "c32", "s32"]
+        sealed = random.Random(modulus)
+        for side, size in ((each[0], int(each[1:])) for each in login):
+            talk.append((side, struct.pack(">I", size) + sealed.randbytes(size + 16)))
         for number in range(data_packets):
             length = 32 + 16 * self.rng.randrange(1, 6)
             talk.append(("cs"[number % 2], struct.pack(">I", length) + self.rng.randbytes(length + 16)))

@@ -57,7 +57,7 @@ RESUMED13 = {
 }  # fmt: skip
 SSH = {
     f"ssh.{side}_{what}": value for side in ("client", "server") for what, value in (("version", "2.0"), ("newkeys", True), ("encrypted", True))
-}  # fmt: skip
+} | {"ssh.login": "accepted", "ssh.login_confidence": "high", "ssh.login_says": "as long as USERAUTH_SUCCESS"}  # fmt: skip
 INFO = {"nats.info": True, "nats.auth_required": True, "nats.tls_required": False}
 CONNECT = {
     "nats.connect": True,

@@ -168,10 +168,24 @@ def test_rule_3_late_certificates(judge: Judge) -> None:
 
 def test_rule_4_ssh_in_the_clear(judge: Judge) -> None:
     whole = judge("ssh-proxy-to-app", "ssh", SSH, **SSH_PATH)
-    assert (whole.verdict, whole.confidence, whole.observed) == (Verdict.INFERRED, "medium", "ssh")
-    for kind in SSH:
-        less = judge("ssh-proxy-to-app", "ssh", {k: v for k, v in SSH.items() if k != kind}, **SSH_PATH)
-        assert less.verdict is Verdict.UNVERIFIABLE, kind
+    assert (whole.verdict, whole.confidence, whole.observed) == (Verdict.INFERRED, "high", "ssh")
+    less = judge("ssh-proxy-to-app", "ssh", {k: v for k, v in SSH.items() if k != "ssh.login"}, **SSH_PATH)
+    assert less.verdict is Verdict.UNVERIFIABLE
+    nothing = judge("ssh-proxy-to-app", "ssh", {"ssh.client_version": "2.0"}, **SSH_PATH)
+    assert nothing.verdict is Verdict.UNVERIFIABLE
+
+
+def test_rule_4_a_login_that_failed_is_rejected(judge: Judge) -> None:
+    refused = SSH | {"ssh.login": "refused"}
+    over = judge("ssh-proxy-to-app", "ssh", refused, state="SF", history="ShADadFf", **SSH_PATH)
+    assert (over.verdict, rules(over)) == (Verdict.REJECTED, {"authentication-rejected"})
+    for more in ({"state": "S1"}, {"state": "SF", "history": "ShADadFf", "lacks": ("gap",)}):
+        assert judge("ssh-proxy-to-app", "ssh", refused, **(SSH_PATH | more)).verdict is Verdict.UNVERIFIABLE, more
+
+
+def test_rule_4_method_none_that_was_accepted_is_a_violation(judge: Judge) -> None:
+    answer = judge("ssh-proxy-to-app", "ssh", SSH | {"ssh.login": "none_accepted"}, **SSH_PATH)
+    assert (answer.verdict, rules(answer)) == (Verdict.VIOLATED, {"missing-credentials"})
 
 
 def test_rule_5_ssh_that_is_closed_on_without_a_word_was_turned_away(judge: Judge) -> None:
@@ -812,7 +826,7 @@ IN_THE_CLEAR: list[tuple[str, int, Verdict, list[tuple[str, bytes]]]] = [
         "ssh-proxy-to-app", 61010, Verdict.INFERRED,
         [
             ("C", ssh_.CLIENT), ("S", ssh_.SERVER + ssh_.SERVER_OFFER), ("C", ssh_.CLIENT_OFFER + ssh_.packet(30, b"x" * 36)),
-            ("S", ssh_.packet(31, b"y" * 200) + ssh_.NEWKEYS), ("C", ssh_.NEWKEYS + b"\x9e" * 64), ("S", b"\x7f" * 80),
+            ("S", ssh_.packet(31, b"y" * 200) + ssh_.NEWKEYS), ("C", ssh_.NEWKEYS), *ssh_.said(ssh_.LOGIN),
         ],
     ),
 ]  # fmt: skip

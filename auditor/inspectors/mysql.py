@@ -22,12 +22,13 @@ def probe(streams: Streams) -> Match:
     """The server speaks first: a greeting of protocol 10 or 9, or an error instead of it."""
     data = streams.resp.data
     if len(data) < 5:
-        plausible = (len(data) < 4 or data[3] == 0) and (len(data) < 3 or data[2] == 0)
+        plausible = (len(data) < 4 or data[3] <= 1) and (len(data) < 3 or data[2] == 0)
         return Match.MORE if plausible else Match.NO
     size = int.from_bytes(data[:3], "little")
-    if data[3] != 0 or size > 1024:
-        return Match.NO
     kind = data[4]
+    # MariaDB numbers an error that it sends instead of a greeting 1.
+    if size > 1024 or data[3] > (kind == wire.ERR):
+        return Match.NO
     if kind in {wire.PROTOCOL_10, wire.PROTOCOL_9}:
         return _greets(data[5:], size - 1, kind)
     if kind == wire.ERR:
@@ -230,8 +231,45 @@ def _outcome(
         if outcome is not None and side.more:
             at = side.reader.at
             yield Evidence(f"mysql.{name}_traffic", True, Certainty.PROVEN, side.head.frames(at, at + 1))
+    if outcome is not None and outcome.value == "ok":
+        yield from _changed(server, client)
     if stopped is not None:
         raise stopped
+
+
+def _changed(server: _Packets, client: _Packets) -> Iterator[Evidence]:
+    """A later login of the same connection: COM_CHANGE_USER, with its answers told by their numbers; the first one that got OK without a password."""
+    try:
+        while client.more:
+            number, command = client.packet()
+            if number == 0 and command.left and command.peek(1)[0] == wire.COM_CHANGE_USER:
+                frames = client.frames()
+                command.skip(1)
+                command.until(b"\0", wire.MAX_NAME_BYTES, "user")
+                empty = _is_empty(command.take(command.big(1)))
+                break
+        else:
+            return
+        # Answers to what came before are passed over: those of the change ask for another method, or come at the number that follows it.
+        switched = False
+        while server.more:
+            number, answer = server.packet()
+            kind = answer.big(1)
+            if not switched and number == 1 and kind == wire.EOF_OR_SWITCH and answer.left > wire.SALT_BYTES:
+                plugin = _name(answer.until(b"\0", 64, "plugin"))
+                sent, given = client.packet() if client.more else (-1, Reader(b""))
+                if sent != 2:
+                    return
+                switched, empty, frames = True, _is_empty(given.take_rest()), client.frames()
+                yield Evidence("mysql.changed_plugin", plugin, Certainty.PROVEN, server.frames())
+            elif switched and number >= 3 and kind in {wire.OK, wire.ERR}:
+                yield Evidence(
+                    "mysql.changed_user", "ok" if kind == wire.OK else "error", Certainty.PROVEN, server.frames()
+                )
+                yield Evidence("mysql.changed_response", "empty" if empty else "present", Certainty.PROVEN, frames)
+                return
+    except WireError:
+        return  # the head ends inside it, or it is of no form that is known
 
 
 INSPECTOR = Inspector(
@@ -242,6 +280,7 @@ INSPECTOR = Inspector(
         Signature("server", b"\x00\x00\x0a", 2),
         Signature("server", b"\x00\x00\x09", 2),
         Signature("server", b"\x00\x00\xff", 2),
+        Signature("server", b"\x00\x01\xff", 2),
     ),
     probe=probe,
     inspect=inspect,

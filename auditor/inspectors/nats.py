@@ -5,12 +5,13 @@ With ``verbose`` off a server does not answer CONNECT with ``+OK``; PONG or othe
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from auditor.errors import WireError
 from auditor.model.evidence import Certainty, Evidence, Handover
 from auditor.model.roles import Inspector, Match, Signature
-from auditor.model.streams import Streams
+from auditor.model.streams import StreamHead, Streams
 from auditor.wire import nats as wire
 from auditor.wire.reader import Reader, printable
 
@@ -53,6 +54,8 @@ class _Told:
         self.verbs: dict[bytes, tuple[int, int]] = {}
         self.error: tuple[str, int, int] | None = None
         self.connect: tuple[dict[str, Any], int, int] | None = None
+        self.again: tuple[bytes, int, int] | None = None
+        """The last INFO behind the first line."""
 
     def read(self, reader: Reader, known: frozenset[bytes]) -> None:
         """Lines until something is no line of NATS; payloads are passed over."""
@@ -67,6 +70,8 @@ class _Told:
             if verb not in known and verb not in wire.ROUTE_VERBS:
                 raise WireError("no operation of NATS", at=start)
             self.verbs.setdefault(verb, (start, reader.at))
+            if verb == b"INFO":
+                self.again = (line, start, reader.at)
             if verb == b"-ERR" and self.error is None:
                 self.error = (_error_kind(line), start, reader.at)
             if verb in {b"PUB", b"HPUB", b"MSG", b"HMSG", b"RMSG", b"LMSG"}:
@@ -78,9 +83,27 @@ class _Told:
                 reader.skip(int(size) + 2)
 
 
+def _opened(head: StreamHead) -> StreamHead:
+    """The head without the frames of S2, in which leaf nodes wrap what follows their INFO; up to the first that is really compressed."""
+    at = head.data.find(wire.S2_BEGIN)
+    if at < 0 or head.data[max(at - 2, 0) : at] not in {b"", b"\r\n"}:
+        return head
+    data, moved = head.data[:at], [(offset, frame) for offset, frame in head.segments if offset < at]
+    while len(head.data) - at >= wire.S2_HEADER_BYTES:
+        kind, size = head.data[at], int.from_bytes(head.data[at + 1 : at + wire.S2_HEADER_BYTES], "little")
+        end = at + wire.S2_HEADER_BYTES + size
+        if end > len(head.data) or kind not in wire.S2_PLAIN:
+            break
+        if kind == wire.S2_UNCOMPRESSED:
+            moved += [(len(data), frame) for frame in head.frames(at, end)[:1]]
+            data += head.data[at + wire.S2_HEADER_BYTES + wire.S2_CHECK_BYTES : end]
+        at = end
+    return replace(head, data=data, segments=tuple(moved))
+
+
 def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
     """Raises WireError on a line that is malformed or no operation of NATS."""
-    orig, resp = streams.orig, streams.resp
+    orig, resp = _opened(streams.orig), _opened(streams.resp)
     client, server = (Reader(each.data, line_bytes=streams.line_bytes) for each in (orig, resp))
     if resp.data[:5].upper() == b"INFO ":
         info = server.json_line(b"INFO ", wire.MAX_LINE_BYTES, "INFO")
@@ -114,6 +137,12 @@ def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
         for key, word in wire.CREDENTIALS.items():
             yield Evidence(f"nats.{word}", bool(connect.get(key)), Certainty.PROVEN, frames)
         yield Evidence("nats.verbose", connect.get("verbose") is True, Certainty.PROVEN, frames)
+    if answer.again is not None and told.connect is not None:
+        line, start, end = answer.again
+        renewed = Reader(line + b"\r\n").json_line(b"INFO ", wire.MAX_LINE_BYTES, "INFO")
+        if renewed.get("connect_info") is True:
+            asked = renewed.get("auth_required") is True
+            yield Evidence("nats.auth_required_after", asked, Certainty.PROVEN, resp.frames(start, end))
     traffic = [span for verb, span in told.verbs.items() if verb not in {b"CONNECT", b"INFO"}]
     if traffic:
         yield Evidence("nats.client_traffic", True, Certainty.PROVEN, orig.frames(*min(traffic)))

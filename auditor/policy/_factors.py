@@ -20,7 +20,9 @@ from auditor.policy._tls import (
     judge_mutual,
     judge_server_only,
     observed_tls,
+    refuses_last,
 )
+from auditor.wire.mysql import CAPACITY_ERRORS
 
 NATS_REFUSALS = frozenset(
     {
@@ -239,6 +241,12 @@ def _mysql_clear(seen: Seen) -> Clear:
         return Clear("accepted", "the server answered OK", ("mysql.outcome",))
     if outcome == "error":
         code = facts.get("mysql.error")
+        if code in CAPACITY_ERRORS or "mysql.protocol" not in facts:
+            return Clear(
+                "open",
+                f"the server answered ERR {code}, which is about the server or the host, and no login",
+                ("mysql.outcome", "mysql.error"),
+            )
         says = "the server answered ERR" + (f" {code}" if code is not None else "")
         return Clear("refused", says, ("mysql.outcome", "mysql.error"))
     if "mysql.auth_response" in facts and seen.closed_by == "server" and seen.whole:
@@ -362,14 +370,14 @@ def _nats(seen: Seen, tls: TlsReading | None) -> Said:
         if not tls.both_ways or tls.outcome != "accepted":
             missing = tls.missing or "outcome"
             return unverifiable(missing, f"INFO was seen, traffic inside TLS was not: {tls.why}", "nats.auth_required")
-        if required is False:
-            says = "INFO does not ask for authentication, and the session inside TLS was served"
-            return violated("missing-credentials", says, "nats.auth_required", *tls.asked_kinds)
-        if closed_after_little(seen, tls):
+        shown = ("nats.auth_required", *tls.asked_kinds)
+        if required is True and closed_after_little(seen, tls):
+            if refuses_last(seen, tls):
+                says = f"INFO requires authentication; the server's last record is as long as -ERR 'Authorization Violation', and {seen.closing}"
+                return rejected(says, *shown, confidence="medium")
             says = f"INFO requires authentication; {seen.closing} after no more than a login and its answer, as it does where it refuses"
-            return unverifiable("outcome", says, "nats.auth_required", *tls.asked_kinds)
-        says = "INFO requires authentication, and traffic went both ways inside TLS"
-        return Said(Verdict.INFERRED, says, "medium", None, (), ("nats.auth_required", *tls.asked_kinds))
+            return unverifiable("outcome", says, *shown)
+        return hidden("whether CONNECT carried user and password", *shown)
     presented = [word for word in ("user", "pass", "token", "jwt", "nkey") if facts.get(f"nats.{word}")]
     kinds = ("nats.auth_required", "nats.connect", *clear.kinds)
     kinds = tuple(kind for kind in kinds if kind in facts)
@@ -378,16 +386,27 @@ def _nats(seen: Seen, tls: TlsReading | None) -> Said:
     if required is None:
         missing = seen.lacks or "midstream"
         return unverifiable(missing, "the server's INFO, which says whether it checks, was not seen", *kinds)
-    if clear.outcome == "open" or "nats.connect" not in facts:
+    if clear.outcome == "open":
         return unverifiable(seen.lacks or "outcome", clear.why, *kinds)
-    if required is False:
+    if "nats.connect" not in facts:
+        if required is True or not (seen.whole and seen.first_bytes):
+            return unverifiable(seen.lacks or "outcome", "no CONNECT was seen", *kinds)
+        says = f"INFO does not ask for authentication, and the client was served without CONNECT; {clear.why}"
+        return violated("missing-credentials", says, *kinds)
+    renewed = facts.get("nats.auth_required_after")
+    kinds = (*kinds, "nats.auth_required_after") if renewed is not None else kinds
+    if required is False and presented and renewed is None:
+        says = f"INFO does not ask for authentication, and whether the credentials were checked all the same does not show; {clear.why}"
+        return unverifiable(seen.lacks or "outcome", says, *kinds)
+    if required is False and not (presented and renewed):
+        # A second INFO that asks tells of a server with users, one of whom stands for clients who name none: who names one is checked.
         sent = "; the client sent credentials all the same" if presented else ""
         says = f"INFO does not ask for authentication, so nothing was checked{sent}; {clear.why}"
         return violated("missing-credentials", says, *kinds)
     if not presented:
         return violated("missing-credentials", f"CONNECT carried no credentials; {clear.why}", *kinds)
     if "user" in presented and "pass" in presented:
-        says = f"INFO requires authentication, CONNECT carried user and password; {clear.why}"
+        says = f"INFO {'requires' if required else 'behind CONNECT requires'} authentication, CONNECT carried user and password; {clear.why}"
         return Said(Verdict.VERIFIED, says, "high", None, (), kinds)
     says = f"CONNECT carried {' and '.join(presented)} instead of user and password; {clear.why}"
     return violated("wrong-authentication-method", says, *kinds)
@@ -422,6 +441,9 @@ def _mysql(seen: Seen, tls: TlsReading | None) -> Said:
         return unverifiable(seen.lacks or "outcome", clear.why, *kinds)
     if "mysql.plugin_switched" in facts and (seen.lossy or seen.one_way):
         return unverifiable(seen.lacks or "gap", "packets are missing in the exchange of the login", *kinds)
+    if facts.get("mysql.changed_user") == "ok" and facts.get("mysql.changed_response") == "empty":
+        says = "a later login on the same connection (COM_CHANGE_USER) was empty, and the server answered OK"
+        return violated("missing-credentials", says, *kinds, "mysql.changed_user", "mysql.changed_response")
     if answer == "empty":
         says = f"the client's answer to {plugin} was empty; {clear.why}"
         return violated("missing-credentials", says, *kinds)
@@ -547,7 +569,7 @@ def observed(seen: Seen, said: Said, tls: TlsReading | None) -> str | None:
         words = [word for word in ("user", "pass", "token", "jwt", "nkey") if facts.get(f"nats.{word}")]
         if "nats.connect" not in facts:
             return None
-        checked = facts.get("nats.auth_required") is not False
+        checked = facts.get("nats.auth_required") is not False or facts.get("nats.auth_required_after") is not False
         basic = "user" in words and "pass" in words
         found += (["basic"] if basic else words) if words and checked else ["none"]
     elif seen.application == "mysql":

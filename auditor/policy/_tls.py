@@ -230,6 +230,24 @@ def _is_http2(seen: Seen) -> bool:
 _MAYBE_REFUSED = "a refusal inside TLS might look the same"
 
 
+NATS_REFUSAL_BYTES = 32
+"""-ERR 'Authorization Violation' and its end of line."""
+
+
+def refuses_last(seen: Seen, reading: TlsReading) -> bool:
+    """The server's last record with data is as long as the -ERR of NATS that refuses a login (an alert may close behind it)."""
+    ends = _refusing_ends(_sizes(seen, "server"))
+    around = {17} if is_13(reading.version) else {16, 24}
+    return "tls.server_records_more" not in seen.facts and not ends.isdisjoint(
+        NATS_REFUSAL_BYTES + more for more in around
+    )
+
+
+def _refusing_ends(sizes: tuple[int, ...]) -> frozenset[int]:
+    """Those of the last two lengths that a record with NATS' refusal may have."""
+    return frozenset(size for size in sizes[-2:] if size - NATS_REFUSAL_BYTES in {16, 17, 24})
+
+
 def _read12(seen: Seen, version: str | None) -> TlsReading:
     facts = seen.facts
     clean = _clean(seen)
@@ -327,7 +345,7 @@ class Digests:
         if server is None:
             return None
         client = own.get("tls.client_records", ())
-        more = "tls.client_records_more" in own, "tls.server_records_more" in own
+        more = "tls.client_records_more" in own, "tls.server_records_more" in own, _refusing_ends(server)
         counts = min(len(client), _MANY), min(len(server), _MANY)
         if not is_13(facts.shared.get("tls.version")):
             return (*_dialogue12(Seen(facts)).digest, *more, *counts)

@@ -32,5 +32,33 @@ PERFORM_FULL_AUTH = 4
 ERROR_CODES = range(1000, 5000)
 """Codes that servers send (MySQL 1000-1999, 3000-4999; MariaDB 1900-1999, 4000-4999)."""
 
+CAPACITY_ERRORS = frozenset(
+    {
+        1040,
+        1041,
+        1053,
+        1129,
+        1130,
+        1135,
+        1152,
+        1158,
+        1159,
+        1160,
+        1161,
+        1203,
+        1205,
+        1226,
+        1317,
+        1927,
+        3032,
+        3159,
+        3168,
+        4031,
+    }
+)
+"""Errors that say nothing of the login: too many connections (1040, of a user 1203 and 1226), out of memory or of threads, a server that shuts
+down or is offline, a host that is blocked (1129) or not served (1130), packets lost, time limits."""
+COM_CHANGE_USER = 0x11
+
 MAX_VERSION_BYTES = 128
 MAX_NAME_BYTES = 256

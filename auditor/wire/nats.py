@@ -32,3 +32,11 @@ CLIENT_VERBS = frozenset({b"PUB", b"HPUB", b"SUB", b"UNSUB", b"PING", b"PONG", b
 SERVER_VERBS = frozenset({b"INFO", b"MSG", b"HMSG", b"PING", b"PONG", b"+OK", b"-ERR"})
 ROUTE_VERBS = frozenset({b"RS+", b"RS-", b"RMSG", b"HMSG", b"A+", b"A-", b"LS+", b"LS-", b"LMSG", b"INFO"})
 """Between servers of a cluster either side sends these."""
+
+# S2 frames of compressed connections between servers (github.com/klauspost/compress, s2; the framing of Snappy).
+S2_BEGIN = b"\xff\x06\x00\x00S2sTwO"
+S2_HEADER_BYTES = 4  # kind, length (3, little endian)
+S2_CHECK_BYTES = 4
+S2_UNCOMPRESSED = 0x01
+S2_PLAIN = frozenset({S2_UNCOMPRESSED, 0xFF, 0xFE})
+"""Kinds that hide nothing: uncompressed data, the begin, padding."""

@@ -159,3 +159,22 @@ def test_malformed_packet_keeps_what_came_before(examiner: Examiner) -> None:
 
 def test_greeting_of_something_else(examiner: Examiner) -> None:
     assert says(examiner, b"", b"\x20\0\0\0\x0aabcdefgh" + bytes(40))[0] == "unknown"
+
+
+def test_mariadb_numbers_the_error_instead_of_a_greeting_1(examiner: Examiner) -> None:
+    blocked = b"\xff" + struct.pack("<H", 1129) + b"Host '10.0.0.1' is blocked because of many connection errors"
+    application, _, facts = says(examiner, b"", packet(1, blocked))
+    assert (application, facts["mysql.error"]) == ("mysql", 1129)
+    assert says(examiner, b"", packet(1, b"\x0a8.4.2-1\0" + bytes(40)))[0] == "unknown"
+
+
+def test_a_later_login_of_the_same_connection(examiner: Examiner) -> None:
+    change = packet(0, b"\x11admin\0\0\0!\0mysql_native_password\0")
+    switch = packet(1, b"\xfemysql_native_password\0" + b"s" * 20 + b"\0")
+    for answer, said in ((b"", "empty"), (ANSWER, "present")):
+        client = [(2, login()), (4, change), (6, packet(2, answer)), (8, packet(0, b"\x03select 1"))]
+        server = [(1, greeting()), (3, packet(2, OK)), (5, switch), (7, packet(3, OK))]
+        facts = says(examiner, client, server)[2]
+        assert (facts["mysql.changed_user"], facts["mysql.changed_response"]) == ("ok", said)
+        assert facts["mysql.auth_response"] == "present"
+    assert "mysql.changed_user" not in says(examiner, client[:2], server)[2]

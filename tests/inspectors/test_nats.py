@@ -125,3 +125,30 @@ def test_permission_errors_name_no_subject(examiner: Examiner) -> None:
     facts = says(examiner, connect(), info() + b"-ERR 'Permissions Violation for Publish to \"secret.subject\"'\r\n")[2]
     assert facts["nats.error"] == "permissions_violation"
     assert "secret" not in repr(facts)
+
+
+def test_info_behind_connect_says_whether_the_server_has_users(examiner: Examiner) -> None:
+    """A server whose clients may name no user does not ask in its first INFO; servers since 2.12 say behind CONNECT what holds."""
+    client = [(2, connect(user="u", **{"pass": "p"}) + b"PING\r\n")]
+    for fields, asks in (({"auth_required": True}, True), ({}, False)):
+        server = [(1, info()), (3, info(connect_info=True, **fields) + b"PONG\r\n")]
+        facts = says(examiner, client, server)[2]
+        assert (facts["nats.auth_required"], facts["nats.auth_required_after"]) == (False, asks)
+    assert "nats.auth_required_after" not in says(examiner, client, [(1, info()), (3, b"PONG\r\n")])[2]
+
+
+def test_leaf_node_in_frames_of_s2(examiner: Examiner) -> None:
+    def framed(data: bytes) -> bytes:
+        return b"\xff\x06\x00\x00S2sTwO\x01" + (len(data) + 4).to_bytes(3, "little") + b"crc." + data
+
+    client = [
+        (2, info(compression="s2_auto")),
+        (4, framed(connect(user="leaf", **{"pass": "p"}))),
+        (6, framed(b"LS+ a\r\nPING\r\n")),
+    ]
+    server = [(1, info(auth_required=True)), (3, framed(info(auth_required=True))), (7, framed(b"PONG\r\n"))]
+    facts = says(examiner, client, server)[2]
+    assert facts["nats.user"] and facts["nats.pass"] and facts["nats.pong"]
+    assert facts.frames("nats.connect") == (4,)
+    packed = [client[0], (4, b"\xff\x06\x00\x00S2sTwO\x00\x08\x00\x00packed..")]
+    assert "nats.connect" not in says(examiner, packed, server)[2]

@@ -336,16 +336,27 @@ def test_rule_5_gone_refuses_a_signed_url_and_nothing_else(judge: Judge, tas_die
 def test_rule_6_nats_info_decides(judge: Judge) -> None:
     path = "route-emitter-to-nats"
     assert judge(path, "nats", NATS).verdict is Verdict.VERIFIED
-    unchecked = judge(path, "nats", NATS | {"nats.auth_required": False})
+    unasked = NATS | {"nats.auth_required": False}
+    assert judge(path, "nats", unasked).verdict is Verdict.UNVERIFIABLE
+    unchecked = judge(path, "nats", unasked | {"nats.auth_required_after": False})
     assert (unchecked.verdict, rules(unchecked), unchecked.observed) == (
         Verdict.VIOLATED,
         {"missing-credentials"},
         "none",
     )
-    inside = judge(path, "nats", INFO | MUTUAL12)
-    assert (inside.verdict, inside.observed) == (Verdict.INFERRED, "mutual_tls+basic")
+    assert judge(path, "nats", unasked | {"nats.auth_required_after": True}).verdict is Verdict.VERIFIED
+    bare = {"nats.info": True, "nats.auth_required": False, "nats.pong": True, "nats.client_traffic": True}
+    served = judge(path, "nats", bare)
+    assert (served.verdict, rules(served)) == (Verdict.VIOLATED, {"missing-credentials"})
+    assert judge(path, "nats", bare, lacks=("gap",)).verdict is Verdict.UNVERIFIABLE
+
+
+def test_rule_6_inside_tls_the_kind_of_login_is_hidden(judge: Judge) -> None:
+    path = "route-emitter-to-nats"
+    for asks in (True, False):
+        inside = judge(path, "nats", INFO | {"nats.auth_required": asks} | MUTUAL12)
+        assert (inside.verdict, inside.counted, inside.observed) == (Verdict.UNVERIFIABLE, False, "mutual_tls")
     quiet = {k: v for k, v in MUTUAL12.items() if k != "tls.server_application_data"}
-    assert judge(path, "nats", INFO | {"nats.auth_required": False} | MUTUAL12).verdict is Verdict.VIOLATED
     assert judge(path, "nats", INFO | quiet).missing == "outcome"
 
 
@@ -359,6 +370,26 @@ def test_rule_6_other_credentials_at_nats(judge: Judge) -> None:
     assert (answer.verdict, rules(answer)) == (Verdict.VIOLATED, {"wrong-authentication-method"})
     nothing = judge("route-emitter-to-nats", "nats", NATS | {"nats.user": False, "nats.pass": False})
     assert rules(nothing) == {"missing-credentials"}
+
+
+@pytest.mark.parametrize("code", [1040, 1129, 1130, 1203, 1226])
+def test_rule_5_an_error_about_capacity_or_a_host_refuses_no_login(judge: Judge, code: int) -> None:
+    over = {"state": "SF", "history": "ShADadFf"}
+    for facts in (
+        {"mysql.outcome": "error", "mysql.error": code},
+        MYSQL | {"mysql.outcome": "error", "mysql.error": code},
+    ):
+        answer = judge("bbs-to-mysql", "mysql", facts, **over)
+        assert (answer.verdict, rules(answer)) == (Verdict.UNVERIFIABLE, {"unverifiable-authentication"})
+    denied = judge("bbs-to-mysql", "mysql", MYSQL | {"mysql.outcome": "error", "mysql.error": 1045}, **over)
+    assert denied.verdict is Verdict.REJECTED
+
+
+def test_rule_6_a_later_login_is_judged_as_the_first(judge: Judge) -> None:
+    changed = MYSQL | {"mysql.changed_user": "ok", "mysql.changed_response": "empty"}
+    answer = judge("bbs-to-mysql", "mysql", changed)
+    assert (answer.verdict, rules(answer)) == (Verdict.VIOLATED, {"missing-credentials"})
+    assert judge("bbs-to-mysql", "mysql", changed | {"mysql.changed_response": "present"}).verdict is Verdict.VERIFIED
 
 
 def test_rule_6_mysql_the_last_plugin_is_the_method(judge: Judge) -> None:
@@ -742,7 +773,7 @@ def test_real_resumption(tas_diego: Policy, version: ssl.TLSVersion) -> None:
 
 
 def test_real_nats_upgrade(tas_diego: Policy) -> None:
-    for auth, verdict in ((b"true", Verdict.INFERRED), (b"false", Verdict.VIOLATED)):
+    for auth in (b"true", b"false"):
         wire = Wire()
         info = (
             b'INFO {"server_id":"x","version":"2.9","auth_required":'
@@ -751,7 +782,7 @@ def test_real_nats_upgrade(tas_diego: Policy) -> None:
         )
         play(wire, shake(*contexts(V12, require=True)), sport=4224, before=info)
         answer = judge_wire(tas_diego, wire, documented(tas_diego, "route-emitter-to-nats"))[0]
-        assert answer.verdict is verdict
+        assert (answer.verdict, answer.missing, answer.observed) == (Verdict.UNVERIFIABLE, "hidden", "mutual_tls")
 
 
 def test_real_http_in_the_clear(tas_diego: Policy) -> None:
@@ -810,7 +841,8 @@ IN_THE_CLEAR: list[tuple[str, int, Verdict, list[tuple[str, bytes]]]] = [
     ("rep-to-blobstore", 8080, Verdict.VIOLATED, [("C", _get(SIGNED)), ("S", _status(200)), ("C", _get()), ("S", _status(200))]),
     ("rep-to-blobstore", 8080, Verdict.VERIFIED, [("C", _get()), ("S", _status(403)), ("C", _get(SIGNED)), ("S", _status(200))]),
     ("route-emitter-to-nats", 4222, Verdict.VERIFIED, [("S", info(auth_required=True)), ("C", connect(**PASSWORD) + b"PING\r\n"), ("S", b"PONG\r\n"), ("C", b"PUB a 2\r\nhi\r\n")]),
-    ("route-emitter-to-nats", 4222, Verdict.VIOLATED, [("S", info()), ("C", connect(**PASSWORD) + b"PING\r\n"), ("S", b"PONG\r\n"), ("C", b"PUB a 2\r\nhi\r\n")]),
+    ("route-emitter-to-nats", 4222, Verdict.UNVERIFIABLE, [("S", info()), ("C", connect(**PASSWORD) + b"PING\r\n"), ("S", b"PONG\r\n"), ("C", b"PUB a 2\r\nhi\r\n")]),
+    ("route-emitter-to-nats", 4222, Verdict.VIOLATED, [("S", info()), ("C", connect() + b"PING\r\n"), ("S", b"PONG\r\n"), ("C", b"PUB a 2\r\nhi\r\n")]),
     ("route-emitter-to-nats", 4222, Verdict.REJECTED, [("S", info(auth_required=True)), ("C", connect(**PASSWORD)), ("S", b"-ERR 'Authorization Violation'\r\n")]),
     ("bbs-to-mysql", 3306, Verdict.VERIFIED, [("S", mysql.greeting()), ("C", mysql.login()), ("S", mysql.packet(2, mysql.OK)), ("C", mysql.packet(0, b"\3SELECT 1"))]),
     ("bbs-to-mysql", 3306, Verdict.VIOLATED, [("S", mysql.greeting()), ("C", mysql.login(b"")), ("S", mysql.packet(2, mysql.OK)), ("C", mysql.packet(0, b"\3SELECT 1"))]),

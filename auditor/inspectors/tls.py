@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from auditor.errors import WireError
 from auditor.inspectors import _tls_facts as facts
 from auditor.kernels import tls as kernel
+from auditor.model.connections import FRAME_BITS
 from auditor.model.evidence import Attachment, Certainty, Evidence
 from auditor.model.roles import Inspector, Match, Signature
 from auditor.model.streams import (
@@ -135,8 +136,10 @@ class _Seen:
 
     @property
     def order(self) -> str:
-        """Letters of both directions by frame, the client first where frames do not tell."""
+        """Letters of both directions by frame, the client first where frames do not tell; none where they are of several captures."""
         client, server = (list(side) for side in self.events)
+        if len({frame >> FRAME_BITS for frame, _ in (*client, *server)}) > 1:
+            return ""
         letters = []
         while client or server:
             first = client if client and (not server or client[0][0] <= server[0][0]) else server

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from auditor.kernels.accelerate import kernel, scratch
 from auditor.kernels.bytes import be16, u8
 from auditor.kernels.recognise import SOON, head_soon
+from auditor.model.connections import FRAME_BITS
 from auditor.model.streams import (
     OPAQUE,
     TRAIL_BAD_MESSAGE,
@@ -150,7 +151,7 @@ TLS_ROW = np.dtype(
             "order",
             np.uint8,
             (2 * _EVENTS,),
-        ),  # who said what, in order of frames: C S H (retry) hellos, c s encrypted records, x y alerts
+        ),  # who said what, in order of frames (none: they are of several captures): C S H (retry) hellos, c s encrypted records, x y alerts
         ("marks", np.int64, (N_MARKS, 2)),
     ],
     align=True,
@@ -205,6 +206,7 @@ _EXT_VERSIONS, _EXT_COOKIE, _EXT_PHA = (
 )
 _TLS13, _DRAFT, _RANDOM = wire.TLS13, wire.DRAFT_MAJOR, wire.RANDOM_BYTES
 _MAX_SID = wire.MAX_SESSION_ID_BYTES
+_FRAME_BITS = FRAME_BITS
 _SSL20, _SSL2_SERVER_HELLO, _SSL2_SERVER_HELLO_BYTES = wire.SSL20, wire.SSL2_SERVER_HELLO, wire.SSL2_SERVER_HELLO_BYTES
 
 _SHAPE_MASK = 0xFFFFFFFF
@@ -809,6 +811,20 @@ def _walk_side(
 
 
 @kernel
+def _one_capture(a: NDArray[np.int64], n_a: int, b: NDArray[np.int64], n_b: int) -> bool:
+    """Whether these frames are of one capture: numbers order those of one alone."""
+    if n_a + n_b == 0:
+        return True
+    place = (a[0] if n_a else b[0]) >> _FRAME_BITS
+    same = True
+    for k in range(n_a):
+        same = same and a[k] >> _FRAME_BITS == place
+    for k in range(n_b):
+        same = same and b[k] >> _FRAME_BITS == place
+    return same
+
+
+@kernel
 def walk_tls(
     arena: NDArray[np.uint8],
     heads: NDArray[Any],
@@ -871,6 +887,8 @@ def walk_tls(
             if same:
                 row["flags"] |= SID_ECHOED
         c, s, n = 0, 0, 0
+        if not _one_capture(client_frame, n_client, server_frame, n_server):
+            n_client, n_server = 0, 0
         while c < n_client or s < n_server:
             if s >= n_server or (c < n_client and client_frame[c] <= server_frame[s]):
                 row["order"][n] = client_event[c]

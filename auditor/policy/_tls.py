@@ -220,7 +220,13 @@ def _dialogue12(seen: Seen) -> Dialogue:
     suite = facts.get("tls.cipher", "")
     overhead = next((size for word, size in _RECORD_BYTES.items() if word in suite), _NONCE_AND_TAG_BYTES)
     records = spoken(facts.get("tls.order", ""), _sizes(seen, "client"), _sizes(seen, "server"), overhead)
-    return read_dialogue(records, http2=_is_http2(seen), ended_by=seen.closed_by, whole=_clean(seen))
+    return read_dialogue(
+        records,
+        http2=_is_http2(seen),
+        ended_by=seen.closed_by,
+        whole=_clean(seen),
+        ordered=bool(facts.get("tls.order")),
+    )
 
 
 def _is_http2(seen: Seen) -> bool:

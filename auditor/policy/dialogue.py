@@ -175,12 +175,13 @@ def read_dialogue(
     coalesced: bool = False,
     ended_by: str = "",
     whole: bool = True,
+    ordered: bool = True,
 ) -> Dialogue:
     """What the records behind the handshake say.
 
     ``http2``: it is, or may be, what is spoken; ``tickets``: they come under encryption (TLS 1.3); ``certificate_bytes``: length of the client's
     certificates, which a ticket may hold (None: not known); ``coalesced``: the server puts messages of the handshake that belong together into one record; ``ended_by``: who closed first, client or server, empty: nobody; ``whole``:
-    nothing is missing of what both said.
+    nothing is missing of what both said; ``ordered``: which request an answer follows is known, else all of them are taken for alike.
     """
     given = _tickets(records, certificate_bytes) if tickets else []
     turns: list[list[int]] = [[]]
@@ -211,6 +212,9 @@ def read_dialogue(
             little = little or bool(requests)
     # What a server says unasked answers nothing: a greeting, or tickets that nothing tells from it.
     answered = [each for each in turns[1:] if each]
+    if not ordered:
+        # No more than that one of them is long can be told of all together.
+        answered = [[max(each)] for each in answered]
     kind, says = _kind(answered, http2)
     ended = (over or (ended_by == "server" and not left)) and whole
     # A client that asked, had nothing at all and said goodbye was not answered either, if the server closed before it.

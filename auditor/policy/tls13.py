@@ -407,6 +407,7 @@ def talk13(
         tickets=True,
         certificate_bytes=certificate_bytes,
         coalesced=flights[1] == 1,
+        ordered=bool(order),
         ended_by=ended_by,
         whole=whole,
     )

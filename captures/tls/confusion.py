@@ -209,7 +209,7 @@ def kinds(all_judged: list[Judged]) -> str:
 
 
 def outcomes(all_judged: list[Judged]) -> str:
-    names = ("accepted", "hidden", "refused", "unknown")
+    names = ("accepted", "likely", "hidden", "refused", "unknown")
     count = Counter()
     for each in all_judged:
         answered = (
@@ -297,13 +297,13 @@ two ends themselves reported. How the corpus is made: `captures/tls/corpus.md`.
 
 **{listed} cells, {made} of them made; {len(all_judged)} TLS 1.3 connections judged: {len(wrong)} wrong claims, {claimed_wrongly} of them a certificate claimed that did not cross.**
 
-The corpus is also what the sizes were learnt from, so this is a test of consistency over stacks, not of stacks never seen. A stack that pads its records at random
-could look as if it sent a certificate; none is known to by default.
+The corpus is also what the sizes were learnt from, so this is a test of consistency over stacks; [verdicts.md](verdicts.md) has the measure of stacks never seen. A stack
+that pads its records at random could look as if it sent a certificate; none is known to by default.
 
 ## What crossed, and what was judged
 {matrix(all_judged)}
 
-`late`: asked for after the handshake, where no length tells (the client's extension shows that it may happen: the verdict is then `unverifiable`).
+`late`: asked for after the handshake; what crossed then is told by a later flight ([verdicts.md](verdicts.md), rule 3), not here.
 `unsure`: the server refused and does not say whether a certificate came. What is `unknown` and not unsure is all of {padded}, whose records are padded to blocks. Besides these, {before} connections ended before their ServerHello.
 
 ## By kind of handshake
@@ -322,8 +322,8 @@ A shape `+16` is a stack that pads every record by 16 octets; `whole` is a fligh
 ## What became of the attempt
 {outcomes(all_judged)}
 
-An answer after an empty certificate counts as acceptance only where the conversation goes on: nginx completes the handshake and answers 400 inside TLS, which looks like
-any short answer. So one short answer is `hidden`.
+What the ends did is told as far as the dialogue behind the handshake shows it ([verdicts.md](verdicts.md), rule 5): nginx completes the handshake and answers 400 inside
+TLS, which looks like any short answer. So few short answers are `likely` behind a certificate, and `hidden` behind an empty one.
 
 ## TLS 1.2, in the clear
 {clear(cells)}

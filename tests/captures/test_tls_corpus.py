@@ -139,6 +139,23 @@ def test_a_lost_tail_never_makes_a_certificate(judged: list[Any]) -> None:
                     assert judge_tls13(cut).client_certificate is not ClientCertificate.SENT
 
 
+def test_stacks_never_learnt_from_are_judged_without_a_wrong_claim(judged: list[Any]) -> None:
+    rows = list(load("fit").leave_one_out(judged))
+    assert len(rows) > 10
+    assert [row.stack for row in rows if row.wrong or row.outcomes_wrong] == []
+    # Only what pads its records is left unknown.
+    assert {row.stack for row in rows if row.right < 0.9 * row.connections} == {"openssl-pad"}
+
+
+def test_the_page_of_verdicts_is_current() -> None:
+    spec = importlib.util.spec_from_file_location("make_verdicts", FOLDER.parents[1] / "docs" / "make_verdicts.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.PAGE.read_text(encoding="utf-8") == module.page(), "make docs brings it up to date"
+
+
 def test_the_page_is_what_the_corpus_gives(confusion: ModuleType, cells: list[Any]) -> None:
     assert confusion.PAGE.read_text() == confusion.page(cells)
 

@@ -2,7 +2,8 @@
 
 What fires it:   a connection on a declared path whose authentication could not be told, and of which the capture lacks something: its opening
                  (midstream), one of its directions (one_way), packets in the middle (gap), or the ends of packets (snaplen).
-                 Connections whose verdict did not need what is missing are not counted, nor are attempts and traffic on no path.
+                 Connections whose verdict did not need what is missing are not counted, nor are attempts and traffic on no path. But for
+                 undeclared attempts whose SYN was not captured: a reset alone tells that somebody tried, and not who, so it accuses nobody.
 What proves it:  sequence and acknowledgement numbers that name bytes which are not there; captured lengths below the lengths on the wire.
 Why it matters:  a clean report of half a capture is not a clean platform. What could not be judged is not innocent.
 What to do:      midstream: start the capture before the components, or restart the component that holds long connections (BBS event streams, Locket, NATS).
@@ -22,7 +23,8 @@ from auditor.model.finding import Finding
 from auditor.model.judgement import Outcome, Verdict
 from auditor.model.roles import Rule, Severity
 from auditor.rules._subject import View, holds, split_path
-from auditor.rules._words import ends, first_frames, plural
+from auditor.rules._sweep import fragments
+from auditor.rules._words import ends, first_frames, plural, who
 
 LACKS = {
     "midstream": "begun before the capture",
@@ -72,6 +74,25 @@ def check(judged: Judged) -> Iterator[Finding]:
             confidence="high",
             evidence=first_frames(view, group.inside, "capture.incomplete", ",".join(sorted(kinds))),
             remediation=f"{mend[:1].upper()}{mend[1:]}." if mend else "",
+            count=len(group.rows),
+        )
+    yield from _fragments(judged)
+
+
+def _fragments(judged: Judged) -> Iterator[Finding]:
+    """What is left of attempts on no documented path, one finding for each pair of ends, service and transport."""
+    view = View(judged.connections, fragments(judged.connections))
+    for group in view.groups():
+        yield Finding(
+            rule=RULE.name,
+            severity=RULE.severity,
+            title=f"Resets between {group.originator} and {group.responder} on {group.service} cannot be judged: what they answer was not captured",
+            detail=f"{who(view, group, 'fragment')} Who tried what does not show.",
+            rows=tuple(group.rows.tolist()),
+            subject=(*group.subject, "fragment"),
+            confidence="low",
+            evidence=first_frames(view, group.inside, "capture.incomplete", plural(len(group.rows), "fragment")),
+            remediation="Capture both directions, at the ends.",
             count=len(group.rows),
         )
 

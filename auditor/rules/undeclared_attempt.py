@@ -3,7 +3,7 @@
 What fires it:   an attempt that was refused or never answered, and that would have been undeclared-connection, undeclared-port, ssh-port-out-of-range or
                  unknown-host or control-plane-egress had it come about. Attempts that are part of a port-sweep are counted there and not again here; a
                  cell's failed attempts to reach the outside are the applications' own business and not counted. A reset whose SYN was not
-                 captured tells that somebody tried, and not who: it is of severity info.
+                 captured tells that somebody tried, and not who: capture-incomplete names it.
 What proves it:  a SYN, and a reset, an ICMP error or nothing after it. Nothing after it may also be the capture's fault: where the answers
                  went by another road, the detail says unanswered, not refused.
 Why it matters:  the network did its work this time. But whoever tries has an address to try, and a reason: a leftover configuration, or a look around.
@@ -23,7 +23,7 @@ from auditor.model.finding import Finding
 from auditor.model.judgement import Breach
 from auditor.model.roles import Rule, Severity
 from auditor.rules._subject import Group, View, split_path
-from auditor.rules._sweep import attempts, fragments, sweeping
+from auditor.rules._sweep import attempts, sweeping
 from auditor.rules._words import REFUSED, common, confidence, cure, first_frames, near_miss, overlay, plural, who
 
 WOULD_BE = {
@@ -72,24 +72,6 @@ def check(judged: Judged) -> Iterator[Finding]:
             ),
             count=len(group.rows),
             sibling=sibling,
-        )
-    yield from _fragments(judged)
-
-
-def _fragments(judged: Judged) -> Iterator[Finding]:
-    view = View(judged.connections, fragments(judged.connections))
-    for group in view.groups():
-        yield Finding(
-            rule=RULE.name,
-            severity=Severity.INFO,
-            title=f"Resets between {group.originator} and {group.responder} on {group.service}; what they answer was not captured",
-            detail=f"{who(view, group, 'fragment')} Who tried what does not show.",
-            rows=tuple(group.rows.tolist()),
-            subject=(*group.subject, "fragment"),
-            confidence="low",
-            evidence=first_frames(view, group.inside, "connection.attempted", plural(len(group.rows), "fragment")),
-            remediation="Capture both directions, at the ends.",
-            count=len(group.rows),
         )
 
 

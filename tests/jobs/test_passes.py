@@ -64,6 +64,8 @@ def place(tmp_path):
 
 
 NOTIFY = '[[notify]]\nname = "team"\nurl = "json://x"\nseverity = "info"\n'
+UNDECIDED = "[audit]\nmax_undecided = 20\n"
+"""More than the sample holds, so that nothing but its findings is told."""
 
 
 def diego():
@@ -71,7 +73,7 @@ def diego():
 
 
 def test_findings_are_new_once_and_then_quiet(place):
-    spool = Spool(place, NOTIFY, SAMPLES / "diego.inventory.yml")
+    spool = Spool(place, NOTIFY + UNDECIDED, SAMPLES / "diego.inventory.yml")
     spool.put("a.pcapng", diego())
     first = spool.run()
     assert (first.files, first.status(False, False)) == (1, 1)
@@ -198,7 +200,7 @@ def test_reports_are_written_where_something_changed(place):
 
 
 def test_a_failed_notification_keeps_the_audit_and_is_tried_again_later_and_later(place):
-    spool = Spool(place, NOTIFY + "tries = 3\n", SAMPLES / "diego.inventory.yml")
+    spool = Spool(place, NOTIFY + "tries = 3\n" + UNDECIDED, SAMPLES / "diego.inventory.yml")
     spool.put("a.pcapng", diego())
     tried = []
 

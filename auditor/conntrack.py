@@ -25,6 +25,7 @@ from auditor.model.connections import (
     HAS_BASE,
     HEAD_CUT,
     NEVER,
+    NOWHERE,
     ROW_ANSWERED,
     ROW_BEYOND,
     ROW_FIRST,
@@ -395,6 +396,7 @@ class Tracker:
     def _hold(self, row: int, pair: Array) -> None:
         heads, data = self._copied(pair)
         self._held[row] = (heads, data)
+        self._rows.rows["head_bytes"][row] = heads["filled_bytes"]
         self._waiting += heads.nbytes + sum(len(each) for each in data if each is not None)
 
     def _copied(self, pair: Array) -> tuple[Array, list[bytes | None]]:
@@ -451,7 +453,9 @@ class Tracker:
             known_side, transport = np.zeros(m, np.int8), np.zeros(m, np.uint8)
             if not self._alone:
                 # Another place may have the bytes that are missing here.
-                held |= {row: self._copied(slots[row]) for row in queue.tolist()}
+                for row in queue.tolist():
+                    held[row] = self._copied(slots[row])
+                    rows["head_bytes"][row] = held[row][0]["filled_bytes"]
                 continue
             tcpstate.seal(rows, queue, m, self._heads, self._words, pairs, known_side, ports, transport, HEAD_BYTES)
             examined = self._examiner.examine(self._arena, self._heads, pairs, known_side, transport, ports)
@@ -649,14 +653,19 @@ def _same_time(a: Part, b: Part) -> bool:
 
 
 def _same_packets(a: Part, b: Part, mine: Array, theirs: Array) -> bool:
-    """Whether parts share so many packets that they were taken at the same time, although their times do not overlap: a clock is wrong.
+    """Whether parts share so many packets that they were taken at the same time, although their times do not overlap: a clock is wrong, or they are short.
 
-    Where clocks agree, what is in both is what the earlier part ended with.
+    Where clocks agree, what is in both is what the earlier part ended with, unless it is most of one.
     """
-    if mine.size < FEW or mine.size * 20 < min(a.samples.size, b.samples.size):
+    fewer = min(a.samples.size, b.samples.size)
+    if mine.size < min(FEW, max(fewer, 1)) or mine.size * 20 < fewer or _one_capture(a, b):
         return False
-    one_capture = {capture for capture, _ in a.places} & {capture for capture, _ in b.places}
-    return not one_capture and abs(doubles.ahead_ns(mine, theirs)[0]) > OUT_OF_ORDER_NS
+    return mine.size * 2 > fewer or abs(doubles.ahead_ns(mine, theirs)[0]) > OUT_OF_ORDER_NS
+
+
+def _one_capture(a: Part, b: Part) -> bool:
+    """Whether they are parts of the same capture."""
+    return bool({capture for capture, _ in a.places} & {capture for capture, _ in b.places})
 
 
 def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
@@ -673,11 +682,13 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
     vector = limits.vector()
     places = _unite_places(a, b)
     mine, theirs = doubles.shared(a.samples, b.samples)
-    together = _same_time(a, b) or _same_packets(a, b, mine, theirs)
+    apart = _openings_apart(a, b) if mine.size < FEW else None
+    together = _same_time(a, b) or _same_packets(a, b, mine, theirs) or apart is not None
     twice = np.zeros((m, 2), np.int64)
-    ahead = 0
+    ahead = trust = 0
     if together:
-        ahead = _compare_clocks(a, b, mine, theirs)
+        trust = _better_ordered(a, b)
+        ahead = _compare_clocks(a, b, mine, theirs) if apart is None else _told_clock(a, b, 0, *apart)
         if ahead:
             # One clock for all from here on.
             _set_clock(b.rows, ahead)
@@ -689,7 +700,7 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
         again = _had_before(a, b, vector)
         joinrows.match(a.rows, table, b.rows, m, found)
         _take_back(b, again, twice)
-    lacking = (_lacking(a.rows), _lacking(b.rows)) if together else None
+    worth = _worth(a.rows), _worth(b.rows)
     target = np.zeros(m, np.int64)
     before = _sights(a, b, found) if together else None
     joined = joinrows.join_all(
@@ -701,6 +712,7 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
         vector[tcpstate.L_TCP_NS],
         vector[tcpstate.L_OTHER_NS],
         twice,
+        trust,
         n,
         target,
     )
@@ -712,17 +724,12 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
     b.facts = b_facts
     for row in np.flatnonzero(~fresh).tolist():
         into = int(target[row])
-        if lacking and lacking[0][into] > lacking[1][row] and b.rows["application"][row] >= 0:
-            # The other place saw more of it.
-            a.rows["application"][into], a.rows["client_side"][into] = b.rows[["application", "client_side"]][row]
-            facts[into] = b_facts[row]
-            held.pop(into, None)
-            continue
-        if lacking and lacking[0][into] > lacking[1][row] and row in b.held and into not in held:
-            # ... and its bytes still wait.
-            a.rows["application"][into], a.rows["client_side"][into] = -1, -1
-            facts[into] = None
-        _join_heads(a, held, facts, into, b, row)
+        # Bytes behind what an earlier part had are no other place's evidence of the same.
+        same = together or (b.rows["proto"][row] == tcpstate.TCP and worth[1][row] >= joinrows.ANCHORED)
+        better = bool(same and worth[1][row] > worth[0][into])
+        _join_evidence(a, held, facts, into, b, row, together, better)
+        if better:
+            worth[0][into] = worth[1][row]
     outer = moved["outer"]
     moved["outer"] = np.where(outer >= 0, target[np.maximum(outer, 0)], -1)
     facts.extend(b_facts[row] for row in np.flatnonzero(fresh).tolist())
@@ -792,12 +799,54 @@ def _compare_clocks(a: Part, b: Part, mine: Array, theirs: Array) -> int:
         return 0
     ahead, delay = doubles.ahead_ns(mine, theirs)
     which, counts = np.unique(mine["place"], return_counts=True)
-    against = a.places[which[np.argmax(counts)]][0]
+    return _told_clock(a, b, int(which[np.argmax(counts)]), ahead, int(mine.size), delay)
+
+
+def _told_clock(a: Part, b: Part, place: int, ahead: int, shared: int, delay: int | None = None) -> int:
+    """Note that the clock of ``b`` is so far ahead of that of a place of ``a``, as so many packets tell; how far it is to be set back."""
+    against = a.places[place][0]
     against = next((k for k in (against, *a.views) if k in a.views and a.views[k].against is None), against)
     for capture, view in b.views.items():
         if capture not in a.views and view.against is None:
-            view.against, view.ahead_ns, view.delay_ns, view.shared = against, ahead, delay, int(mine.size)
+            view.against, view.ahead_ns, view.delay_ns, view.shared = against, ahead, delay, shared
     return ahead if abs(ahead) > AGREEING_NS else 0
+
+
+def _openings_apart(a: Part, b: Part) -> tuple[int, int] | None:
+    """How far the clock of ``b`` is ahead where packets do not tell, but SYNs with the same initial sequence number are in both, and how many those are.
+
+    None where there are none, or times agree and most connections are in one alone.
+    """
+    if _one_capture(a, b):
+        return None
+    here, there = np.zeros(len(a.rows), np.uint64), np.zeros(len(b.rows), np.uint64)
+    joinrows.attempts(a.rows, len(a.rows), here)
+    joinrows.attempts(b.rows, len(b.rows), there)
+    both, mine, theirs = np.intersect1d(here, there, return_indices=True)
+    shared = both != 0
+    if not shared.any():
+        return None
+    ahead = int(np.median(b.rows["first_ns"][theirs[shared]] - a.rows["first_ns"][mine[shared]]))
+    count = int(shared.sum())
+    most = count * 2 > min(np.count_nonzero(here), np.count_nonzero(there))
+    return (ahead, count) if most or abs(ahead) > OUT_OF_ORDER_NS else None
+
+
+DISORDER = 0.1
+"""Two places differ in how well they keep the order of packets where so much more of the connections have some out of order."""
+
+
+def _better_ordered(a: Part, b: Part) -> int:
+    """Whose times and order of packets are those of the wire: 1 of ``a``, 2 of ``b``, 0: both are as good."""
+    share = []
+    for rows in (a.rows, b.rows):
+        count = np.zeros(2, np.int64)
+        joinrows.disorder(rows, len(rows), count)
+        # Where no segment has numbers, nothing shows that their order was kept.
+        share.append(count[0] / count[1] if count[1] else 1.0)
+    if abs(share[0] - share[1]) < DISORDER:
+        return 0
+    return 1 if share[0] < share[1] else 2
 
 
 def _had_before(a: Part, b: Part, vector: NDArray[np.int64]) -> Array:
@@ -909,27 +958,55 @@ def _lacking(rows: Array) -> NDArray[np.int64]:
     return total
 
 
-def _join_heads(
+def _worth(rows: Array) -> NDArray[np.int64]:
+    """What the evidence of each row is worth beside that of another place: see ``joinrows.worth_all``."""
+    out = np.zeros(len(rows), np.int64)
+    joinrows.worth_all(rows, len(rows), out)
+    return out
+
+
+def _join_evidence(
     a: Part,
     held: dict[int, tuple[Array, list[bytes | None]]],
     facts: list[Any],
     row: int,
     b: Part,
     later: int,
+    together: bool,
+    better: bool,
 ) -> None:
-    """First bytes of a connection that goes on in a later part: what was examined stands, what waited gets the rest."""
-    theirs = b.held.get(later)
-    mine = held.get(row)
+    """What two parts know of a connection's first bytes: those that wait in both are put together; else that stands which is worth more.
+
+    Datagrams have no numbers, so of those that two places saw (``together``) one place's are taken. ``better``: ``b``'s is worth more.
+    """
     a_row, b_row = a.rows[row], b.rows[later]
-    if mine is None and (a_row["application"] >= 0 or theirs is None):
-        if a_row["application"] < 0 and b_row["application"] >= 0:
-            # Nothing of the earlier part had payload; the later one saw the opening again.
-            a_row["application"], a_row["client_side"] = b_row["application"], b_row["client_side"]
-            facts[row] = b.facts[later]
+    mine, theirs = row in held, later in b.held
+    if mine and theirs and (a_row["proto"] == tcpstate.TCP or not together):
+        _join_heads(a, held, row, b, later)
         return
-    if theirs is None:
+    examined = mine or a_row["application"] >= 0, theirs or b_row["application"] >= 0
+    if not examined[1] or (examined[0] and not better):
         return
-    heads, data = mine or (np.zeros(2, HEAD), [None, None])
+    held.pop(row, None)
+    a_row["application"], a_row["client_side"] = b_row["application"], b_row["client_side"]
+    a_row["head_bytes"] = b_row["head_bytes"]
+    a_row["state"] = (a_row["state"] & ~np.uint8(ROW_RELEASED)) | (b_row["state"] & np.uint8(ROW_RELEASED))
+    facts[row] = b.facts[later]
+    if theirs:
+        _join_heads(a, held, row, b, later)
+
+
+def _join_heads(
+    a: Part,
+    held: dict[int, tuple[Array, list[bytes | None]]],
+    row: int,
+    b: Part,
+    later: int,
+) -> None:
+    """Put first bytes that wait in a later part to those that wait of the earlier one."""
+    theirs = b.held[later]
+    a_row, b_row = a.rows[row], b.rows[later]
+    heads, data = held.get(row) or (np.zeros(2, HEAD), [None, None])
     held[row] = heads, data
     stream = a_row["proto"] == tcpstate.TCP
     scratch = np.zeros(HEAD_BYTES, np.uint8)
@@ -980,6 +1057,7 @@ def _join_heads(
             end["head_base"] = min(int(end["head_base"]), position)
         ranges = heads[side]["range_to"][: heads[side]["n_ranges"]]
         data[side] = scratch[: max([int(heads[side]["filled_bytes"]), *map(int, ranges)])].tobytes()
+    a_row["head_bytes"] = [int(heads[side]["filled_bytes"]) for side in range(2)]
 
 
 def _join_trails(mine: Array, data: Array, theirs: Array, more: Array, offset: int, anchored: bool) -> None:
@@ -1034,11 +1112,13 @@ MOST_SIDES = 8
 """Numbers that more connections than this have in common prove nothing."""
 
 
-def fold_translations(part: Part, known: Callable[[int], bool]) -> None:
+def fold_translations(part: Part, known: Callable[[int], bool], foreign: Callable[[int], bool]) -> None:
     """Make one of the connections that are the same on the two sides of a NAT; ``part.translations`` keeps the ends of the other side.
 
-    What proves it: both initial sequence numbers, 64 bits that nobody chooses (RFC 6528), with the same first bytes, at the same time, between other hosts.
-    The side that stays is the one with more ends that are ``known``, then the one seen first. For a part whose heads were examined.
+    What proves it: both initial sequence numbers, 64 bits that nobody chooses (RFC 6528), with the same first bytes and streams that reach as far, at the same
+    time, between other hosts. Who sends packets can copy all that. So an address that is exchanged for another must be ``foreign`` on one side: two VMs of the
+    platform, or a stranger in its networks, are never taken for each other. The side that stays is the one with more ends that are ``known``, then
+    the one seen first. For a part whose heads were examined.
     """
     groups = _same_numbers(part.rows)
     gone: dict[int, int] = {}
@@ -1047,7 +1127,7 @@ def fold_translations(part: Part, known: Callable[[int], bool]) -> None:
             group, key=lambda row: (-_known_ends(part.rows[row], known), int(part.rows["first_ns"][row]), row)
         )
         for other in ranked[1:]:
-            if _is_translation(part.rows[ranked[0]], part.rows[other]):
+            if _is_translation(part.rows[ranked[0]], part.rows[other], foreign):
                 gone[other] = ranked[0]
     if not gone:
         return
@@ -1103,18 +1183,30 @@ def _opener_of(row: Any) -> int:
     return 0 if row["side"]["seen"][0] & SEEN_SYN and row["side"]["seen"][1] & SEEN_SYNACK else 1
 
 
-def _is_translation(one: Any, other: Any) -> bool:
+def _is_translation(one: Any, other: Any, foreign: Callable[[int], bool]) -> bool:
     """Whether records with the same initial sequence numbers are one connection between other ends."""
     apart = max(one["first_ns"], other["first_ns"]) - min(one["first_ns"], other["first_ns"])
     tunnels = one["tunnel"] == other["tunnel"] and one["tunnel_id"] == other["tunnel_id"]
     hosts = [{ends[0], ends[2]} for ends in (_ends_of(one), _ends_of(other))]
     if apart > NAT_NS or not tunnels or hosts[0] == hosts[1]:
         return False
-    mine, theirs = one["side"]["head_sum"], other["side"]["head_sum"]
+    sides, ends = other["side"], _ends_of(other)
     if _opener_of(one) != _opener_of(other):
-        theirs = theirs[::-1]
+        sides, ends = sides[::-1], (*ends[2:], *ends[:2])
+    for here, there in zip(_ends_of(one)[::2], ends[::2], strict=True):
+        if here != there and not (foreign(here) or foreign(there)):
+            return False
+    mine, theirs = one["side"]["head_sum"], sides["head_sum"]
     both = (mine != 0) & (theirs != 0)
-    return bool(both.any() and (mine == theirs)[both].all())
+    reach = [[_reaches(side) for side in each] for each in (one["side"], sides)]
+    return bool(both.any() and (mine == theirs)[both].all() and reach[0] == reach[1])
+
+
+def _reaches(side: Any) -> int:
+    """How long the stream of a direction is, as far as its own packets and those of the other end tell; from its first byte, where its SYN was seen."""
+    reached = max(int(side["end"]), int(side["acked"]), int(side["fin_at"])) - int(side["start"])
+    # A FIN has a number of its own, which an acknowledgement may count.
+    return reached - (1 if int(side["fin_at"]) > NOWHERE and int(side["acked"]) > int(side["fin_at"]) else 0)
 
 
 def _fold(part: Part, kept: int, other: int, poorer: bool) -> None:
@@ -1144,6 +1236,7 @@ def _fold(part: Part, kept: int, other: int, poorer: bool) -> None:
         limits[tcpstate.L_TCP_NS],
         limits[tcpstate.L_OTHER_NS],
         np.zeros((1, 2), np.int64),
+        0,
         len(rows),
         target,
     )
@@ -1273,9 +1366,10 @@ class _AddressBook:
 
 
 def _unseen(sides: Array) -> NDArray[np.bool_]:
-    """Directions of which the other end acknowledged bytes, and none was seen."""
+    """Directions of which no byte was seen, and some may have been: the other end acknowledged them, or their beginning was not seen."""
     known = (sides["payload_bytes"] == 0) & (sides["seen"] & HAS_BASE != 0)
-    return np.asarray(known & (sides["acked"] > sides["start"] + 1))
+    begun = sides["seen"] & (SEEN_SYN | SEEN_SYNACK) != 0
+    return np.asarray(known & (~begun | (sides["acked"] > sides["start"] + 1)))
 
 
 def _columns(

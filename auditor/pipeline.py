@@ -467,7 +467,7 @@ def _gather(
         parts = [carry.begin(), *parts]
     whole = merge(parts, examiner, TrackLimits.of(limits), keep_held=carry is not None)
     if carry is None:
-        fold_translations(whole, _knows(inventory))
+        fold_translations(whole, _knows(inventory), _foreign(inventory))
     certificates.update(examiner.certificates.der)
     captures[0] = _told_limits(captures[0], limits, examiner.hits)
     return _Gathered(whole, captures, [each.has_secrets for each in followed], certificates, examiner)
@@ -479,6 +479,14 @@ def _knows(inventory: Inventory | None) -> Callable[[int], bool]:
         return lambda _: False
     moments = [_moment(inventory, period) for period in range(len(inventory.boundaries_ns) + 1)]
     return lambda address: any(inventory.lookup(address, moment) is not None for moment in moments)
+
+
+def _foreign(inventory: Inventory | None) -> Callable[[int], bool]:
+    """Whether an address is none of the platform's, as far as an inventory tells."""
+    if inventory is None:
+        return lambda _: True
+    known = _knows(inventory)
+    return lambda address: not (known(address) or inventory.platform(address))
 
 
 def _within(followed: Iterable[Followed], limits: Limits) -> list[Followed]:
@@ -543,8 +551,12 @@ def follow_one(
         return Followed(nothing, tracker.finish(), {})
     decoder = Decoder(max_depth=limits.tunnel_depth)
     corrected: int | None = None
+    cut = longest = 0
     with reader:
         for batch in reader.batches():
+            short = batch.caplen_bytes < batch.wirelen_bytes
+            if short.any():
+                cut, longest = cut + int(short.sum()), max(longest, int(batch.caplen_bytes[short].max()))
             if batch.first_frame_no == 1 and wanted is None:
                 corrected = guess_link_type(batch)
             taken = batch if corrected is None else relinked(batch, corrected)
@@ -567,6 +579,9 @@ def follow_one(
     before.bytes += capture.bytes
     if corrected is not None:
         capture = _told_corrected(capture, corrected)
+    if cut:
+        says = f"{cut:,} of {capture.packets:,} packets are cut short, to {longest:,} octets at the most"
+        capture = replace(capture, problems=(*capture.problems, Problem("cut", says)))
     part = tracker.finish()
     hits = {**part.hits, **examiner.hits, "tunnel_depth": int(decoder.stops[STOP_DEPTH])}
     if len(examiner.certificates):

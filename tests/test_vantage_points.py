@@ -221,6 +221,36 @@ def test_both_sides_of_a_nat_are_one_connection(tmp_path: Path, order: int) -> N
     assert json.loads(both.to_json())["connections"][0]["translated"]["originator"]["port"] == 61_234
 
 
+@pytest.mark.parametrize(
+    ("address", "service", "cut", "why"),
+    [
+        ("10.0.4.20", 9_999, None, "both responders are known"),
+        ("10.0.4.200", None, None, "a stranger in the platform's network"),
+        ("198.51.100.7", None, 9, "the copy is shorter than what it copies"),
+    ],
+)
+def test_copied_sequence_numbers_hide_no_connection(
+    tmp_path: Path, address: str, service: int | None, cut: int | None, why: str
+) -> None:
+    """Whoever sends packets can copy numbers and first bytes of another connection: both are listed, and each is judged."""
+    link_type, inside, opened = conversation()
+    told_apart = bytes(map(int, address.split(".")))
+    other = []
+    for ts_ns, data, wire in inside[:cut]:
+        packet = bytearray(translated(data, opened, told_apart, 61_234))
+        if service is not None:
+            # From the same end, to another VM and port.
+            packet = bytearray(data)
+            at, port = (30, 36) if data[26:30] == opened else (26, 34)
+            packet[at : at + 4], packet[port : port + 2] = told_apart, service.to_bytes(2, "big")
+        other.append((ts_ns + 200_000, bytes(packet), wire))
+    paths = [write(tmp_path / "one.pcap", link_type, inside), write(tmp_path / "two.pcap", link_type, other)]
+    report = auditor.audit([str(path) for path in paths], inventory=HEALTHY)
+    assert len(report.connections) == 2, why
+    assert set(report.connections["translated"]) == {None}
+    assert set(report.findings["rule"]) >= ({"unknown-host"} if service is None else {"undeclared-port"})
+
+
 def test_other_sequence_numbers_are_another_connection(tmp_path: Path) -> None:
     """The same conversation a second time, from an address nobody knows: it is no translation of the first."""
     link_type, inside, address = conversation()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from auditor.kernels.accelerate import inner, kernel, prefetch
+from auditor.kernels.doubles import blend
 from auditor.kernels.flowkey import EMPTY, first_place, key_hash, same_key
 from auditor.kernels.streams import place, shift_head
 from auditor.kernels.tcpstate import (
@@ -29,6 +30,7 @@ from auditor.kernels.tcpstate import (
 from auditor.kernels.trail import go_on
 from auditor.model.connections import (
     BASE_GUESSED,
+    DISORDERED,
     FIN_ACKS,
     H_FIN,
     H_GAP,
@@ -63,6 +65,8 @@ NUMBERS = (
 """Columns of the table that ``tabulate`` writes as int64."""
 ENDS = ("orig_h", "resp_h", "orig_p", "resp_p")
 """Those that it writes as int32."""
+ANCHORED = 1 << 20
+"""In a row's worth: a direction is there from its first byte on."""
 TELLING_ISN = 1 << 16
 """A smaller initial sequence number was made by hand: RFC 6528 has them random, and one in 65,536 is smaller by chance."""
 _SOON = 8
@@ -106,6 +110,9 @@ def match_together(rows, table, later, n_later, tcp_ns, other_ns, found):
             if same_key(a, b):
                 shared = min(a.last_ns, b.last_ns) - max(a.first_ns, b.first_ns)
                 fits = goes_on(a, b, tcp_ns, other_ns) and -shared <= (tcp_ns if a.proto == TCP else other_ns)
+                if same_opening(a, b):
+                    found[i] = table[at]
+                    break
                 if fits and (found[i] < 0 or shared > nearest):
                     found[i] = table[at]
                     nearest = shared
@@ -115,11 +122,26 @@ def match_together(rows, table, later, n_later, tcp_ns, other_ns, found):
 
 
 @inner
+def same_opening(a, b):
+    """Whether two TCP rows of one key have an initial sequence number in common, which nobody chooses, and none that differs: whatever their clocks say."""
+    common = 0
+    if a.proto == TCP:
+        for which in range(2):
+            x, y = a.side[which], b.side[which]
+            if x.seen & y.seen & (SEEN_SYN | SEEN_SYNACK):
+                if x.isn != y.isn:
+                    return False
+                common += 1 if np.int64(x.isn) >= TELLING_ISN else 0
+    return common > 0
+
+
+@inner
 def goes_on(a, b, tcp_ns, other_ns):
     """Whether row ``b`` of a later part is the same connection as row ``a``: the rules by which ``track`` starts anew."""
     silent = b.first_ns - a.last_ns > (tcp_ns if a.proto == TCP else other_ns)
     if a.proto != TCP:
         return not silent
+    silent = silent and not same_opening(a, b)
     if silent and b.first_ns - a.last_ns > STRAY_NS:
         # Nothing wakes up after so long: one of them has a wrong date, or they are two. Their numbers tell.
         near = 0
@@ -190,6 +212,7 @@ def _join_stream(a, b, together):
         return 0
     near = a.acked if b.seen & BASE_GUESSED and a.acked > NOWHERE else a.end
     moved = _relative(b_base, a_base, near)
+    mine_from, mine_to = np.int64(a.start), np.int64(a.end)
     if b.seen & (SEEN_SYN | SEEN_SYNACK) and not a.seen & (SEEN_SYN | SEEN_SYNACK):
         start = moved + b.start  # the SYN may have come behind its data there
         if start < a.start:
@@ -214,7 +237,13 @@ def _join_stream(a, b, together):
         if not anchored and b.start + moved < a.start:
             add_hole(a, b.start + moved, a.start)
             a.start = b.start + moved
-        a.lost_bytes += 0 if together else b.lost_bytes
+        if not together:
+            a.lost_bytes += b.lost_bytes
+        elif b.start + moved <= mine_from and mine_to <= b.end + moved:
+            # Where the other place saw all of it and more, no more is lost than is there.
+            a.lost_bytes = min(a.lost_bytes, b.lost_bytes)
+        elif not (mine_from <= b.start + moved and b.end + moved <= mine_to):
+            a.lost_bytes = max(a.lost_bytes, b.lost_bytes)
         if b.fin_at > NOWHERE:
             a.fin_at = max(a.fin_at, b.fin_at + moved)
     reached = b.acked + moved
@@ -226,33 +255,76 @@ def _join_stream(a, b, together):
 
 
 @inner
-def join(a, b, together, twice):
+def _covered(side):
+    """Payload bytes of a direction that were seen; -1 where nothing tells."""
+    if not side.seen & HAS_BASE or side.seen & BASE_GUESSED:
+        return -1
+    total = side.end - side.start - side.lost_bytes
+    for k in range(side.n_holes):
+        total -= side.hole_to[k] - side.hole_from[k]
+    return total
+
+
+@inner
+def _add_history(row, more):
+    """Put the letters that another row has, and this one lacks, behind its own."""
+    for k in range(more.n_history):
+        entry = more.history[k]
+        side = row.side[entry & 1]
+        bit = 1 << (entry >> 1)
+        if not side.history_seen & bit:
+            side.history_seen |= bit
+            if row.n_history < row.history.size:
+                row.history[row.n_history] = entry
+                row.n_history += 1
+
+
+@inner
+def _saw_begin(one, other):
+    """Whether a place saw as much as another of how a connection began: its SYN, or as many packets where none was seen."""
+    mine = (one.side[0].seen | one.side[1].seen) & SEEN_SYN
+    theirs = (other.side[0].seen | other.side[1].seen) & SEEN_SYN
+    return mine or (not theirs and one.side[0].pkts + one.side[1].pkts >= other.side[0].pkts + other.side[1].pkts)
+
+
+@inner
+def join(a, b, together, twice, trust):
     """Add a later part of the same connection to its row; ``together``: both saw it at the same time, from two vantage points.
 
-    twice: int64[2], bytes of each side that are in both parts because packets are.
+    twice: int64[2], bytes of each side that are in both parts because packets are. trust: whose times and order of packets count, 1: of ``a``, 2: of ``b``,
+    0: both are as good.
     """
-    a.first_frame = a.first_frame if a.first_ns <= b.first_ns or not together else b.first_frame
-    if b.first_ns < a.first_ns:
+    earlier = b.first_ns < a.first_ns
+    if together and trust == 1:
+        earlier = earlier and not _saw_begin(a, b)
+    elif together and trust == 2:
+        earlier = earlier or _saw_begin(b, a)
+    if earlier and together:
+        a.first_frame = b.first_frame
+    if earlier:
         a.first_side, a.icmp_type, a.icmp_code = b.first_side, b.icmp_type, b.icmp_code
     a.strays += b.strays
     if b.first_ns - a.last_ns <= STRAY_NS and a.first_ns - b.last_ns <= STRAY_NS:
-        a.first_ns = min(a.first_ns, b.first_ns)
+        a.first_ns = b.first_ns if earlier else a.first_ns
         a.last_ns = max(a.last_ns, b.last_ns)
     elif b.side[0].pkts + b.side[1].pkts > a.side[0].pkts + a.side[1].pkts:
         a.first_ns, a.last_ns = b.first_ns, b.last_ns
     a.last_frame = b.last_frame
     a.captures |= b.captures
-    for k in range(b.n_history):
-        entry = b.history[k]
-        side = a.side[entry & 1]
-        bit = 1 << (entry >> 1)
-        if not side.history_seen & bit:
-            side.history_seen |= bit
-            if a.n_history < a.history.size:
-                a.history[a.n_history] = entry
-                a.n_history += 1
+    if together and trust == 2:
+        _add_history(b, a)
+        a.n_history = b.n_history
+        for k in range(b.n_history):
+            a.history[k] = b.history[k]
+        for which in range(2):
+            a.side[which].history_seen = b.side[which].history_seen
+    else:
+        _add_history(a, b)
     for which in range(2):
         x, y = a.side[which], b.side[which]
+        mine, theirs = _covered(x), _covered(y)
+        if a.proto != TCP:
+            mine, theirs = np.int64(x.pkts), np.int64(y.pkts)
         if together:
             x.pkts = max(x.pkts, y.pkts)
             x.ip_bytes = max(x.ip_bytes, y.ip_bytes)
@@ -262,8 +334,14 @@ def join(a, b, together, twice):
             x.ip_bytes += y.ip_bytes
             x.payload_bytes += y.payload_bytes
         x.copies += y.copies
-        x.fin_ns = min(x.fin_ns, y.fin_ns)
-        x.rst_ns = min(x.rst_ns, y.rst_ns)
+        if together and trust != 0:
+            if x.fin_ns == NEVER or (trust == 2 and y.fin_ns != NEVER):
+                x.fin_ns = y.fin_ns
+            if x.rst_ns == NEVER or (trust == 2 and y.rst_ns != NEVER):
+                x.rst_ns = y.rst_ns
+        else:
+            x.fin_ns = min(x.fin_ns, y.fin_ns)
+            x.rst_ns = min(x.rst_ns, y.rst_ns)
         if y.seen & FIN_ACKS:
             note_fin_ack(x, np.int64(y.fin_ack))
         if x.head_sum == 0:
@@ -281,6 +359,16 @@ def join(a, b, together, twice):
         kept = np.int64(y.seen)
         if not x.seen & BASE_GUESSED:
             kept &= ~BASE_GUESSED
+        # What one place cut short costs nothing where the other has all that the two have.
+        both = _covered(x) if a.proto == TCP else np.int64(x.pkts)
+        if x.seen & SNAPPED and not kept & SNAPPED and theirs >= max(both, 0):
+            x.seen = np.int64(x.seen) & ~SNAPPED
+        elif kept & SNAPPED and not x.seen & SNAPPED and mine >= max(both, 0):
+            kept &= ~SNAPPED
+        if together and trust == 1:
+            kept &= ~DISORDERED
+        elif together and trust == 2:
+            x.seen = np.int64(x.seen) & ~DISORDERED
         x.seen |= kept
 
 
@@ -306,10 +394,55 @@ def missed_all(rows, n, out):
 
 
 @kernel
-def join_all(rows, later, n_later, found, together, tcp_ns, other_ns, twice, next_row, target):
+def worth_all(rows, n, out):
+    """What the evidence of each row is worth beside another place's: directions whose first byte is there, then how many bytes in a row of both.
+
+    Of datagrams: their number, then how many bytes.
+    """
+    for i in range(n):
+        row = rows[i]
+        out[i] = np.int64(row.head_bytes[0]) + np.int64(row.head_bytes[1])
+        for which in range(2):
+            side = row.side[which]
+            if row.proto != TCP:
+                out[i] += min(side.pkts, ANCHORED) * ANCHORED
+            elif row.head_bytes[which] > 0 and side.seen & (SEEN_SYN | SEEN_SYNACK):
+                out[i] += ANCHORED
+
+
+@kernel
+def disorder(rows, n, out):
+    """How many of the TCP rows with payload have segments out of order, and how many have payload (``out``, int64[2])."""
+    for i in range(n):
+        row = rows[i]
+        if row.proto == TCP and row.side[0].payload_bytes + row.side[1].payload_bytes > 0:
+            out[1] += 1
+            out[0] += 1 if (row.side[0].seen | row.side[1].seen) & DISORDERED else 0
+
+
+@kernel
+def attempts(rows, n, out):
+    """A hash of each TCP row's key and its opener's initial sequence number (uint64[n]); 0: there is none, or one that tells nothing."""
+    for i in range(n):
+        row = rows[i]
+        out[i] = 0
+        if row.proto != TCP:
+            continue
+        for which in range(2):
+            side = row.side[which]
+            if side.seen & SEEN_SYN and np.int64(side.isn) >= TELLING_ISN:
+                ports = np.uint64(row.a_port) << np.uint64(16) | np.uint64(row.b_port)
+                told = np.uint64(side.isn) << np.uint64(1) | np.uint64(which)
+                context = np.uint64(row.tunnel) << np.uint64(32) | np.uint64(row.tunnel_id)
+                out[i] = blend(key_hash(row.a_hi, row.a_lo, row.b_hi, row.b_lo, ports, context), told) | np.uint64(1)
+                break
+
+
+@kernel
+def join_all(rows, later, n_later, found, together, tcp_ns, other_ns, twice, trust, next_row, target):
     """Join the rows of a later part to those they go on with; ``target[i]`` is the row of each in the whole. Returns how many were joined.
 
-    Both parts tell time by one clock. twice: int64[n_later, 2], payload of packets that are in both parts.
+    Both parts tell time by one clock. twice: int64[n_later, 2], payload of packets that are in both parts; trust: as ``join`` takes it.
     """
     joined = 0
     for i in range(n_later):
@@ -317,7 +450,7 @@ def join_all(rows, later, n_later, found, together, tcp_ns, other_ns, twice, nex
         if found[i] >= 0 and (together or goes_on(rows[found[i]], b, tcp_ns, other_ns)):
             a = rows[found[i]]
             apart = max(b.first_ns - a.last_ns, a.first_ns - b.last_ns)
-            join(a, b, together and apart <= SKEW_NS, twice[i])
+            join(a, b, together and (apart <= SKEW_NS or same_opening(a, b)), twice[i], trust)
             a.superseded = a.superseded | b.superseded if together else b.superseded
             target[i] = found[i]
             joined += 1

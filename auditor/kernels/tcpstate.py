@@ -30,6 +30,7 @@ from auditor.kernels.streams import clear_head, place, shift_head
 from auditor.kernels.trail import STASH_BYTES, STASH_NOTES, STASHES, end_trail, follow
 from auditor.model.connections import (
     BASE_GUESSED,
+    DISORDERED,
     FIN_ACKS,
     H_ACK,
     H_DATA,
@@ -437,6 +438,8 @@ def track(
             at = (at + np.uint64(1)) & mask
             found = np.int64(table[at])
         flags = np.int64(p["flags"]) if proto == TCP else 0
+        # Of a header that is cut off nothing but the ports is sure to be there.
+        bare = proto == TCP and flags == 0 and p.stop == STOP_TRUNCATED
         seq = np.int64(p.seq)
         wire = np.int64(p.payload_wire_bytes)
         size = np.int64(p.payload_bytes)
@@ -537,7 +540,12 @@ def track(
                 fresh = proto != TCP or wakes_anew(r, me, flags, seq, np.int64(p.ack), now)
             elif proto == TCP and flags & SYN and not flags & RST:
                 fresh = begins_anew(r, me, flags, seq, now if now > 0 else p.frame)
-            elif proto == TCP and not flags & RST and (r.side[0].seen | r.side[1].seen) & (SEEN_FIN | SEEN_RST):
+            elif (
+                proto == TCP
+                and not bare
+                and not flags & RST
+                and (r.side[0].seen | r.side[1].seen) & (SEEN_FIN | SEEN_RST)
+            ):
                 fresh = is_foreign(r, me, seq)
         if fresh:
             if state[S_ROWS] >= limits[L_ROWS]:
@@ -574,6 +582,7 @@ def track(
             r.icmp_type = p.src_port if proto in (ICMP, ICMP6) else 0
             r.icmp_code = p.dst_port if proto in (ICMP, ICMP6) else 0
             r.captures, r.strays = 0, 0
+            r.head_bytes[0], r.head_bytes[1] = 0, 0
             for k in range(2):
                 s = r.side[k]
                 s.pkts, s.ip_bytes, s.payload_bytes = 0, 0, 0
@@ -611,7 +620,10 @@ def track(
             side.seen |= SNAPPED
         if wire > 0 and side.payload_bytes == wire:
             side.payload_frame = frame_base | p.frame
-        if proto == TCP:
+        if bare:
+            # It was seen, and has no place in the stream.
+            position = np.int64(HEAD_BYTES)
+        elif proto == TCP:
             position = _tcp(r, side, other, me, p, now, flags, seq, wire)
             if flags & SYN and side.slot >= 0 and side.head_base > side.start:
                 # The SYN came behind the data it opened: the stream begins right behind the SYN.
@@ -868,9 +880,12 @@ def _tcp(row, side, other, me, p, now, flags, seq, wire):
     first = seq
     if flags & SYN:
         first = (seq + 1) & 0xFFFFFFFF
+        if flags & ACK == 0 and other.seen & SEEN_SYNACK and not side.seen & SEEN_SYN:
+            side.seen |= DISORDERED
         if not side.seen & (SEEN_SYN | SEEN_SYNACK):
             side.isn = seq
             if side.seen & HAS_BASE and not side.seen & BASE_GUESSED:
+                side.seen |= DISORDERED
                 start = _relative(first, np.int64(side["base"]), side.start)
                 if start < side.start:
                     add_hole(side, start, side.start)
@@ -905,7 +920,10 @@ def _tcp(row, side, other, me, p, now, flags, seq, wire):
         position = _relative(first, np.int64(side["base"]), side.end)
     # Bytes of a RST are a diagnostic text (RFC 9293 section 3.5.2), not the stream's.
     if wire > 0 and not flags & RST:
+        behind = side.end - position
         again = extend(side, position, position + wire, (side.seen & (SEEN_SYN | SEEN_SYNACK)) != 0)
+        if again < min(behind, wire):
+            side.seen |= DISORDERED
         if again > 0 and side.lost_bytes > 0:
             # Holes were given up for want of room; what comes where none is known rather fills them than comes twice.
             side.lost_bytes -= min(again, side.lost_bytes)
@@ -977,9 +995,11 @@ def seal(rows, queue, n, heads, words, pairs, known, ports, transport, arena_byt
         for which in range(2):
             side = row.side[which]
             pairs[k, which] = side.slot if side.slot >= 0 else -1
+            row.head_bytes[which] = 0
             if side.slot < 0:
                 continue
             head = heads[side.slot]
+            row.head_bytes[which] = head.filled_bytes
             head.midstream = 1 if row.proto == TCP and not side.seen & (SEEN_SYN | SEEN_SYNACK) else 0
             head.stream_bytes = max(side.end, said_to_reach(side)) - side.head_base
             whole = min(head.stream_bytes, arena_bytes)

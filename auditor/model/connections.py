@@ -81,9 +81,11 @@ CONN = np.dtype(
         ("icmp_type", np.uint8),
         ("icmp_code", np.uint8),
         ("application", np.int16),  # index into the examiner's names, -1: not examined
+        # Of each side, how many bytes its head holds without a gap: what its evidence is worth beside that of another place.
+        ("head_bytes", np.uint16, (2,)),
         ("strays", np.uint32),  # packets whose date is not believed
         ("evidence", np.uint8),  # ROW_FOLLOWED, ROW_ANSWERED
-        ("spare", np.uint8, (7,)),  # so that a line ends here
+        ("spare", np.uint8, (3,)),  # so that a line ends here
         ("side", _SIDE, (2,)),
     ],
     align=True,
@@ -118,6 +120,7 @@ RETRANSMITTED = 128
 SNAPPED = 256  # payload was on the wire that the snaplen cut off
 HEAD_CUT = 512  # head bytes came after the head had been handed on
 FIN_ACKS = 1024
+DISORDERED = 2048  # segments came behind others that were sent after them
 
 ROW_QUEUED = 1  # in the queue of settled rows
 ROW_LINGERS = 2  # closed, and given a moment for late packets

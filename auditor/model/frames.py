@@ -35,9 +35,9 @@ class VantagePoint:
     """0: no limit is stated."""
 
 
-REMARKS = frozenset({"corrected", "filtered", "undated", "misdated"})
-"""Kinds of problems that take nothing away: a wrong link type put right, a filter that the capture was taken with, packets without a date or with one
-that cannot be."""
+REMARKS = frozenset({"corrected", "cut", "filtered", "undated", "misdated"})
+"""Kinds of problems that take nothing away from what was captured: a wrong link type put right, packets cut short, a filter that the capture was taken
+with, packets without a date or with one that cannot be. What a judgement lacks because of them is told of the connection, unless another capture has it."""
 
 DATED_NS = 788_918_400 * 1_000_000_000
 """1995 began then. No TLS is older: a packet from before was given no time, or by a clock that nobody had set."""

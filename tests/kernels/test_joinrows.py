@@ -14,6 +14,7 @@ from auditor.kernels.accelerate import kernel
 from auditor.model.connections import (
     CONN,
     CONN_STATES,
+    DISORDERED,
     HAS_BASE,
     HEAD_CUT,
     MAX_HOLES,
@@ -40,7 +41,7 @@ def extend_all(rows, starts, ends, anchored):
 
 @kernel
 def join_with(rows, later, together, twice):
-    joinrows.join(rows[0], later[0], together, twice)
+    joinrows.join(rows[0], later[0], together, twice, 0)
 
 
 def join(rows, later, together):
@@ -50,6 +51,48 @@ def join(rows, later, together):
 @kernel
 def missed(rows):
     return joinrows.missed(rows[0].side[0])
+
+
+def side_of(row: np.void, which: int, **values: int) -> None:
+    for name, value in values.items():
+        row["side"][which][name] = value
+
+
+def test_evidence_from_the_first_byte_on_is_worth_more_than_a_longer_one() -> None:
+    """Of datagrams more are worth more, however long they are."""
+    rows = blank(4)
+    rows["head_bytes"] = [(10, 10), (10, 8_000), (10, 10), (10, 9)]
+    for which in range(2):
+        side_of(rows[0], which, seen=SEEN_SYN)
+    rows["proto"][2:] = 17
+    rows["side"]["pkts"][2:] = [(1, 1), (2, 1)]
+    worth = np.zeros(4, np.int64)
+    joinrows.worth_all(rows, 4, worth)
+    assert worth[0] > worth[1]
+    assert worth[3] > worth[2]
+
+
+def test_connections_with_segments_out_of_order_are_counted() -> None:
+    rows = blank(3)
+    rows["side"]["payload_bytes"][:2] = 1
+    rows["side"]["seen"][1, 1] = DISORDERED
+    rows["side"]["seen"][2, 0] = DISORDERED  # without payload nothing is out of order
+    count = np.zeros(2, np.int64)
+    joinrows.disorder(rows, 3, count)
+    assert count.tolist() == [1, 2]
+
+
+def test_an_attempt_is_known_again_by_its_ends_and_its_number() -> None:
+    rows = blank(5)
+    rows["a_lo"], rows["a_port"], rows["b_port"] = 1, 40_000, 8_889
+    rows["side"]["seen"][:, 0] = SEEN_SYN
+    rows["side"]["isn"][:, 0] = [1 << 20, 1 << 20, 1 << 21, 1 << 20, 7]
+    rows["a_port"][3] += 1
+    found = np.zeros(5, np.uint64)
+    joinrows.attempts(rows, 5, found)
+    assert found[0] == found[1] != 0
+    assert len(set(found.tolist())) == 4
+    assert found[4] == 0, "a number made by hand tells nothing"
 
 
 def blank(count: int = 1) -> np.ndarray:

@@ -700,7 +700,7 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
         again = _had_before(a, b, vector)
         joinrows.match(a.rows, table, b.rows, m, found)
         _take_back(b, again, twice)
-    worth = _worth(a.rows), _worth(b.rows)
+    worth, more = _worth(a.rows).tolist(), _worth(b.rows).tolist()
     target = np.zeros(m, np.int64)
     before = _sights(a, b, found) if together else None
     joined = joinrows.join_all(
@@ -725,11 +725,11 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
     for row in np.flatnonzero(~fresh).tolist():
         into = int(target[row])
         # Bytes behind what an earlier part had are no other place's evidence of the same.
-        same = together or (b.rows["proto"][row] == tcpstate.TCP and worth[1][row] >= joinrows.ANCHORED)
-        better = bool(same and worth[1][row] > worth[0][into])
+        same = together or (b.rows["proto"][row] == tcpstate.TCP and more[row][0] >= joinrows.ANCHORED)
+        better = bool(same and _ranked(more[row], trust == 2) > _ranked(worth[into], trust == 1))
         _join_evidence(a, held, facts, into, b, row, together, better)
         if better:
-            worth[0][into] = worth[1][row]
+            worth[into] = more[row]
     outer = moved["outer"]
     moved["outer"] = np.where(outer >= 0, target[np.maximum(outer, 0)], -1)
     facts.extend(b_facts[row] for row in np.flatnonzero(fresh).tolist())
@@ -960,9 +960,15 @@ def _lacking(rows: Array) -> NDArray[np.int64]:
 
 def _worth(rows: Array) -> NDArray[np.int64]:
     """What the evidence of each row is worth beside that of another place: see ``joinrows.worth_all``."""
-    out = np.zeros(len(rows), np.int64)
+    out = np.zeros((len(rows), 3), np.int64)
     joinrows.worth_all(rows, len(rows), out)
     return out
+
+
+def _ranked(worth: list[int], trusted: bool) -> tuple[int, int, bool, int]:
+    """A row's worth as it is compared; ``trusted``: its place keeps the better order, over all connections."""
+    first_bytes, bytes_in_all, ordered = worth
+    return first_bytes, bytes_in_all, trusted, ordered
 
 
 def _join_evidence(
@@ -977,12 +983,16 @@ def _join_evidence(
 ) -> None:
     """What two parts know of a connection's first bytes: those that wait in both are put together; else that stands which is worth more.
 
-    Datagrams have no numbers, so of those that two places saw (``together``) one place's are taken. ``better``: ``b``'s is worth more.
+    One that holds all that the other has is taken alone: who spoke when, and what was sent at once, is known within one capture only. Datagrams have no numbers, so of those that two places saw (``together``) one place's are taken. ``better``: ``b``'s is worth more.
     """
     a_row, b_row = a.rows[row], b.rows[later]
     mine, theirs = row in held, later in b.held
     if mine and theirs and (a_row["proto"] == tcpstate.TCP or not together):
-        _join_heads(a, held, row, b, later)
+        alone = _sufficient(a, held[row], row, b, later, better) if a_row["proto"] == tcpstate.TCP else 0
+        if alone == 2:
+            held.pop(row)
+        if alone != 1:
+            _join_heads(a, held, row, b, later)
         return
     examined = mine or a_row["application"] >= 0, theirs or b_row["application"] >= 0
     if not examined[1] or (examined[0] and not better):
@@ -994,6 +1004,56 @@ def _join_evidence(
     facts[row] = b.facts[later]
     if theirs:
         _join_heads(a, held, row, b, later)
+
+
+_Heads = tuple[Array, list[bytes | None]]
+
+
+def _sufficient(a: Part, held: _Heads, row: int, b: Part, later: int, better: bool) -> int:
+    """Whose first bytes of a stream hold all that the other's do: 1 ``a``'s, 2 ``b``'s, 0: both are needed. ``better``: if both do, ``b``'s are worth more."""
+    at = [int(end["head_base"]) for end in a.rows["side"][row]]
+    there = [
+        int(theirs["head_base"]) + joinrows.moved(mine, theirs)
+        for mine, theirs in zip(a.rows["side"][row], b.rows["side"][later], strict=True)
+    ]
+    mine, theirs = (held, at), (b.held[later], there)
+    enough = [_holds(*mine, *theirs), _holds(*theirs, *mine)]
+    if all(enough):
+        several = _captures_of(held[0]), _captures_of(b.held[later][0])
+        return 1 if several[0] < several[1] or (several[0] == several[1] and not better) else 2
+    return 1 if enough[0] else 2 if enough[1] else 0
+
+
+def _holds(one: _Heads, at: list[int], other: _Heads, there: list[int]) -> bool:
+    """Whether heads of a stream, which begin ``at`` these places, have all bytes of others and tell of as many records behind them."""
+    for side in range(2):
+        if other[1][side] is None:
+            continue
+        if one[1][side] is None:
+            return False
+        mine, theirs = one[0][side], other[0][side]
+        moved = there[side] - at[side]
+        stretches = _stretches(mine)
+        for begin, stop in _stretches(theirs):
+            start, end = begin + moved, min(stop + moved, HEAD_BYTES)
+            if start < end and not any(low <= start and end <= high for low, high in stretches):
+                return False
+        followed = mine["trail"] in TOLD_TRAILS and mine["trail_next"] >= theirs["trail_next"] + moved
+        if theirs["trail"] in TOLD_TRAILS and not followed:
+            return False
+    return True
+
+
+def _stretches(head: Any) -> list[tuple[int, int]]:
+    """The bytes that a head has."""
+    n = int(head["n_ranges"])
+    pairs = zip(head["range_from"][:n].tolist(), head["range_to"][:n].tolist(), strict=True)
+    return [(0, int(head["filled_bytes"])), *pairs]
+
+
+def _captures_of(heads: Array) -> int:
+    """Of how many captures the frames of both directions are."""
+    return len({int(frame) >> FRAME_BITS for head in heads for frame in head["segment_frame"][: head["n_segments"]]})
 
 
 def _join_heads(

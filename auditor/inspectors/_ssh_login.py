@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from auditor.model.connections import FRAME_BITS
 from auditor.model.streams import HEAD_SEGMENTS, StreamHead
 from auditor.wire import ssh as wire
 
@@ -152,6 +153,9 @@ def read_login(
     client: Direction, server: Direction, of_client: Protection, of_server: Protection, software: tuple[str, str]
 ) -> Login | None:
     """What both directions say; ``software``: of client and server, as banners name it. None: nothing, or too little."""
+    if len({unit.frame >> FRAME_BITS for unit in (*client.units, *server.units)}) > 1:
+        # Put together from several captures: who waited for whom does not show, nor what was sent at once.
+        return None
     turns = _turns((*client.units, *server.units))
     while turns and turns[0][0]:  # EXT_INFO, right behind NEWKEYS
         turns.pop(0)

@@ -395,19 +395,25 @@ def missed_all(rows, n, out):
 
 @kernel
 def worth_all(rows, n, out):
-    """What the evidence of each row is worth beside another place's: directions whose first byte is there, then how many bytes in a row of both.
+    """What the evidence of each row is worth beside another place's (``out``, int64[n, 3]), what counts most first.
 
-    Of datagrams: their number, then how many bytes.
+    Directions whose first byte is there, and how many bytes in a row of both heads (of datagrams: their number, and how many bytes); how many bytes of the
+    whole streams; 0 where segments came out of order, else 1.
     """
     for i in range(n):
         row = rows[i]
-        out[i] = np.int64(row.head_bytes[0]) + np.int64(row.head_bytes[1])
+        worth, covered, ordered = np.int64(row.head_bytes[0]) + np.int64(row.head_bytes[1]), np.int64(0), 1
         for which in range(2):
             side = row.side[which]
             if row.proto != TCP:
-                out[i] += min(side.pkts, ANCHORED) * ANCHORED
-            elif row.head_bytes[which] > 0 and side.seen & (SEEN_SYN | SEEN_SYNACK):
-                out[i] += ANCHORED
+                worth += min(side.pkts, ANCHORED) * ANCHORED
+                continue
+            if row.head_bytes[which] > 0 and side.seen & (SEEN_SYN | SEEN_SYNACK):
+                worth += ANCHORED
+            covered += max(_covered(side), 0)
+            if side.seen & DISORDERED:
+                ordered = 0
+        out[i, 0], out[i, 1], out[i, 2] = worth, covered, ordered
 
 
 @kernel

@@ -8,6 +8,7 @@ import pytest
 
 from auditor.inspectors._examine import Examiner
 from auditor.inspectors.ssh import probe
+from auditor.model.connections import FRAME_BITS
 from auditor.model.roles import Match
 from tests.inspectors.heads import Batch, head_of, says, streams
 
@@ -173,6 +174,14 @@ def test_a_gap_or_a_scan_shows_no_login(examiner: Examiner) -> None:
     assert facts is not None and "ssh.login" not in facts
     assert "ssh.login" not in says(examiner, *dialogue([]))[2]
     assert "ssh.login" not in says(examiner, *dialogue(REFUSAL[:2]))[2]
+
+
+def test_packets_of_several_captures_show_no_login(examiner: Examiner) -> None:
+    """Numbers of frames order those of one capture alone."""
+    for turns in (LOGIN, REFUSAL):
+        client, server = dialogue(turns)
+        elsewhere = [(1 << FRAME_BITS | number, data) for number, data in server]
+        assert "ssh.login" not in says(examiner, client, elsewhere)[2]
 
 
 def test_key_exchange_tells_who_is_the_client(examiner: Examiner) -> None:

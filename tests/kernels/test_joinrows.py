@@ -66,10 +66,23 @@ def test_evidence_from_the_first_byte_on_is_worth_more_than_a_longer_one() -> No
         side_of(rows[0], which, seen=SEEN_SYN)
     rows["proto"][2:] = 17
     rows["side"]["pkts"][2:] = [(1, 1), (2, 1)]
-    worth = np.zeros(4, np.int64)
-    joinrows.worth_all(rows, 4, worth)
+    out = np.zeros((4, 3), np.int64)
+    joinrows.worth_all(rows, 4, out)
+    worth = [tuple(each) for each in out.tolist()]
     assert worth[0] > worth[1]
     assert worth[3] > worth[2]
+
+
+def test_of_the_same_first_bytes_those_of_more_of_the_stream_are_worth_more_then_those_in_order() -> None:
+    rows = blank(3)
+    rows["head_bytes"] = 10
+    for row, end, seen in zip(rows, (20, 10, 10), (DISORDERED, 0, DISORDERED), strict=True):
+        for which in range(2):
+            side_of(row, which, seen=SEEN_SYN | HAS_BASE | seen, end=end)
+    out = np.zeros((3, 3), np.int64)
+    joinrows.worth_all(rows, 3, out)
+    worth = [tuple(each) for each in out.tolist()]
+    assert worth[0] > worth[1] > worth[2]
 
 
 def test_connections_with_segments_out_of_order_are_counted() -> None:

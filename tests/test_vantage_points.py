@@ -7,7 +7,6 @@ import random
 from collections import Counter
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 import auditor
@@ -143,11 +142,6 @@ def test_two_halves_of_the_packets_are_the_whole(tmp_path: Path) -> None:
         assert set(more) <= {"unverifiable-authentication"}
 
 
-def accused(found: pd.DataFrame, rule: str) -> int:
-    """How many findings of a rule accuse somebody: ``info`` only tells that resets were seen, whatever they answer."""
-    return int(((found["rule"] == rule) & (found["severity"] != "info")).sum())
-
-
 def test_losses_at_two_places_accuse_nobody(tmp_path: Path) -> None:
     link_type, frames = bridge_frames()
     whole = judged([write(tmp_path / "whole.pcap", link_type, frames)])
@@ -159,7 +153,7 @@ def test_losses_at_two_places_accuse_nobody(tmp_path: Path) -> None:
         ]
         found = judged(poor).findings
         for rule in ("wrong-application", "port-sweep", "undeclared-attempt", "missing-client-certificate"):
-            assert accused(found, rule) <= accused(whole.findings, rule), rule
+            assert (found["rule"] == rule).sum() <= (whole.findings["rule"] == rule).sum(), rule
 
 
 def test_resets_alone_are_no_attempts(tmp_path: Path) -> None:
@@ -168,7 +162,7 @@ def test_resets_alone_are_no_attempts(tmp_path: Path) -> None:
     resets = [frame for frame in frames if frame[1][12:14] == b"\x08\x00" and frame[1][23] == 6 and frame[1][47] & 4]
     assert len(resets) > 20
     found = judged([write(tmp_path / "resets.pcap", link_type, resets)]).findings
-    assert not accused(found, "port-sweep") + accused(found, "undeclared-attempt")
+    assert not set(found["rule"]) & {"port-sweep", "undeclared-attempt"}
 
 
 def test_merged_in_one_file_the_same_connections_are_found(tmp_path: Path, everywhere: Report) -> None:

@@ -988,7 +988,9 @@ def _join_evidence(
     a_row, b_row = a.rows[row], b.rows[later]
     mine, theirs = row in held, later in b.held
     if mine and theirs and (a_row["proto"] == tcpstate.TCP or not together):
-        alone = _sufficient(a, held[row], row, b, later, better) if a_row["proto"] == tcpstate.TCP else 0
+        # Parts of one capture go on where the other ended: nothing of either is left out.
+        apart = a_row["proto"] == tcpstate.TCP and not _one_capture(a, b)
+        alone = _sufficient(a, held[row], row, b, later, better) if apart else 0
         if alone == 2:
             held.pop(row)
         if alone != 1:

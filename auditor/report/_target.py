@@ -24,6 +24,7 @@ OURS = frozenset(
         "coverage.parquet",
         "captures.parquet",
         "audit.json",
+        "reporter.log",
         "conn.log",
         "ssl.log",
         "notice.log",

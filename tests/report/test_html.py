@@ -462,8 +462,8 @@ def test_a_real_audit(browser, tmp_path):
     browser.look()
     browser.open(tmp_path / "sample.html")
     browser.ready()
-    assert browser.text("h1") == "NOT CLEAN (complete)"
-    assert len(browser.all("#paths tbody tr")) == 25
+    assert browser.text("h1") == "NOT CLEAN and INCOMPLETE"  # outcomes inside TLS that nothing shows
+    assert len(browser.all("#paths tbody tr")) >= 25  # and the ambient paths that were seen
     assert len(browser.screenshot()) > 20_000
     browser.find('#findings a[href^="#connection="]').click()
     browser.wait(lambda: browser.text("#drawer-title") == "diego_brain to diego_cell, 1801/tcp", "the connection")

@@ -91,6 +91,8 @@ class _Heads:
         self._counts: list[int] = counts.tolist()
         self._at = some["segment_at"][:, :most].tolist()
         self._frame = some["segment_frame"][:, :most].tolist()
+        self._ack = some["segment_ack"][:, :most].tolist()
+        self._first_seq: list[int] = some["first_seq"].tolist()
 
     def of(self, row: int, side: int) -> StreamHead:
         """One direction."""
@@ -99,13 +101,23 @@ class _Heads:
         if slot < 0:
             return _EMPTY
         segments: tuple[tuple[int, int], ...] = ()
+        acks: tuple[int, ...] = ()
         if count == 1:
-            segments = ((self._at[k][0], self._frame[k][0]),)
+            segments, acks = ((self._at[k][0], self._frame[k][0]),), (self._ack[k][0],)
         elif count:
-            segments = tuple(sorted(zip(self._at[k][:count], self._frame[k][:count], strict=True)))
+            kept = sorted(zip(self._at[k][:count], self._frame[k][:count], self._ack[k][:count], strict=True))
+            segments, acks = tuple((at, frame) for at, frame, _ in kept), tuple(ack for *_, ack in kept)
         start = slot * self._width
         data = bytes(self._text[start : start + self._filled[k]])
-        return StreamHead(data, *self._flags[k], self._stream_bytes[k], segments, self._trails.get(k))
+        return StreamHead(
+            data,
+            *self._flags[k],
+            self._stream_bytes[k],
+            segments,
+            self._trails.get(k),
+            acks=acks,
+            first_seq=self._first_seq[k],
+        )
 
 
 class Examiner:

@@ -208,5 +208,8 @@ def _shift(head: Any, size: int) -> None:
     frames = head["segment_frame"][:count][order]
     stays = np.append(moved[1:] > 0, True)[:count]  # what lies before the last one at 0 is taken off
     at, frame = np.zeros(HEAD_SEGMENTS, np.int32), np.zeros(HEAD_SEGMENTS, np.int64)
+    ack = np.zeros(HEAD_SEGMENTS, np.uint32)
     at[: stays.sum()], frame[: stays.sum()] = moved[stays], frames[stays]
+    ack[: stays.sum()] = head["segment_ack"][:count][order][stays]
+    head["segment_ack"], head["first_seq"] = ack, (int(head["first_seq"]) + size) & 0xFFFFFFFF
     head["segment_at"], head["segment_frame"], head["n_segments"] = at, frame, stays.sum()

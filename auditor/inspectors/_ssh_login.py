@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from auditor.model.connections import FRAME_BITS
-from auditor.model.streams import HEAD_SEGMENTS, StreamHead
+from auditor.model.streams import HEAD_SEGMENTS, Said, StreamHead, first_of
 from auditor.wire import ssh as wire
 
 ACCEPTED, NONE_ACCEPTED, REFUSED = "accepted", "none_accepted", "refused"
@@ -70,7 +70,7 @@ def protection(cipher: str | None, mac: str | None, compression: str | None) -> 
 class Unit:
     """A packet, or a segment that stands for one."""
 
-    frame: int
+    said: Said
     at: int
     size: int
     server: bool
@@ -98,8 +98,7 @@ def _shown(head: StreamHead, at: int, how: Protection, server: bool) -> Directio
         size = wire.LENGTH_BYTES + length + how.tag
         if length > wire.MAX_PACKET_BYTES or not how.fits(size) or at + size > len(data):
             return Direction(tuple(found), whole=False)
-        frames = head.frames(at, at + size)
-        found.append(Unit(frames[-1] if frames else 0, at, size, server))
+        found.append(Unit(head.said(at + size), at, size, server))
         at += size
     return Direction(tuple(found), at == len(data) and head.stream_bytes <= at)
 
@@ -109,17 +108,17 @@ def _hidden(head: StreamHead, start: int, how: Protection, server: bool) -> Dire
     found: list[Unit] = []
     end = len(head.data)
     known = len(head.segments) < HEAD_SEGMENTS
-    bounds = [(at, frame) for at, frame in head.segments if at < end]
+    bounds = [at for at, _ in head.segments if at < end]
     begun = start
-    for place, (_, frame) in enumerate(bounds):
+    for place in range(len(bounds)):
         last = place + 1 == len(bounds)
-        until = end if last else bounds[place + 1][0]
+        until = end if last else bounds[place + 1]
         if until <= begun:
             continue
         if last and not known:
             return Direction(tuple(found), whole=False)
         if how.fits(until - begun) or how.fits(until - begun, 2):
-            found.append(Unit(frame, begun, until - begun, server))
+            found.append(Unit(head.said(until), begun, until - begun, server))
             begun = until
     return Direction(tuple(found), begun >= end and head.stream_bytes <= end)
 
@@ -138,10 +137,15 @@ class Login:
     """The server's packet that says so."""
 
 
-def _turns(units: Sequence[Unit]) -> list[tuple[bool, list[Unit]]]:
-    """Units in order, those of one side together."""
+def _turns(client: Sequence[Unit], server: Sequence[Unit]) -> list[tuple[bool, list[Unit]]]:
+    """Units in order, those of one side together; none where no order shows."""
     turns: list[tuple[bool, list[Unit]]] = []
-    for unit in sorted(units, key=lambda each: (each.frame, each.at)):
+    left = [list(client), list(server)]
+    while left[0] or left[1]:
+        which = first_of(left[0][0].said, left[1][0].said) if left[0] and left[1] else int(not left[0])
+        if which < 0:
+            return []
+        unit = left[which].pop(0)
         if turns and turns[-1][0] is unit.server:
             turns[-1][1].append(unit)
         else:
@@ -153,10 +157,10 @@ def read_login(
     client: Direction, server: Direction, of_client: Protection, of_server: Protection, software: tuple[str, str]
 ) -> Login | None:
     """What both directions say; ``software``: of client and server, as banners name it. None: nothing, or too little."""
-    if len({unit.frame >> FRAME_BITS for unit in (*client.units, *server.units)}) > 1:
+    if len({unit.said.frame >> FRAME_BITS for unit in (*client.units, *server.units)}) > 1:
         # Put together from several captures: who waited for whom does not show, nor what was sent at once.
         return None
-    turns = _turns((*client.units, *server.units))
+    turns = _turns(client.units, server.units)
     while turns and turns[0][0]:  # EXT_INFO, right behind NEWKEYS
         turns.pop(0)
     if len(turns) < 2:

@@ -98,7 +98,7 @@ def _opened(head: StreamHead) -> StreamHead:
             moved += [(len(data), frame) for frame in head.frames(at, end)[:1]]
             data += head.data[at + wire.S2_HEADER_BYTES + wire.S2_CHECK_BYTES : end]
         at = end
-    return replace(head, data=data, segments=tuple(moved))
+    return replace(head, data=data, segments=tuple(moved), acks=())
 
 
 def inspect(streams: Streams) -> Iterator[Evidence | Handover]:

@@ -10,16 +10,17 @@ from collections.abc import Iterator
 from auditor.errors import WireError
 from auditor.inspectors import _tls_facts as facts
 from auditor.kernels import tls as kernel
-from auditor.model.connections import FRAME_BITS
 from auditor.model.evidence import Attachment, Certainty, Evidence
 from auditor.model.roles import Inspector, Match, Signature
 from auditor.model.streams import (
     OPAQUE,
     TRAIL_BAD_RECORD,
+    Said,
     StreamHead,
     Streams,
     Trail,
     TrailRecord,
+    first_of,
 )
 from auditor.wire import tls as wire
 from auditor.wire.reader import Reader, printable
@@ -117,7 +118,7 @@ class _Seen:
         self.counts = [0, 0]
         self.frames: dict[int, tuple[int, ...]] = {}
         """By the kernel's ``MARK_`` place."""
-        self.events: tuple[list[tuple[int, str]], list[tuple[int, str]]] = ([], [])
+        self.events: tuple[list[tuple[Said, str]], list[tuple[Said, str]]] = ([], [])
 
     @property
     def is13(self) -> bool:
@@ -136,14 +137,14 @@ class _Seen:
 
     @property
     def order(self) -> str:
-        """Letters of both directions by frame, the client first where frames do not tell; none where they are of several captures."""
+        """Letters of both directions by what they acknowledge, else by frame; none where these are of several captures."""
         client, server = (list(side) for side in self.events)
-        if len({frame >> FRAME_BITS for frame, _ in (*client, *server)}) > 1:
-            return ""
         letters = []
         while client or server:
-            first = client if client and (not server or client[0][0] <= server[0][0]) else server
-            letters.append(first.pop(0)[1])
+            which = first_of(client[0][0], server[0][0]) if client and server else int(not client)
+            if which < 0:
+                return ""
+            letters.append((client, server)[which].pop(0)[1])
         return "".join(letters)
 
 
@@ -310,12 +311,12 @@ class _Direction:
         self.seen.frames[place] = tuple(sorted({*self.seen.frames.get(place, ()), *frames}))
 
     def _event(self, end: int, letter: str) -> None:
-        self._note(max((frame for offset, frame in self.head.segments if offset < end), default=0), letter)
+        self._note(self.head.said(end), letter)
 
-    def _note(self, frame: int, letter: str) -> None:
+    def _note(self, said: Said, letter: str) -> None:
         events = self.seen.events[self.side]
         if len(events) < kernel.KEPT_RECORDS + 4:
-            events.append((frame, letter))
+            events.append((said, letter))
 
     def _stop(self, code: int) -> None:
         if not self.seen.stops[self.side]:
@@ -415,7 +416,7 @@ class _Direction:
             self._flag(kernel.CLIENT_FINISHED)
             self._mark_frames(kernel.MARK_CLIENT_FINISHED + side, record)
         if letter:
-            self._note(record.last, letter)
+            self._note(Said(record.last), letter)
 
     def _message_behind(self, record: TrailRecord) -> str:
         """A message in the clear whose bytes were not kept; returns its letter in the order."""

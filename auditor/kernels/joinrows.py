@@ -481,6 +481,8 @@ def lay(mine, data, theirs, more, offset, anchored):
     if offset < 0 and not anchored and -offset < data.size:
         shift_head(head, data, 0, data.size, -offset)
         offset = 0
+    if head.n_segments == 0:
+        head.first_seq = (np.int64(later.first_seq) - offset) & 0xFFFFFFFF
     for k in range(later.n_ranges + 1):
         start = 0 if k == 0 else later.range_from[k - 1]
         end = later.filled_bytes if k == 0 else later.range_to[k - 1]
@@ -493,7 +495,18 @@ def lay(mine, data, theirs, more, offset, anchored):
             for q in range(later.n_segments):
                 if at < later.segment_at[q] < stop:
                     stop = later.segment_at[q]
-            place(head, data, 0, data.size, offset + at, more, at, stop - at, later.segment_frame[j])
+            place(
+                head,
+                data,
+                0,
+                data.size,
+                offset + at,
+                more,
+                at,
+                stop - at,
+                later.segment_frame[j],
+                later.segment_ack[j],
+            )
         if later.n_segments == later.segment_at.size:
             place(
                 head,
@@ -505,6 +518,7 @@ def lay(mine, data, theirs, more, offset, anchored):
                 start,
                 end - start,
                 later.segment_frame[later.n_segments - 1],
+                later.segment_ack[later.n_segments - 1],
             )
 
 

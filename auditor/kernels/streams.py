@@ -22,6 +22,7 @@ def clear_head(head):
     head.n_segments = 0
     head.stream_bytes = 0
     head.n_ranges = 0
+    head.first_seq = 0
     head.trail = TRAIL_NONE
     head.trail_stash = 0
 
@@ -60,7 +61,7 @@ def _remember(head, start, end):
 
 
 @inner
-def place(head, arena, base, room, offset, buf, at, size, frame):
+def place(head, arena, base, room, offset, buf, at, size, frame, ack):
     """Put ``buf[at : at + size]`` at ``offset`` of the head ``arena[base : base + room]``; bytes outside the head are left out.
 
     The arena is one flat array: a slice of it for each call would cost atomic reference counts, more than the call itself.
@@ -115,6 +116,7 @@ def place(head, arena, base, room, offset, buf, at, size, frame):
     if added and head.n_segments < head.segment_at.size:
         head.segment_at[head.n_segments] = start
         head.segment_frame[head.n_segments] = frame
+        head.segment_ack[head.n_segments] = ack
         head.n_segments += 1
 
 
@@ -131,6 +133,7 @@ def shift_head(head, arena, base, room, by):
         head.trail = TRAIL_OTHER
     for k in range(size - 1, by - 1, -1):
         arena[base + k] = arena[base + k - by]
+    head.first_seq = (head.first_seq - by) & 0xFFFFFFFF
     kept = 0
     n = head.n_ranges
     # The contiguous start becomes a stretch of its own behind the new gap, in front of all others.

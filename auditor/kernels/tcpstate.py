@@ -681,6 +681,7 @@ def track(
                     head.filled_bytes = offset + size
                     head.segment_at[head.n_segments] = offset
                     head.segment_frame[head.n_segments] = frame_base | p.frame
+                    head.segment_ack[head.n_segments] = p.ack
                     head.n_segments += 1
                 elif offset < HEAD_BYTES:
                     place(
@@ -693,6 +694,7 @@ def track(
                         p.payload_at,
                         size,
                         frame_base | p.frame,
+                        p.ack,
                     )
                 if proto == TCP and side.end - side.head_base >= HEAD_BYTES and r.state & (ROW_BEYOND << me) == 0:
                     # BOUNDS: `follow` proves those of the payload; slot's row is inside the arena, or was refused above.
@@ -1000,6 +1002,7 @@ def seal(rows, queue, n, heads, words, pairs, known, ports, transport, arena_byt
                 continue
             head = heads[side.slot]
             row.head_bytes[which] = head.filled_bytes
+            head.first_seq = (np.int64(side["base"]) + side.head_base) & 0xFFFFFFFF
             head.midstream = 1 if row.proto == TCP and not side.seen & (SEEN_SYN | SEEN_SYNACK) else 0
             head.stream_bytes = max(side.end, said_to_reach(side)) - side.head_base
             whole = min(head.stream_bytes, arena_bytes)

@@ -151,7 +151,7 @@ TLS_ROW = np.dtype(
             "order",
             np.uint8,
             (2 * _EVENTS,),
-        ),  # who said what, in order of frames (none: they are of several captures): C S H (retry) hellos, c s encrypted records, x y alerts
+        ),  # who said what, in order of acknowledgements, else of frames (none: they are of several captures): C S H (retry) hellos, c s encrypted records, x y alerts
         ("marks", np.int64, (N_MARKS, 2)),
     ],
     align=True,
@@ -207,6 +207,7 @@ _EXT_VERSIONS, _EXT_COOKIE, _EXT_PHA = (
 _TLS13, _DRAFT, _RANDOM = wire.TLS13, wire.DRAFT_MAJOR, wire.RANDOM_BYTES
 _MAX_SID = wire.MAX_SESSION_ID_BYTES
 _FRAME_BITS = FRAME_BITS
+_HALF, _TIMES = 1 << 31, 3 * _EVENTS
 _SSL20, _SSL2_SERVER_HELLO, _SSL2_SERVER_HELLO_BYTES = wire.SSL20, wire.SSL2_SERVER_HELLO, wire.SSL2_SERVER_HELLO_BYTES
 
 _SHAPE_MASK = 0xFFFFFFFF
@@ -259,6 +260,20 @@ def _frame_until(head: Any, brief: bool, end: int) -> int:
         if _int(head["segment_at"][k]) < end:
             frame = max(frame, _int(head["segment_frame"][k]))
     return frame
+
+
+@kernel
+def _said(head: Any, brief: bool, end: int, event_frame: NDArray[np.int64], n: int) -> None:
+    """Note when all bytes before ``end`` had been said: the frame, the sequence number behind them, and what they acknowledge."""
+    best, ack = -1, 0
+    if not brief:
+        for k in range(_int(head["n_segments"])):
+            at = _int(head["segment_at"][k])
+            if best < at < end:
+                best, ack = at, _int(head["segment_ack"][k])
+    event_frame[n] = _frame_until(head, brief, end)
+    event_frame[_EVENTS + n] = (_int(head["first_seq"]) + end) & 0xFFFFFFFF
+    event_frame[2 * _EVENTS + n] = ack
 
 
 @kernel
@@ -630,7 +645,8 @@ def _walk_trail(
                 row["flags"] |= CLIENT_FINISHED << side
                 _mark_frames(row, MARK_CLIENT_FINISHED + side, first, last)
         if letter and n_events < event.size:
-            event_frame[n_events], event[n_events] = last, letter
+            event[n_events] = letter
+            event_frame[n_events], event_frame[_EVENTS + n_events], event_frame[2 * _EVENTS + n_events] = last, -1, 0
             n_events += 1
     if head["trail"] == TRAIL_BAD_RECORD:
         _stop(row, side, STOP_RECORD, head["filled_bytes"])
@@ -670,7 +686,8 @@ def _walk_side(
     if side == 0:
         end = _ssl2_hello(row, head, brief, buf, at, filled)
         if end > at:
-            event_frame[0], event[0] = _frame_until(head, brief, end), _ORDER_CLIENT_HELLO
+            event[0] = _ORDER_CLIENT_HELLO
+            _said(head, brief, end, event_frame, 0)
             n_events = 1
             at = end
             if row["hello_version"] == _SSL20:
@@ -719,13 +736,13 @@ def _walk_side(
                     row["marks"][MARK_CLIENT_ALERT + side, 0] = 0
                     _mark(row, head, brief, MARK_CLIENT_ALERT + side, at, end)
                 if n_events < event.size:
-                    event_frame[n_events] = _frame_until(head, brief, end)
+                    _said(head, brief, end, event_frame, n_events)
                     event[n_events] = _ALERT_CLIENT if side == 0 else _ALERT_SERVER
                     n_events += 1
             elif whole:
                 row["flags"] |= CLIENT_HIDDEN_ALERT << side
                 if n_events < event.size:
-                    event_frame[n_events] = _frame_until(head, brief, end)
+                    _said(head, brief, end, event_frame, n_events)
                     event[n_events] = _ALERT_CLIENT if side == 0 else _ALERT_SERVER
                     n_events += 1
         elif kind == _DATA:
@@ -741,7 +758,7 @@ def _walk_side(
                     row["lengths"][side, count] = size
                     _mark(row, head, brief, MARK_CLIENT_RECORDS + side, at, seen)
                     if n_events < event.size:
-                        event_frame[n_events] = _frame_until(head, brief, seen)
+                        _said(head, brief, seen, event_frame, n_events)
                         event[n_events] = _RECORD_CLIENT if side == 0 else _RECORD_SERVER
                         n_events += 1
         else:
@@ -783,7 +800,8 @@ def _walk_side(
                     letter = _message(row, head, brief, buf, message, p, stop, side)
                     messages += 1
                     if letter and n_events < event.size:
-                        event_frame[n_events], event[n_events] = _frame_until(head, brief, stop), letter
+                        event[n_events] = letter
+                        _said(head, brief, stop, event_frame, n_events)
                         n_events += 1
                     if message == _SERVER_HELLO and side == 1:
                         is13 = row["version"] == _TLS13 or row["version"] >> 8 == _DRAFT
@@ -811,17 +829,15 @@ def _walk_side(
 
 
 @kernel
-def _one_capture(a: NDArray[np.int64], n_a: int, b: NDArray[np.int64], n_b: int) -> bool:
-    """Whether these frames are of one capture: numbers order those of one alone."""
-    if n_a + n_b == 0:
-        return True
-    place = (a[0] if n_a else b[0]) >> _FRAME_BITS
-    same = True
-    for k in range(n_a):
-        same = same and a[k] >> _FRAME_BITS == place
-    for k in range(n_b):
-        same = same and b[k] >> _FRAME_BITS == place
-    return same
+def _first_of(a: NDArray[np.int64], i: int, b: NDArray[np.int64], j: int) -> int:
+    """Which of two sides spoke first, event ``i`` of one or ``j`` of the other: 0 or 1, -1: nothing tells (``first_of`` of the model)."""
+    if b[2 * _EVENTS + j] and a[_EVENTS + i] >= 0 and (b[2 * _EVENTS + j] - a[_EVENTS + i]) & 0xFFFFFFFF < _HALF:
+        return 0
+    if a[2 * _EVENTS + i] and b[_EVENTS + j] >= 0 and (a[2 * _EVENTS + i] - b[_EVENTS + j]) & 0xFFFFFFFF < _HALF:
+        return 1
+    if a[i] >> _FRAME_BITS != b[j] >> _FRAME_BITS:
+        return -1
+    return 1 if a[i] > b[j] else 0
 
 
 @kernel
@@ -839,8 +855,8 @@ def walk_tls(
     (-1: that side sent nothing), ``starts`` (n, 2) where TLS begins in them, ``rows`` (n,) of ``TLS_ROW`` takes the result and need not
     be cleared.
     """
-    client_frame = scratch(_EVENTS)
-    server_frame = scratch(_EVENTS)
+    client_frame = scratch(_TIMES)
+    server_frame = scratch(_TIMES)
     client_event = scratch(_EVENTS)
     server_event = scratch(_EVENTS)
     n_rows = slots.shape[0]
@@ -887,10 +903,14 @@ def walk_tls(
             if same:
                 row["flags"] |= SID_ECHOED
         c, s, n = 0, 0, 0
-        if not _one_capture(client_frame, n_client, server_frame, n_server):
-            n_client, n_server = 0, 0
         while c < n_client or s < n_server:
-            if s >= n_server or (c < n_client and client_frame[c] <= server_frame[s]):
+            which = 0 if s >= n_server else 1
+            if c < n_client and s < n_server:
+                which = _first_of(client_frame, c, server_frame, s)
+            if which < 0:
+                n = 0
+                break
+            if which == 0:
                 row["order"][n] = client_event[c]
                 c += 1
             else:

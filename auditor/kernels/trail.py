@@ -258,7 +258,7 @@ def _keep(head, stashes, stash_bytes, notes, slot, first, buf, at, size, pos, fr
         clear_head(stashes[which])
         head.trail_stash = which + 1
     # BOUNDS: `place` proves them.
-    place(stashes[which], stash_bytes, which * STASH_BYTES, STASH_BYTES, pos - notes[which, 1], buf, at, size, frame)
+    place(stashes[which], stash_bytes, which * STASH_BYTES, STASH_BYTES, pos - notes[which, 1], buf, at, size, frame, 0)
 
 
 @inner

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
+
+from auditor.model.connections import FRAME_BITS
 
 HEAD_BYTES = 8_192
 """So many first bytes of a direction are kept: a TLS flight with a chain and a list of CA names fits."""
@@ -39,6 +42,8 @@ HEAD = np.dtype(
         ("n_ranges", np.int32),  # stretches of bytes behind the gap, for the reassembler alone
         ("segment_at", np.int32, (HEAD_SEGMENTS,)),  # offset of each kept segment in the head, in order of arrival
         ("segment_frame", np.int64, (HEAD_SEGMENTS,)),
+        ("segment_ack", np.uint32, (HEAD_SEGMENTS,)),  # TCP: what it acknowledges; 0: nothing
+        ("first_seq", np.uint32),  # TCP: sequence number of the head's first byte
         ("range_from", np.int32, (HEAD_RANGES,)),
         ("range_to", np.int32, (HEAD_RANGES,)),
         # What follows a full head of TLS: headers alone, as ``kernels/trail.py`` finds them. Places count from the head's first byte.
@@ -131,6 +136,31 @@ def trail_of(head: np.void) -> Trail:
 _TOLD = ("told_kind", "told_what", "told_size", "told_first", "told_last")
 
 
+class Said(NamedTuple):
+    """When something was said, as far as it shows."""
+
+    frame: int
+    """With which it had come."""
+    end: int = -1
+    """Sequence number behind it; -1: not known."""
+    ack: int = 0
+    """What had come of the other side before; 0: not known."""
+
+
+def first_of(a: Said, b: Said) -> int:
+    """Which of two sides spoke first: 0 or 1, -1: nothing tells. What acknowledges the other came behind it, whatever the order of capture."""
+    if b.ack and a.end >= 0 and (b.ack - a.end) & 0xFFFFFFFF < _HALF:
+        return 0
+    if a.ack and b.end >= 0 and (a.ack - b.end) & 0xFFFFFFFF < _HALF:
+        return 1
+    if a.frame >> FRAME_BITS != b.frame >> FRAME_BITS:
+        return -1
+    return int(a.frame > b.frame)
+
+
+_HALF = 1 << 31
+
+
 @dataclass(frozen=True, slots=True)
 class StreamHead:
     """One direction's first bytes, up to the first gap."""
@@ -150,6 +180,10 @@ class StreamHead:
     """Records behind ``data``, where that is TLS and full."""
     taken_bytes: int = 0
     """So many bytes in front of ``data`` were taken off (``after``)."""
+    acks: tuple[int, ...] = ()
+    """What each segment acknowledges (TCP; 0: nothing)."""
+    first_seq: int = 0
+    """Sequence number of the first byte."""
 
     @property
     def stuffed(self) -> bool:
@@ -172,19 +206,29 @@ class StreamHead:
         last = max(bisect_right(offsets, end - 1), first + 1)
         return tuple(sorted({frame for _, frame in self.segments[first:last]}))
 
+    def said(self, end: int) -> Said:
+        """When ``data[:end]`` was said."""
+        frame, ack = 0, 0
+        for place, (at, number) in enumerate(self.segments):
+            if at < end:
+                frame, ack = max(frame, number), self.acks[place] if self.acks else 0
+        return Said(frame, (self.first_seq + end) & 0xFFFFFFFF, ack)
+
     def after(self, at: int) -> StreamHead:
         """The same stream without its first ``at`` bytes."""
         if at == 0:
             return self
         moved = tuple((max(offset - at, 0), frame) for offset, frame in self.segments)
-        kept = [pair for i, pair in enumerate(moved) if i + 1 == len(moved) or moved[i + 1][0] > 0]
+        stays = [i for i in range(len(moved)) if i + 1 == len(moved) or moved[i + 1][0] > 0]
         trail = self.trail and replace(self.trail, at=self.trail.at - at)
         left = max(self.stream_bytes - at, 0)
         return replace(
             self,
             data=self.data[at:],
             stream_bytes=left,
-            segments=tuple(kept),
+            segments=tuple(moved[i] for i in stays),
+            acks=tuple(self.acks[i] for i in stays) if self.acks else (),
+            first_seq=(self.first_seq + at) & 0xFFFFFFFF,
             trail=trail,
             taken_bytes=self.taken_bytes + at,
         )

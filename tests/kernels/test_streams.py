@@ -18,7 +18,7 @@ Segments = list[tuple[int, int]]
 @kernel
 def place_all(heads, arena, base, room, buf, offsets, starts, sizes):
     for k in range(offsets.size):
-        place(heads[0], arena, base, room, offsets[k], buf, starts[k], sizes[k], k + 1)
+        place(heads[0], arena, base, room, offsets[k], buf, starts[k], sizes[k], k + 1, 0)
 
 
 @kernel

@@ -44,7 +44,7 @@ def feed(rows, heads, slot, arena, room, stashes, stash_bytes, notes, buf, begin
     for k in range(begins.size):
         at, size = begins[k], ends[k] - begins[k]
         extend(side, at, at + size, True)
-        place(head, arena, slot * room, room, at, buf, at, size, frames[k])
+        place(head, arena, slot * room, room, at, buf, at, size, frames[k], 0)
         if side.end >= room and follow(
             head,
             arena,

@@ -511,16 +511,16 @@ class _Follower:
         self, sources: Sequence[Any], options: Mapping[str, Any], progress: Callable[[Progress], None] | None
     ) -> Iterable[Followed]:
         """As ``pipeline.Follow``; raises InputError where nothing is left."""
-        wanted = self._pass.config.audit
-        found = (
-            self._by_many(sources, options, progress)
-            if (wanted.workers > 1 or wanted.scheduler) and len(sources) > 1
-            else self._one_by_one(sources, options, progress)
-        )
-        usable = list(found)
+        usable = list(self._follow(sources, options, progress))
         if not usable:
             raise InputError("spool", "nothing could be audited")
         return usable
+
+    def _follow(self, sources: Sequence[Any], options: Mapping[str, Any], progress: Any) -> Iterator[Followed]:
+        # One capture by itself is followed here, where it is known that connections of earlier audits go on in it.
+        wanted = self._pass.config.audit
+        several = (wanted.workers > 1 or wanted.scheduler) and len(sources) > 1
+        return (self._by_many if several else self._one_by_one)(sources, options, progress)
 
     def _one_by_one(self, sources: Sequence[Any], options: Mapping[str, Any], progress: Any) -> Iterator[Followed]:
         from auditor.pipeline import follow_one
@@ -571,11 +571,7 @@ class _Follower:
             for source, each in zip(sources, followed, strict=True):
                 if source in bad:
                     self._fit(self._batch[source], each)
-            yield from (
-                self._by_many([source for source in sources if source not in bad], options, progress)
-                if len(sources) > len(bad)
-                else ()
-            )
+            yield from self._follow([source for source in sources if source not in bad], options, progress)
             return
         for source, each in zip(sources, followed, strict=True):
             if self._fit(self._batch[source], each):

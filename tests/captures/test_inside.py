@@ -33,18 +33,20 @@ def verdicts(name: str, *, keys: bool) -> list[str]:
 RIGHT, WRONG, NONE = "verified", "rejected", "violated"
 
 
-def test_nats_on_the_wire_is_inferred_only_where_it_cannot_have_been_refused():
-    """The server says -ERR inside TLS and closes: that must not pass for a login."""
-    assert verdicts("nats", keys=False) == ["inferred", "unverifiable", "unverifiable", "violated"] * 2
+def test_nats_on_the_wire_is_told_as_refused_and_the_kind_of_login_stays_hidden():
+    """The server says -ERR inside TLS and closes: that must not pass for a login. What kind one is that it took does not show (contract, rule 6)."""
+    assert verdicts("nats", keys=False) == ["unverifiable", "rejected", "rejected", "unverifiable"] * 2
 
 
 def test_nats_with_keys_is_told_by_connect_and_its_answer(tshark):
-    assert verdicts("nats", keys=True) == ["verified", "rejected", "rejected", "violated"] * 2
-    right, wrong, _, bare = rows("nats", keys=True)[4:]
+    # The last server has no users: what it did with the credentials that it was sent does not show.
+    assert verdicts("nats", keys=True) == ["verified", "rejected", "rejected", "unverifiable"] * 2
+    right, wrong, _, open_to_all = rows("nats", keys=True)[4:]
     assert (right["application"], right["authentication_observed"]) == ("nats", "mutual_tls+basic")
     assert right["rules"] == set()
     assert wrong["rules"] == {"authentication-rejected"}
-    assert bare["rules"] == {"missing-credentials"}
+    assert open_to_all["rules"] == {"unverifiable-authentication"}
+    assert "does not ask for authentication" in open_to_all["authentication_factors"][0]["says"]
     assert right["nats"]["connect"] is True
     assert right["nats"]["auth_required"] is True
     assert right["tls"]["client_certificate"] == "sent"

@@ -98,7 +98,7 @@ def suggest(
     quiet: options.Quiet = False,
     progress: options.Progress = "auto",
 ) -> None:
-    """Draft a policy that would declare what captures show undeclared between known roles, and the names of certificates: to be read, not believed."""
+    """Draft a policy that would declare what captures show undeclared between known roles, the foundation's switches, and the names of certificates: to be read, not believed."""
     from auditor.policy.loader import load_policy
     from auditor.policy.present import write_whole
     from auditor.policy.suggest import suggest as drafted

@@ -22,7 +22,7 @@ from auditor.errors import ConfigError
 from auditor.model.streams import HEAD_BYTES
 from auditor.policy.addresses import to_text
 from auditor.policy.inventory import Inventory
-from auditor.policy.policy import Policy, PolicyPath
+from auditor.policy.policy import CONTAINER, Policy, PolicyPath
 
 HEADER_BYTES = 256
 """Ethernet with tags, IPv6 with extensions, a tunnel, TCP with options: more than any of them takes in practice."""
@@ -60,8 +60,11 @@ class CaptureFilter:
 
 def filter_for(policy: Policy, inventory: Inventory | None = None) -> CaptureFilter:
     """The filter that a policy needs; with an inventory it can leave more out."""
-    paths = [path for path in policy.all_paths if not path.wild]
-    groups = tuple(sorted(policy.diego_roles))
+    named = {role for _, _, host in inventory.listing() for role in host.roles} if inventory is not None else set()
+    paths = [
+        path for path in policy.all_paths if not path.wild and (CONTAINER not in path.resp_roles or CONTAINER in named)
+    ]
+    groups = tuple(sorted(policy.diego_roles - {CONTAINER}))
     loose = [path for path in paths if path.varies and "tcp" in path.transports]
     hosts: dict[str, None] = {}
     open_paths: list[PolicyPath] = []

@@ -12,7 +12,7 @@ The rules that hold here, in the order in which they decide:
 4. **Path.** Union of the roles at each end. A single port beats a range, a range beats "varies"; documented beats ambient at a par.
    Under "varies" the content decides: it must be the documented one to be documented, and without any it is an undeclared port.
 5. **Otherwise undeclared**, by the most specific word. A pair is documented if any path leads from one role to the other; a path that is
-   open to any VM documents no pair.
+   open to any VM, or leads from a VM to itself, documents no pair, and neither does an ambient one.
 6. **Nothing undeclared goes unsaid.** Whatever is undeclared has a breach, and each breach a rule that names it.
 
 Nothing here knows single addresses: the answer depends on what the two ends are, so that equal questions share one answer.
@@ -29,7 +29,7 @@ from auditor.model.judgement import Breach, Classification, Disposition, Flow, N
 from auditor.policy.addresses import METADATA, is_private, kind_of
 from auditor.policy.inventory import Fronted, Inventory
 from auditor.policy.kept import overlays_beside
-from auditor.policy.policy import ANY, Fit, Held, Policy, PolicyPath, ports_text
+from auditor.policy.policy import ANY, CONTAINER, Fit, Held, Policy, PolicyPath, ports_text
 
 CELL = "diego_cell"
 BRAIN = "diego_brain"
@@ -273,13 +273,12 @@ class Classifier:
             ]
         return found
 
-    def _matches(
-        self, paths: tuple[PolicyPath, ...], orig: End, resp: End, port: int | None, transport: str
-    ) -> list[_Match]:
+    def _matches(self, paths: tuple[PolicyPath, ...], question: _Question) -> list[_Match]:
         """The paths that fit best, documented ones alone where there are any."""
+        port = question.resp_p
         found: list[_Match] = []
-        for path, fit, orig_role in self._opens(paths, orig, port, transport):
-            resp_role = self._responds(resp, path, port)
+        for path, fit, orig_role in self._opens(paths, question.orig, port, question.transport):
+            resp_role = self._responds(question.resp, path, port) if question.same or not path.local else None
             if resp_role is not None:
                 found.append(_Match(path, fit, orig_role, resp_role))
         if not found:
@@ -358,7 +357,7 @@ class Classifier:
         port, transport = question.resp_p, question.transport
         if port is None:
             return 0
-        for match in self._matches(self._paths, question.orig, question.resp, port, transport):
+        for match in self._matches(self._paths, question):
             if match.fit is Fit.SINGLE and not match.path.wild:
                 return 2
         return 1 if self._serves(question.resp, port, transport) else 0
@@ -371,7 +370,7 @@ class Classifier:
         return not self._serves(question.resp, question.resp_p, question.transport)
 
     def _is_cell(self, end: End) -> bool:
-        return any(one.role == CELL and one.components is None for one in end.held)
+        return any(one.role in (CELL, CONTAINER) and one.components is None for one in end.held)
 
     # Judging
 
@@ -429,8 +428,8 @@ class Classifier:
         return self._told(Disposition.AMBIENT if wanted else Disposition.OUT_OF_SCOPE, question, says)
 
     def _both_known(self, question: _Question) -> Classification:
-        orig, resp, port, transport = question.orig, question.resp, question.resp_p, question.transport
-        matches = self._matches(self._paths, orig, resp, port, transport)
+        orig, resp = question.orig, question.resp
+        matches = self._matches(self._paths, question)
         if self.scope == "diego" and not self._in_scope(question, matches):
             return self._told(Disposition.OUT_OF_SCOPE, question, "neither end is a Diego VM")
         if matches:
@@ -528,7 +527,7 @@ class Classifier:
         sibling = self._sibling(question)
         roles = f"{_names(question.orig)} to {_names(question.resp)}"
         port = _port_text(question)
-        if not pair:
+        if all(path.ambient for path in pair):
             says = f"no documented path leads from {roles}; seen on {port}"
             breach = Breach.CONNECTION
         elif self._ssh_elsewhere(question):
@@ -665,7 +664,7 @@ class Classifier:
         if self._siblings is None:
             self._siblings = overlays_beside(self.policy)
         for name, paths in self._siblings:
-            matches = self._matches(paths, question.orig, question.resp, question.resp_p, question.transport)
+            matches = self._matches(paths, question)
             if any(
                 _satisfies(match.path, question.application)
                 or (question.application in _UNTOLD and match.fit is not Fit.VARIES)

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from auditor.errors import ConfigError
 from auditor.policy import shipped
+from auditor.policy.foundation import foundation_of, in_foundation
 from auditor.policy.marked import Marked, Place, parse_yaml, read_text
 from auditor.policy.mistakes import mistakes
 from auditor.policy.policy import (
@@ -201,6 +202,8 @@ def _merge(files: Sequence[PolicyFile], release: str | None) -> Policy:
                 )
             paths[path.id] = path
             places[path.id] = (each.file, path.origin.line)
+    foundation = foundation_of(vocabulary)
+    _check_foundation(vocabulary, paths)
     settings = Settings()
     for each in vocabulary:
         if each.model.settings is not None:
@@ -208,7 +211,8 @@ def _merge(files: Sequence[PolicyFile], release: str | None) -> Policy:
             settings = Settings(own.tls.minimum, tuple(own.tls.forbidden_suites), own.names, own.origin.title)
     declared = _declared(vocabulary, settings)
     identities = tuple(identity for each in vocabulary for identity in _identities(each, roles, declared))
-    kept = tuple(paths.values())
+    models = {model.id: model for each in files for model in each.model.paths}
+    kept = in_foundation(paths.values(), models, foundation)
     if release is not None:
         kept = _of_release(kept, release)
     return Policy(
@@ -220,6 +224,7 @@ def _merge(files: Sequence[PolicyFile], release: str | None) -> Policy:
         tuple(_source(each) for each in vocabulary),
         release,
         frozenset(each.model.name for each in files if each.model.ambient),
+        foundation,
     )
 
 
@@ -345,7 +350,30 @@ def _path(each: PolicyFile, at: int, model: PathModel, draft: Policy) -> PolicyP
         authentication_text=(words and words.authentication) or authentication_text(model.authentication),
         orig_slug=slug(model.source.component) if model.source.component else None,
         resp_slug=slug(model.destination.component) if model.destination.component else None,
+        local=model.local,
+        tile=model.where.tile if model.where else None,
     )
+
+
+def _check_foundation(files: Sequence[PolicyFile], paths: Iterable[str]) -> None:
+    """Paths that switches name are there, in what is loaded or in a shipped policy beside it. Raises ConfigError."""
+    for each in files:
+        switches = each.model.foundation
+        if switches is None:
+            continue
+        named: list[tuple[str, Place]] = [
+            *((name, ("foundation", "require_tls", at)) for at, name in enumerate(switches.require_tls)),
+            *((name, ("foundation", "ports", name)) for name in switches.ports),
+        ]
+        known = set(paths)
+        for name, place in named:
+            if name in known:
+                continue
+            known |= {model.id for one in shipped.names() for model in _read(one).model.paths}
+            if name not in known:
+                close = get_close_matches(name, sorted(known), 1)
+                mend = f"did you mean {close[0]}?" if close else "auditor policy show tas lists all"
+                raise each.marked.error(place, f"no path has the id '{name}'", mend)
 
 
 def _end_roles(each: PolicyFile, place: Place, end: EndModel, draft: Policy) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ from functools import cached_property
 from typing import Any
 
 ANY = "any"
+CONTAINER = "app_container"
+"""The role of applications with addresses of their own (NSX-T and other container networks than silk): no VM, and judged like cells."""
 
 TLS_LIKE = frozenset({"tls", "https"})
 
@@ -180,6 +182,10 @@ class PolicyPath:
     authentication_text: str
     orig_slug: str | None = None
     resp_slug: str | None = None
+    local: bool = False
+    """It leads from a VM to itself."""
+    tile: str | None = None
+    """The tile without which there is no such path."""
 
     @property
     def transport(self) -> str:
@@ -201,8 +207,8 @@ class PolicyPath:
 
     @property
     def wild(self) -> bool:
-        """It says nothing of a pair of roles: one end may be any VM."""
-        return ANY in self.orig_roles or ANY in self.resp_roles
+        """It says nothing of a pair of roles: one end may be any VM, or both are one."""
+        return self.local or ANY in self.orig_roles or ANY in self.resp_roles
 
     def fit(self, port: int | None, transport: str) -> Fit | None:
         """How closely it names this port and transport, or None."""
@@ -290,6 +296,8 @@ class Policy:
     release: str | None = None
     overlays: frozenset[str] = frozenset()
     """Names of the loaded policies whose paths are ambient."""
+    foundation: Mapping[str, Any] = field(default_factory=dict)
+    """The switches of this foundation that a policy sets, as ``foundation:`` writes them."""
     _groups: dict[str, tuple[Held, ...] | None] = field(default_factory=dict, repr=False, compare=False)
     _identified: dict[str, tuple[Identity, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 

@@ -40,6 +40,9 @@ Application = Literal[
 
 Transport = Literal["tcp", "udp", "icmp", "icmp6", "sctp"]
 
+Networking = Literal["silk", "external"]
+Site = Literal["internal", "external"]
+
 MAX_AUTHENTICATION_DEPTH = 4
 
 
@@ -237,6 +240,15 @@ class DocumentedModel(Model):
     authentication: Text | None = None
 
 
+class WhereModel(Model):
+    """Foundations that have a path. Where a foundation does not say, it keeps the path."""
+
+    networking: Networking | None = None
+    database: Site | None = None
+    blobstore: Site | None = None
+    tile: Id | None = Field(None, description="Only where the foundation names this tile.")
+
+
 class PathModel(Model):
     """One declared way to talk: a row of the page."""
 
@@ -249,6 +261,8 @@ class PathModel(Model):
     transport: Transports = Field(["tcp"])
     application: Application
     authentication: Authentication
+    local: bool = Field(False, description="It leads from a VM to itself: both ends are one address.")
+    where: WhereModel | None = Field(None, description="Only in foundations of this kind.")
     conditions: list[ConditionModel] = Field(default_factory=list)
     footnote: Text | None = None
     releases: Text | None = Field(None, description="As in 'TAS 2.7, TAS 2.10..TPCF 10'; without it: all.")
@@ -265,6 +279,24 @@ class PathModel(Model):
         if any(condition.kind == "host_ports" for condition in self.conditions) and self.ports != "varies":
             raise bad("condition", "host_ports narrow ports that vary, and these do not", "write ports: varies")
         return self
+
+
+class FoundationModel(Model):
+    """How this foundation is set up: switches that choose among the rows, and ask more of them."""
+
+    origin: OriginModel
+    networking: Networking | None = Field(
+        None, description="silk, or external (NSX-T): containers have addresses of their own, role app_container."
+    )
+    database: Site | None = Field(None, description="external: rows to mysql_proxy lead to external_database instead.")
+    blobstore: Site | None = None
+    nats: Literal["password", "tls_and_password", "mutual_tls_and_password", "mutual_tls"] | None = Field(
+        None, description="What NATS asks of its clients; password: in the clear or inside TLS, as documented."
+    )
+    mysql: Literal["password", "tls_and_password"] | None = None
+    require_tls: list[Id] = Field(default_factory=list, max_length=1_000, description="Paths that must be inside TLS.")
+    ports: dict[Id, Ports] = Field(default_factory=dict, description="Other ports than the rows have, by path.")
+    tiles: list[Id] = Field(default_factory=list, max_length=100, description="Tiles beside the platform.")
 
 
 class PolicyModel(Model):
@@ -290,6 +322,7 @@ class PolicyModel(Model):
     aliases: AliasesModel | None = None
     settings: SettingsModel | None = None
     identities: IdentitiesModel | None = None
+    foundation: FoundationModel | None = Field(None, description="Switches of this foundation.")
     paths: list[PathModel] = Field(default_factory=list, max_length=10_000)
 
     @model_validator(mode="after")
@@ -298,7 +331,8 @@ class PolicyModel(Model):
             raise bad(
                 "includes", "a profile has no paths of its own", "put them into a policy and name it beside the profile"
             )
-        if not (self.includes or self.paths or self.identities or self.roles or self.aliases or self.settings):
+        others = (self.identities, self.roles, self.aliases, self.settings, self.foundation)
+        if not (self.includes or self.paths or any(others)):
             raise bad("paths", "there are no paths", "declare paths:, or includes: with names of shipped policies")
         return self
 

@@ -23,6 +23,7 @@ from auditor.model.judgement import Breach, Disposition
 from auditor.policy.learnt import LearntName
 from auditor.policy.policy import Policy, canonical, ports_text
 from auditor.policy.schema import SCHEMA
+from auditor.policy.switches import Switch, learn
 from auditor.wire.text import clip, escape
 
 _APPLICATIONS = {
@@ -107,7 +108,8 @@ def suggest(audit: Audit, policy: Policy, name: str = "suggested") -> str:
         "origin": {"title": "Suggested from captures; nobody has checked it yet"},
     }
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
-    return "\n".join([*_head(left), text.rstrip("\n"), *_identities(audit.names), *_paths(seen, policy)]) + "\n"
+    parts = [*_head(left), text.rstrip("\n"), *_foundation(learn(audit, policy)), *_identities(audit.names)]
+    return "\n".join([*parts, *_paths(seen, policy)]) + "\n"
 
 
 def _why_not(row: Mapping[Any, Any]) -> str:
@@ -163,6 +165,17 @@ def _paths(seen: dict[tuple[str, str, str, str], _Seen], policy: Policy) -> Iter
         yield f"  # {one.connections:,} connection{'' if one.connections == 1 else 's'} on {told or transport}, the first {one.first}: {_examples(one)}"
         lines = yaml.safe_dump([path], sort_keys=False, allow_unicode=True, width=120).rstrip("\n").splitlines()
         yield from (f"  {line}" for line in lines)
+
+
+def _foundation(switches: Iterable[Switch]) -> Iterator[str]:
+    """What the captures tell of the foundation's set-up."""
+    told = list(switches)
+    if not told:
+        return
+    yield "# How this foundation is set up, as far as it shows; what it asks for beyond the pages is a finding where it is missing."
+    yield "foundation:"
+    yield '  origin: {title: "Suggested from captures; nobody has checked it yet"}'
+    yield from (f"  {each.name}: {each.value}  # {each.says}" for each in told)
 
 
 def _identities(learnt: Iterable[LearntName]) -> Iterator[str]:

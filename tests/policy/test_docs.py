@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from auditor.policy.addresses import to_int
 from auditor.policy.inventory import load_inventory
 from auditor.policy.loader import load_policy
 from auditor.policy.policy import Policy
+from auditor.policy.schema import FoundationModel
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -41,6 +43,25 @@ def test_the_inventory_examples(tmp_path: Path, tas_diego: Policy, at: int) -> N
     host = who.lookup(to_int("10.0.4.20"))
     assert host is not None
     assert host.roles == ("diego_cell",)
+
+
+def test_the_page_of_rows_and_their_sources_is_current() -> None:
+    spec = importlib.util.spec_from_file_location("make_paths", DOCS / "make_paths.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    assert (DOCS / "paths.md").read_text() == made.text(), "run docs/make_paths.py"
+
+
+def test_the_foundation_example(tmp_path: Path) -> None:
+    (text,) = blocks("foundation.md", "yaml")
+    file = tmp_path / "ours.yml"
+    file.write_text(text)
+    policy = load_policy(["tas", str(file)])
+    assert policy.path("route-emitter-to-nats").authentication == "mutual_tls"
+    assert policy.path("vxlan-between-cells").ports == ((4799, 4799),)
+    assert set(policy.foundation) <= set(FoundationModel.model_fields)
 
 
 def test_every_shipped_policy_has_a_line() -> None:

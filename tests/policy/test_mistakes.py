@@ -20,6 +20,6 @@ def test_all_of_them_in_the_order_of_lines() -> None:
         "f.yml:3: 'version' must be text, and 1 is a number (quote it: version: \"1\")",
         "f.yml:4: 'origin' must be a mapping with keys",
         "f.yml:5: 'paths' must be a list",
-        "f.yml:6: unknown key 'colour' (known: aliases, ambient, identities, includes, name, origin, overlay, paths, releases, roles, "
+        "f.yml:6: unknown key 'colour' (known: aliases, ambient, foundation, identities, includes, name, origin, overlay, paths, releases, roles, "
         "schema, settings, title, version, vocabulary)",
     ]

@@ -51,11 +51,34 @@ def show(
 
 @app.command()
 def check(
-    files: Annotated[list[str], typer.Argument(metavar="NAME|FILE...", help="Policies to check, each by itself.")],
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME|FILE]...", help="Policies to check, each by itself.", show_default=False),
+    ] = None,
+    asg: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--asg",
+            metavar="FILE",
+            help="Application security groups (JSON, as cf exports them): which let applications reach the control plane; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    inventory: options.Inventories = None,
+    form: Annotated[str, typer.Option("--format", help="For --asg: table, json")] = "table",
 ) -> None:
-    """Say whether policy files are valid: every mistake with file, line and mend. Exit status 2 where one is not."""
+    """Say whether policy files are valid: every mistake with file, line and mend. Exit status 2 where one is not.
+
+    With --asg: which security groups let applications reach the control plane of the inventory, by the declared paths (default: tas). Exit status 1
+    where one does.
+    """
+    from auditor.errors import ConfigError
     from auditor.policy.loader import check_policy
 
+    if asg:
+        _check_groups(asg, files or ["tas"], inventory, form)
+    if not files:
+        raise ConfigError("check", "there is nothing to check", mend="name policies, or --asg FILE --inventory FILE")
     wrong = 0
     for file in files:
         mistakes = check_policy(file)
@@ -66,6 +89,29 @@ def check(
             typer.echo(f"{file}: valid")
     if wrong:
         raise typer.Exit(2)
+
+
+def _check_groups(files: list[str], names: list[str], inventory: list[str] | None, form: str) -> None:
+    from auditor.errors import ConfigError
+    from auditor.policy import security_groups
+    from auditor.policy.inventory import load_inventory
+    from auditor.policy.loader import load_policy
+
+    options.choice("--format", form, ("table", "json"))
+    if not inventory:
+        raise ConfigError("--asg", "where the control plane is has to be known", mend="add --inventory FILE")
+    policy = load_policy(names)
+    groups = [group for file in files for group in security_groups.read(file)]
+    found = security_groups.reaches(groups, policy, load_inventory(inventory, policy))
+    if form == "json":
+        typer.echo(security_groups.as_json(found), nl=False)
+    else:
+        clean = len(groups) - len({id(each.group) for each in found})
+        typer.echo(security_groups.told(found), nl=False)
+        typer.echo(
+            f"{clean} of {len(groups)} security group{'' if len(groups) == 1 else 's'} reach nothing of the control plane"
+        )
+    raise typer.Exit(1 if found else 0)
 
 
 @app.command()
@@ -158,12 +204,52 @@ def export(
     names: Names = None,
     form: Annotated[str, typer.Option("--format", help="yaml, json, markdown, csv")] = "yaml",
     release: Release = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="nftables|iptables|ip6tables|asg|aws|csv",
+            help="The declared paths as a rule set between the addresses of --inventory.",
+            show_default=False,
+        ),
+    ] = None,
+    inventory: options.Inventories = None,
+    vm: Annotated[
+        str | None,
+        typer.Option("--vm", metavar="NAME|ADDRESS", help="For --to: the rules of this VM alone.", show_default=False),
+    ] = None,
+    output: options.Output = None,
 ) -> None:
-    """Write a policy, merged and resolved, for other tools."""
+    """Write a policy, merged and resolved, for other tools, or as rules of a firewall (--to).
+
+    A rule set allows what the named policies declare: tas-diego alone, the documented paths; add those whose ambient paths are wanted, too
+    (auditor policy export tas --to nftables ...). The rest is logged and dropped. Read it before you load it.
+    """
+    from auditor.errors import ConfigError
     from auditor.policy import present
     from auditor.policy.loader import load_policy
 
-    typer.echo(present.export(load_policy(names or (), release=release), form), nl=False)
+    policy = load_policy(names or (), release=release)
+    if to is None:
+        if inventory or vm:
+            raise ConfigError(
+                "--inventory" if inventory else "--vm", "is for a rule set", mend="add --to nftables, say"
+            )
+        text = present.export(policy, form)
+    else:
+        from auditor.policy import firewall
+        from auditor.policy.inventory import load_inventory
+
+        if not inventory:
+            raise ConfigError("--to", "a rule set needs to know who is who", mend="add --inventory FILE")
+        who = load_inventory(inventory, policy)
+        for line in (*who.warnings, *who.conflicts):
+            complain(line)
+        text = firewall.export(policy, who, to, vm)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        present.write_whole(output, text)
 
 
 @app.command("filter")

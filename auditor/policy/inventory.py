@@ -13,6 +13,7 @@ Rules that hold here:
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -150,6 +151,11 @@ class Inventory:
             self._inside[address] = found
         return found
 
+    @property
+    def platform_networks(self) -> tuple[Span, ...]:
+        """Those that the inventory names; where it names none, what lies around its VMs."""
+        return self.networks or tuple(sorted(self._around))
+
     def broadcast(self, address: int) -> bool:
         """Whether it is the last address of a platform network: everybody there, and no single host."""
         if address >> 32 != 0xFFFF or not self.platform(address):
@@ -161,6 +167,17 @@ class Inventory:
     def listing(self) -> tuple[tuple[Entry, str, Host], ...]:
         """Each entry's addresses and networks as text, with its host by itself; for people."""
         return tuple((entry, _span_text(one), self._host([entry])) for entry in self.entries for one in entry.spans)
+
+    def standing(self) -> tuple[tuple[Span, Host], ...]:
+        """Who is where once all leases that end are over: stretches of addresses in their order, none of them in another."""
+        at_ns = self.boundaries_ns[-1] if self.boundaries_ns else 0
+        edges = {edge for entry in self.entries for first, last in entry.spans for edge in (first, last + 1)}
+        found: list[tuple[Span, Host]] = []
+        for first, after in itertools.pairwise(sorted(edges)):
+            host = self.lookup(first, at_ns)
+            if host is not None:
+                found.append(((first, after - 1), host))
+        return tuple(found)
 
     def to_yaml(self) -> str:
         """This inventory as our own YAML, whatever it was read from."""

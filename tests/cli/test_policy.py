@@ -11,6 +11,8 @@ import auditor
 from auditor.cli.policy import app
 from auditor.errors import ConfigError
 
+LAB = str(Path(__file__).resolve().parents[2] / "captures" / "sample" / "lab.inventory.yml")
+
 
 def run(*arguments: str) -> tuple[int, str, str]:
     done = CliRunner().invoke(app, list(arguments), catch_exceptions=True)
@@ -94,3 +96,29 @@ def test_diff() -> None:
 def test_export(form: str) -> None:
     status, out, _ = run("export", "--format", form)
     assert (status, "ssh-proxy-to-app" in out) == (0, True)
+
+
+def test_a_rule_set_needs_an_inventory(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="who is who"):
+        run("export", "--to", "nftables")
+    with pytest.raises(ConfigError, match="for a rule set"):
+        run("export", "--vm", "diego_cell/0")
+    file = tmp_path / "rules.nft"
+    status, out, _ = run("export", "tas-diego", "--to", "nftables", "--inventory", LAB, "--output", str(file))
+    assert (status, out) == (0, "")
+    assert 'comment "auctioneer-to-rep"' in file.read_text()
+
+
+def test_security_groups_that_reach_the_control_plane(tmp_path: Path) -> None:
+    file = tmp_path / "wide.json"
+    file.write_text('[{"protocol": "tcp", "destination": "10.0.8.0/24", "ports": "4222"}]')
+    status, out, _ = run("check", "--asg", str(file), "--inventory", LAB)
+    assert status == 1
+    assert out.splitlines()[0] == "wide lets applications reach the control plane:"
+    assert "rule 1 (tcp 10.0.8.0/24 4222): nats (nats/0, nats/1): tcp 4222 (" in out
+    assert out.endswith("0 of 1 security group reach nothing of the control plane\n")
+    file.write_text('[{"protocol": "tcp", "destination": "203.0.113.0/24", "ports": "443"}]')
+    status, out, _ = run("check", "--asg", str(file), "--inventory", LAB, "--format", "json")
+    assert (status, out) == (0, "[]\n")
+    with pytest.raises(ConfigError, match="has to be known"):
+        run("check", "--asg", str(file))

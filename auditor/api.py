@@ -193,6 +193,14 @@ class Report:
         """The records of the JSON report, one a line."""
         return self._text("ndjson", table=table)
 
+    def encryption(self, form: str = "json") -> str:
+        """What still crosses in the clear, by path and by VM: json (schema ``auditor.encryption/1``), csv, table, markdown, html. Raises ConfigError."""
+        from auditor.report._encryption_forms import FORMS
+
+        if form not in FORMS:
+            raise ConfigError("--format", f"there is no format {form!r}", mend=f"one of {', '.join(FORMS)}")
+        return FORMS[form](self.audit)
+
     def to_csv(self, table: str = "connections") -> str:
         """One table as CSV."""
         return self._text("csv", table=table)

@@ -34,6 +34,7 @@ COMMANDS = {
     "review": "The history in a local web page: findings, packets, comparison, waivers.",
     "live": "Audit captures that are running: interfaces, VMs over ssh or bosh ssh, streams.",
     "connections": "The connection table alone.",
+    "encryption": "What still crosses in the clear: by path and by VM.",
     "dissect": "The full protocol tree of one connection (tshark), credentials masked.",
     "slice": "The packets behind a finding or a connection, as a capture.",
     "explain": "What a rule or a documented path means, and what to do.",

@@ -397,8 +397,8 @@ def missed_all(rows, n, out):
 def worth_all(rows, n, out):
     """What the evidence of each row is worth beside another place's (``out``, int64[n, 3]), what counts most first.
 
-    Directions whose first byte is there, and how many bytes in a row of both heads (of datagrams: their number, and how many bytes); how many bytes of the
-    whole streams; 0 where segments came out of order, else 1.
+    Directions whose first byte is there, and how many bytes in a row of both heads; how many bytes of the whole streams (of datagrams: their number); 0 where
+    segments came out of order, else 1.
     """
     for i in range(n):
         row = rows[i]
@@ -406,7 +406,9 @@ def worth_all(rows, n, out):
         for which in range(2):
             side = row.side[which]
             if row.proto != TCP:
-                worth += min(side.pkts, ANCHORED) * ANCHORED
+                # Bytes before numbers: a copy that was cut may count more datagrams, where they were doubled.
+                worth += ANCHORED if row.head_bytes[which] > 0 else 0
+                covered += side.pkts
                 continue
             if row.head_bytes[which] > 0 and side.seen & (SEEN_SYN | SEEN_SYNACK):
                 worth += ANCHORED

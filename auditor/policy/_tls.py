@@ -614,6 +614,8 @@ def _turned_away(reading: TlsReading) -> Said:
 
 def judge_mutual(reading: TlsReading) -> Said:
     """Mutual TLS: verified, inferred, violated, rejected, or what is missing. A resumed session is settled later."""
+    if reading.outcome == VEILED and reading.dialogue.page and not reading.resumed:
+        reading = replace(reading, outcome=REFUSED, why=reading.dialogue.page, weighed=True)
     kinds = (*reading.kinds, *reading.asked_kinds)
     if reading.outcome == REFUSED:
         return _turned_away(reading)

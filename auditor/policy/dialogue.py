@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
+from auditor.policy.refusal_pages import page_of
+
 SHORT_ANSWER_BYTES = 4_096
 """A refusal has so much at most: nginx's page for status 400 has some 600 bytes, Tomcat's for 403 some 700."""
 
@@ -98,6 +100,8 @@ class Dialogue:
     """Nothing is missing of what both said."""
     says: str = ""
     """Of service: what makes it so."""
+    page: str = ""
+    """Which known page of a refusal all answers are as long as."""
 
     @property
     def monotonous(self) -> bool:
@@ -113,7 +117,7 @@ class Dialogue:
     def digest(self) -> tuple[object, ...]:
         """All of it that decides, without the lengths: equal for dialogues that mean the same."""
         return (
-            self.answers, self.says, len(self.turns) > 1, self.asked, self.bodies, self.tickets, self.maybe, self.ended, self.left,
+            self.answers, self.says, len(self.turns) > 1, self.asked, self.bodies, self.tickets, self.maybe, self.ended, self.left, self.page,
         )  # fmt: skip
 
 
@@ -223,9 +227,11 @@ def read_dialogue(
     unanswered = not turns[0] and not little and (sure or not (given and requests))
     if kind is Answers.NONE and (ended or hung_up) and unanswered and (requests or not left):
         kind = Answers.UNANSWERED
+    lengths = tuple(sum(each) for each in answered)
+    page = page_of(lengths, http2=http2) if kind is Answers.ALIKE and ordered else None
     return Dialogue(
         kind,
-        tuple(sum(each) for each in answered),
+        lengths,
         tuple(requests),
         http2 and any(len(each) > 1 for each in answered),
         bool(given),
@@ -234,6 +240,7 @@ def read_dialogue(
         left,
         whole,
         says,
+        "" if page is None else page.says,
     )
 
 

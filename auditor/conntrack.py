@@ -39,7 +39,7 @@ from auditor.model.connections import (
 from auditor.model.growing import GrowingTable
 from auditor.model.limits import DEFAULTS, Limits
 from auditor.model.quoted import QUOTE, QUOTES
-from auditor.model.streams import HEAD, HEAD_BYTES, HEAD_SEGMENTS, TOLD_TRAILS, TRAIL_FIELDS, TRAIL_GAP
+from auditor.model.streams import HEAD, HEAD_BYTES, HEAD_SEGMENTS, TOLD_TRAILS, TRAIL_FIELDS, TRAIL_GAP, TRAIL_RUNS
 
 QUEUE_ROWS = 4_096
 LINGER_ROWS = 16_384
@@ -1040,6 +1040,8 @@ def _holds(one: _Heads, at: list[int], other: _Heads, there: list[int]) -> bool:
             start, end = begin + moved, min(stop + moved, HEAD_BYTES)
             if start < end and not any(low <= start and end <= high for low, high in stretches):
                 return False
+            if mine["trail"] == TRAIL_RUNS and stop + moved > max(int(mine["trail_next"]), HEAD_BYTES):
+                return False  # what is followed behind the first bytes goes on there
         followed = mine["trail"] in TOLD_TRAILS and mine["trail_next"] >= theirs["trail_next"] + moved
         if theirs["trail"] in TOLD_TRAILS and not followed:
             return False

@@ -574,6 +574,8 @@ def _read_opened(seen: Seen, lengths: TlsReading) -> TlsReading:
         done=done,
         both_ways=done and served and asked,
         resumed=resumed,
+        identity_bytes=lengths.identity_bytes,
+        sha384=lengths.sha384,
         absence=lengths.absence,
         missing=lengths.missing,
         says=says,

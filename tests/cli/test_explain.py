@@ -66,7 +66,7 @@ def test_a_finding_says_why_and_what_would_make_it_right(capsys):
     name = _finding_of("missing-client-certificate")
     status, out, _ = _told(capsys, name, "sample:diego")
     assert status == 0
-    assert out.startswith(f"{name}: missing-client-certificate (critical)")
+    assert out.startswith(f"{name}: missing-client-certificate (critical, confidence medium)")
     for words in (
         "Why it was flagged",
         "tls.server_application_data = true (proven)",

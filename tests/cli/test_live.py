@@ -107,7 +107,7 @@ def test_an_interface_is_audited_as_its_packets_come_and_the_kept_packets_say_th
     assert live.stop() == 1
     (capture,) = live.of("capture")
     assert capture["path"] == "wire"
-    assert capture["packets"] == 2580
+    assert capture["packets"] == 2720
     assert capture["dropped"] == 0
     assert capture["problems"] == []
     audited = offline(ring)
@@ -175,7 +175,7 @@ def test_windows_are_written_beside_each_other_and_cover_all_packets(net, place)
     windows = [json.loads(each.read_bytes()) for each in sorted(reports.iterdir())]
     assert [each["audit"]["options"]["live"]["window"] for each in windows] == list(range(1, len(windows) + 1))
     assert [each["audit"]["options"]["live"]["last"] for each in windows] == [False] * (len(windows) - 1) + [True]
-    assert sum(each["captures"][0]["packets"] for each in windows) == 2580
+    assert sum(each["captures"][0]["packets"] for each in windows) == 2720
     assert all(each["schema"] == "auditor.report/1" for each in windows)
     ids = {connection["id"] for each in windows for connection in each["connections"]}
     assert (

@@ -96,6 +96,31 @@ STEPS: tuple[str, ...] = (
         says TEXT
     );
     """,
+    # 3: what shows damage (checksums, what was lost), when an audit was kept by a clock that is believed, how often a finding comes back, how far a growing file was
+    # audited, files whose own times say nothing, and what is known of each source of captures.
+    """
+    ALTER TABLE audits ADD COLUMN kept_ns INTEGER;
+    ALTER TABLE pieces ADD COLUMN sha256 TEXT;
+    ALTER TABLE pieces ADD COLUMN checked_ns INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE lost (
+        file TEXT PRIMARY KEY,
+        of TEXT NOT NULL,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        at_ns INTEGER NOT NULL,
+        says TEXT NOT NULL
+    );
+    ALTER TABLE facts ADD COLUMN rhythm_ns INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE taken ADD COLUMN packets INTEGER;
+    CREATE TABLE waiting (
+        path TEXT PRIMARY KEY,
+        bytes INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        inode INTEGER NOT NULL,
+        since_ns INTEGER NOT NULL
+    );
+    CREATE TABLE sources (source TEXT PRIMARY KEY, state TEXT NOT NULL);
+    """,
 )
 
 VERSION = len(STEPS)

@@ -14,6 +14,9 @@ The rules:
 - Writers hold the catalogue's write lock from numbering an audit to committing it. So audits are numbered in the order of their commits.
 - Small pieces are joined into larger ones as they add up, so that a year is a few dozen files. Pieces that are replaced stay for a while: somebody
   may be reading them.
+- A piece is checked as it is read, by the size and the SHA-256 that the catalogue has of it (a large one by the checksums of its pages). One that is damaged is an
+  error that names it; ``health`` sets it aside, so that it costs only itself. Each audit is also written down in a piece of its own kind, ``records``, from which
+  ``health`` makes the catalogue again.
 - A store that a later version wrote is refused, one that an earlier version wrote is brought up to date by the next writer, and read through a
   copy of its catalogue until then.
 """
@@ -35,7 +38,11 @@ import msgspec
 import zstandard
 
 from auditor.errors import ConfigError, MissingToolError
+from auditor.store import _state
+from auditor.store._files import digest_of, sync, write_whole
 from auditor.store._schema import STEPS, VERSION
+
+__all__ = ["CATALOGUE", "DamagedError", "Decider", "Fact", "History", "Kept", "Known", "Row", "guarded", "open_history", "sync", "write_whole"]
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +50,11 @@ if TYPE_CHECKING:
 CATALOGUE = "catalogue.sqlite"
 PIECES = "pieces"
 TABLES = ("connections", "findings", "coverage", "captures")
+RECORDS = "records"
+"""Pieces with all that the catalogue says of an audit: it can be made again from them."""
+KEPT = (*TABLES, RECORDS)
+DAMAGED = "damaged"
+"""Where damaged files are put."""
 WAIT_S = 60.0
 """So long a writer waits for another one's commit."""
 
@@ -55,7 +67,26 @@ SPARE = 8
 GRACE_NS = 600 * 1_000_000_000
 """Pieces that nothing names any more are left for readers so long."""
 
+SHORT_BYTES = 32 << 20
+"""Pieces up to here are read whole to be checked, larger ones page by page."""
+RHYTHMS = 32
+"""A pause of up to so many times ``gone_after`` may be a finding's rhythm."""
+
 Tables = Mapping[str, "pa.Table"]
+
+
+class DamagedError(ConfigError):
+    """Something of a store is not as it was written. ``file``: which, under the store's folder."""
+
+    def __init__(self, path: Path, file: str, says: str) -> None:
+        self.store, self.file, self.what = path, file, says
+        super().__init__(
+            str(path / file), f"is damaged: {says}", mend=f"auditor history repair --store {path} puts it aside"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process to raise it again."""
+        return type(self), (self.store, self.file, self.what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +156,19 @@ class Row:
     counts: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the catalogue says of an audit, and what it was made of: written down in a piece, too."""
+
+    row: dict[str, Any]
+    """The row of ``audits``."""
+    deciders: list[str]
+    facts: list[Fact]
+    gone_after_ns: int
+    files: list[Decider] = field(default_factory=list)
+    """Those of the deciders that no earlier record holds."""
+
+
 _COUNTS = (
     "captures",
     "packets",
@@ -143,49 +187,46 @@ _COLUMNS = ("audit", "id", "kind", "started_ns", "finished_ns", "first_ns", "las
 
 
 def _complaint(path: Path, error: Exception) -> ConfigError:
-    says = str(getattr(error, "strerror", None) or error)
+    if isinstance(error, ConfigError):
+        return error
+    says = " ".join(str(getattr(error, "strerror", None) or error).split())
     if "locked" in says or "busy" in says:
         return ConfigError(str(path), "somebody else has been writing to it for a minute", mend="try again later")
     if "full" in says:
         return ConfigError(str(path), "cannot be written: no space left on the disk")
-    if "not a database" in says or "malformed" in says:
-        return ConfigError(str(path), f"is no store of audits, or damaged: {says}", mend="name another with --store")
-    return ConfigError(str(path), f"cannot be used as a store: {says}")
+    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        return DamagedError(path, CATALOGUE, says)
+    if isinstance(error, sqlite3.OperationalError) and any(word in says for word in ("no such", "malformed", "decode")):
+        return DamagedError(path, CATALOGUE, says)
+    if isinstance(error, OSError | sqlite3.Error):
+        return ConfigError(str(path), f"cannot be used as a store: {says}")
+    # What no disk does to sound data: something was read that nobody wrote.
+    return DamagedError(path, CATALOGUE, f"{type(error).__name__}: {says}"[:200])
 
 
-def sync(place: Path) -> None:
-    """Make a file's content, or the names in a folder, durable. Raises OSError."""
-    handle = os.open(place, os.O_RDONLY)
+@contextmanager
+def guarded(path: Path | str) -> Iterator[None]:
+    """Whatever a disk may do to a store ends as ConfigError (DamagedError where it is damage)."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """A file that is there whole or not at all, also after a power cut. Raises OSError."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
-    sync(path.parent)
+        yield
+    except (sqlite3.Error, OSError, zstandard.ZstdError, msgspec.MsgspecError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise _complaint(Path(path), error) from error
 
 
 class History:
     """A store, open. Made by ``open_history``; a context manager."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, borrowed: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, borrowed: Path | None = None, writes: bool = False
+    ) -> None:
         self.path = path
         self.sql = connection
         """The catalogue. Change it only inside ``writing``."""
         self._borrowed = borrowed
+        self._writes = writes
+        self._sound: set[str] = set()
 
     def __enter__(self) -> History:
         return self
@@ -194,7 +235,10 @@ class History:
         self.close()
 
     def close(self) -> None:
-        """Let go of it."""
+        """Let go of it; a writer seals it, where it can."""
+        if self._writes and not self.sql.in_transaction:
+            with contextlib.suppress(sqlite3.Error, OSError):
+                _state.save(self.path, self.sql, self.path / CATALOGUE)
         self.sql.close()
         if self._borrowed is not None:
             shutil.rmtree(self._borrowed, ignore_errors=True)
@@ -210,6 +254,7 @@ class History:
         try:
             self.sql.execute("BEGIN IMMEDIATE")
             try:
+                _state.count(self.sql)
                 yield self.sql
                 self.sql.execute("COMMIT")
             except BaseException:
@@ -227,66 +272,85 @@ class History:
         ).fetchone()
         return int(max(last, floor)) + 1
 
-    def keep(self, kept: Kept, *, gone_after_ns: int) -> int:
-        """Keep an audit; its number. Inside ``writing`` it is part of what is written there. Raises ConfigError."""
+    def keep(self, kept: Kept, *, gone_after_ns: int, until_ns: int | None = None) -> int:
+        """Keep an audit; its number. Inside ``writing`` it is part of what is written there. Raises ConfigError.
+
+        ``until_ns``: the clock of whoever keeps it, where it is believed. What the packets say goes no further than that.
+        """
         with self.writing() as sql:
             self._sweep()
             audit = self.next_audit()
             for name, table in kept.tables.items():
                 numbered = _numbered(table, audit)
                 self._piece(name, audit, audit, 0, numbered.schema.remove_metadata(), [numbered])
-            values = [audit, kept.id, kept.kind, kept.started_ns, kept.finished_ns, kept.first_ns, kept.last_ns]
+            values: list[Any] = [audit, kept.id, kept.kind, kept.started_ns, kept.finished_ns, kept.first_ns, kept.last_ns]
             values += [int(kept.counts.get(name, 0)) for name in _COUNTS]
-            places = ", ".join("?" * (len(values) + 1))
-            sql.execute(
-                f"INSERT INTO audits ({', '.join(_COLUMNS)}, body) VALUES ({places})",  # noqa: S608  # names of our own columns
-                [*values, _packed(kept.body)],
-            )
+            row = dict(zip((*_COLUMNS, "body", "kept_ns"), [*values, _packed(kept.body), until_ns], strict=True))
+            self.insert("audits", row)
             sql.execute("INSERT OR REPLACE INTO meta VALUES ('last', ?)", [str(audit)])
-            self._remember(audit, kept.facts)
-            self._forget(audit, kept.last_ns, gone_after_ns)
+            known = {sha256 for (sha256,) in sql.execute("SELECT sha256 FROM deciders")}
+            fresh = [each for each in kept.deciders if each.sha256 not in known]
+            told = Record(row, [each.sha256 for each in kept.deciders], list(kept.facts), gone_after_ns, fresh)
+            self.record(audit, audit, 0, [told])
+            self.learn(audit, kept.last_ns, told)
             for each in kept.deciders:
-                content = zstandard.ZstdCompressor(level=9).compress(each.content)
-                sql.execute(
-                    "INSERT OR IGNORE INTO deciders VALUES (?, ?, ?, ?)", [each.sha256, each.kind, each.name, content]
-                )
+                self.hold(each)
                 sql.execute("INSERT OR IGNORE INTO decided_by VALUES (?, ?)", [audit, each.sha256])
         return audit
 
-    def _remember(self, audit: int, facts: Iterable[Fact]) -> None:
+    def insert(self, table: str, row: Mapping[str, Any]) -> None:
+        """A row by the names of its columns; inside ``writing``."""
+        names, places = ", ".join(row), ", ".join("?" * len(row))
+        self.sql.execute(f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({places})", list(row.values()))  # noqa: S608  # names of our own columns
+
+    def hold(self, file: Decider) -> None:
+        """Keep a file that decided, once; inside ``writing``."""
+        content = zstandard.ZstdCompressor(level=9).compress(file.content)
+        self.sql.execute(
+            "INSERT OR IGNORE INTO deciders VALUES (?, ?, ?, ?)", [file.sha256, file.kind, file.name, content]
+        )
+
+    def learn(self, audit: int, last_ns: int | None, told: Record) -> None:
+        """What this audit says of findings: those that it has, and those that it has no more."""
+        until_ns = told.row.get("kept_ns")
+        believed = 1 << 62 if until_ns is None else int(until_ns)
         self.sql.executemany(
             """
-            INSERT INTO facts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?6, ?7, ?8, NULL, ?9)
+            INSERT INTO facts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?6, min(?7, ?10), min(?8, ?10), NULL, ?9, 0)
             ON CONFLICT (fingerprint) DO UPDATE SET
                 severity = excluded.severity, path = excluded.path, title = excluded.title, last_audit = excluded.last_audit,
                 opened_audit = CASE WHEN gone_audit IS NULL THEN opened_audit ELSE excluded.opened_audit END,
+                rhythm_ns = CASE WHEN excluded.first_seen_ns - last_seen_ns BETWEEN rhythm_ns AND ?11
+                    THEN excluded.first_seen_ns - last_seen_ns ELSE rhythm_ns END,
                 first_seen_ns = min(first_seen_ns, excluded.first_seen_ns), last_seen_ns = max(last_seen_ns, excluded.last_seen_ns),
                 gone_audit = NULL, waived = excluded.waived
             """,
             [
-                (
-                    each.fingerprint,
-                    each.rule,
-                    each.severity,
-                    each.path,
-                    each.title,
-                    audit,
-                    each.first_seen_ns,
-                    each.last_seen_ns,
-                    each.waived,
-                )
-                for each in facts
+                (each.fingerprint, each.rule, each.severity, each.path, each.title, audit, each.first_seen_ns, each.last_seen_ns, each.waived,
+                 believed, RHYTHMS * told.gone_after_ns)
+                for each in told.facts
             ],
-        )
+        )  # fmt: skip
+        if last_ns is not None:
+            # What was seen for less than this time has shown no rhythm yet; what has one is missed when it stays away for half as long again.
+            self.sql.execute(
+                """
+                UPDATE facts SET gone_audit = ?1 WHERE gone_audit IS NULL AND last_audit < ?1
+                AND last_seen_ns + CASE WHEN last_seen_ns - first_seen_ns < ?2 THEN 2 * ?2 ELSE max(?2, rhythm_ns * 3 / 2) END <= ?3
+                """,
+                [audit, told.gone_after_ns, min(last_ns, believed)],
+            )
 
-    def _forget(self, audit: int, until_ns: int | None, gone_after_ns: int) -> None:
-        """What this audit did not show any more is gone, once its captures are so much later than it was last seen."""
-        if until_ns is None:
-            return
-        self.sql.execute(
-            "UPDATE facts SET gone_audit = ? WHERE gone_audit IS NULL AND last_audit < ? AND last_seen_ns + ? <= ?",
-            [audit, audit, gone_after_ns, until_ns],
-        )
+    def record(self, first: int, last: int, level: int, records: Sequence[Record]) -> None:
+        """Write down what the catalogue says of these audits; inside ``writing``."""
+        import pyarrow as pa
+
+        columns: dict[str, Any] = {
+            "audit": pa.array([int(each.row["audit"]) for each in records], pa.int32()),
+            "record": pa.array([msgspec.msgpack.encode(each) for each in records], pa.binary()),
+        }
+        table = pa.table(columns)
+        self._piece(RECORDS, first, last, level, table.schema, [table])
 
     def _piece(
         self, name: str, first: int, last: int, level: int, schema: pa.Schema, tables: Iterable[pa.Table]
@@ -295,10 +359,35 @@ class History:
         path = self.path / PIECES / file
         rows = _write_parquet(path, schema, tables)
         self.sql.execute("DELETE FROM trash WHERE file = ?", [file])
-        self.sql.execute(
-            "INSERT INTO pieces VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [file, name, level, first, last, rows, path.stat().st_size],
-        )
+        made = {"file": file, "of": name, "level": level, "first": first, "last": last, "rows": rows}
+        self.insert("pieces", {**made, "bytes": path.stat().st_size, "sha256": digest_of(path), "checked_ns": 0})
+        self._sound.add(file)
+
+    def sound(self, file: str) -> Path:
+        """Where a piece lies that is as it was written. Raises DamagedError."""
+        path = self.path / PIECES / file
+        if file in self._sound:
+            return path
+        row = self.sql.execute("SELECT bytes, sha256 FROM pieces WHERE file = ?", [file]).fetchone()
+        says = None if row is None else wrong_with(path, *row)
+        if says is not None:
+            raise DamagedError(self.path, f"{PIECES}/{file}", says)
+        self._sound.add(file)
+        return path
+
+    def doubt(self) -> None:
+        """Look at every piece again that is asked for from now on."""
+        self._sound.clear()
+
+    def missing(self, name: str | None = None, first: int = 0, last: int = 1 << 40) -> list[str]:
+        """What was lost of these audits by damage, in words."""
+        return [
+            f"{of} of {_span(begin, end)} are lost: {says}"
+            for of, begin, end, says in self.sql.execute(
+                "SELECT of, first, last, says FROM lost WHERE last >= ? AND first <= ? AND of = coalesce(?, of) ORDER BY first, of",
+                [max(first, self._floor()), last, name],
+            )
+        ]
 
     def _sweep(self) -> None:
         """Remove files that nothing names: a writer was killed between a piece and its commit."""
@@ -313,15 +402,18 @@ class History:
         """Join small pieces, and remove those that were replaced long ago. Raises ConfigError."""
         with self.writing() as sql:
             floor = self._floor()
-            for name in TABLES:
+            for name in KEPT:
                 for level in range(LEVELS - 1):
                     some = sql.execute(
                         "SELECT file, first, last FROM pieces WHERE of = ? AND level = ? ORDER BY first", [name, level]
                     ).fetchall()
                     if len(some) >= JOIN_AT:
                         self._join(name, level + 1, some[:JOINED], now_ns, since=floor)
-            done = sql.execute("SELECT file FROM trash WHERE since_ns <= ?", [now_ns - GRACE_NS]).fetchall()
-            sql.execute("DELETE FROM trash WHERE since_ns <= ?", [now_ns - GRACE_NS])
+            # One from the future was put there before the clock was set back.
+            old = "since_ns NOT BETWEEN ? AND ?"
+            span = [now_ns - GRACE_NS + 1, now_ns + GRACE_NS]
+            done = sql.execute(f"SELECT file FROM trash WHERE {old}", span).fetchall()  # noqa: S608  # our own words
+            sql.execute(f"DELETE FROM trash WHERE {old}", span)  # noqa: S608
         # After the commit: a file whose removal was not committed is still somebody's.
         for (file,) in done:
             with contextlib.suppress(OSError):
@@ -329,18 +421,20 @@ class History:
 
     def _join(self, name: str, level: int, some: Sequence[tuple[str, int, int]], now_ns: int, since: int = 0) -> None:
         import pyarrow as pa
-        from pyarrow import compute, parquet
+        from pyarrow import compute
+
+        places = {file: self.sound(file) for file, _, _ in some}
 
         def tables() -> Iterator[pa.Table]:
             for file, first, _ in some:
-                table = parquet.ParquetFile(self.path / PIECES / file).read()
+                table = parquet_file(places[file]).read()
                 yield (
                     table
                     if first >= since
                     else table.filter(compute.greater_equal(table["audit"], pa.scalar(since, pa.int32())))
                 )
 
-        schemas = [parquet.read_schema(self.path / PIECES / file).remove_metadata() for file, _, _ in some]
+        schemas = [parquet_file(place).schema_arrow.remove_metadata() for place in places.values()]
         self._bin([file for file, _, _ in some], now_ns)
         self._piece(name, max(some[0][1], since), some[-1][2], level, pa.unify_schemas(schemas), tables())
 
@@ -356,7 +450,7 @@ class History:
         """
         with self.writing() as sql:
             rows = sql.execute(
-                "SELECT audit, coalesce(last_ns, finished_ns), length(body) FROM audits ORDER BY audit"
+                "SELECT audit, min(coalesce(last_ns, finished_ns), coalesce(kept_ns, 1 << 62)), length(body) FROM audits ORDER BY audit"
             ).fetchall()
             if not rows:
                 return 0
@@ -373,6 +467,7 @@ class History:
             sql.execute("DELETE FROM decided_by WHERE audit < ?", [floor])
             sql.execute("DELETE FROM deciders WHERE sha256 NOT IN (SELECT sha256 FROM decided_by)")
             sql.execute("DELETE FROM facts WHERE gone_audit IS NOT NULL AND last_audit < ?", [floor])
+            sql.execute("DELETE FROM lost WHERE last < ?", [floor])
             self._bin(
                 [file for (file,) in sql.execute("SELECT file FROM pieces WHERE last < ?", [floor]).fetchall()], now_ns
             )
@@ -456,12 +551,10 @@ class History:
     def table(self, name: str, audit: int, columns: Sequence[str] | None = None) -> pa.Table | None:
         """One table of an audit, or None where it was kept without. Raises ConfigError."""
         import pyarrow as pa
-        from pyarrow import parquet
 
         for file, first, last in self._pieces(name, audit, audit):
-            path = self.path / PIECES / file
             try:
-                source = parquet.ParquetFile(path)
+                source = parquet_file(self.sound(file))
                 if first == last:
                     return source.read(None if columns is None else list(columns))
                 at = source.schema_arrow.get_field_index("audit")
@@ -472,8 +565,11 @@ class History:
                 found = source.read_row_groups(groups, wanted)
                 begin, end = _within(found["audit"], audit)
                 return found.slice(begin, end - begin)
-            except (OSError, pa.ArrowException) as error:
-                raise ConfigError(str(path), f"is damaged: {' '.join(str(error).split())}") from error
+            except (OSError, pa.ArrowException, ValueError) as error:
+                raise DamagedError(self.path, f"{PIECES}/{file}", " ".join(str(error).split())) from error
+        gone = self.missing(name, audit, audit)
+        if gone:
+            raise ConfigError(str(self.path), gone[0], mend="the other tables of this audit are there")
         return None
 
     def _pieces(self, name: str, first: int, last: int) -> list[tuple[str, int, int]]:
@@ -511,17 +607,19 @@ class History:
         self, name: str, columns: Sequence[str], since_ns: int | None = None, until_ns: int | None = None
     ) -> Iterator[pa.Table]:
         """A table of all audits between two times, piece by piece, with the column ``audit``."""
-        from pyarrow import compute, parquet
+        import pyarrow as pa
+        from pyarrow import compute
 
         wanted = {row.audit for row in self.rows(since_ns=since_ns, until_ns=until_ns)}
         if not wanted:
             return
         for file, _, _ in self._pieces(name, min(wanted), max(wanted)):
-            source = parquet.ParquetFile(self.path / PIECES / file)
-            there = set(source.schema_arrow.names)
-            table = source.read([*dict.fromkeys([*(each for each in columns if each in there), "audit"])])
-            import pyarrow as pa
-
+            try:
+                source = parquet_file(self.sound(file))
+                there = set(source.schema_arrow.names)
+                table = source.read([*dict.fromkeys([*(each for each in columns if each in there), "audit"])])
+            except (OSError, pa.ArrowException, ValueError) as error:
+                raise DamagedError(self.path, f"{PIECES}/{file}", " ".join(str(error).split())) from error
             yield table.filter(compute.is_in(table["audit"], pa.array(sorted(wanted), pa.int32())))
 
     def query(self, sql: str, schemas: Mapping[str, pa.Schema]) -> pa.Table:
@@ -554,6 +652,8 @@ class History:
         floor = self._floor()
         for name in TABLES:
             pieces = self._pieces(name, 0, 1 << 40)
+            for file, _, _ in pieces:
+                self.sound(file)
             if pieces:
                 listed = ", ".join(f"'{_quoted(self.path / PIECES / file)}'" for file, _, _ in pieces)
                 only = f" WHERE audit >= {floor}" if pieces[0][1] < floor else ""
@@ -596,6 +696,35 @@ _VIEWS: dict[str, str] = {
     "facts": "SELECT fingerprint, rule, severity, path, title, first_audit, last_audit, opened_audit, first_seen_ns, last_seen_ns, gone_audit, waived FROM facts",
     "deciders": "SELECT audit, sha256, kind, name FROM decided_by JOIN deciders USING (sha256)",
 }
+
+
+def wrong_with(path: Path, size: int, sha256: str | None) -> str | None:
+    """What is wrong with a file of a store; None where it is as it was written, as far as that is known or (a large one) can be seen at once."""
+    try:
+        found = path.stat().st_size
+        if found != size:
+            return f"{found} bytes instead of {size}"
+        if sha256 is not None and size <= SHORT_BYTES and digest_of(path) != sha256:
+            return "its checksum is another"
+    except OSError as error:
+        return "it is missing" if isinstance(error, FileNotFoundError) else str(error.strerror or error)
+    return None
+
+
+def parquet_file(path: Path) -> Any:
+    """A piece, opened; each page is checked as it is read. Raises OSError, ArrowException."""
+    from pyarrow import parquet
+
+    return parquet.ParquetFile(path, page_checksum_verification=True)
+
+
+def joined_level(audits: int) -> int:
+    """The level of a piece of so many audits."""
+    return min(LEVELS - 1, next((level for level in range(LEVELS) if audits < JOINED ** (level + 1)), LEVELS - 1))
+
+
+def _span(first: int, last: int) -> str:
+    return f"audit {first}" if first == last else f"audits {first} to {last}"
 
 
 def _whole(table: pa.Table) -> pa.Table:
@@ -671,7 +800,7 @@ def _write_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) ->
     rows = 0
     try:
         with part.open("wb") as out:
-            with parquet.ParquetWriter(out, schema, compression="zstd", compression_level=6) as writer:
+            with parquet.ParquetWriter(out, schema, compression="zstd", compression_level=6, write_page_checksum=True) as writer:
                 waiting: list[pa.Table] = []
                 for table in tables:
                     waiting.append(_fitted(table, schema))
@@ -706,30 +835,65 @@ def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
 # Opening
 
 
-def open_history(path: Path | str, *, write: bool = False) -> History:
-    """A store; with ``write`` it is made where nothing is yet, and brought up to date. Raises ConfigError."""
+def open_history(path: Path | str, *, write: bool = False, catalogue: Path | None = None) -> History:
+    """A store; with ``write`` it is made where nothing is yet, and brought up to date. Raises ConfigError.
+
+    ``catalogue``: one that is being made in place of the store's own.
+    """
     path = Path(path)
     file = path / CATALOGUE
+    if catalogue is not None:
+        connection = _connect(str(catalogue))
+        _migrate(path, connection)
+        return History(path, connection)
     try:
         if path.exists() and not path.is_dir():
             raise ConfigError(str(path), "is a file", mend="name a folder; a store is one")
         if write:
-            ours = {"run.lock", PIECES, CATALOGUE, f"{CATALOGUE}-wal", f"{CATALOGUE}-shm"}
-            if path.is_dir() and not file.exists() and {each.name for each in path.iterdir()} - ours:
-                raise ConfigError(str(path), "holds other files than a store", mend="name a new folder")
+            if path.is_dir() and not file.exists():
+                _may_begin(path)
             return _open_for_writing(path, file)
         if not file.is_file():
+            if path.is_dir() and not {each.name for each in path.iterdir()} - OURS:
+                _may_begin(path)
             raise ConfigError(str(path), "is no store of audits", mend="auditor audit --store or auditor run make one")
         return _open_for_reading(path, file)
     except (OSError, sqlite3.Error) as error:
         raise _complaint(path, error) from error
 
 
+OURS = frozenset(
+    {"run.lock", PIECES, CATALOGUE, f"{CATALOGUE}-wal", f"{CATALOGUE}-shm", _state.NAME, f".{_state.NAME}.part", DAMAGED, "carry", "inventories"}
+)
+"""All that may lie in a store."""
+
+
+def _may_begin(path: Path) -> None:
+    """Whether a catalogue may be made in this folder. Raises ConfigError, DamagedError."""
+    there = {each.name for each in path.iterdir()}
+    if there - OURS:
+        raise ConfigError(str(path), "holds other files than a store", mend="name a new folder")
+    if _holds_audits(path):
+        raise DamagedError(path, CATALOGUE, "it is missing, and the rest of the store is there")
+
+
+def _holds_audits(path: Path) -> bool:
+    pieces = path / PIECES
+    return (path / _state.NAME).exists() or (pieces.is_dir() and any(pieces.glob("*.parquet")))
+
+
 def _open_for_writing(path: Path, file: Path) -> History:
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     (path / PIECES).mkdir(exist_ok=True, mode=0o700)
+    was_logged = _state.logged(file)
     connection = _connect(str(file))
     try:
+        version = _version(connection)
+        if version == 0 and _holds_audits(path):
+            raise DamagedError(path, CATALOGUE, "it is empty, and the rest of the store is there")
+        says = _state.complaint(path, connection, file, was_logged) if 0 < version <= VERSION else None
+        if says is not None:
+            raise DamagedError(path, CATALOGUE, says)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -740,7 +904,7 @@ def _open_for_writing(path: Path, file: Path) -> History:
     sync(path)
     with contextlib.suppress(OSError):  # the store's own name; its parent may be readable for others alone
         sync(path.parent)
-    return History(path, connection)
+    return History(path, connection, writes=True)
 
 
 def _open_for_reading(path: Path, file: Path) -> History:
@@ -757,6 +921,9 @@ def _open_for_reading(path: Path, file: Path) -> History:
         if version > VERSION:
             connection.close()
             raise _too_new(path, version)
+        if version == 0 and _holds_audits(path):
+            connection.close()
+            raise DamagedError(path, CATALOGUE, "it is empty, and the rest of the store is there")
         if version < VERSION:
             if borrowed is None:
                 connection.close()

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from auditor.errors import ConfigError
 from auditor.store import _schema
 from auditor.store import history as module
-from auditor.store.history import CATALOGUE, JOIN_AT, JOINED, PIECES, SPARE, Decider, Fact, Kept, open_history
+from auditor.store.history import CATALOGUE, JOIN_AT, JOINED, PIECES, SPARE, DamagedError, Decider, Fact, Kept, open_history
 from tests.conftest import ROOT
 
 HOUR = 3_600 * 1_000_000_000
@@ -85,18 +85,45 @@ def test_what_is_kept_comes_back(tmp_path):
                 history.find(name)
 
 
+def seen(history, hours, marks_at, gone_after_ns=2 * HOUR):
+    """Audits of some hours; for each, which findings were open after it."""
+    told = []
+    for hour in hours:
+        history.keep(an_audit(hour, marks_at(hour)), gone_after_ns=gone_after_ns)
+        told.append({mark for mark, known in history.known().items() if known.open})
+    return told
+
+
 def test_a_finding_is_new_once_then_continues_then_is_gone(tmp_path):
     with open_history(tmp_path / "s", write=True) as history:
-        history.keep(an_audit(0, ("aa",)), gone_after_ns=2 * HOUR)
-        assert history.known()["aa"].open
-        history.keep(an_audit(1, ("bb",)), gone_after_ns=2 * HOUR)
-        assert history.known()["aa"].open, "not seen for an hour is not gone"
-        history.keep(an_audit(2, ("bb",)), gone_after_ns=2 * HOUR)
-        known = history.known()
-        assert (known["aa"].open, known["bb"].open) == (False, True)
-        history.keep(an_audit(3, ("aa",)), gone_after_ns=2 * HOUR)
+        told = seen(history, range(8), lambda hour: ("aa",) if hour < 4 else ("bb",))
+        assert ["aa" in marks for marks in told] == [True] * 5 + [False] * 3, "not seen for an hour is not gone"
+        history.keep(an_audit(8, ("aa",)), gone_after_ns=2 * HOUR)
         back = history.known()["aa"]
-        assert (back.open, back.first_audit, back.last_audit) == (True, 1, 4)
+        assert (back.open, back.first_audit, back.last_audit) == (True, 1, 9)
+
+
+def test_what_was_seen_for_a_short_while_is_missed_for_twice_as_long(tmp_path):
+    with open_history(tmp_path / "s", write=True) as history:
+        told = seen(history, range(6), lambda hour: ("aa",) if hour == 0 else ("bb",))
+        assert ["aa" in marks for marks in told] == [True] * 4 + [False] * 2
+
+
+def test_a_finding_with_a_rhythm_of_its_own_is_one_story(tmp_path):
+    """Every third hour, where two hours are called gone: as every 24 h 2 min where a day is."""
+    with open_history(tmp_path / "s", write=True) as history:
+        told = seen(history, range(24), lambda hour: ("aa", "bb") if hour % 3 == 0 and hour < 15 else ("bb",))
+        assert ["aa" in marks for marks in told] == [True] * 16 + [False] * 8
+        assert history.known()["aa"].last_audit == 13
+
+
+def test_packets_that_are_dated_ahead_close_nothing_and_are_not_believed(tmp_path):
+    with open_history(tmp_path / "s", write=True) as history:
+        history.keep(an_audit(0, ("aa",)), gone_after_ns=DAY, until_ns=BEGIN + HOUR)
+        history.keep(an_audit(400 * 24, ("bb",)), gone_after_ns=DAY, until_ns=BEGIN + 2 * HOUR)
+        assert {mark: known.open for mark, known in history.known().items()} == {"aa": True, "bb": True}
+        assert history.known()["bb"].last_seen_ns == BEGIN + 2 * HOUR
+        assert history.retain(BEGIN + 3 * DAY, max_age_ns=DAY) == 1, "kept three days ago, whatever the packets say"
 
 
 def test_pieces_are_joined_and_nothing_changes(tmp_path):
@@ -279,14 +306,27 @@ def test_a_store_of_a_later_version_is_refused(tmp_path):
             open_history(place, write=write)
 
 
-def in_version(monkeypatch, place, version, hours):
-    """A store as that version wrote it."""
-    with monkeypatch.context() as then:
-        then.setattr("auditor.store.history.STEPS", _schema.STEPS[:version])
-        then.setattr("auditor.store.history.VERSION", version)
-        with open_history(place, write=True) as history:
-            for hour in hours:
-                history.keep(an_audit(hour), gone_after_ns=DAY)
+def in_version(place, version, hours):
+    """A store as that version wrote it: its tables, its columns, and no file that it did not know."""
+    with open_history(place, write=True) as history:
+        for hour in hours:
+            history.keep(an_audit(hour), gone_after_ns=DAY)
+    for file in (place / PIECES).glob("records.*"):
+        file.unlink()
+    (place / "state").unlink()
+    now = place / CATALOGUE
+    with sqlite3.connect(place / "then") as sql:
+        for step in _schema.STEPS[:version]:
+            sql.executescript(step)
+        sql.execute(f"PRAGMA user_version = {version}")
+        sql.commit()
+        sql.execute("ATTACH ? AS now", [str(now)])
+        for (name,) in sql.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall():
+            columns = ", ".join(row[1] for row in sql.execute(f"PRAGMA main.table_info({name})"))
+            only = " WHERE of <> 'records'" if name == "pieces" else ""
+            sql.execute(f"INSERT INTO main.{name} ({columns}) SELECT {columns} FROM now.{name}{only}")  # noqa: S608
+    sql.close()
+    (place / "then").replace(now)
 
 
 def tables(place):
@@ -295,9 +335,9 @@ def tables(place):
 
 
 @pytest.mark.parametrize("version", range(1, _schema.VERSION))
-def test_a_store_of_an_earlier_version_is_brought_up_to_date(tmp_path, monkeypatch, version):
+def test_a_store_of_an_earlier_version_is_brought_up_to_date(tmp_path, version):
     place = tmp_path / "s"
-    in_version(monkeypatch, place, version, (0, 1))
+    in_version(place, version, (0, 1))
     old = tables(place)
     with open_history(place) as history:
         assert [row.audit for row in history.rows()] == [1, 2], "it can be read as it is"
@@ -312,9 +352,9 @@ def test_a_store_of_an_earlier_version_is_brought_up_to_date(tmp_path, monkeypat
     assert tables(place) == tables(new), "an old store ends as a new one begins"
 
 
-def test_two_that_bring_it_up_to_date_at_once_do_it_once(tmp_path, monkeypatch):
+def test_two_that_bring_it_up_to_date_at_once_do_it_once(tmp_path):
     place = tmp_path / "s"
-    in_version(monkeypatch, place, 1, (0,))
+    in_version(place, 1, (0,))
     script = "import sys\nfrom auditor.store.history import open_history\nopen_history(sys.argv[1], write=True).close()"
     both = [subprocess.Popen([sys.executable, "-c", script, str(place)], cwd=ROOT) for _ in range(2)]
     assert [each.wait(timeout=300) for each in both] == [0, 0]
@@ -336,8 +376,8 @@ def test_what_is_no_store_is_said_to_be_none(tmp_path):
         (full, True, "holds other files"),
         (full, False, "is no store"),
         (tmp_path / "gone", False, "is no store"),
-        (broken, True, "is no store of audits, or damaged"),
-        (broken, False, "is no store of audits, or damaged"),
+        (broken, True, "is damaged: file is not a database"),
+        (broken, False, "is damaged: file is not a database"),
     ):
         with pytest.raises(ConfigError, match=says):
             open_history(place, write=write)
@@ -347,7 +387,10 @@ def test_what_is_no_store_is_said_to_be_none(tmp_path):
 def test_a_damaged_piece_is_named(tmp_path):
     with open_history(tmp_path / "s", write=True) as history:
         history.keep(an_audit(0), gone_after_ns=DAY)
-        [piece] = (tmp_path / "s" / PIECES).glob("connections.*")
-        piece.write_bytes(piece.read_bytes()[:-20])
-        with pytest.raises(ConfigError, match=r"connections\.00000001-00000001\.parquet: is damaged"):
-            history.table("connections", 1)
+    [piece] = (tmp_path / "s" / PIECES).glob("connections.*")
+    piece.write_bytes(piece.read_bytes()[:-20])
+    with (
+        open_history(tmp_path / "s") as history,
+        pytest.raises(DamagedError, match=r"connections\.00000001-00000001\.parquet: is damaged: \d+ bytes instead of"),
+    ):
+        history.table("connections", 1)

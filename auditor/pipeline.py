@@ -418,7 +418,7 @@ def _told(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_reading(options: Mapping[str, Any]) -> dict[str, Any]:
     """What decides how captures are followed, wherever that is done."""
-    return {key: options[key] for key in ("linktype", "evidence", "limits", "growth") if key in options}
+    return {key: options[key] for key in ("linktype", "evidence", "limits", "growth", "skip") if key in options}
 
 
 @dataclass(frozen=True, slots=True)
@@ -552,6 +552,8 @@ def follow_one(
     decoder = Decoder(max_depth=limits.tunnel_depth)
     corrected: int | None = None
     cut = longest = 0
+    skip = int((options.get("skip") or {}).get(source, 0)) if isinstance(source, str) else 0
+    skipped, spans = 0, list[int]()
     with reader:
         for batch in reader.batches():
             short = batch.caplen_bytes < batch.wirelen_bytes
@@ -560,6 +562,12 @@ def follow_one(
             if batch.first_frame_no == 1 and wanted is None:
                 corrected = guess_link_type(batch)
             taken = batch if corrected is None else relinked(batch, corrected)
+            if skip:
+                spare = min(skip - skipped, len(taken))
+                taken, skipped = taken.without(spare), skipped + spare
+                if not len(taken):
+                    continue
+                spans += [int(taken.ts_ns.min()), int(taken.ts_ns.max())]
             for packets in decoder.decode(taken):
                 tracker.feed(packets, batch.buf)
             if progress is not None:
@@ -577,6 +585,8 @@ def follow_one(
         capture = reader.summary()
     before.packets += decoder.frames
     before.bytes += capture.bytes
+    if skipped:
+        capture = _continued(capture, skipped, spans)
     if corrected is not None:
         capture = _told_corrected(capture, corrected)
     if cut:
@@ -589,6 +599,19 @@ def follow_one(
     capture = _told_unread(_told_misdated(capture, part), decoder, len(part.rows))
     capture = _told_limits(capture, limits, hits)
     return Followed(capture, part, dict(examiner.certificates.der), reader.has_secrets)
+
+
+def _continued(capture: Capture, skipped: int, spans: Sequence[int]) -> Capture:
+    """A capture that has grown, without the packets that were audited before."""
+    says = f"its first {skipped:,} packets were audited before, and are not counted again"
+    first, last = (min(spans), max(spans)) if spans else (None, None)
+    return replace(
+        capture,
+        packets=capture.packets - skipped,
+        first_ns=first,
+        last_ns=last,
+        problems=(*capture.problems, Problem("continued", says)),
+    )
 
 
 _HIT = {

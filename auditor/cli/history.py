@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,9 +13,12 @@ import typer
 from auditor.cli import _filters
 from auditor.cli import _options as options
 from auditor.errors import ConfigError
+from auditor.report._text import escape
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from auditor.store.history import History
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -57,12 +63,52 @@ _FORMATS = ("table", "json", "ndjson", "csv", "parquet", "markdown")
 """Of lists and answers; ``show`` writes reports, in any format there is."""
 
 
-def _opened(store: str) -> Any:
-    from auditor.store.history import open_history
-
+def _named(store: str) -> Path:
     if not store:
         raise ConfigError("--store", "which store?", mend="name it, or set AUDITOR_STORE")
-    return open_history(store)
+    return Path(store)
+
+
+@contextmanager
+def _opened(store: str) -> Iterator[History]:
+    """The store, to read. What was lost of it is said; whatever its disk did to it is one line. Raises ConfigError."""
+    from auditor.store.history import guarded, open_history
+
+    with guarded(_named(store)), open_history(store) as history:
+        for says in history.missing():
+            print(f"auditor: {escape(says)}", file=sys.stderr)
+        yield history
+
+
+@app.command()
+def check(store: Store = "") -> None:
+    """Look at every file of a store: what is damaged, and what was lost before. Exit status 3 where there is any."""
+    from auditor.store.health import check as checked
+
+    found = checked(_named(store))
+    for says in found:
+        print(escape(says))
+    if found:
+        raise typer.Exit(3)
+    print(f"{store}: is whole")
+
+
+@app.command()
+def repair(store: Store = "") -> None:
+    """Put aside what is damaged, and make the catalogue again where it has to be; says what is lost. Scheduled passes do so by themselves."""
+    import time
+
+    from auditor.jobs.lock import only_one
+    from auditor.store.health import repair as repaired
+
+    place = _named(store)
+    if not place.is_dir():
+        raise ConfigError(store, "is no store of audits")
+    with only_one(place, time.time_ns()):
+        told = repaired(place, time.time_ns())
+    for says in told:
+        print(escape(says))
+    print(f"{store}: " + (f"{len(told)} things were mended or are lost" if told else "is whole"))
 
 
 def _picked(table: pa.Table, fields: str | None) -> pa.Table:
@@ -215,7 +261,6 @@ _HEADS = {
 
 def _tell(pair: tuple[Any, Any], changes: list[Any]) -> None:
     from auditor.policy.times import time_text
-    from auditor.report._text import escape
 
     before, after = (f"audit {row.audit} ({row.id}, {time_text(row.last_ns or row.finished_ns)})" for row in pair)
     print(f"From {before} to {after}:")

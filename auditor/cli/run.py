@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auditor.cli import _options as options
-from auditor.errors import AuditorError
+from auditor.errors import AuditorError, ConfigError
 
 if TYPE_CHECKING:
     from auditor.jobs.config import RunConfig
@@ -35,6 +35,13 @@ def run(
     check: Annotated[
         bool, typer.Option("--check", help="Read the configuration and what it names, and do nothing else.")
     ] = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="What waits, which sources are silent or not whole, what was lost.")
+    ] = False,
+    withdraw: Annotated[
+        str | None,
+        typer.Option("--withdraw", metavar="ERRAND|all", help="Forget what waits to be delivered.", show_default=False),
+    ] = None,
     log_format: Annotated[
         str | None,
         typer.Option("--log-format", metavar="text|json", help="Instead of the configuration's.", show_default=False),
@@ -44,7 +51,8 @@ def run(
     """One pass: what is finished and new in the spool is audited, kept and told.
 
     Exit status: 0 nothing new and the job done whole; 1 findings at or above fail_on that are new since the last pass, or a waiver that has
-    expired; 2 it could not be done; 3 something was not done whole that was before. --all: as auditor audit.
+    expired; 2 it could not be done; 3 something was not done whole that was before. Added to that: 4 while the clock, or the dates of captures, are not
+    believed; 8 while something waits to be delivered. --all: as auditor audit.
     """
     from auditor.jobs.log import Log
 
@@ -56,6 +64,11 @@ def run(
 
         told = load_config(config)
         log = Log(json=(log_format or told.log.format) == "json", quiet=quiet)
+        if status:
+            raise typer.Exit(_status(told))
+        if withdraw is not None:
+            _withdraw(told, withdraw)
+            return
         _run(config, told, log, watch=watch, every=every, all_=all_, check=check)
     except AuditorError as error:
         if not log.json:
@@ -64,12 +77,38 @@ def run(
         raise typer.Exit(2) from None
 
 
+def _status(told: RunConfig) -> int:
+    from auditor.jobs.status import status
+    from auditor.report._text import escape
+
+    lines, bits = status(told, time.time_ns())
+    for line in lines:
+        print(escape(line))
+    return bits
+
+
+def _withdraw(told: RunConfig, which: str) -> None:
+    from auditor.jobs.errands import withdraw
+    from auditor.jobs.lock import only_one
+    from auditor.store.history import guarded, open_history
+
+    store = Path(told.store)
+    if not store.is_dir():
+        raise ConfigError(told.store, "is no store of audits")
+    with only_one(store, time.time_ns()), guarded(store), open_history(store, write=True) as history:
+        print(f"{withdraw(history, which)} withdrawn")
+
+
 def _run(config: Path, told: RunConfig, log: Log, *, watch: bool, every: float, all_: bool, check: bool) -> None:
     if check:
-        from auditor.jobs.runner import check as checked
+        from auditor.jobs.check import check as checked
 
-        for says in checked(told, os.environ):
+        lacks = checked(told, os.environ, config)
+        for says in lacks:
             log.say("check", says, "warning")
+        if lacks:
+            print(f"{config}: can be read; a pass would miss {len(lacks)} things")
+            raise typer.Exit(3)
         print(f"{config}: is in order")
         return
     from auditor.jobs.runner import Runner

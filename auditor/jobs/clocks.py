@@ -98,7 +98,10 @@ def note(history: History, time: Time, packets_ns: int | None) -> None:
         sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", [NAME, json.dumps(made)])
         if before is not None and time.now_ns < int(before["now"]):
             # An earlier clock was wrong, and this one is believed: nothing was seen later than now.
-            sql.execute("UPDATE facts SET last_seen_ns = min(last_seen_ns, ?1), first_seen_ns = min(first_seen_ns, ?1)", [time.now_ns])
+            sql.execute(
+                "UPDATE facts SET last_seen_ns = min(last_seen_ns, ?1), first_seen_ns = min(first_seen_ns, ?1)",
+                [time.now_ns],
+            )
             sql.execute("UPDATE audits SET kept_ns = min(kept_ns, ?)", [time.now_ns])
 
 

@@ -74,12 +74,26 @@ class SpoolSection(Section):
     after: Literal["keep", "delete", "move"] = "keep"
     done: Text | None = Field(None, description="Where audited files are moved with after = move.")
     aside: Text | None = Field(None, description="Where files that failed are moved; without it they stay.")
+    ahead: Ns = Field(
+        3_600_000_000_000,
+        description="A capture with packets dated further ahead of the clock than this is kept apart from the history.",
+    )
 
     @model_validator(mode="after")
     def _somewhere(self) -> SpoolSection:
         if self.after == "move" and self.done is None:
             raise _bad("done", 'after = "move" needs a folder', 'add done = "/folder"')
         return self
+
+
+class SourceSection(Section):
+    """Where some of the captures come from; sources that are not declared are told apart by the names of their files."""
+
+    name: Text
+    match: list[Text] = Field(min_length=1, description="Names of its files, or whole paths.")
+    every: Ns | None = Field(
+        None, description="So often it delivers; silent for twice as long is news. Without it, learnt."
+    )
 
 
 class InventorySection(Section):
@@ -160,10 +174,19 @@ class NotifySection(Section):
     url: Text | None = Field(None, description="As apprise has it; better in a file or the environment.")
     url_file: Text | None = None
     url_env: Text | None = None
-    on: list[Literal["new", "gone", "waiver", "incomplete", "aside"]] = ["new", "gone", "waiver", "incomplete", "aside"]
+    on: list[Literal["new", "gone", "waiver", "incomplete", "aside", "silent", "clock", "store"]] = [
+        "new",
+        "gone",
+        "waiver",
+        "incomplete",
+        "aside",
+        "silent",
+        "clock",
+        "store",
+    ]
     severity: Severity = "medium"
     tries: int = Field(
-        8, ge=1, le=100, description="So often a digest is tried, later and later, before it is given up."
+        8, ge=1, le=100, description="After so many failed tries it is told as an error; it is tried until it is done."
     )
     timeout: Ns = Field(30_000_000_000)
 
@@ -199,6 +222,7 @@ class RunConfig(Section):
     name: Text = Field("auditor", description="Of this run, in notifications and metrics.")
     store: Text
     spool: SpoolSection
+    source: list[SourceSection] = []
     inventory: list[InventorySection] = []
     audit: AuditSection = Field(default_factory=lambda: AuditSection.model_validate({}))
     limits: LimitsSection = Field(default_factory=lambda: LimitsSection.model_validate({}))
@@ -241,10 +265,13 @@ def _placed(config: RunConfig, base: Path, marked: Marked) -> RunConfig:
         role, equals, path = spec.partition("=")
         return f"{role}={at(path)}" if equals else at(spec)
 
-    names = [each.name for each in config.notify]
-    for k, name in enumerate(names):
-        if name in names[:k]:
-            raise marked.error(("notify", k, "name"), f"{name!r} stands twice", "give each its own name")
+    for what, names in (
+        ("notify", [each.name for each in config.notify]),
+        ("source", [each.name for each in config.source]),
+    ):
+        for k, name in enumerate(names):
+            if name in names[:k]:
+                raise marked.error((what, k, "name"), f"{name!r} stands twice", "give each its own name")
     audit = config.audit
     return config.model_copy(
         update={

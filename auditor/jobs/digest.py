@@ -25,6 +25,9 @@ _HEADS = {
     "unwaived": "Findings that are waived no longer",
     "incomplete": "Not done whole",
     "aside": "Files set aside",
+    "silent": "Sources that deliver nothing any more",
+    "clock": "Times that are not believed",
+    "store": "Damage to the store",
 }
 
 _WITH = {"unwaived": "waiver"}
@@ -35,22 +38,33 @@ class NotToldError(AuditorError):
     """Somebody could not be told."""
 
 
-def digest_of(
-    name: str, section: NotifySection, changes: Sequence[Mapping[str, Any]], audit: int | None, now_ns: int
-) -> dict[str, Any] | None:
-    """Title, body, key and kind of what this section wants of the changes; None: nothing."""
+def wanted(section: NotifySection, changes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Those of the changes that this section wants."""
     least = Severity[section.severity.upper()]
-    wanted = [
-        each
+    return [
+        dict(each)
         for each in changes
         if _WITH.get(each["change"], each["change"]) in section.on
         and Severity[str(each.get("severity", section.severity)).upper()] >= least
     ]
-    if not wanted:
+
+
+def digest_of(
+    name: str,
+    section: NotifySection,
+    changes: Sequence[Mapping[str, Any]],
+    audits: Sequence[int],
+    now_ns: int,
+    late_ns: int | None = None,
+) -> dict[str, Any] | None:
+    """Title, body, key and kind of what this section wants of the changes; None: nothing. ``late_ns``: since when it could not be told."""
+    some = wanted(section, changes)
+    if not some:
         return None
-    marks = sorted(f"{each['change']}\x1f{each.get('fingerprint') or each['title']}" for each in wanted)
-    key = hashlib.sha256("\x1e".join([name, str(audit), *marks]).encode()).hexdigest()[:32]
-    counts = {kind: sum(each["change"] == kind for each in wanted) for kind in _HEADS}
+    marks = sorted(f"{each['change']}\x1f{each.get('fingerprint') or each['title']}" for each in some)
+    about = str(audits[0] if audits else None) if len(audits) < 2 else ",".join(map(str, audits))
+    key = hashlib.sha256("\x1e".join([name, about, *marks]).encode()).hexdigest()[:32]
+    counts = {kind: sum(each["change"] == kind for each in some) for kind in _HEADS}
     words = {
         "new": "new",
         "gone": "gone",
@@ -58,11 +72,14 @@ def digest_of(
         "unwaived": "no longer waived",
         "incomplete": "incomplete",
         "aside": "files aside",
+        "silent": "sources silent",
+        "clock": "times not believed",
+        "store": "damaged",
     }
     told = ", ".join(f"{count} {words[kind]}" for kind, count in counts.items() if count)
     lines = []
     for kind, head in _HEADS.items():
-        found = sorted((each for each in wanted if each["change"] == kind), key=_rank)
+        found = sorted((each for each in some if each["change"] == kind), key=_rank)
         if not found:
             continue
         lines += ["", f"{head}: {len(found)}"]
@@ -72,21 +89,27 @@ def digest_of(
             lines.append(f"- {grade}{clip(escape(str(each['title'])), 300)}{escape(place)}")
         if len(found) > LINES:
             lines.append(f"- and {len(found) - LINES} more")
-    where = f"audit {audit}, " if audit is not None else ""
+    span = f"audits {audits[0]} to {audits[-1]}, " if len(audits) > 1 else f"audit {audits[0]}, " if audits else ""
+    if late_ns is not None:
+        lines += ["", f"This could not be told sooner; some of it has waited since {_moment(late_ns)}."]
     foot = [
         "",
-        f"{where}{time_text(now_ns // 1_000_000_000 * 1_000_000_000)}; auditor history diff tells the rest",
+        f"{span}{_moment(now_ns)}; auditor history diff tells the rest",
         f"dedupe-key: {key}",
     ]
-    worst = min((_rank(each) for each in wanted), default=0)
+    worst = min((_rank(each) for each in some), default=0)
     bad = counts["new"] and worst <= -int(Severity.HIGH)
-    kind = "failure" if bad else "success" if {each["change"] for each in wanted} == {"gone"} else "warning"
+    kind = "failure" if bad else "success" if {each["change"] for each in some} == {"gone"} else "warning"
     return {
         "title": f"[{name}] Diego flow audit: {told}",
         "body": "\n".join([*lines[1:], *foot]),
         "key": key,
         "kind": kind,
     }
+
+
+def _moment(ns: int) -> str:
+    return time_text(ns // 1_000_000_000 * 1_000_000_000)
 
 
 def _rank(change: Mapping[str, Any]) -> int:

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 GONE_AFTER_NS = 24 * 3_600 * 1_000_000_000
 """A finding that was not seen for so long, by the clock of the packets, is gone."""
 
+APART = "apart"
+"""Kind of an audit of captures that are dated ahead of the clock: nothing of it is judged against history."""
+
 _MATCHED = "waivers"
 """Where the catalogue's ``meta`` says what the waivers matched."""
 
@@ -202,8 +205,12 @@ def keep(
     kind: str = "audit",
     files: Sequence[str] = (),
     gone_after_ns: int = GONE_AFTER_NS,
+    until_ns: int | None = None,
 ) -> int:
-    """Keep an audit whose findings are ``marked``; its number. ``files``: policies, inventories and waivers that decided. Raises ConfigError."""
+    """Keep an audit whose findings are ``marked``; its number. ``files``: policies, inventories and waivers that decided. Raises ConfigError.
+
+    ``until_ns``: as of ``History.keep``. An audit of kind ``apart`` is kept beside history: its findings are no part of any story.
+    """
     captures = audit.captures.copy()
     captures["capture"] = np.arange(len(captures))
     if "time_digits" not in captures:
@@ -213,7 +220,8 @@ def keep(
         name: arrow_table(whole, name, [column for column in columns if column.name in getattr(whole, name)])
         for name, columns in COLUMNS.items()
     }
-    findings, firsts, lasts = audit.findings, captures["first_packet"].dropna(), captures["last_packet"].dropna()
+    findings = audit.findings if kind != APART else audit.findings.iloc[:0]
+    firsts, lasts = captures["first_packet"].dropna(), captures["last_packet"].dropna()
     kept = Kept(
         id=str(audit.info["id"]),
         kind=kind,
@@ -233,7 +241,7 @@ def keep(
         ],
         deciders=_deciders(audit, files),
     )  # fmt: skip
-    return history.keep(kept, gone_after_ns=gone_after_ns)
+    return history.keep(kept, gone_after_ns=0 if kind == APART else gone_after_ns, until_ns=until_ns)
 
 
 def _ns(value: Any) -> int:

@@ -22,6 +22,10 @@ from auditor.policy.inventory import time_text
 NAME = "run.lock"
 
 
+class BusyError(ConfigError):
+    """Another pass is at work."""
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """The lock, held."""
@@ -32,7 +36,7 @@ class Held:
 
 @contextmanager
 def only_one(store: Path, now_ns: int) -> Iterator[Held]:
-    """Hold the store's lock. Raises ConfigError where another pass has it."""
+    """Hold the store's lock. Raises BusyError where another pass has it, ConfigError where it cannot be had."""
     try:
         store.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(store / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -44,7 +48,7 @@ def only_one(store: Path, now_ns: int) -> Iterator[Held]:
         except BlockingIOError:
             who = _read(handle)
             says = "another pass is at work" + (f": {who}" if who else "")
-            raise ConfigError(str(store), says, mend="wait for it, or end it") from None
+            raise BusyError(str(store), says, mend="wait for it, or end it") from None
         died = _read(handle) or None
         _write(
             handle,

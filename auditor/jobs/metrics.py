@@ -1,7 +1,8 @@
 """Prometheus metrics of a store and of the last pass.
 
-Labels are bounded: rules, severities, verdicts and dispositions are the words of this program, documented paths those of the policy. No address, no name from the
-wire. A job writes them for the node exporter's textfile collector, whole or not at all; ``--watch`` also serves them.
+Labels are bounded: rules, severities, verdicts and dispositions are the words of this program, documented paths those of the policy, sources those that are declared and the
+patterns of file names, ``SOURCES`` of them at the most. No address, no name from the wire. A pass that could not be done writes them, too: with ``auditor_pass_failed``, and with
+the time of the last one that could. A job writes them for the node exporter's textfile collector, whole or not at all; ``--watch`` also serves them.
 """
 
 from __future__ import annotations
@@ -9,19 +10,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from auditor.errors import ConfigError, MissingToolError
-from auditor.jobs.passes import Outcome
+from auditor.errors import AuditorError, ConfigError, MissingToolError
+from auditor.jobs.errands import waiting
+from auditor.jobs.keep import APART
+from auditor.jobs.passes import ENDED, Outcome
+from auditor.jobs.sources import Sources
 from auditor.model.roles import Severity
-from auditor.store.history import History, open_history
+from auditor.store.history import History, guarded, open_history
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 PREFIX = "auditor"
+SOURCES = 50
 
 
-def registry(store: str | Path, outcome: Outcome | None, seconds: float, now_ns: int, name: str) -> CollectorRegistry:
-    """What there is to tell, from the store as it is now and the pass that just ended. Raises MissingToolError, ConfigError."""
+def registry(
+    store: str | Path, outcome: Outcome | None, seconds: float, now_ns: int, name: str, failed: bool = False
+) -> CollectorRegistry:
+    """What there is to tell, from the store as it is now and the pass that just ended; ``failed``: it came to no end. Raises MissingToolError."""
     try:
         from prometheus_client import CollectorRegistry, Gauge
     except ImportError:
@@ -31,20 +38,52 @@ def registry(store: str | Path, outcome: Outcome | None, seconds: float, now_ns:
     def gauge(word: str, says: str, labels: tuple[str, ...] = ()) -> Any:
         return Gauge(f"{PREFIX}_{word}", says, ("name", *labels), registry=made)
 
+    gauge("pass_failed", "1: the last pass could not be done.").labels(name).set(failed)
     if outcome is not None:
-        gauge("pass_timestamp_seconds", "When the last pass ended.").labels(name).set(now_ns / 1e9)
-        gauge("pass_duration_seconds", "How long it took.").labels(name).set(seconds)
-        gauge("pass_files", "Files that it audited.").labels(name).set(outcome.files)
-        gauge("pass_files_aside", "Files that it set aside.").labels(name).set(len(outcome.aside))
-        gauge("pass_new_findings", "New findings at or above fail_on that nobody waived.").labels(name).set(outcome.new)
-        gauge("pass_incomplete", "1: something was not done whole.").labels(name).set(bool(outcome.incomplete))
-        gauge("waivers_expired", "Waivers that have expired.").labels(name).set(outcome.expired)
-        gauge("errands_waiting", "Reports, notifications and moves that are still to be done.").labels(name).set(
-            outcome.undone
-        )
-    with open_history(store) as history:
-        _of_store(history, gauge, name)
+        for word, says, value in _of_pass(outcome, seconds):
+            gauge(word, says).labels(name).set(value)
+    ended = gauge("pass_timestamp_seconds", "When the last pass ended that came to its end.").labels(name)
+    readable = gauge("store_readable", "0: the store is damaged, or cannot be read.").labels(name)
+    ended.set(now_ns / 1e9)
+    try:
+        with guarded(store), open_history(store) as history:
+            row = history.sql.execute("SELECT value FROM meta WHERE name = ?", [ENDED]).fetchone()
+            if outcome is None:
+                ended.set(int(row[0]) / 1e9 if row else 0)
+            _of_store(history, gauge, name)
+            _of_sources(history, gauge, name)
+            _of_last(history, gauge, name)
+        readable.set(1)
+    except AuditorError:
+        readable.set(0)
     return made
+
+
+def _of_pass(outcome: Outcome, seconds: float) -> tuple[tuple[str, str, float], ...]:
+    return (
+        ("pass_duration_seconds", "How long it took.", seconds),
+        ("pass_files", "Files that it audited.", outcome.files),
+        ("pass_files_aside", "Files that it set aside.", len(outcome.aside)),
+        ("pass_files_apart", "Files dated ahead of the clock, which it kept apart.", len(outcome.apart)),
+        ("pass_files_known", "Files with content that was taken before.", outcome.known),
+        ("pass_new_findings", "New findings at or above fail_on that nobody waived.", outcome.new),
+        ("pass_incomplete", "1: something was not done whole.", bool(outcome.incomplete)),
+        ("pass_troubles", "Housekeeping that could not be done.", len(outcome.troubles)),
+        ("clock_believed", "0: the machine's clock cannot be right.", outcome.clock is None),
+        ("waivers_expired", "Waivers that have expired.", outcome.expired),
+    )
+
+
+def _of_sources(history: History, gauge: Any, name: str) -> None:
+    """What is known of each source of captures."""
+    last = gauge("source_last_capture_timestamp_seconds", "When a capture of it was taken last.", ("source",))
+    silent = gauge("source_silent", "1: it delivers nothing any more.", ("source",))
+    incomplete = gauge("source_incomplete", "1: its captures were not whole within a day.", ("source",))
+    for number, (source, state, _) in enumerate(Sources(history, (), 1).items()):
+        if number < SOURCES:
+            last.labels(name, source).set(state.last_ns / 1e9)
+            silent.labels(name, source).set(state.silent)
+            incomplete.labels(name, source).set(bool(state.incomplete))
 
 
 def _of_store(history: History, gauge: Any, name: str) -> None:
@@ -67,10 +106,16 @@ def _of_store(history: History, gauge: Any, name: str) -> None:
         history.sql.execute("SELECT count(*) FROM audits").fetchone()[0]
     )
     gauge("store_bytes", "Size of the store.").labels(name).set(history.size())
-    latest = history.rows(last=1)
-    if not latest:
+    gauge("store_lost", "Tables of audits that were lost by damage.").labels(name).set(len(history.missing()))
+    left = waiting(history)
+    gauge("errands_waiting", "Reports, notifications and moves that are still to be done.").labels(name).set(len(left))
+
+
+def _of_last(history: History, gauge: Any, name: str) -> None:
+    """The last audit of what is not dated ahead of the clock."""
+    row = history.newest(without=APART)
+    if row is None:
         return
-    row = latest[0]
     gauge("last_packet_timestamp_seconds", "Time of the last packet that was audited.").labels(name).set(
         (row.last_ns or 0) / 1e9
     )

@@ -7,8 +7,11 @@ What makes it safe to be killed at any moment:
 - Errands are done after that, each as often as it takes. A report is written again from the store; a digest carries a key by which a
   receiver knows one that came twice.
 - So nothing is counted twice and nothing is lost, whatever ends a pass: a kill, a full disk, a power cut.
+- What a disk has damaged is put aside and told (``store.health``), and costs only itself. Housekeeping never decides how a pass ends.
+- A clock that cannot be right is not believed (``clocks``), and captures that are dated ahead of it are kept apart.
 
-The exit status is quiet, too: 1 for findings that are new since the last pass (or a waiver that has expired), 3 for incompleteness that is new.
+The exit status is quiet, too: 1 for findings that are new since the last pass (or a waiver that has expired), 3 for incompleteness that is new; and two bits that stay as long as
+their reason does: 4 where the clock or the dates of captures are not believed, 8 where something waits to be delivered.
 """
 
 from __future__ import annotations
@@ -17,29 +20,32 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auditor.carry import Carry, CarryLimits, load
 from auditor.errors import AuditorError, ConfigError, InputError
-from auditor.jobs import keep, spool
+from auditor.jobs import clocks, keep, spool
 from auditor.jobs.config import InventorySection, RunConfig
+from auditor.jobs.errands import Errands, Told, disposal
 from auditor.jobs.lock import only_one
 from auditor.jobs.log import Log
+from auditor.jobs.sources import Sources
+from auditor.jobs.tally import failing, losses
 from auditor.model.audit import Audit
 from auditor.model.roles import Severity
 from auditor.policy.inventory import Inventory, load_inventory, time_text
 from auditor.policy.loader import load_policy
 from auditor.policy.policy import Policy
 from auditor.policy.waivers import Applied, Waivers, load_waivers, today_of
-from auditor.store.history import History, open_history, sync, write_whole
+from auditor.store import health
+from auditor.store.history import DamagedError, History, guarded, open_history, sync, write_whole
 
 if TYPE_CHECKING:
     from auditor.pipeline import Followed, Progress
@@ -53,7 +59,10 @@ MAX_INVENTORY_BYTES = 256 * 1024 * 1024
 LOOK_S = 0.5
 """So often somebody looks how much the command has printed."""
 FORGET_NS = 30 * 86_400 * 1_000_000_000
-RETRY_NS = 60 * 1_000_000_000
+ENDED = "pass ended"
+"""Where the catalogue's ``meta`` says when the last pass ended that came to its end."""
+UNBELIEVED, UNDELIVERED = 4, 8
+"""Bits of the exit status."""
 
 
 @dataclass(slots=True)
@@ -76,17 +85,26 @@ class Outcome:
     """Waivers that matched nothing in any audit of this pass."""
     undone: int = 0
     """Errands that are still to be done."""
+    clock: str | None = None
+    """Why the machine's clock is not believed."""
+    apart: list[str] = field(default_factory=list)
+    """Files dated ahead of the clock."""
+    known: int = 0
+    """Files with content that was taken already."""
+    damage: list[str] = field(default_factory=list)
+    """What was damaged in the store, and what is lost with it."""
+    silent: list[str] = field(default_factory=list)
+    """Sources that have become silent."""
+    troubles: list[str] = field(default_factory=list)
+    """Housekeeping that could not be done."""
 
     def status(self, everything: bool, allow_incomplete: bool) -> int:
         """The exit status; ``everything``: as ``auditor audit`` would have it."""
+        bits = (UNBELIEVED if self.clock or self.apart else 0) | (UNDELIVERED if self.undone else 0)
         if self.expired or (self.failing if everything else self.new):
-            return 1
+            return 1 | bits
         incomplete = self.incomplete if everything else self.newly_incomplete
-        return 3 if incomplete and not allow_incomplete else 0
-
-
-Told = Callable[[Any, dict[str, Any]], None]
-"""Tells somebody (a ``NotifySection``) a digest; raises AuditorError where it fails."""
+        return (3 if incomplete and not allow_incomplete else 0) | bits
 
 
 def one_pass(
@@ -106,8 +124,22 @@ def one_pass(
                 f"the last pass was ended before its time ({lock.died}); what it left is finished now",
                 "warning",
             )
-        with open_history(place, write=True) as history:
-            return _Pass(config, history, log, now_ns, tell, progress).run()
+        with guarded(place):
+            history, healed = _opened(place, now_ns(), log)
+            with history:
+                return _Pass(config, history, log, now_ns, tell, progress).run(healed)
+
+
+def _opened(place: Path, now_ns: int, log: Log) -> tuple[History, list[str]]:
+    """The store; where its catalogue is damaged it is made again: what that was, and what is lost. Raises ConfigError where it cannot be."""
+    try:
+        with guarded(place):
+            return open_history(place, write=True), []
+    except DamagedError as error:
+        told = health.rebuild(place, error, now_ns)
+    for says in told:
+        log.say("store", says, "error")
+    return open_history(place, write=True), told
 
 
 class _Pass:
@@ -120,19 +152,48 @@ class _Pass:
         tell: Told | None,
         progress: Callable[[Progress], None] | None,
     ) -> None:
-        self.config, self.history, self.log, self.now_ns = config, history, log, now_ns
-        self.tell, self.progress = tell, progress
+        self.config, self.history, self.log = config, history, log
+        self.progress = progress
         self.outcome = Outcome()
+        self.time = clocks.judge(history, now_ns())
+        self._wall_ns, self._lead_ns = now_ns, self.time.now_ns - self.time.wall_ns
+        self.errands = Errands(config, history, log, self.now_ns, tell, self._put_aside)
+        self.sources = Sources(history, config.source, len(config.spool.folders))
+        self._packets_ns: int | None = None
 
-    def run(self) -> Outcome:
+    def now_ns(self) -> int:
+        """The clock that is believed."""
+        return self._wall_ns() + self._lead_ns
+
+    def run(self, healed: Sequence[str]) -> Outcome:
         config, history = self.config, self.history
         policy = load_policy(config.audit.policies, release=config.audit.release)
         waivers = load_waivers(config.audit.waivers, keep.rule_names())
-        self.errands()
-        found, wrong = spool.look(config.spool, self.now_ns())
+        self._clock()
+        self._damaged(healed, said=True)
+        self.errands.settle()
+        self.errands.do()
+        self._expiries(waivers)
+        found, wrong = spool.look(config.spool, self.time.wall_ns, history)
         for each in wrong:
             self.log.say("spool", each, "warning")
-        ready, unread = spool.new_files(history, found, self.now_ns())
+        self._take(found, policy, waivers)
+        self._ceilings()
+        self._incompleteness(wrong)
+        self._silence()
+        self.errands.do()
+        self._housekeeping()
+        self.errands.tell_all()
+        clocks.note(history, self.time, self._packets_ns)
+        with history.writing():
+            history.insert("meta", {"name": ENDED, "value": str(self.now_ns())})
+        (self.outcome.undone,) = history.sql.execute("SELECT count(*) FROM errands").fetchone()
+        return self.outcome
+
+    def _take(self, found: Sequence[spool.Found], policy: Policy, waivers: Waivers) -> None:
+        """Audit what is new of it."""
+        config = self.config
+        ready, unread, again = spool.new_files(self.history, found, self.now_ns())
         large = [each for each in ready if each.found.bytes > config.limits.file_bytes]
         ready = [each for each in ready if each not in large]
         unread += [
@@ -144,18 +205,104 @@ class _Pass:
             who, files = self._inventory(policy)
             for batch in spool.batches(ready, config.limits.files, config.limits.bytes):
                 self._audit(batch, policy, who, waivers, [*files, *config.audit.policies, *config.audit.waivers])
-                self.errands()
-        self._expiries(waivers)
-        self._ceilings()
-        self._incompleteness(wrong)
-        self.errands()
-        history.tidy(self.now_ns())
-        gone = history.retain(self.now_ns(), max_age_ns=config.retention.age, max_bytes=config.retention.size)
-        if gone:
-            self.log.say("retention", f"{gone} old audits removed", audits=gone)
-        spool.forget_files(history, self.now_ns() - FORGET_NS)
-        (self.outcome.undone,) = history.sql.execute("SELECT count(*) FROM errands").fetchone()
-        return self.outcome
+                self.errands.do()
+        self._known_content(again)
+
+    def _known_content(self, again: Sequence[spool.Again]) -> None:
+        """Files that hold what was taken already: told, and gone from the spool as those are."""
+        history, how = self.history, self.config.spool.after
+        again = [each for each in again if spool.known(history, each.content)]
+        if not again:
+            return
+        with history.writing():
+            for each in again:
+                spool.note_place(history, each.found, each.content, self.now_ns())
+                if how != "keep":
+                    self.errands.plan("dispose", None, disposal(each.found, each.content, how, self.config.spool.done))
+        for each in again:
+            self.log.say("known", f"{each.found.path}: {each.says}; it is not counted again", path=each.found.path)
+        self.outcome.known += len(again)
+        self._delivered([each.found.path for each in again])
+
+    # What surrounds it
+
+    def _clock(self) -> None:
+        """A clock that is not believed is told once, and again when it is another."""
+        self.outcome.clock = self.time.says
+        if self.time.says is not None:
+            self.log.say("clock", self.time.says, "error")
+        since = [] if self.time.says is None else [str(self.time.since_ns)]
+        if self._differs("clock told", since):
+            self._tell_change("clock told", since, [{"change": "clock", "title": self.time.says}] if since else [])
+
+    def _damaged(self, told: Sequence[str], said: bool = False) -> None:
+        """What was damaged in the store is told, once."""
+        if not told:
+            return
+        if not said:
+            for says in told:
+                self.log.say("store", says, "error")
+        self.outcome.damage += told
+        with self.history.writing():
+            self.errands.plan_digest(None, [{"change": "store", "title": says} for says in told])
+
+    def _put_aside(self, damage: DamagedError) -> None:
+        """A damaged piece costs itself; all else is raised again."""
+        if not damage.file.startswith("pieces/"):
+            raise damage
+        self._damaged(health.set_aside(self.history, damage, self.now_ns()))
+
+    def _housekeeping(self) -> None:
+        """What keeps the store small and sound. It never decides how a pass ends."""
+        history, config = self.history, self.config
+
+        def retain() -> None:
+            if self.time.says is not None:
+                return
+            gone = history.retain(self.now_ns(), max_age_ns=config.retention.age, max_bytes=config.retention.size)
+            if gone:
+                self.log.say("retention", f"{gone} old audits removed", audits=gone)
+
+        works: tuple[tuple[str, Callable[[], None]], ...] = (
+            ("scrub", lambda: self._damaged(health.scrub(history, self.now_ns()))),
+            ("tidy", lambda: history.tidy(self.now_ns())),
+            ("retention", retain),
+            ("files", lambda: spool.forget_files(history, self.now_ns() - FORGET_NS)),
+            ("sweep", self._sweep),
+        )
+        for what, work in works:
+            try:
+                try:
+                    with guarded(history.path):
+                        work()
+                except DamagedError as error:
+                    self._put_aside(error)
+            except (AuditorError, OSError) as error:
+                self.outcome.troubles.append(f"{what}: {error}")
+                self.log.say("housekeeping", f"{what}: {error}", "error", what=what)
+
+    def _sweep(self) -> None:
+        """Remove what passes left that were ended before their time."""
+        self.errands.sweep()
+        self._sweep_carry()
+        folder = self.history.path / INVENTORIES
+        for each in folder.glob(".*") if folder.is_dir() else ():
+            each.unlink()
+
+    def _delivered(self, paths: Iterable[str]) -> None:
+        for name in self.sources.delivered(paths, self.now_ns()):
+            self.log.say("source", f"{name} delivers again", source=name)
+
+    def _silence(self) -> None:
+        """A source that stops delivering is news, once."""
+        self.sources.begin(self.now_ns())
+        found = [] if self.time.says is not None else self.sources.silent(self.now_ns())
+        self.outcome.silent = [f"{name}: nothing for {_span(ns)}" for name, ns in found]
+        for says in self.outcome.silent:
+            self.log.say("source", says, "warning")
+        with self.history.writing():
+            self.sources.save()
+            self.errands.plan_digest(None, [{"change": "silent", "title": says} for says in self.outcome.silent])
 
     # Who is who
 
@@ -179,13 +326,15 @@ class _Pass:
         try:
             raw = _run_command(command, section.timeout / 1e9)
             part = folder / f".{answer.name}.check"
-            part.write_bytes(raw)
-            load_inventory([str(part)], load_policy(self.config.audit.policies, release=self.config.audit.release))
-            part.unlink()
+            try:
+                part.write_bytes(raw)
+                load_inventory([str(part)], load_policy(self.config.audit.policies, release=self.config.audit.release))
+            finally:
+                part.unlink(missing_ok=True)
             write_whole(answer, raw)
         except (AuditorError, OSError) as error:
             says = f"inventory {number + 1}: {error}".replace(f".{answer.name}.check", "its answer")
-            if not answer.is_file() or self.now_ns() - answer.stat().st_mtime_ns > section.stale:
+            if not answer.is_file() or self.time.wall_ns - answer.stat().st_mtime_ns > section.stale:
                 raise ConfigError("inventory", says, mend="run it by hand, as this user") from None
             self.log.say("inventory", f"{says}; its last answer is used", "warning")
         return str(answer)
@@ -199,13 +348,15 @@ class _Pass:
         who: Inventory | None,
         waivers: Waivers,
         files: Sequence[str],
+        apart: bool = False,
     ) -> None:
+        """Audit these files and keep that; ``apart``: they are dated ahead of the clock."""
         from auditor import pipeline
         from auditor.inspectors._examine import Examiner
 
-        config, history = self.config, self.history
+        config = self.config
         applications = Examiner().applications
-        carry = self._carried(applications)
+        carry = Carry(CarryLimits()) if apart else self._carried(applications)
         follower = _Follower(self, batch)
         options: dict[str, Any] = {
             "scope": config.audit.scope,
@@ -219,6 +370,9 @@ class _Pass:
             from auditor.policy.certificates import load_cas
 
             options["ca"] = load_cas(config.audit.ca, policy)
+        skip = {each.found.path: each.skip for each in batch if each.skip}
+        if skip:
+            options["skip"] = skip
         sources = [each.found.path for each in batch]
         try:
             audit = pipeline.run(
@@ -237,18 +391,75 @@ class _Pass:
             return
         # One that changed while it was read is nobody's yet: all of it again, without that one.
         changed = [each for each in follower.usable if spool.Found.at(each.found.path) not in (each.found, None)]
-        if changed:
+        ahead = [] if apart else self._ahead(audit, follower.usable)
+        if changed or ahead:
             for each in changed:
                 self.log.say(
                     "changed", f"{each.found.path}: was written to while it was read; left for the next pass", "warning"
                 )
-            rest = [each for each in batch if each not in changed]
+            rest = [each for each in batch if each not in changed and each not in ahead]
             if rest:
                 self._audit(rest, policy, who, waivers, files)
+            if ahead:
+                self._audit([each for each in ahead if each not in changed], policy, who, waivers, files, apart=True)
             return
-        audit, applied, _ = keep.excused(audit, waivers, today_of(self.now_ns()), keep.matched_before(history))
+        audit, applied, _ = keep.excused(audit, waivers, today_of(self.now_ns()), keep.matched_before(self.history))
         audit = keep.hashed(audit, {each.found.path: each.content for each in follower.usable})
-        state = carry.dump(applications)
+        if apart:
+            self._keep_apart(audit, follower, files)
+        else:
+            self._keep(audit, follower, files, carry, carry.dump(applications), applied)
+
+    def _ahead(self, audit: Audit, files: Sequence[spool.Ready]) -> list[spool.Ready]:
+        """Those whose packets are dated further ahead of the clock than clocks may differ."""
+        latest = self.time.latest_ns + self.config.spool.ahead
+        dated = audit.captures[audit.captures["last_packet"].notna()]
+        lasts = dict(zip(dated["path"].tolist(), map(int, dated["last_packet"].tolist()), strict=True))
+        found = [each for each in files if lasts.get(each.found.path, 0) > latest]
+        if not found and lasts:
+            self._packets_ns = max(self._packets_ns or 0, *lasts.values())
+        return found
+
+    def _keep_apart(self, audit: Audit, follower: _Follower, files: Sequence[str]) -> None:
+        """Keep an audit of captures dated ahead of the clock, and tell of it: nothing in it is new, and nothing is gone by it."""
+        findings = audit.findings.copy()
+        findings["status"] = None
+        audit = replace(audit, findings=findings)
+        name = self.config.spool.aside
+        with self.history.writing():
+            number = keep.keep(
+                audit,
+                self.history,
+                kind=keep.APART,
+                files=files,
+                gone_after_ns=self.config.audit.gone_after,
+                until_ns=self.now_ns(),
+            )
+            self._note_files(audit, number, follower)
+            changes = []
+            for each, last in zip(follower.usable, audit.captures["last_packet"].tolist(), strict=True):
+                says = f"{each.found.path}: its packets are dated up to {time_text(int(last) // 10**9 * 10**9)}, {_span(int(last) - self.time.latest_ns)} ahead of the clock"
+                changes.append(
+                    {
+                        "change": "clock",
+                        "title": f"{says}; kept apart as audit {number} ({len(audit.findings)} findings), not compared with history",
+                    }
+                )
+                if name is not None:
+                    self.errands.plan("dispose", None, disposal(each.found, each.content, "move", name, says))
+            self._plan_reports(number, changed=True)
+            self.errands.plan_digest(number, changes)
+        for change in changes:
+            self.log.say("clock", change["title"], "warning", audit=number)
+        self.outcome.audits.append(number)
+        self.outcome.files += len(follower.usable)
+        self.outcome.apart += [each.found.path for each in follower.usable]
+
+    def _keep(
+        self, audit: Audit, follower: _Follower, files: Sequence[str], carry: Carry, state: bytes, applied: Applied
+    ) -> None:
+        """Keep an audit, with all that is decided by it, in one transaction."""
+        config, history = self.config, self.history
         with history.writing() as sql:
             known = {mark for mark, each in history.known().items() if each.open}
             excused = {
@@ -258,30 +469,58 @@ class _Pass:
                 )
             }
             audit = keep.marked(audit, known)
-            number = keep.keep(audit, history, kind="run", files=files, gone_after_ns=config.audit.gone_after)
+            number = keep.keep(
+                audit, history, kind="run", files=files, gone_after_ns=config.audit.gone_after, until_ns=self.now_ns()
+            )
             keep.note_matched(history, applied)
             gone = sql.execute(
                 "SELECT fingerprint, rule, severity, title, path FROM facts WHERE gone_audit = ?", [number]
             ).fetchall()
-            spool.note_taken(history, follower.usable, number, self.now_ns())
-            spool.note_aside(history, follower.aside, self.now_ns())
+            lost = losses(audit, config.audit.max_undecided)
+            if any(each.skip for each in follower.usable) and not audit.captures["packets"].sum():
+                lost = [each for each in lost if each.path is not None]  # a file grew by less than a packet
+            self._note_files(audit, number, follower)
+            fresh, whole = self.sources.audited([each.found.path for each in follower.usable], lost, self.now_ns())
+            self.sources.save()
             self._hand_on(state, str(audit.info["id"]))
             unwaived = _counting(audit, lambda mark, _status: mark in excused, "unwaived")
-            self._plan(audit, number, [*unwaived, *_gone(gone)], follower)
+            changes = [*_counting(audit, lambda _mark, status: status == "new", "new"), *unwaived, *_gone(gone)]
+            self._plan_reports(
+                number,
+                changed=bool(changes)
+                or bool((audit.findings["status"] == "new").any() if len(audit.findings) else False),
+            )
+            if config.spool.after != "keep":
+                for each in follower.usable:
+                    self.errands.plan(
+                        "dispose", number, disposal(each.found, each.content, config.spool.after, config.spool.done)
+                    )
+            self.errands.plan_digest(number, [*changes, *({"change": "incomplete", "title": says} for says in fresh)])
         self._sweep_carry()
+        self.outcome.incomplete += [each.says for each in lost]
+        self.outcome.newly_incomplete += fresh
+        for says in fresh:
+            self.log.say("incomplete", f"incomplete: {says}", "warning")
+        for says in whole:
+            self.log.say("source", f"whole again: {says}")
         self._account(audit, number, follower, carry)
         self._waived(applied, unwaived)
 
-    def _account(self, audit: Audit, number: int, follower: _Follower, carry: Carry) -> None:
-        from auditor.jobs.tally import failing, incomplete
+    def _note_files(self, audit: Audit, number: int, follower: _Follower) -> None:
+        """What became of the files of an audit; inside its transaction."""
+        packets = dict(zip(audit.captures["path"].tolist(), map(int, audit.captures["packets"].tolist()), strict=True))
+        spool.note_taken(self.history, follower.usable, number, self.now_ns(), packets)
+        spool.note_aside(self.history, follower.aside, self.now_ns())
+        self._delivered([*(each.found.path for each in follower.usable), *(each.found.path for each in follower.aside)])
+        self._plan_aside(follower.aside)
 
+    def _account(self, audit: Audit, number: int, follower: _Follower, carry: Carry) -> None:
         outcome, config = self.outcome, self.config
         outcome.audits.append(number)
         outcome.files += len(follower.usable)
         outcome.aside += [f"{each.found.path}: {each.says}" for each in follower.aside]
         outcome.failing += failing(audit, config.audit.fail_on)
         outcome.new += failing(audit, config.audit.fail_on, only_new=True)
-        outcome.incomplete += incomplete(audit, config.audit.max_undecided)
         new = int((audit.findings["status"] == "new").sum()) if len(audit.findings) else 0
         says = f"audit {number}: {len(follower.usable)} files, {len(audit.connections)} connections, {len(audit.findings)} findings, {new} new"
         self.log.say(
@@ -297,11 +536,18 @@ class _Pass:
         row = self.history.sql.execute("SELECT file FROM carried WHERE name = ?", [CARRIED]).fetchone()
         if row is None:
             return Carry(limits)
+        file, _, digest = row[0].partition(" ")
         try:
-            raw = (self.history.path / CARRY_FOLDER / row[0]).read_bytes()
-            found = load(raw, applications, limits)
-        except OSError:
-            found = None
+            raw = (self.history.path / CARRY_FOLDER / file).read_bytes()
+            wrong = "its checksum is another" if digest and hashlib.sha256(raw).hexdigest() != digest else None
+        except OSError as error:
+            raw, wrong = b"", error.strerror or str(error)
+        if wrong is not None:
+            self._damaged(
+                [f"{CARRY_FOLDER}/{file} was damaged: {wrong}; connections that were open will seem to begin midstream"]
+            )
+            return Carry(limits)
+        found = load(raw, applications, limits)
         if found is None:
             says = "what the last pass handed on cannot be read by this version; open connections will seem to begin midstream"
             self.log.say("carry", says, "warning")
@@ -311,7 +557,8 @@ class _Pass:
     def _hand_on(self, state: bytes, name: str) -> None:
         folder = self._folder(CARRY_FOLDER)
         write_whole(folder / f"{name}.bin", state)
-        self.history.sql.execute("INSERT OR REPLACE INTO carried VALUES (?, ?)", [CARRIED, f"{name}.bin"])
+        told = f"{name}.bin {hashlib.sha256(state).hexdigest()}"
+        self.history.sql.execute("INSERT OR REPLACE INTO carried VALUES (?, ?)", [CARRIED, told])
 
     def _folder(self, name: str) -> Path:
         """A folder of the store, there for good."""
@@ -322,7 +569,7 @@ class _Pass:
         return folder
 
     def _sweep_carry(self) -> None:
-        named = {file for (file,) in self.history.sql.execute("SELECT file FROM carried")}
+        named = {file.partition(" ")[0] for (file,) in self.history.sql.execute("SELECT file FROM carried")}
         folder = self.history.path / CARRY_FOLDER
         for each in folder.iterdir() if folder.is_dir() else ():
             if each.name not in named:
@@ -332,69 +579,52 @@ class _Pass:
     def _set_aside(self, files: Sequence[spool.Aside]) -> None:
         with self.history.writing():
             spool.note_aside(self.history, files, self.now_ns())
+            self._delivered([each.found.path for each in files])
             self._plan_aside(files)
         self.outcome.aside += [f"{each.found.path}: {each.says}" for each in files]
 
-    # Errands: what follows from an audit
+    # What follows from an audit
 
-    def _errand(self, kind: str, audit: int | None, what: Mapping[str, Any]) -> None:
-        now = self.now_ns()
-        self.history.sql.execute(
-            "INSERT INTO errands (kind, audit, what, tries, due_ns, made_ns) VALUES (?, ?, ?, 0, ?, ?)",
-            [kind, audit, json.dumps(what, sort_keys=True), now, now],
-        )
-
-    def _plan(self, audit: Audit, number: int, more: Sequence[dict[str, Any]], follower: _Follower) -> None:
-        """Everything that is to follow from this audit; ``more``: changes beside the new findings. Inside its transaction."""
-        changed = bool(more) or bool((audit.findings["status"] == "new").any() if len(audit.findings) else False)
+    def _plan_reports(self, number: int, *, changed: bool) -> None:
+        """The reports that are to be written; inside the audit's transaction."""
         for section in self.config.report:
             if section.on == "always" or changed:
-                self._errand(
-                    "report", number, {"format": section.format, "output": section.output, "table": section.table}
-                )
-        self._plan_aside(follower.aside)
-        if self.config.spool.after != "keep":
-            for each in follower.usable:
-                self._errand("dispose", number, _disposal(each, self.config.spool.after, self.config.spool.done))
-        fresh = _counting(audit, lambda _mark, status: status == "new", "new")
-        self._plan_digest(number, [*fresh, *more])
+                what = {"format": section.format, "output": section.output, "table": section.table}
+                self.errands.plan("report", number, what)
 
     def _plan_aside(self, files: Sequence[spool.Aside]) -> None:
-        folder = self.config.spool.aside
+        spooled = self.config.spool
         for each in files:
             self.log.say("aside", f"{each.found.path}: set aside: {each.says}", "warning", path=each.found.path)
-            if folder is not None and not each.content.startswith("unread-"):
-                self._errand(
-                    "dispose",
-                    None,
-                    {"path": each.found.path, "content": each.content, "how": "move", "to": folder, "why": each.says},
-                )
+            unread = each.content.startswith(spool.UNREAD)
+            # What is empty leaves the spool as what was audited does, where there is no place for what failed.
+            folder = spooled.aside or (spooled.done if not each.found.bytes and spooled.after == "move" else None)
+            if folder is not None and not (unread and each.found.bytes):
+                content = spool.NOTHING if unread else each.content
+                self.errands.plan("dispose", None, disposal(each.found, content, "move", folder, each.says))
+            elif not each.found.bytes and spooled.after == "delete":
+                self.errands.plan("dispose", None, disposal(each.found, spool.NOTHING, "delete", None))
         if files:
-            self._plan_digest(
+            self.errands.plan_digest(
                 None, [{"change": "aside", "title": f"{Path(each.found.path).name}: {each.says}"} for each in files]
             )
-
-    def _plan_digest(self, number: int | None, changes: Sequence[Mapping[str, Any]]) -> None:
-        from auditor.jobs.digest import digest_of
-
-        for section in self.config.notify:
-            digest = digest_of(self.config.name, section, changes, number, self.now_ns())
-            if digest is not None:
-                self._errand("notify", number, {"name": section.name, "digest": digest})
 
     def _waived(self, applied: Applied, unwaived: Sequence[dict[str, Any]]) -> None:
         """What the waivers did in this audit. A finding that one covered until now counts as a new one does: nobody was told of it yet."""
         outcome = self.outcome
-        for each in unwaived:
-            self.log.say("waiver", f"no longer waived: {each['rule']}: {each['title']}", "warning")
-        least = self.config.audit.fail_on
-        if least != "never":
-            outcome.new += sum(Severity[each["severity"].upper()] >= Severity[least.upper()] for each in unwaived)
+        self._tell_unwaived(unwaived)
         outcome.over += [
             f"{each['place']}: waiver of {each['rule']} {each['says']}; it covers none" for each in applied.over
         ]
         unused = {f"{each['place']}: waiver of {each['rule']}" for each in applied.unused}
         outcome.unused = unused if outcome.unused is None else outcome.unused & unused
+
+    def _tell_unwaived(self, unwaived: Sequence[dict[str, Any]]) -> None:
+        for each in unwaived:
+            self.log.say("waiver", f"no longer waived: {each['rule']}: {each['title']}", "warning")
+        least = self.config.audit.fail_on
+        if least != "never":
+            self.outcome.new += sum(Severity[each["severity"].upper()] >= Severity[least.upper()] for each in unwaived)
 
     def _ceilings(self) -> None:
         """Waivers above their ceiling, and those that matched nothing, are told where that is new."""
@@ -416,7 +646,7 @@ class _Pass:
             self._tell_change("unused", unused, [])
 
     def _expiries(self, waivers: Waivers) -> None:
-        """Waivers that have expired fail the pass, and are told once."""
+        """Waivers that have expired fail the pass, and are told once, with the findings that they cover no longer."""
         today = today_of(self.now_ns())
         expired = [each for each in waivers.entries if each.expired(today)]
         self.outcome.expired = len(expired)
@@ -426,25 +656,33 @@ class _Pass:
         ]
         for says in told:
             self.log.say("waiver", says, "warning")
-        if self._differs("expired", told):
-            self._tell_change("expired", told, [{"change": "waiver", "title": says} for says in told])
+        if not self._differs("expired", told):
+            return
+        before = self._noted("expired")
+        with self.history.writing() as sql:
+            bare = []
+            for mark, rule, severity, title, path, waived in sql.execute(
+                "SELECT fingerprint, rule, severity, title, path, waived FROM facts WHERE gone_audit IS NULL AND waived IS NOT NULL"
+            ).fetchall():
+                if str(json.loads(waived)["until"]) < today.isoformat():
+                    bare.append(_change("unwaived", mark, rule, severity, title, path, 0))
+                    sql.execute("UPDATE facts SET waived = NULL WHERE fingerprint = ?", [mark])
+            fresh = [{"change": "waiver", "title": says} for says in told if says not in before]
+            self._tell_change("expired", told, [*fresh, *bare])
+        self._tell_unwaived(bare)
 
     def _incompleteness(self, wrong: Sequence[str]) -> None:
-        """What was not done whole; new is what the last pass that audited did not have."""
+        """Folders that cannot be looked at, and files that were set aside, are incompleteness of the pass."""
         outcome = self.outcome
-        outcome.incomplete = [*dict.fromkeys(outcome.incomplete), *(f"folder: {each}" for each in wrong)]
-        if not outcome.audits and not outcome.aside and not wrong:
-            return
+        folders = [f"folder: {each}" for each in wrong]
         before = set(self._noted("incomplete"))
-        outcome.newly_incomplete = [each for each in outcome.incomplete if _key(each) not in before]
-        keys = sorted({_key(each) for each in outcome.incomplete})
-        outcome.newly_incomplete += outcome.aside
-        for each in outcome.newly_incomplete:
+        fresh = [each for each in folders if each not in before]
+        for each in fresh:
             self.log.say("incomplete", f"incomplete: {each}", "warning")
-        if self._differs("incomplete", keys):
-            fresh = [each for each in outcome.newly_incomplete if each not in outcome.aside]
-            self._tell_change("incomplete", keys, [{"change": "incomplete", "title": each} for each in fresh])
-        outcome.incomplete += outcome.aside
+        if self._differs("incomplete", folders):
+            self._tell_change("incomplete", folders, [{"change": "incomplete", "title": each} for each in fresh])
+        outcome.incomplete = [*dict.fromkeys(outcome.incomplete), *folders, *outcome.aside]
+        outcome.newly_incomplete += [*fresh, *outcome.aside]
 
     def _noted(self, name: str) -> list[str]:
         row = self.history.sql.execute("SELECT value FROM meta WHERE name = ?", [name]).fetchone()
@@ -457,46 +695,7 @@ class _Pass:
         with self.history.writing() as sql:
             sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", [name, json.dumps(list(now))])
             if changes:
-                self._plan_digest(None, changes)
-
-    def errands(self) -> None:
-        """Do what is due; what fails is tried again later."""
-        due = self.history.sql.execute(
-            "SELECT errand, kind, audit, what, tries FROM errands WHERE due_ns <= ? ORDER BY errand", [self.now_ns()]
-        ).fetchall()
-        for errand, kind, audit, what, tries in due:
-            try:
-                self._do(kind, audit, json.loads(what))
-            except (AuditorError, OSError) as error:
-                self._later(errand, kind, tries + 1, what, " ".join(str(error).split()))
-                continue
-            with self.history.writing() as sql:
-                sql.execute("DELETE FROM errands WHERE errand = ?", [errand])
-
-    def _later(self, errand: int, kind: str, tries: int, what: str, says: str) -> None:
-        most = next((each.tries for each in self.config.notify if each.name == json.loads(what).get("name")), 8)
-        final = tries >= most
-        with self.history.writing() as sql:
-            if final:
-                sql.execute("DELETE FROM errands WHERE errand = ?", [errand])
-            else:
-                due = self.now_ns() + RETRY_NS * (1 << min(tries - 1, 10))
-                sql.execute(
-                    "UPDATE errands SET tries = ?, due_ns = ?, says = ? WHERE errand = ?",
-                    [tries, due, says[:500], errand],
-                )
-        more = f"given up after {tries} tries" if final else f"try {tries}; it is tried again"
-        self.log.say("errand", f"{kind}: {says} ({more})", "error" if final else "warning", kind=kind, tries=tries)
-
-    def _do(self, kind: str, audit: int | None, what: dict[str, Any]) -> None:
-        if kind == "report":
-            _write_report(self.history, audit, what)
-        elif kind == "dispose":
-            _dispose(what)
-        elif kind == "notify":
-            section = next((each for each in self.config.notify if each.name == what["name"]), None)
-            if section is not None and self.tell is not None:
-                self.tell(section, what["digest"])
+                self.errands.plan_digest(None, changes)
 
 
 class _Follower:
@@ -589,11 +788,6 @@ class _Follower:
         self.aside.append(spool.Aside(file.found, file.content, says))
 
 
-def _key(reason: str) -> str:
-    """By what a reason is the same as before: the file, where one is damaged; else the kind, because its numbers change."""
-    return reason if reason.startswith(("damaged", "unsupported", "limited", "folder")) else reason.partition(":")[0]
-
-
 def _unusable(followed: Followed) -> str | None:
     return next((each.says for each in followed.capture.problems if each.kind == "unreadable"), None)
 
@@ -606,15 +800,9 @@ def _counting(audit: Audit, wanted: Callable[[str, str], bool], change: str) -> 
     names = ("fingerprint", "rule", "severity", "title", "path", "count", "status", "waived")
     rows = zip(*(findings[name].tolist() for name in names), strict=True)
     return [
-        {
-            "change": change,
-            "fingerprint": str(mark),
-            "rule": str(rule),
-            "severity": str(severity),
-            "title": str(title),
-            "path": path if isinstance(path, str) else None,
-            "count": int(count),
-        }
+        _change(
+            change, str(mark), str(rule), str(severity), str(title), path if isinstance(path, str) else None, int(count)
+        )
         for mark, rule, severity, title, path, count, status, waived in rows
         if wanted(str(mark), str(status)) and not isinstance(waived, dict)
     ]
@@ -622,88 +810,28 @@ def _counting(audit: Audit, wanted: Callable[[str, str], bool], change: str) -> 
 
 def _gone(rows: Sequence[Any]) -> list[dict[str, Any]]:
     """Facts that are gone, as changes."""
-    return [
-        {
-            "change": "gone",
-            "fingerprint": mark,
-            "rule": rule,
-            "severity": severity,
-            "title": title,
-            "path": path,
-            "count": 0,
-        }
-        for mark, rule, severity, title, path in rows
-    ]
+    return [_change("gone", mark, rule, severity, title, path, 0) for mark, rule, severity, title, path in rows]
 
 
-# Errands
+def _change(
+    change: str, mark: str, rule: str, severity: str, title: str, path: str | None, count: int
+) -> dict[str, Any]:
+    return {
+        "change": change,
+        "fingerprint": mark,
+        "rule": rule,
+        "severity": severity,
+        "title": title,
+        "path": path,
+        "count": count,
+    }
 
 
-def _write_report(history: History, audit: int | None, what: Mapping[str, Any]) -> None:
-    """Write a report of a kept audit; one that retention has removed meanwhile is nobody's loss."""
-    from importlib import import_module
-
-    from auditor.report._target import file_target, folder_target
-
-    found = [row for row in history.rows() if row.audit == audit]
-    if not found:
-        return
-    row = found[0]
-    day = time_text(row.last_ns or row.finished_ns)[:10]
-    place = Path(str(what["output"]).replace("{id}", row.id).replace("{audit}", str(row.audit)).replace("{date}", day))
-    _make(place.parent)
-    try:
-        chosen = import_module(f"auditor.report.{what['format']}").FORMAT
-    except ModuleNotFoundError:
-        raise ConfigError("report.format", f"there is no format {what['format']!r}") from None
-    table = what["table"] or ("connections" if chosen.name == "csv" else None)
-    with (folder_target if chosen.folder else file_target)(place) as target:
-        chosen.write(keep.restore(history, row), target, table=table)
-    for each in (*(place.iterdir() if place.is_dir() else (place,)), place.parent):
-        sync(each)
-
-
-def _make(folder: Path) -> None:
-    """A folder, there for good with all above it: what is moved into one whose own name is lost would be lost with it. Raises OSError."""
-    if folder.is_dir():
-        return
-    _make(folder.parent)
-    folder.mkdir(exist_ok=True)
-    sync(folder.parent)
-
-
-def _disposal(file: spool.Ready, how: str, to: str | None) -> dict[str, Any]:
-    return {"path": file.found.path, "content": file.content, "how": how, "to": to, "why": None}
-
-
-def _dispose(what: Mapping[str, Any]) -> None:
-    """Delete or move a file that is in the store, if it is still what was taken. Raises OSError."""
-    path = Path(what["path"])
-    if keep.sha256_of(path) != what["content"]:
-        return
-    if what["how"] == "delete":
-        path.unlink(missing_ok=True)
-        return
-    folder = Path(what["to"])
-    _make(folder)
-    target = folder / path.name
-    if target.exists() and keep.sha256_of(target) != what["content"]:
-        target = folder / f"{what['content'][:12]}-{path.name}"
-    if what["why"]:
-        write_whole(folder / f"{target.name}.reason", f"{what['why']}\n".encode())
-    try:
-        path.replace(target)
-    except OSError:  # another file system: copied whole, then removed
-        handle, part = tempfile.mkstemp(dir=folder, prefix=".")
-        os.close(handle)
-        shutil.copy2(path, part)
-        sync(Path(part))
-        Path(part).replace(target)
-        sync(folder)
-        path.unlink()
-        return
-    for each in (folder, path.parent):
-        sync(each)
+def _span(ns: int) -> str:
+    hours = ns / 3_600e9
+    return (
+        f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} hours" if hours >= 2 else f"{hours * 60:.0f} minutes"
+    )
 
 
 def _run_command(command: Sequence[str], seconds: float) -> bytes:

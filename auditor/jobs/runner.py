@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from auditor.errors import AuditorError, ConfigError
+from auditor.errors import AuditorError
 from auditor.jobs.config import RunConfig
-from auditor.jobs.digest import address_of, tell
+from auditor.jobs.digest import tell
+from auditor.jobs.lock import BusyError
 from auditor.jobs.log import Log
 from auditor.jobs.passes import Outcome, one_pass
-
-
-def check(config: RunConfig, environment: Mapping[str, str]) -> list[str]:
-    """Read all files that the configuration names; nothing is run, written or told. What this machine lacks. Raises AuditorError."""
-    from auditor.jobs.keep import rule_names
-    from auditor.policy.inventory import load_inventory
-    from auditor.policy.loader import load_policy
-    from auditor.policy.waivers import load_waivers
-
-    policy = load_policy(config.audit.policies, release=config.audit.release)
-    load_waivers(config.audit.waivers, rule_names())
-    files = [each.file for each in config.inventory if each.file is not None]
-    if files:
-        load_inventory(files, policy)
-    if config.audit.ca:
-        from auditor.policy.certificates import load_cas
-
-        load_cas(config.audit.ca, policy)
-    lacks = [f"spool.folders: {each}: no such folder" for each in config.spool.folders if not Path(each).is_dir()]
-    for number, each in enumerate(config.inventory, 1):
-        if each.command is not None and shutil.which(each.command[0]) is None:
-            lacks.append(f"inventory {number}: there is no command {each.command[0]}")
-    for section in config.notify:
-        try:
-            address_of(section, environment)
-        except ConfigError as error:
-            lacks.append(str(error))
-    return lacks
 
 
 class Runner:
@@ -48,13 +19,24 @@ class Runner:
 
     def __init__(self, config: RunConfig, log: Log, environment: Mapping[str, str]) -> None:
         self.config, self.log, self._environment = config, log, environment
-        self._last: tuple[Outcome | None, float, int] = (None, 0.0, 0)
+        self._last: tuple[Outcome | None, float, int, bool] = (None, 0.0, 0, False)
 
     def once(self) -> Outcome:
-        """One pass, and its metrics. Raises AuditorError where it could not be done."""
+        """One pass, and its metrics, whatever becomes of it. Raises AuditorError where it could not be done."""
         began = time.monotonic()
-        outcome = one_pass(self.config, self.log, time.time_ns, tell=self._tell)
-        self._last = outcome, time.monotonic() - began, time.time_ns()
+        try:
+            outcome = one_pass(self.config, self.log, time.time_ns, tell=self._tell)
+        except BusyError:
+            raise
+        except BaseException:
+            self._last = None, time.monotonic() - began, time.time_ns(), True
+            self._write_metrics()
+            raise
+        self._last = outcome, time.monotonic() - began, time.time_ns(), False
+        self._write_metrics()
+        return outcome
+
+    def _write_metrics(self) -> None:
         if self.config.metrics.textfile is not None:
             from auditor.jobs.metrics import write_textfile
 
@@ -62,7 +44,6 @@ class Runner:
                 write_textfile(self.collect(), self.config.metrics.textfile)
             except AuditorError as error:
                 self.log.say("metrics", str(error), "error")
-        return outcome
 
     def _tell(self, section: Any, digest: dict[str, Any]) -> None:
         tell(section, digest, self._environment)
@@ -72,14 +53,16 @@ class Runner:
         """The metrics as they are now."""
         from auditor.jobs.metrics import registry
 
-        outcome, seconds, ended = self._last
-        return registry(self.config.store, outcome, seconds, ended, self.config.name)
+        outcome, seconds, ended, failed = self._last
+        return registry(self.config.store, outcome, seconds, ended, self.config.name, failed)
 
     def summary(self, outcome: Outcome, seconds: float) -> str:
         """A pass in a sentence."""
         says = f"{outcome.files} files in {len(outcome.audits)} audits, {outcome.new} new findings that count"
         if outcome.aside:
             says += f", {len(outcome.aside)} files set aside"
+        if outcome.apart:
+            says += f", {len(outcome.apart)} files dated ahead of the clock"
         if outcome.undone:
             says += f", {outcome.undone} errands left to do"
         return f"{says}; {seconds:.1f} s"

@@ -5,6 +5,8 @@ Rules that hold here:
 - A file is finished when it was not changed for a while and nobody is seen to have it open for writing. It is looked at again after it was read:
   one that changed meanwhile is left for the next pass.
 - A file is its content. The same content is taken once, under whatever name it comes again; a name with other content is another file.
+- A file that goes on after it was taken begins with what was taken: what is new is audited, and counted once, however often that happens.
+- What was taken already, and what is empty, is told and leaves the spool as other files do.
 - Reading a file to know its content costs as much as auditing it, so a name, size, time and inode that were taken before are not read again.
 - What cannot be audited is set aside with its reason, once, and keeps nothing else from being audited.
 """
@@ -15,7 +17,7 @@ import fnmatch
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ from auditor.jobs.config import SpoolSection
 from auditor.store.history import History
 
 CHUNK = 1 << 20
+UNREAD = "unread-"
+NOTHING = hashlib.sha256().hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,17 @@ class Ready:
     found: Found
     content: str
     """SHA-256."""
+    skip: int = 0
+    """So many packets at its beginning were audited before it grew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A file with content that was taken already."""
+
+    found: Found
+    content: str
+    says: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +79,15 @@ class Aside:
     says: str
 
 
-def look(spool: SpoolSection, now_ns: int) -> tuple[list[Found], list[str]]:
-    """Finished files in the order in which they were finished, and what could not be looked at. Raises ConfigError where no folder can be read."""
+def look(spool: SpoolSection, now_ns: int, history: History | None = None) -> tuple[list[Found], list[str]]:
+    """Finished files in the order in which they were finished, and what could not be looked at. Raises ConfigError where no folder can be read.
+
+    ``now_ns`` is the machine's clock, which files are dated by. With ``history`` files whose dates are all to come are finished, too, once passes have seen them lie still.
+    """
     found: dict[str, Found] = {}
     wrong: list[str] = []
     read = 0
+    still = _Still(history, now_ns)
     for folder in spool.folders:
         if not Path(folder).is_dir():
             wrong.append(f"{folder}: no such folder")
@@ -81,8 +100,9 @@ def look(spool: SpoolSection, now_ns: int) -> tuple[list[Found], list[str]]:
             continue
         for path in _names(folder, spool, wrong):
             each = Found.at(path)
-            if each is not None and each.bytes and _quiet_ns(each, now_ns) >= spool.settle:
+            if each is not None and _quiet_ns(each, now_ns, still) >= spool.settle:
                 found[os.path.realpath(path)] = each
+    still.save()
     if not read:
         raise ConfigError("spool.folders", "; ".join(wrong), mend="make the folder, or let this user read it")
     busy = _written_to({(each.inode, each.path) for each in found.values()})
@@ -90,7 +110,38 @@ def look(spool: SpoolSection, now_ns: int) -> tuple[list[Found], list[str]]:
     return sorted(done, key=lambda each: (each.mtime_ns, each.path)), wrong
 
 
-def _quiet_ns(found: Found, now_ns: int) -> int:
+class _Still:
+    """Since when files lie as they do whose own dates say nothing: the clock was set back after they were written."""
+
+    def __init__(self, history: History | None, now_ns: int) -> None:
+        self._history, self._now_ns = history, now_ns
+        self._seen: dict[Found, int] = {}
+
+    def since_ns(self, found: Found) -> int:
+        """When a pass first saw the file like this."""
+        since = self._now_ns
+        if self._history is not None:
+            sql = "SELECT since_ns FROM waiting WHERE path = ? AND bytes = ? AND mtime_ns = ? AND inode = ?"
+            row = self._history.sql.execute(sql, [found.path, found.bytes, found.mtime_ns, found.inode]).fetchone()
+            since = min(int(row[0]), since) if row else since
+        self._seen[found] = since
+        return since
+
+    def save(self) -> None:
+        """Remember those that were asked for, and no others."""
+        if self._history is None:
+            return
+        (known,) = self._history.sql.execute("SELECT count(*) FROM waiting").fetchone()
+        if known or self._seen:
+            with self._history.writing() as sql:
+                sql.execute("DELETE FROM waiting")
+                sql.executemany(
+                    "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?)",
+                    [(each.path, each.bytes, each.mtime_ns, each.inode, since) for each, since in self._seen.items()],
+                )
+
+
+def _quiet_ns(found: Found, now_ns: int, still: _Still) -> int:
     """How long the file was not changed. A time that is still to come (a copied file, a clock that was set back) says nothing."""
     if found.mtime_ns <= now_ns:
         return now_ns - found.mtime_ns
@@ -98,7 +149,7 @@ def _quiet_ns(found: Found, now_ns: int) -> int:
         changed = Path(found.path).stat().st_ctime_ns
     except OSError:
         return 0
-    return now_ns - changed if changed <= now_ns else 1 << 62
+    return now_ns - (changed if changed <= now_ns else still.since_ns(found))
 
 
 def _names(folder: str, spool: SpoolSection, wrong: list[str]) -> Iterator[str]:
@@ -145,23 +196,38 @@ def _written_to(files: set[tuple[int, str]]) -> set[str]:
 
 def content_of(found: Found) -> str | None:
     """SHA-256 of the file; None where it changed meanwhile. Raises OSError."""
+    return _contents_of(found, ())[0]
+
+
+def _contents_of(found: Found, sizes: Iterable[int]) -> tuple[str | None, dict[int, str]]:
+    """As ``content_of``, and of its beginnings of these sizes. Raises OSError."""
     digest = hashlib.sha256()
+    begins: dict[int, str] = {}
+    at = 0
     with Path(found.path).open("rb") as file:
-        while piece := file.read(CHUNK):
-            digest.update(piece)
-    return digest.hexdigest() if Found.at(found.path) == found else None
+        for size in (*sorted({each for each in sizes if each < found.bytes}), None):
+            while piece := file.read(CHUNK if size is None else min(CHUNK, size - at)):
+                digest.update(piece)
+                at += len(piece)
+            if size is not None:
+                begins[size] = digest.copy().hexdigest()
+    return (digest.hexdigest() if Found.at(found.path) == found else None), begins
 
 
-def new_files(history: History, found: Iterable[Found], now_ns: int) -> tuple[list[Ready], list[Aside]]:
-    """Those that were never taken, each content once; and those that cannot even be read."""
+def new_files(history: History, found: Iterable[Found], now_ns: int) -> tuple[list[Ready], list[Aside], list[Again]]:
+    """Those that were never taken, each content once; those that cannot be audited (unreadable, empty); and those that were taken under another name."""
     ready: dict[str, Ready] = {}
     aside: list[Aside] = []
-    again: list[tuple[Found, str]] = []
+    again: list[Again] = []
     for each in found:
         if known_place(history, each):
             continue
+        if not each.bytes:
+            aside.append(Aside(each, _no_content(each), "is empty"))
+            continue
+        before = _taken_here(history, each)
         try:
-            content = content_of(each)
+            content, begins = _contents_of(each, [size for size, _, _ in before])
         except OSError as error:
             mark = _no_content(each)
             if not known(history, mark):
@@ -170,20 +236,35 @@ def new_files(history: History, found: Iterable[Found], now_ns: int) -> tuple[li
         if content is None:
             continue
         if content in ready or known(history, content):
-            again.append((each, content))
+            again.append(Again(each, content, _taken_as(history, content, ready)))
             continue
-        ready[content] = Ready(each, content)
-    if again:
-        with history.writing():
-            for each, content in again:
-                if known(history, content):
-                    note_place(history, each, content, now_ns)
-    return list(ready.values()), aside
+        grown = max((packets for size, mark, packets in before if begins.get(size) == mark), default=0)
+        ready[content] = Ready(each, content, grown)
+    return list(ready.values()), aside, again
+
+
+def _taken_here(history: History, found: Found) -> list[tuple[int, str, int]]:
+    """Size, content and packets of what was audited before at this place or of this file."""
+    sql = """
+        SELECT DISTINCT taken.bytes, taken.content, taken.packets, taken.at_ns FROM taken LEFT JOIN places USING (content)
+        WHERE (taken.path = ?1 OR places.path = ?1 OR places.inode = ?2) AND taken.audit IS NOT NULL AND taken.packets > 0 AND taken.bytes < ?3
+        ORDER BY taken.at_ns DESC LIMIT 64
+    """
+    return [row[:3] for row in history.sql.execute(sql, [found.path, found.inode, found.bytes])]
+
+
+def _taken_as(history: History, content: str, ready: dict[str, Ready]) -> str:
+    if content in ready:
+        return f"holds what {ready[content].found.path} holds"
+    path, audit, says = history.sql.execute(
+        "SELECT path, audit, aside FROM taken WHERE content = ?", [content]
+    ).fetchone()
+    return f"holds what was taken as {path}, " + (f"in audit {audit}" if says is None else "and set aside")
 
 
 def _no_content(found: Found) -> str:
-    """Stands for the content of a file that cannot be read; one that changes is tried again."""
-    return "unread-" + hashlib.sha256(repr(found).encode()).hexdigest()[:40]
+    """Stands for the content of a file that cannot be read or is empty; one that changes is tried again."""
+    return f"{UNREAD}{hashlib.sha256(repr(found).encode()).hexdigest()[:40]}"
 
 
 def known(history: History, content: str) -> bool:
@@ -206,13 +287,14 @@ def note_place(history: History, found: Found, content: str, now_ns: int) -> Non
     )
 
 
-def note_taken(history: History, files: Sequence[Ready], audit: int, now_ns: int) -> None:
-    """Remember that these files are in this audit; inside ``writing``."""
+def note_taken(
+    history: History, files: Sequence[Ready], audit: int, now_ns: int, packets: Mapping[str, int] | None = None
+) -> None:
+    """Remember that these files are in this audit; inside ``writing``. ``packets``: of each path, those that were audited before it grew not among them."""
     for each in files:
-        history.sql.execute(
-            "INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?, NULL, ?)",
-            [each.content, each.found.path, each.found.bytes, audit, now_ns],
-        )
+        counted = None if packets is None else packets.get(each.found.path, 0) + each.skip
+        row = {"content": each.content, "path": each.found.path, "bytes": each.found.bytes, "audit": audit}
+        history.insert("taken", {**row, "at_ns": now_ns, "packets": counted})
         note_place(history, each.found, each.content, now_ns)
         history.sql.execute("DELETE FROM following WHERE path = ?", [each.found.path])
 
@@ -220,10 +302,8 @@ def note_taken(history: History, files: Sequence[Ready], audit: int, now_ns: int
 def note_aside(history: History, files: Iterable[Aside], now_ns: int) -> None:
     """Remember that these files are set aside, and why; inside ``writing``."""
     for each in files:
-        history.sql.execute(
-            "INSERT OR REPLACE INTO taken VALUES (?, ?, ?, NULL, ?, ?)",
-            [each.content, each.found.path, each.found.bytes, each.says, now_ns],
-        )
+        row = {"content": each.content, "path": each.found.path, "bytes": each.found.bytes, "aside": each.says}
+        history.insert("taken", {**row, "at_ns": now_ns})
         note_place(history, each.found, each.content, now_ns)
         history.sql.execute("DELETE FROM following WHERE path = ?", [each.found.path])
 

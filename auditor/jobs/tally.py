@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import pandas as pd
+
 from auditor.model.audit import Audit
 from auditor.model.losses import DAMAGED, loss
 from auditor.model.roles import Severity
@@ -19,27 +23,47 @@ def failing(audit: Audit, fail_on: str, *, only_new: bool = False) -> int:
     return int(mask.sum())
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """One thing that was not done whole."""
+
+    path: str | None
+    """Of the capture that it is about; None: the audit as a whole."""
+    key: str
+    """The same from audit to audit, whatever the numbers in it."""
+    says: str
+    """A word, a colon, and what there is to say of it."""
+
+
 def incomplete(audit: Audit, max_undecided: float) -> list[str]:
     """Why it was not done whole: a word, a colon, and what there is to say of it."""
+    return [each.says for each in losses(audit, max_undecided)]
+
+
+def losses(audit: Audit, max_undecided: float) -> list[Loss]:
+    """As ``incomplete``, each with what it is about."""
     found = []
-    for path, problems in zip(audit.captures["path"].tolist(), audit.captures["problems"].tolist(), strict=True):
+    captures = zip(*(audit.captures[name].tolist() for name in ("path", "problems", "dropped")), strict=True)
+    for path, problems, dropped in captures:
         for each in problems or ():
-            word = loss([str(each.get("kind"))])
+            kind = str(each.get("kind"))
+            word = loss([kind])
             if word is not None:
-                kind = f"{each.get('kind')}: " if word == DAMAGED else ""
-                found.append(f"{word}: {path}: {kind}{each.get('says')}")
-    dropped = int(audit.captures["dropped"].fillna(0).sum()) if len(audit.captures) else 0
-    if dropped:
-        found.append(f"dropped: {dropped} packets dropped while capturing")
+                what = f"{kind}: " if word == DAMAGED else ""
+                found.append(Loss(path, f"{word}: {kind}", f"{word}: {path}: {what}{each.get('says')}"))
+        if not pd.isna(dropped) and dropped:
+            found.append(Loss(path, "dropped", f"dropped: {path}: {int(dropped)} packets dropped while capturing"))
     sufficiency = audit.summary.get("sufficiency") or {}
     told = sufficiency.get("reasons") or {}
     if "no_connection_in_scope" in told:
         some = "no connection has an end in scope" if len(audit.connections) else "there is no connection"
-        found.append(f"nothing judged: {some}")
+        found.append(Loss(None, "nothing judged", f"nothing judged: {some}"))
     openings = told.get("nothing_decided")
     if openings:
-        found.append(f"nothing decided: of all {openings:,} documented connections nothing but the opening was seen")
+        says = f"nothing decided: of all {openings:,} documented connections nothing but the opening was seen"
+        found.append(Loss(None, "nothing decided", says))
     percent = float(sufficiency.get("undecided_percent") or 0.0)
     if percent > max_undecided:
-        found.append(f"undecided: {percent:.1f} % of the judged connections, more than {max_undecided:g} %")
+        says = f"undecided: {percent:.1f} % of the judged connections, more than {max_undecided:g} %"
+        found.append(Loss(None, "undecided", says))
     return found

@@ -7,7 +7,7 @@ the next one is taken; whoever needs bytes for longer copies them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,8 @@ class VantagePoint:
     """0: no limit is stated."""
 
 
-REMARKS = frozenset({"corrected", "cut", "filtered", "undated", "misdated"})
-"""Kinds of problems that take nothing away from what was captured: a wrong link type put right, packets cut short, a filter that the capture was taken
+REMARKS = frozenset({"corrected", "continued", "cut", "filtered", "undated", "misdated"})
+"""Kinds of problems that take nothing away from what was captured: a wrong link type put right, a file whose beginning was audited before, packets cut short, a filter that the capture was taken
 with, packets without a date or with one that cannot be. What a judgement lacks because of them is told of the connection, unless another capture has it."""
 
 DATED_NS = 788_918_400 * 1_000_000_000
@@ -126,6 +126,13 @@ class FrameBatch:
 
     def __len__(self) -> int:
         return int(self.start.size)
+
+    def without(self, count: int) -> FrameBatch:
+        """The same without its first frames; their numbers stay."""
+        names = ("start", "caplen_bytes", "wirelen_bytes", "ts_ns", "interface", "link_type")
+        left = {name: getattr(self, name)[count:] for name in names}
+        first = int(self.numbers[count]) if count < len(self) else self.first_frame_no + len(self)
+        return replace(self, **left, first_frame_no=first, number=None if self.number is None else self.number[count:])
 
 
 def vantage_name(capture: Capture) -> str | None:

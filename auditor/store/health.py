@@ -230,9 +230,9 @@ def rebuild(path: Path, damage: DamagedError, now_ns: int) -> list[str]:
         with history.writing():
             told += _refill(history, state, old, now_ns)
         history.sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    for each in (CATALOGUE, f"{CATALOGUE}-wal", f"{CATALOGUE}-shm"):
-        if (path / each).exists():
-            _away(path, path / each)
+    for name in (CATALOGUE, f"{CATALOGUE}-wal", f"{CATALOGUE}-shm"):
+        if (path / name).exists():
+            _away(path, path / name)
     fresh.replace(path / CATALOGUE)
     sync(path)
     return told
@@ -320,7 +320,9 @@ def _pieces_again(history: History, tables: dict[str, list[dict[str, Any]]], now
         found.append({**row, **size, "checked_ns": now_ns})
     for name in KEPT:
         # The widest first: what lies inside a piece that is sound is in it.
-        some = sorted((row for row in found if row["of"] == name), key=lambda row: (row["first"] - row["last"], row["first"]))
+        some = sorted(
+            (row for row in found if row["of"] == name), key=lambda row: (row["first"] - row["last"], row["first"])
+        )
         sound: list[dict[str, Any]] = []
         for row in (*(row for row in some if "wrong" not in row), *(row for row in some if "wrong" in row)):
             if any(each["first"] <= row["first"] and row["last"] <= each["last"] for each in sound):
@@ -347,14 +349,18 @@ def _audits_again(history: History, old: _Remains, tables: dict[str, list[dict[s
             records[int(record.row["audit"])] = record
     for row in old.rows("SELECT * FROM audits"):
         if row["audit"] not in records and _proves_itself(row):
-            decided = [each["sha256"] for each in old.rows("SELECT sha256 FROM decided_by WHERE audit = ?", [row["audit"]])]
+            decided = [
+                each["sha256"] for each in old.rows("SELECT sha256 FROM decided_by WHERE audit = ?", [row["audit"]])
+            ]
             records[row["audit"]] = Record(row, decided, [], 0)
     known = max((int(each["value"]) for each in tables.get("meta", ()) if each["name"] == "last"), default=0)
     wanted: set[str] = set()
     for audit, record in sorted(records.items()):
         history.insert("audits", record.row)
         wanted.update(record.deciders)
-        history.sql.executemany("INSERT OR IGNORE INTO decided_by VALUES (?, ?)", [(audit, each) for each in record.deciders])
+        history.sql.executemany(
+            "INSERT OR IGNORE INTO decided_by VALUES (?, ?)", [(audit, each) for each in record.deciders]
+        )
         if audit > known or not tables:
             facts = record if record.facts else Record(record.row, [], _facts(history, audit), record.gone_after_ns)
             history.learn(audit, record.row["last_ns"] if facts.gone_after_ns else None, facts)
@@ -362,9 +368,9 @@ def _audits_again(history: History, old: _Remains, tables: dict[str, list[dict[s
         for file in record.files:
             history.hold(file)
     for row in old.rows("SELECT * FROM deciders"):
-        file = _decider(row)
-        if file is not None:
-            history.hold(file)
+        proven = _decider(row)
+        if proven is not None:
+            history.hold(proven)
     wanted.difference_update(sha256 for (sha256,) in history.sql.execute("SELECT sha256 FROM deciders"))
     if wanted:
         told.append(f"{len(wanted)} policies, inventories and waivers as they were are lost")
@@ -373,7 +379,9 @@ def _audits_again(history: History, old: _Remains, tables: dict[str, list[dict[s
     floor = min(records, default=max(there, default=0) + 1)
     bare = sorted(audit for audit in there - records.keys() if audit > floor or not records)
     if bare:
-        told.append(f"what the catalogue said of {len(bare)} audits ({bare[0]} to {bare[-1]}) is lost; their tables are still there")
+        told.append(
+            f"what the catalogue said of {len(bare)} audits ({bare[0]} to {bare[-1]}) is lost; their tables are still there"
+        )
     return told
 
 

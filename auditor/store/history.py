@@ -32,7 +32,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import zstandard
@@ -42,7 +42,20 @@ from auditor.store import _state
 from auditor.store._files import digest_of, sync, write_whole
 from auditor.store._schema import STEPS, VERSION
 
-__all__ = ["CATALOGUE", "DamagedError", "Decider", "Fact", "History", "Kept", "Known", "Row", "guarded", "open_history", "sync", "write_whole"]
+__all__ = [
+    "CATALOGUE",
+    "DamagedError",
+    "Decider",
+    "Fact",
+    "History",
+    "Kept",
+    "Known",
+    "Row",
+    "guarded",
+    "open_history",
+    "sync",
+    "write_whole",
+]
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -283,7 +296,15 @@ class History:
             for name, table in kept.tables.items():
                 numbered = _numbered(table, audit)
                 self._piece(name, audit, audit, 0, numbered.schema.remove_metadata(), [numbered])
-            values: list[Any] = [audit, kept.id, kept.kind, kept.started_ns, kept.finished_ns, kept.first_ns, kept.last_ns]
+            values: list[Any] = [
+                audit,
+                kept.id,
+                kept.kind,
+                kept.started_ns,
+                kept.finished_ns,
+                kept.first_ns,
+                kept.last_ns,
+            ]
             values += [int(kept.counts.get(name, 0)) for name in _COUNTS]
             row = dict(zip((*_COLUMNS, "body", "kept_ns"), [*values, _packed(kept.body), until_ns], strict=True))
             self.insert("audits", row)
@@ -331,7 +352,7 @@ class History:
                 for each in told.facts
             ],
         )  # fmt: skip
-        if last_ns is not None:
+        if last_ns is not None and told.gone_after_ns:
             # What was seen for less than this time has shown no rhythm yet; what has one is missed when it stays away for half as long again.
             self.sql.execute(
                 """
@@ -542,6 +563,13 @@ class History:
             str(self.path), says, mend="auditor history list names them; latest and latest~1 are understood"
         )
 
+    def newest(self, without: str) -> Row | None:
+        """The last audit of another kind than this."""
+        columns = ", ".join(_COLUMNS)
+        sql = f"SELECT {columns} FROM audits WHERE kind <> ? ORDER BY audit DESC LIMIT 1"  # noqa: S608  # names of our own columns
+        found = self.sql.execute(sql, [without]).fetchone()
+        return None if found is None else _row(found)
+
     def body(self, audit: int) -> dict[str, Any]:
         """The ``audit`` and ``summary`` objects of an audit."""
         (packed,) = self.sql.execute("SELECT body FROM audits WHERE audit = ?", [audit]).fetchone()
@@ -556,7 +584,7 @@ class History:
             try:
                 source = parquet_file(self.sound(file))
                 if first == last:
-                    return source.read(None if columns is None else list(columns))
+                    return cast("pa.Table", source.read(None if columns is None else list(columns)))
                 at = source.schema_arrow.get_field_index("audit")
                 groups = [
                     k for k in range(source.num_row_groups) if _holds(source.metadata.row_group(k).column(at), audit)
@@ -564,7 +592,7 @@ class History:
                 wanted = None if columns is None else [*dict.fromkeys([*columns, "audit"])]
                 found = source.read_row_groups(groups, wanted)
                 begin, end = _within(found["audit"], audit)
-                return found.slice(begin, end - begin)
+                return cast("pa.Table", found.slice(begin, end - begin))
             except (OSError, pa.ArrowException, ValueError) as error:
                 raise DamagedError(self.path, f"{PIECES}/{file}", " ".join(str(error).split())) from error
         gone = self.missing(name, audit, audit)
@@ -800,7 +828,9 @@ def _write_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) ->
     rows = 0
     try:
         with part.open("wb") as out:
-            with parquet.ParquetWriter(out, schema, compression="zstd", compression_level=6, write_page_checksum=True) as writer:
+            with parquet.ParquetWriter(
+                out, schema, compression="zstd", compression_level=6, write_page_checksum=True
+            ) as writer:
                 waiting: list[pa.Table] = []
                 for table in tables:
                     waiting.append(_fitted(table, schema))
@@ -863,7 +893,18 @@ def open_history(path: Path | str, *, write: bool = False, catalogue: Path | Non
 
 
 OURS = frozenset(
-    {"run.lock", PIECES, CATALOGUE, f"{CATALOGUE}-wal", f"{CATALOGUE}-shm", _state.NAME, f".{_state.NAME}.part", DAMAGED, "carry", "inventories"}
+    {
+        "run.lock",
+        PIECES,
+        CATALOGUE,
+        f"{CATALOGUE}-wal",
+        f"{CATALOGUE}-shm",
+        _state.NAME,
+        f".{_state.NAME}.part",
+        DAMAGED,
+        "carry",
+        "inventories",
+    }
 )
 """All that may lie in a store."""
 

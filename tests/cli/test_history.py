@@ -164,3 +164,29 @@ def test_parquet_and_markdown(capsys, store, tmp_path):
     )
     assert (tmp_path / "out" / "connections.parquet").is_file()
     assert asked(capsys, "list", "--store", store, "--format", "markdown").startswith("| audit | id |")
+
+
+def test_a_store_is_checked_and_mended(tmp_path, capsys):
+    place = tmp_path / "s"
+    auditor.audit("sample:healthy", store=place)
+    assert main(["history", "check", "--store", str(place)]) == 0
+    assert main(["history", "repair", "--store", str(place)]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"{place}: is whole"] * 2
+    [piece] = (place / "pieces").glob("connections.*")
+    piece.write_bytes(piece.read_bytes()[:99])
+    (place / "catalogue.sqlite").write_bytes(b"")
+    assert main(["history", "list", "--store", str(place)]) == 2
+    assert "catalogue.sqlite: is damaged: it is empty" in capsys.readouterr().err
+    assert main(["history", "check", "--store", str(place)]) == 3
+    assert main(["history", "repair", "--store", str(place)]) == 0
+    told = capsys.readouterr().out
+    assert "catalogue.sqlite was damaged" in told
+    assert "connections of audit 1 are lost" in told
+    assert main(["history", "list", "--store", str(place)]) == 0
+    assert "connections of audit 1 are lost" in capsys.readouterr().err
+    assert main(["history", "show", "--store", str(place)]) == 2
+    assert "connections of audit 1 are lost" in capsys.readouterr().err
+    assert main(["history", "show", "--store", str(place), "--table", "findings", "--format", "csv"]) in (0, 2)
+    assert main(["history", "query", "SELECT count(*) n FROM findings", "--store", str(place)]) == 0
+    assert main(["history", "check", "--store", str(tmp_path / "none")]) == 2
+    assert main(["history", "repair", "--store", str(tmp_path / "none")]) == 2

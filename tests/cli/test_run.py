@@ -89,13 +89,52 @@ def test_check_reads_the_files_that_are_named_and_tells_what_this_machine_lacks(
         assert says in capsys.readouterr().err
     lacks = '[[inventory]]\ncommand = ["no-such-command-here"]\n[[notify]]\nname = "team"\nurl_env = "NO_SUCH_NAME"\n'
     file.write_text(text.replace('["in"]', '["in", "gone"]') + lacks)
-    assert main(["run", str(file), "--check"]) == 0
+    assert main(["run", str(file), "--check"]) == 3
     said = capsys.readouterr()
-    assert "is in order" in said.out
+    assert "a pass would miss 3 things" in said.out
     [folder, command, address] = said.err.splitlines()
     assert folder.endswith("gone: no such folder")
     assert command.endswith("there is no command no-such-command-here")
     assert "NO_SUCH_NAME is not in the environment" in address
+
+
+def test_what_waits_is_shown_and_withdrawn(place, capsys):
+    file = place / "run.toml"
+    file.write_text(file.read_text() + '[[report]]\nformat = "json"\noutput = "out/r.json"\n')
+    (place / "out").write_text("in the way")
+    (place / "in" / "1.pcap").write_bytes(SAMPLE.read_bytes())
+    assert main(["run", str(file)]) == 8
+    capsys.readouterr()
+    assert main(["run", str(file), "--status"]) == 8
+    first, errand, source = capsys.readouterr().out.splitlines()
+    assert first.startswith("auditor: 1 audits; the last pass ended at 20")
+    assert errand.startswith(f"errand 1: report {place}/out/r.json waits since 20")
+    assert "1 tries; the next not before 20" in errand
+    assert source.startswith("source #.pcap: delivers, last at 20")
+    assert 'auditor_errands_waiting{name="auditor"} 1.0' in (place / "node" / "auditor.prom").read_text()
+    assert main(["run", str(file), "--withdraw", "7"]) == 2
+    assert main(["run", str(file), "--withdraw", "1"]) == 0
+    assert "1 withdrawn" in capsys.readouterr().out
+    assert main(["run", str(file), "--status"]) == 0
+
+
+def test_a_pass_that_cannot_be_done_writes_its_metrics_all_the_same(place, capsys):
+    file = place / "run.toml"
+    assert main(["run", str(file)]) == 0
+    before = (place / "node" / "auditor.prom").read_text()
+    [ended] = [line for line in before.splitlines() if line.startswith("auditor_pass_timestamp_seconds{")]
+    file.write_text(file.read_text().replace('folders = ["in"]', 'folders = ["gone"]'))
+    assert main(["run", str(file)]) == 2
+    after = (place / "node" / "auditor.prom").read_text().splitlines()
+    assert 'auditor_pass_failed{name="auditor"} 1.0' in after
+    assert (
+        abs(
+            float(ended.split()[1])
+            - next(float(line.split()[1]) for line in after if line.startswith("auditor_pass_timestamp_seconds{"))
+        )
+        < 5
+    )
+    capsys.readouterr()
 
 
 def test_check_reads_the_configuration_alone(place, capsys):

@@ -95,7 +95,8 @@ def one(place: Path, later_ns: int = 0) -> Any:
 
     def tell(_section: Any, digest: dict[str, Any]) -> None:
         with (place / "told").open("a") as out:
-            out.write(json.dumps(digest["key"]) + "\n")
+            marks = [f"{each['change']} {each.get('fingerprint') or each['title']}" for each in digest["changes"]]
+            out.write(json.dumps([digest["key"], marks]) + "\n")
             out.flush()
             os.fsync(out.fileno())
         handle = os.open(place, os.O_RDONLY)
@@ -141,12 +142,13 @@ def state(place: Path) -> dict[str, Any]:
     for name in ("spool", "done", "aside"):
         folder = place / name
         found[f"in {name}"] = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else None
-    told = (
-        [json.loads(line) for line in (place / "told").read_text().split("\n") if line]
-        if (place / "told").exists()
-        else []
-    )
-    found["told"] = sorted(set(told))
+    keys: dict[str, set[str]] = {}
+    for line in (place / "told").read_text().splitlines() if (place / "told").exists() else ():
+        key, marks = json.loads(line)
+        for mark in marks:
+            keys.setdefault(mark, set()).add(key)
+    found["told"] = sorted(keys)
+    found["told twice"] = sorted(mark for mark, some in keys.items() if len(some) > 1)
     return found
 
 

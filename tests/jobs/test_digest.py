@@ -39,30 +39,30 @@ def section(**more):
 
 
 def test_a_digest_says_what_changed_and_has_a_key():
-    told = digest_of("prod", section(), [NEW, GONE, {"change": "aside", "title": "x.pcap: is no capture"}], 7, NOW)
+    told = digest_of("prod", section(), [NEW, GONE, {"change": "aside", "title": "x.pcap: is no capture"}], [7], NOW)
     assert told["title"] == "[prod] Diego flow audit: 1 new, 1 files aside"
     assert "- CRITICAL plaintext: cell talks in the clear [rep-to-cc]" in told["body"]
     assert told["body"].endswith(f"dedupe-key: {told['key']}")
     assert told["kind"] == "failure"
     later = digest_of(
-        "prod", section(), [NEW, GONE, {"change": "aside", "title": "x.pcap: is no capture"}], 7, NOW + 10**12
+        "prod", section(), [NEW, GONE, {"change": "aside", "title": "x.pcap: is no capture"}], [7], NOW + 10**12
     )
     assert later["key"] == told["key"], "the key has no time in it"
-    assert digest_of("prod", section(), [NEW], 8, NOW)["key"] != told["key"]
+    assert digest_of("prod", section(), [NEW], [8], NOW)["key"] != told["key"]
 
 
 def test_only_what_somebody_wants_is_told():
-    assert digest_of("prod", section(on=["new"]), [GONE], 1, NOW) is None
-    assert digest_of("prod", section(), [GONE], 1, NOW) is None, "below medium"
-    assert digest_of("prod", section(severity="low"), [GONE], 1, NOW)["kind"] == "success"
-    assert digest_of("prod", section(), [], 1, NOW) is None
+    assert digest_of("prod", section(on=["new"]), [GONE], [1], NOW) is None
+    assert digest_of("prod", section(), [GONE], [1], NOW) is None, "below medium"
+    assert digest_of("prod", section(severity="low"), [GONE], [1], NOW)["kind"] == "success"
+    assert digest_of("prod", section(), [], [1], NOW) is None
 
 
 def test_a_digest_is_bounded_and_harmless():
     many = [
         {**NEW, "fingerprint": f"{k:032d}", "title": f"{HOSTILE[k % len(HOSTILE)]} {'x' * 1000}"} for k in range(500)
     ]
-    told = digest_of("prod", section(), many, 1, NOW)
+    told = digest_of("prod", section(), many, [1], NOW)
     assert len(told["body"]) < 12_000
     assert "- and 475 more" in told["body"]
     assert not any(ord(c) < 0x20 and c != "\n" for c in told["body"])
@@ -110,7 +110,7 @@ def hook():
 
 def test_a_web_hook_is_told(hook):
     port, got, _ = hook
-    told = digest_of("prod", section(), [NEW], 7, NOW)
+    told = digest_of("prod", section(), [NEW], [7], NOW)
     tell(section(url=f"json://user:hunter2@127.0.0.1:{port}/x"), told, {})
     [message] = got
     assert message["title"] == told["title"]
@@ -122,11 +122,11 @@ def test_a_web_hook_that_fails_is_an_error_that_names_no_address(hook):
     port, got, handler = hook
     handler.status = 500
     with pytest.raises(NotToldError) as caught:
-        tell(section(url=f"json://user:hunter2@127.0.0.1:{port}/x"), digest_of("prod", section(), [NEW], 7, NOW), {})
+        tell(section(url=f"json://user:hunter2@127.0.0.1:{port}/x"), digest_of("prod", section(), [NEW], [7], NOW), {})
     assert str(caught.value) == "notify team: the other end did not take it"
     assert len(got) == 1
     with pytest.raises(ConfigError) as wrong:
-        tell(section(url="nothing-of-ours://user:hunter2@x"), digest_of("prod", section(), [NEW], 7, NOW), {})
+        tell(section(url="nothing-of-ours://user:hunter2@x"), digest_of("prod", section(), [NEW], [7], NOW), {})
     assert "hunter2" not in str(wrong.value) + str(caught.value)
 
 
@@ -148,7 +148,7 @@ def test_mail_is_sent_to_a_real_server(monkeypatch):
     mail = Controller(inbox, hostname="127.0.0.1", port=port)
     mail.start()
     try:
-        told = digest_of("prod", section(), [NEW], 7, NOW)
+        told = digest_of("prod", section(), [NEW], [7], NOW)
         tell(
             section(url=f"mailto://127.0.0.1:{port}?from=auditor@example.test&to=team@example.test&mode=insecure"),
             told,

@@ -44,7 +44,6 @@ def test_only_what_is_finished_in_the_order_in_which_it_was(place):
     put(place, "b", age_s=90)
     put(place, "a", age_s=30)
     put(place, "growing", age_s=5)
-    put(place, "empty", b"")
     put(place, ".hidden")
     put(place, "c.part")
     put(place, "below/d")
@@ -83,16 +82,18 @@ def test_each_content_is_taken_once_whatever_it_is_named(place):
     put(place, "three", b"other", age_s=40)
     with open_history(place / "s", write=True) as history:
         found, _ = spool.look(section(place), NOW)
-        ready, aside = spool.new_files(history, found, NOW)
+        ready, aside, again = spool.new_files(history, found, NOW)
         assert [each.found.path.rsplit("/", 1)[1] for each in ready] == ["one", "three"]
-        assert aside == []
+        assert (aside, [each.says for each in again]) == ([], [f"holds what {place / 'in' / 'one'} holds"])
         with history.writing():
             spool.note_taken(history, ready, 1, NOW)
-        assert spool.new_files(history, found, NOW) == ([], [])
+        ready, aside, again = spool.new_files(history, found, NOW)
+        assert (ready, aside) == ([], [])
+        assert [each.says for each in again] == [f"holds what was taken as {place / 'in' / 'one'}, in audit 1"]
         (place / "in" / "one").rename(place / "in" / "renamed")
         put(place, "one", b"new content")
         found, _ = spool.look(section(place), NOW)
-        ready, _ = spool.new_files(history, found, NOW)
+        ready, _, _ = spool.new_files(history, found, NOW)
         assert [each.found.path.rsplit("/", 1)[1] for each in ready] == ["one"]
 
 
@@ -102,12 +103,12 @@ def test_what_cannot_be_read_is_set_aside_until_it_changes(place):
     gone = [spool.Found(str(place / "in" / "vanished"), 1, NOW, 1), *found]
     with open_history(place / "s", write=True) as history:
         file.unlink()
-        ready, aside = spool.new_files(history, gone, NOW)
+        ready, aside, _ = spool.new_files(history, gone, NOW)
         assert ready == []
         assert all("cannot be read: No such file" in each.says for each in aside)
         with history.writing():
             spool.note_aside(history, aside, NOW)
-        assert spool.new_files(history, gone, NOW) == ([], [])
+        assert spool.new_files(history, gone, NOW) == ([], [], [])
 
 
 def test_a_file_that_changes_while_it_is_read_is_left(place):
@@ -134,10 +135,74 @@ def test_files_that_are_long_gone_are_forgotten(place):
     put(place, "stays", b"1")
     put(place, "goes", b"2")
     with open_history(place / "s", write=True) as history:
-        ready, _ = spool.new_files(history, spool.look(section(place), NOW)[0], NOW)
+        ready, _, _ = spool.new_files(history, spool.look(section(place), NOW)[0], NOW)
         with history.writing():
             spool.note_taken(history, ready, 1, NOW)
         (place / "in" / "goes").unlink()
         spool.forget_files(history, NOW + 1)
         left = [path.rsplit("/", 1)[1] for (path,) in history.sql.execute("SELECT path FROM taken")]
         assert left == ["stays"]
+
+
+def test_a_file_that_grows_begins_with_what_was_taken(place):
+    """However often, and under another name: what is counted is what came since."""
+    file = put(place, "a", b"0123456789")
+    with open_history(place / "s", write=True) as history:
+
+        def new():
+            found, _ = spool.look(section(place), NOW)
+            ready, _, _ = spool.new_files(history, found, NOW)
+            return ready
+
+        [first] = new()
+        with history.writing():
+            spool.note_taken(history, [first], 1, NOW, {first.found.path: 4})
+        file = put(place, "a", b"0123456789 and more")
+        [second] = new()
+        assert (first.skip, second.skip) == (0, 4)
+        with history.writing():
+            spool.note_taken(history, [second], 2, NOW, {second.found.path: 3})
+        with file.open("ab") as out:
+            out.write(b" and more still")
+        file.rename(place / "in" / "b")
+        put(place, "b", (place / "in" / "b").read_bytes())
+        [third] = new()
+        assert third.skip == 7
+        put(place, "b", b"something else that is longer than all of it was before")
+        [other] = new()
+        assert other.skip == 0
+
+
+def test_a_file_that_is_empty_is_set_aside_until_it_is_written_to(place):
+    put(place, "nothing", b"")
+    with open_history(place / "s", write=True) as history:
+        found, _ = spool.look(section(place), NOW)
+        ready, [aside], _ = spool.new_files(history, found, NOW)
+        assert (ready, aside.says) == ([], "is empty")
+        with history.writing():
+            spool.note_aside(history, [aside], NOW)
+        assert spool.new_files(history, found, NOW) == ([], [], [])
+        put(place, "nothing", b"something")
+        found, _ = spool.look(section(place), NOW)
+        [each] = spool.new_files(history, found, NOW)[0]
+        assert each.found.bytes == 9
+
+
+def test_settle_holds_after_the_clock_was_set_back(place):
+    """All dates of a file are to come then: it is finished once passes have seen it lie still for long enough."""
+    file = put(place, "a", b"one")
+    early = time.time_ns() - 40 * 86_400 * SECOND
+    with open_history(place / "s", write=True) as history:
+
+        def seen(after_s):
+            return [each.bytes for each in spool.look(section(place), early + after_s * SECOND, history)[0]]
+
+        assert seen(0) == []
+        assert seen(9) == []
+        assert seen(10) == [3]
+        file.write_bytes(b"more")
+        assert seen(12) == []
+        assert seen(21) == []
+        assert seen(22) == [4]
+        assert seen(5) == [], "set back again"
+        assert seen(15) == [4]

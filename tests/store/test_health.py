@@ -24,7 +24,10 @@ def whole(tmp_path_factory):
         for hour in range(AUDITS):
             history.keep(an_audit(hour, ("aa", f"m{hour}")), gone_after_ns=DAY)
             with history.writing():
-                history.insert("errands", {"errand": hour + 1, "kind": "notify", "what": "{}", "tries": 1, "due_ns": 0, "made_ns": 0})
+                history.insert(
+                    "errands",
+                    {"errand": hour + 1, "kind": "notify", "what": "{}", "tries": 1, "due_ns": 0, "made_ns": 0},
+                )
     return place
 
 
@@ -75,7 +78,11 @@ def test_damage_at_every_file_is_found_named_and_costs_only_itself(store, whole,
     rng = random.Random(request.node.name)
     expected = all_that_it_says(whole)
     # A reader leaves a log of nothing beside the catalogue.
-    files = sorted(each.relative_to(store) for each in store.rglob("*") if each.is_file() and each.name[-4:] not in ("-wal", "-shm"))
+    files = sorted(
+        each.relative_to(store)
+        for each in store.rglob("*")
+        if each.is_file() and each.name[-4:] not in ("-wal", "-shm")
+    )
     assert len(files) == 2 + 5 * AUDITS
     for file in files:
         shutil.rmtree(store)
@@ -93,7 +100,11 @@ def test_damage_at_every_file_is_found_named_and_costs_only_itself(store, whole,
         lost = [(name.split(".")[0], int(name.split(".")[1][:8])) for name in sorted(names)
                 if name.endswith(".parquet") and not name.startswith("records")]  # fmt: skip
         assert found["lost"] == sorted(lost), (how, file)
-        assert all(any(name in line for line in told) for name in names if name.split(".")[0] not in ("state",)), (how, file, told)
+        assert all(any(name in line for line in told) for name in names if name.split(".")[0] not in ("state",)), (
+            how,
+            file,
+            told,
+        )
         for key, value in expected.items():
             if key in found and key != "lost":
                 assert found[key] == value, (how, file, key)
@@ -107,10 +118,10 @@ def test_a_damaged_piece_does_not_keep_others_from_being_asked(store):
         with pytest.raises(DamagedError, match="history repair"):
             history.query("SELECT count(*) FROM connections", SCHEMAS)
         told = health.scrub(history, NOW)
-        assert told == [
-            "connections of audit 2 are lost: pieces/connections.00000002-00000002.parquet was damaged: "
-            f"100 bytes instead of {history.sql.execute('SELECT bytes FROM pieces WHERE first = 1').fetchone()[0]}"
-        ] or len(told) == 1
+        [line] = told
+        assert line.startswith(
+            "connections of audit 2 are lost: pieces/connections.00000002-00000002.parquet was damaged: 100 bytes"
+        )
         assert ids(history, 3)[0] == "c2-0"
         assert history.query("SELECT count(*) n FROM connections", SCHEMAS).to_pylist() == [{"n": 9}]
         assert health.scrub(history, NOW) == [], "it is told once"

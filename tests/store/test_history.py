@@ -14,7 +14,18 @@ from pyarrow import parquet
 from auditor.errors import ConfigError
 from auditor.store import _schema
 from auditor.store import history as module
-from auditor.store.history import CATALOGUE, JOIN_AT, JOINED, PIECES, SPARE, DamagedError, Decider, Fact, Kept, open_history
+from auditor.store.history import (
+    CATALOGUE,
+    JOIN_AT,
+    JOINED,
+    PIECES,
+    SPARE,
+    DamagedError,
+    Decider,
+    Fact,
+    Kept,
+    open_history,
+)
 from tests.conftest import ROOT
 
 HOUR = 3_600 * 1_000_000_000

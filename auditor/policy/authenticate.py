@@ -50,10 +50,11 @@ from auditor.policy._tls import (
     weak_tls,
     weigh_in,
 )
-from auditor.policy.certificates import SIDES, certificate_faults
+from auditor.policy.certificates import SIDES, certificate_faults, judge_for
 from auditor.policy.learnt import NOTHING, Learnt
 from auditor.policy.policy import Policy
 from auditor.policy.population import Member, Weighed, weigh
+from auditor.policy.refusal import why_refused
 
 HOST_PORTS = range(61_001, 65_535)
 """Host ports of application instances (contract, rule 4)."""
@@ -135,6 +136,9 @@ def authenticate(
             if learnt_of is not None and learnt_of[row]:
                 found = (*found, *learnt.faults[learnt_of[row]])
             extra = (*found, *extra) if extra else found
+        if group.said.verdict is Verdict.REJECTED and group.tls is not None and group.facts is not None:
+            why = why_refused(table.facts[row] or {}, judge_for(certificates, policy, options).describe, first_ns[row])
+            extra = extra if why is None else (*extra, why)
         made = group.made.get(extra)
         if made is None:
             made = group.made[extra] = _authentication(group, policy, extra)

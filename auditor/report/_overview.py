@@ -377,29 +377,25 @@ class _Finder:
 
 
 def groups(audit: Audit) -> list[Group]:
-    """The findings by severity, worst first, then by rule; of one rule, those that nobody waived come first."""
-    by: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
-    for finding in story.rows(audit.findings):
-        by[-int(Severity[str(finding["severity"]).upper()]), str(finding["rule"])].append(finding)
-    for found in by.values():
-        found.sort(key=lambda finding: isinstance(finding.get("waived"), dict))
+    """The findings by severity, worst first, then by how much they are news; of one rule, those that nobody waived come first."""
+    ordered = story.by_news(audit)
     wanted = {
         str(each)
-        for (rank, _), found in by.items()
-        for finding in found[: story.shown(-rank, SHOWN_FINDINGS)]
+        for severity, _, found in ordered
+        for finding in found[: story.shown(severity, SHOWN_FINDINGS)]
         for each in tuple(finding["connections"] or ())[:LOOKED_AT]
     }
     finder = _Finder(audit, wanted)
     result = []
-    for (rank, rule), found in sorted(by.items()):
+    for severity, rule, found in ordered:
         result.append(
             Group(
                 rule=rule,
-                severity=Severity(-rank).word,
+                severity=Severity(severity).word,
                 total=len(found),
                 waived=sum(isinstance(finding.get("waived"), dict) for finding in found),
                 connections=sum(int(finding.get("count") or 0) for finding in found),
-                told=tuple(_tell(audit, finding, finder) for finding in found[: story.shown(-rank, SHOWN_FINDINGS)]),
+                told=tuple(_tell(audit, finding, finder) for finding in found[: story.shown(severity, SHOWN_FINDINGS)]),
                 remediation=str(found[0].get("remediation") or ""),
             )
         )

@@ -315,20 +315,53 @@ def shown(severity: int, most: int) -> int | None:
     return None if severity >= Severity.HIGH else most
 
 
-def groups(audit: Audit) -> list[Group]:
-    """The findings by severity, worst first, then by rule."""
+Rank = tuple[bool, int, int]
+"""Whether somebody answers for it, how many pairs of machines show it, and on how many connections: the lower, the more it is news."""
+
+
+def news(audit: Audit) -> dict[str, Rank]:
+    """By id of a finding. What one pair of machines does once is news; what all of them do all the time is how the foundation is set up."""
+    findings = audit.findings
+    if not len(findings):
+        return {}
+    pairs = pd.Series(0, index=findings.index)
+    if {"id", "originator_ip", "responder_ip"} <= set(audit.connections.columns):
+        shown = findings["connections"].explode().dropna().astype(str)
+        of = audit.connections.loc[audit.connections["id"].isin(set(shown)), ["id", "originator_ip", "responder_ip"]]
+        pair_of = pd.Series((of["originator_ip"].astype(str) + " " + of["responder_ip"].astype(str)).to_numpy(), index=of["id"].astype(str))  # fmt: skip
+        pair_of = pair_of[~pair_of.index.duplicated()]
+        pairs = shown.map(pair_of).groupby(level=0).nunique().reindex(findings.index, fill_value=0)
+    waived = findings["waived"].notna() if "waived" in findings else pd.Series(False, index=findings.index)
+    return {
+        str(name): (bool(answered), int(breadth), int(count or 0))
+        for name, answered, breadth, count in zip(findings["id"], waived, pairs, findings["count"], strict=True)
+    }
+
+
+def by_news(audit: Audit) -> list[tuple[int, str, list[dict[str, Any]]]]:
+    """(severity, rule, its findings), worst first; of one severity those first that are news, and so within a rule."""
+    rank = news(audit)
     by: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for finding in rows(audit.findings):
-        word = str(finding["severity"])
-        by.setdefault((-int(Severity[word.upper()]), str(finding["rule"])), []).append(finding)
+        key = int(Severity[str(finding["severity"]).upper()]), str(finding["rule"])
+        by.setdefault(key, []).append(finding)
+    for found in by.values():
+        found.sort(key=lambda finding: rank[str(finding["id"])])
+    order = sorted(by, key=lambda key: (-key[0], rank[str(by[key][0]["id"])], key[1]))
+    return [(*key, by[key]) for key in order]
+
+
+def groups(audit: Audit) -> list[Group]:
+    """The findings by severity, worst first, then by how much they are news."""
+    ordered = by_news(audit)
+    by = {(-severity, rule): found for severity, rule, found in ordered}
     told = {key: found[: shown(-key[0], SHOWN_OF_A_RULE)] for key, found in by.items()}
     wanted = {finding["connections"][0] for found in told.values() for finding in found if finding["connections"]}
     examples: dict[str, dict[str, Any]] = {}
     if wanted and "id" in audit.connections:
         examples = {row["id"]: row for row in rows(audit.connections[audit.connections["id"].isin(wanted)])}
     result = []
-    for key in sorted(by):
-        found = by[key]
+    for key, found in by.items():
         alike = len({finding.get("remediation") for finding in told[key]}) == 1
         result.append(
             Group(

@@ -6,7 +6,9 @@ What fires it:   a connection on a declared path whose authentication was refuse
 What proves it:  the refusal, in the frames that the finding shows.
 Why it matters:  the door is shut, and somebody is at it: a client with an expired certificate, a password that was changed at one end only, or
                  someone who tries. An application in a cell that probes the control plane looks like this, because it leaves by the cell's address.
-What to do:      up to TLS 1.2 the alert says why (certificate_expired, unknown_ca, bad_certificate). Compare both ends' certificates and credentials;
+What to do:      up to TLS 1.2 the finding says why, in words: the alert (certificate expired, unknown CA, bad certificate), and what the certificate beside it
+                 shows (when it expired, a name that the client did not ask for, who issued it). TLS 1.3 encrypts both; what the client asked for
+                 (SNI) is told. Compare both ends' certificates and credentials;
                  if both are right, find the process at the originator.
 How to waive:    put an entry for this rule in the file given with --waivers, with reason, owner and end.
 """

@@ -466,5 +466,5 @@ def test_a_real_audit(browser, tmp_path):
     assert len(browser.all("#paths tbody tr")) >= 25  # and the ambient paths that were seen
     assert len(browser.screenshot()) > 20_000
     browser.find('#findings a[href^="#connection="]').click()
-    browser.wait(lambda: browser.text("#drawer-title") == "diego_brain to diego_cell, 1801/tcp", "the connection")
+    browser.wait(lambda: browser.text("#drawer-title") == "diego_database to mysql_proxy, 3306/tcp", "the connection")
     assert browser.complaints() == []

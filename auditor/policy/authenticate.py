@@ -52,12 +52,14 @@ from auditor.policy._tls import (
 )
 from auditor.policy.certificates import SIDES, certificate_faults, judge_for
 from auditor.policy.learnt import NOTHING, Learnt
-from auditor.policy.policy import Policy
+from auditor.policy.policy import WINDOWS, Policy
 from auditor.policy.population import Member, Weighed, weigh
 from auditor.policy.refusal import why_refused
 
 HOST_PORTS = range(61_001, 65_535)
 """Host ports of application instances (contract, rule 4)."""
+WINDOWS_HOST_PORTS = range(40_000, 45_000)
+"""Those of Windows cells (winc, cmd/winc-network/main.go)."""
 
 _MAX_DIGESTS = 50_000
 MOST_MEMBERS = 50_000
@@ -172,6 +174,9 @@ def _codes(
     closed = table.closed_by[rows].astype(np.int64)
     port = table.resp_p[rows]
     host = np.array([each.orig_role == "diego_brain" and each.resp_role == "diego_cell" for each in classes], np.bool_)
+    windows = np.array([each.orig_role == "diego_brain" and each.resp_role == WINDOWS for each in classes], np.bool_)
+    on_host = (port >= HOST_PORTS.start) & (port < HOST_PORTS.stop) & host[class_of[rows]]
+    on_host |= (port >= WINDOWS_HOST_PORTS.start) & (port < WINDOWS_HOST_PORTS.stop) & windows[class_of[rows]]
     code = np.zeros(len(rows), np.int64)
     for bit, holds in (
         (_FIRST, table.first_bytes[rows]),
@@ -181,7 +186,7 @@ def _codes(
         (_SNAPPED, incomplete & _SNAPLEN != 0),
         (_RESET, _RESETS[table.conn_state[rows], closed]),
         (_ANSWERED, (letters == ord("d")).any(axis=1)),
-        (_HOST, (port >= HOST_PORTS.start) & (port < HOST_PORTS.stop) & host[class_of[rows]]),
+        (_HOST, on_host),
     ):
         code[holds] |= bit
     code |= closed << _CLOSED

@@ -19,7 +19,7 @@ from functools import lru_cache
 from auditor.policy.addresses import around, kind_of, to_text
 from auditor.policy.inventory import Entry, Inventory, write_yaml
 from auditor.policy.kept import overlays_beside
-from auditor.policy.policy import CONTAINER, Fit, Policy, PolicyPath, slug
+from auditor.policy.policy import CONTAINER, WINDOWS, Fit, Policy, PolicyPath, slug
 
 HIGH, MEDIUM = 6, 3
 _NAMED, _OWN_PORT, _CALLS, _CALLED, _SHARED_PORT = 6, 4, 3, 2, 1
@@ -33,8 +33,8 @@ COLLIDING = frozenset({22, 80, 443, 2222, 4222, 8080, 8082, 8443, 8844, 9091})
 """Ports that more than the documented roles serve (Director, routers' status, health checks): they decide nothing alone."""
 
 
-_ELSEWHERE = frozenset({"blobstore", "external_database", CONTAINER})
-"""Roles of what is no VM of the platform: no port of theirs is known."""
+_ELSEWHERE = frozenset({"blobstore", "external_database", CONTAINER, WINDOWS})
+"""Roles of what is no VM of the platform, or none by itself: no port of theirs is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ from functools import cached_property
 from typing import Any
 
 ANY = "any"
+WINDOWS = "cell_on_windows"
+"""The role of Windows cells by which their application instances are reached: on other host ports than those of Linux."""
 CONTAINER = "app_container"
 """The role of applications with addresses of their own (NSX-T and other container networks than silk): no VM, and judged like cells."""
 

@@ -27,6 +27,14 @@ HOST_PORT_LAST = 65_534
 HOST_PORTS = f"{HOST_PORT_FIRST}-{HOST_PORT_LAST}"
 """Garden's port pool on a cell (guardian, guardiancmd/command.go: start 61001, size 4534): the range's name as a service."""
 
+WINDOWS_FIRST = 40_000
+WINDOWS_LAST = 44_999
+WINDOWS_PORTS = f"{WINDOWS_FIRST}-{WINDOWS_LAST}"
+"""The same on a Windows cell (winc, cmd/winc-network/main.go)."""
+WINDOWS = "cell_on_windows"
+"""Role of such a cell by which its application instances are reached."""
+_WINDOWS_SERVICE = -2
+
 FIRST_FRAMES = 5
 """So many connections are shown as evidence of one finding; the others are in ``rows``."""
 
@@ -171,7 +179,9 @@ class View:
     @cached_property
     def service(self) -> npt.NDArray[np.int64]:
         """Port with the host-port range folded into one number."""
-        return np.where((self.port >= HOST_PORT_FIRST) & (self.port <= HOST_PORT_LAST), HOST_PORT_FIRST, self.port)
+        linux = (self.port >= HOST_PORT_FIRST) & (self.port <= HOST_PORT_LAST)
+        windows = (self.port >= WINDOWS_FIRST) & (self.port <= WINDOWS_LAST) & (self.responder == WINDOWS)
+        return np.where(linux, HOST_PORT_FIRST, np.where(windows, _WINDOWS_SERVICE, self.port))
 
     def groups(self, protocol: npt.NDArray[Any] | None = None) -> Iterator[Group]:
         """The view's rows by subject, in the order of the subjects.
@@ -203,8 +213,8 @@ def grouped(keys: pd.DataFrame, by: list[str]) -> Iterator[tuple[Any, Rows]]:
 
 
 def _service_name(service: int) -> str:
-    if service == HOST_PORT_FIRST:
-        return HOST_PORTS
+    if service in (HOST_PORT_FIRST, _WINDOWS_SERVICE):
+        return HOST_PORTS if service == HOST_PORT_FIRST else WINDOWS_PORTS
     return "" if service < 0 else str(service)
 
 

@@ -149,6 +149,33 @@ def test_a_path_inside_a_vm_documents_nothing_between_two(build: Build) -> None:
         assert foundation.says("cell", "cell2", port, "http").breach is Breach.CONNECTION
 
 
+WINDOWS = VMS.replace("vms:", "vms:\n  - {name: windows2019-cell/w1, ips: [10.0.4.40]}")
+
+
+def test_application_instances_of_windows_cells_have_host_ports_of_their_own(build: Build) -> None:
+    foundation = build(WINDOWS, ("tas",))
+    assert foundation.says("router", "10.0.4.40", 40_010, "http").paths == ("router-to-windows-app-instances",)
+    assert foundation.says("brain", "10.0.4.40", 40_010, "ssh").paths == ("ssh-proxy-to-windows-app",)
+    assert foundation.says("brain", "cell", 40_010, "ssh").breach is Breach.SSH_PORT, "a Linux cell has none there"
+    assert foundation.says("10.0.4.40", "database", 8889).paths == ("route-emitter-to-bbs", "rep-to-bbs"), (
+        "it is a cell"
+    )
+    assert foundation.says("brain", "10.0.4.40", 1801).paths == ("auctioneer-to-rep",)
+    alone = build(WINDOWS)
+    assert alone.says("brain", "10.0.4.40", 40_010, "ssh").sibling == "cf-deployment", (
+        "told once, as what a sibling explains"
+    )
+
+
+def test_ssh_inside_tls_on_a_windows_host_port_is_judged_like_mutual_tls(tmp_path: Path) -> None:
+    policy = load_policy(["tas"])
+    on = documented(policy, "ssh-proxy-to-windows-app", orig_role="diego_brain", resp_role="cell_on_windows")
+    [told] = judge_all(policy, Scene("tls", MUTUAL13, on, port=40_010))
+    assert told.verdict is Verdict.INFERRED
+    [elsewhere] = judge_all(policy, Scene("tls", MUTUAL13, on, port=45_010))
+    assert elsewhere.verdict is Verdict.UNVERIFIABLE
+
+
 MISTAKES = [
     ("  nats: mtls\n", "'mtls' is no nats"),
     ("  require_tls: [route-emiter-to-nats]\n", "did you mean route-emitter-to-nats?"),

@@ -139,9 +139,9 @@ def test_other_names_attribute_nothing(tas_diego: Policy, name: str) -> None:
     [
         ("diego_cell", ["diego_cell"]), ("diego-cell", ["diego_cell"]), ("Diego-Cell", ["diego_cell"]),
         ("isolated_diego_cell", ["diego_cell"]), ("isolated-diego-cell", ["diego_cell"]),
-        ("isolated_diego_cell_is1", ["diego_cell"]), ("windows_diego_cell", ["diego_cell"]),
-        ("windows2019-cell", ["diego_cell"]), ("windows2016_cell", ["diego_cell"]), ("windows_cell", ["diego_cell"]),
-        ("windows_diego_cell_is2", ["diego_cell"]), ("compute", ["diego_cell"]),
+        ("isolated_diego_cell_is1", ["diego_cell"]), ("windows_diego_cell", ["diego_cell", "cell_on_windows"]),
+        ("windows2019-cell", ["diego_cell", "cell_on_windows"]), ("windows2016_cell", ["diego_cell", "cell_on_windows"]), ("windows_cell", ["diego_cell", "cell_on_windows"]),
+        ("windows_diego_cell_is2", ["diego_cell", "cell_on_windows"]), ("compute", ["diego_cell"]),
         ("diego_cell-partition-0a1b2c", ["diego_cell"]), ("scheduler", ["diego_brain", "clock_global"]),
         ("diego-api", ["diego_database"]), ("api", ["cloud_controller", "diego_brain", "diego_database"]),
         ("singleton-blobstore", ["nfs_server"]), ("cc-worker", ["cloud_controller_worker"]),

@@ -34,6 +34,7 @@ from auditor.model.evidence import Certainty
 from auditor.model.facts import LINK, Facts
 from auditor.model.judgement import Authentication, Factor, Verdict
 from auditor.model.streams import HEAD, HEAD_BYTES
+from auditor.policy.readings import CONFLICT
 
 FORMAT = 1
 INHERITED_FROM = "inherited.audit"
@@ -211,6 +212,9 @@ class Carry:
             verdict = authentications[at].verdict
             verdicts.append(str(verdict))
             waits = _waits(rows[record], held[record], verdict, name) if record in held and not over[at] else None
+            if authentications[at].missing != CONFLICT:
+                # Both readings lead to the same; the other one is not handed on.
+                new["odd"][k] = 0
             if waits is not None:
                 waiting[k] = waits
                 fact = None

@@ -26,6 +26,8 @@ from auditor.model.connections import (
     HEAD_CUT,
     NEVER,
     NOWHERE,
+    ODD,
+    ODD_UNREAD,
     ROW_ANSWERED,
     ROW_BEYOND,
     ROW_FIRST,
@@ -44,6 +46,8 @@ from auditor.model.streams import HEAD, HEAD_BYTES, HEAD_SEGMENTS, TOLD_TRAILS, 
 QUEUE_ROWS = 4_096
 LINGER_ROWS = 16_384
 FIRST_ROWS = 4_096
+ODDS_KEPT = 8_192
+"""Of so many contradictions of one capture the frames are told."""
 OUT_OF_ORDER_NS = 100_000_000
 """Consecutive parts may overlap by so much: packets are out of order by less."""
 AGREEING_NS = 1_000_000
@@ -205,6 +209,10 @@ class Part:
     """By row: address and port of side 0 and of side 1 on the other side of a NAT."""
     quotes: Array = field(default_factory=lambda: np.zeros(0, QUOTE))
     """What ICMP errors quote."""
+    odds: Array = field(default_factory=lambda: np.zeros(0, ODD))
+    """Packets that contradict others of their connection."""
+    second: dict[int, tuple[int, Any]] = field(default_factory=dict)
+    """By row: application and facts of the other reading of its first bytes."""
 
 
 class Tracker:
@@ -242,6 +250,8 @@ class Tracker:
         self._stash_bytes = np.zeros(trail.STASHES * trail.STASH_BYTES, np.uint8)
         self._notes = np.full((trail.STASHES + 1, trail.STASH_NOTES), -1, np.int64)
         self._notes[trail.STASHES] = 0
+        self._odds = np.zeros(ODDS_KEPT, ODD)
+        self._second: dict[int, tuple[int, Any]] = {}
         self._state = np.zeros(tcpstate.S_SIZE, np.int64)
         self._state[tcpstate.S_FREE] = slots
         self._state[tcpstate.S_CLOCK_NS] = np.iinfo(np.int64).min // 2
@@ -302,6 +312,7 @@ class Tracker:
                 self._stashes,
                 self._stash_bytes,
                 self._notes,
+                self._odds,
                 self._state,
                 self._limits,
             )
@@ -391,9 +402,28 @@ class Tracker:
             rows["application"][at] = examined.application
             rows["client_side"][at] = examined.client_side
             _put_facts(self._facts, at, examined.facts)
+            self._read_again(self._second, at, told)
         tcpstate.release(rows, self._queue, n, self._heads, self._free, self._state)
 
+    def _read_again(self, second: dict[int, tuple[int, Any]], rows: Array, told: Sequence[Array]) -> None:
+        """Examine the other reading of those heads that have one; ``told``: pairs of slots and so on, as they were examined."""
+        pairs = told[0]
+        others = self._heads["other"][np.maximum(pairs, 0)] * (pairs >= 0)
+        which = np.flatnonzero((others > 0).any(axis=1))
+        if not which.size:
+            return
+        again = np.where(others > 0, others - 1, pairs)[which].astype(np.int32)
+        examined = self._examiner.examine(
+            self._arena, self._heads, again, *(np.ascontiguousarray(each[which]) for each in told[1:])
+        )
+        for row, application, facts in zip(
+            rows[which].tolist(), examined.application.tolist(), examined.facts, strict=True
+        ):
+            second[row] = application, facts
+
     def _hold(self, row: int, pair: Array) -> None:
+        if (self._heads["other"][pair[pair >= 0]] > 0).any():
+            self._rows.rows["odd"][row] |= 1 << ODD_UNREAD
         heads, data = self._copied(pair)
         self._held[row] = (heads, data)
         self._rows.rows["head_bytes"][row] = heads["filled_bytes"]
@@ -408,6 +438,7 @@ class Tracker:
                 continue
             heads[side] = self._heads[slot]
             heads[side]["trail_stash"] = 0
+            heads[side]["other"] = 0
             ranges = heads[side]["range_to"][: heads[side]["n_ranges"]]
             extent = max([int(heads[side]["filled_bytes"]), *map(int, ranges)])
             data[side] = self._arena[slot, :extent].tobytes()
@@ -444,6 +475,7 @@ class Tracker:
         held = {
             int(place[row]): (heads.copy(), list(data)) for row, (heads, data) in self._held.items() if place[row] >= 0
         }
+        second = {int(place[row]): told for row, told in self._second.items() if place[row] >= 0}
         slots = rows["side"]["slot"]
         waiting = np.flatnonzero((slots >= 0).any(axis=1))
         for start in range(0, waiting.size, QUEUE_ROWS):
@@ -455,6 +487,8 @@ class Tracker:
                 # Another place may have the bytes that are missing here.
                 for row in queue.tolist():
                     held[row] = self._copied(slots[row])
+                    if (self._heads["other"][slots[row][slots[row] >= 0]] > 0).any():
+                        rows["odd"][row] |= 1 << ODD_UNREAD
                     rows["head_bytes"][row] = held[row][0]["filled_bytes"]
                 continue
             tcpstate.seal(rows, queue, m, self._heads, self._words, pairs, known_side, ports, transport, HEAD_BYTES)
@@ -462,6 +496,7 @@ class Tracker:
             rows["application"][queue] = examined.application
             rows["client_side"][queue] = examined.client_side
             _put_facts(facts, queue, examined.facts)
+            self._read_again(second, queue, (pairs, known_side, transport, ports))
         rows["side"]["slot"] = np.minimum(rows["side"]["slot"], -1)
         skipped = int(self._state[tcpstate.S_SKIPPED])
         hits = {"connections": int(self._state[tcpstate.S_REFUSED]), "waiting_bytes": self._impatient}
@@ -482,6 +517,8 @@ class Tracker:
             [],
             {self._capture: _view(rows, samples)},
             quotes=self._quoted(),
+            odds=_moved(self._odds[: self._state[tcpstate.S_ODDS]], place),
+            second=second,
         )
 
     def forget(self, gone: NDArray[np.bool_]) -> None:
@@ -499,6 +536,10 @@ class Tracker:
         place[kept] = np.arange(kept.size)
         for slot in self._rows.rows["side"]["slot"][:n][gone[:n]].reshape(-1).tolist():
             if slot >= 0:
+                other = int(self._heads["other"][slot])
+                if other:
+                    self._free[self._state[tcpstate.S_FREE]] = other - 1
+                    self._state[tcpstate.S_FREE] += 1
                 self._free[self._state[tcpstate.S_FREE]] = slot
                 self._state[tcpstate.S_FREE] += 1
         rows = self._rows.rows[kept]
@@ -510,7 +551,11 @@ class Tracker:
         self._facts = [self._facts[row] for row in kept.tolist() if row < known]
         self._held = {int(place[row]): waits for row, waits in self._held.items() if place[row] >= 0}
         self._waiting = sum(len(side) for _, data in self._held.values() for side in data if side is not None)
+        self._second = {int(place[row]): told for row, told in self._second.items() if place[row] >= 0}
         state = self._state
+        odds = _moved(self._odds[: state[tcpstate.S_ODDS]], place)
+        self._odds[: len(odds)] = odds
+        state[tcpstate.S_ODDS] = len(odds)
         samples = _moved(self._samples[: state[tcpstate.S_SAMPLES]], place)
         self._samples[: len(samples)] = samples
         state[tcpstate.S_SAMPLES] = len(samples)
@@ -574,6 +619,8 @@ class Tracker:
             [] if self._alone or self._last_ns is None else [(self._last_ns, self._prints)],
             {self._capture: _view(rows, samples)},
             quotes=self._quoted(),
+            odds=self._odds[: self._state[tcpstate.S_ODDS]].copy(),
+            second=self._second,
         )
 
     def _quoted(self) -> Array:
@@ -751,7 +798,15 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
         _joined_views(a, b),
         _joined_sights(a, b, target, before),
         quotes=_joined_quotes(a, b, ahead),
+        odds=_joined_odds(a, b, target),
+        second={**{int(target[row]): told for row, told in b.second.items()}, **a.second},
     )
+
+
+def _joined_odds(a: Part, b: Part, target: NDArray[np.int64]) -> Array:
+    theirs = b.odds.copy()
+    theirs["row"] = target[theirs["row"]]
+    return np.concatenate([a.odds, theirs])[: 16 * ODDS_KEPT]
 
 
 def _joined_quotes(a: Part, b: Part, ahead: int) -> Array:
@@ -1209,6 +1264,8 @@ def fold_translations(part: Part, known: Callable[[int], bool], foreign: Callabl
     part.rows = part.rows[stays]
     part.facts = [fact for fact, stay in zip(part.facts, stays.tolist(), strict=True) if stay]
     part.samples["row"] = place[part.samples["row"]]
+    part.odds["row"] = place[part.odds["row"]]
+    part.second = {int(place[row]): told for row, told in part.second.items()}
     part.sights = part.sights[stays[part.sights["row"]]]
     part.sights["row"] = place[part.sights["row"]]
     part.translations = {int(place[row]): ends for row, ends in part.translations.items()}
@@ -1363,6 +1420,9 @@ def conclude(
     sights = part.sights.copy()
     sights["pkts"] = np.where(orig_side[sights["row"], None] == 1, sights["pkts"][:, ::-1], sights["pkts"])
     sights["row"] = back[sights["row"]]
+    odds = part.odds.copy()
+    odds["side"] = np.where(orig_side[odds["row"]] == 1, 1 - odds["side"], odds["side"])
+    odds["row"] = back[odds["row"]]
     outer = columns["outer"]
     if (outer >= 0).any():
         columns["outer"] = np.where(outer >= 0, back[np.maximum(outer, 0)], -1)
@@ -1379,6 +1439,9 @@ def conclude(
         ip_versions=versions,
         applications=applications,
         facts=_in_order(part.facts, order),
+        odd=rows["odd"][order],
+        odds=odds[np.argsort(odds["row"], kind="stable")],
+        second={int(back[row]): told for row, told in part.second.items()},
     )
 
 

@@ -121,6 +121,7 @@ def run(
         judged_columns,
         tell_inferred_certificates,
     )
+    from auditor.policy import readings
     from auditor.policy.certificates import forget, judge_for
     from auditor.policy.classify import Classifier
     from auditor.rules._explained import fold
@@ -161,7 +162,7 @@ def run(
         side[order[turned]] = 1 - side[order[turned]]
         by[order[turned | confirmed]] = BY_POLICY
         table = conclude(whole, side, by, examiner.applications)
-    table = quoting.told(_by_roles(table, side[_order_of(whole, table)]), whole.quotes)
+    table = readings.told(quoting.told(_by_roles(table, side[_order_of(whole, table)]), whole.quotes))
     seen = _seen_by(captures, whole)
     if carry is None:
         # Nobody asks the records any more: the room goes to what is made of them.
@@ -180,6 +181,10 @@ def run(
         # What keys showed of one connection may say more of another: the session that it resumes, the attempt before it.
         answers = _judge(table, classes, class_of, {**certificates, **shown.certificates}, policy, judging, ends)
     classes, class_of, authentications = answers.classes, answers.class_of, answers.authentications
+    if table.odd.any():
+        authentications = _weighed(
+            table, answers, Classifier(policy, who, options.get("scope") or "diego"), certificates, judging, whole, ends
+        )
     names = answers.learnt.names
     count: Callable[[pd.DataFrame], pd.DataFrame] | None = None
     if carry is not None:
@@ -258,6 +263,28 @@ def _judge(
     learnt = learn(table, told, which, judge, options["inventory"], (ends.originator, ends.responder, ends.hosts))
     answers = authenticate(table, told, which, certificates=certificates, policy=policy, options=options, learnt=learnt)
     return _Answers(told, which, answers, learnt)
+
+
+def _weighed(
+    table: ConnectionTable,
+    answers: _Answers,
+    classifier: Classifier,
+    certificates: Mapping[str, bytes],
+    options: Mapping[str, Any],
+    whole: Part,
+    ends: Ends,
+) -> list[Authentication]:
+    """The answers with regard to packets that contradict each other: the other reading of streams is judged as the first was, among all connections."""
+    from auditor.policy import readings
+
+    first = readings.Judged(answers.classes, answers.class_of, answers.authentications)
+    otherwise = readings.other(table)
+    if otherwise is None:
+        return readings.weighed(table, first, None)
+    classes, class_of = _classify(otherwise, classifier, options["inventory"], whole.quotes)
+    judged = _judge(otherwise, classes, class_of, certificates, classifier.policy, options, ends)
+    second = readings.Judged(judged.classes, judged.class_of, judged.authentications)
+    return readings.weighed(table, first, second)
 
 
 def _opened(
@@ -502,6 +529,8 @@ def _within(followed: Iterable[Followed], limits: Limits) -> list[Followed]:
             part.rows["outer"][part.rows["outer"] >= left] = -1
             part.held = {row: head for row, head in part.held.items() if row < left}
             part.samples = part.samples[part.samples["row"] < left]
+            part.odds = part.odds[part.odds["row"] < left]
+            part.second = {row: told for row, told in part.second.items() if row < left}
             part.early = part.early[part.early["row"] < left]
             hits = {"connections": packets}
             each = replace(each, capture=_told_limits(each.capture, limits, hits))  # noqa: PLW2901 - the same, told
@@ -1058,6 +1087,7 @@ def _sufficiency(
     """What share of the judged connections could be decided, and why the rest could not."""
     from auditor.model.judgement import Disposition, Verdict
     from auditor.policy.classify import IPSEC
+    from auditor.policy.readings import RULE as CONTRADICTED
 
     judged = connections["disposition"].isin([str(Disposition.DOCUMENTED), str(Disposition.AMBIENT)])
     judged &= connections["authentication_verdict"] != str(Verdict.NOT_APPLICABLE)
@@ -1091,7 +1121,13 @@ def _sufficiency(
         reasons["ipsec"] = int(closed.sum())
     limit = options.get("max_undecided")
     enough = percent <= (5.0 if limit is None else float(limit))
-    complete = enough and not (idle or closed.any() or lost or dropped or openings)
+    contradicted = sum(
+        any(fault.rule == CONTRADICTED for fault in faults) for faults in connections.loc[undecided, "faults"]
+    )
+    if contradicted:
+        # Somebody may have made it so: no share of these is small enough.
+        reasons["contradicting_packets"] = contradicted
+    complete = enough and not (idle or closed.any() or lost or dropped or openings or contradicted)
     return {"complete": complete, "undecided_percent": round(percent, 3), "reasons": dict(sorted(reasons.items()))}
 
 

@@ -17,6 +17,7 @@ OTHER_SILENCE_NS = 7_200 * 10**9
 STRAY_NS = 366 * 86_400 * 10**9
 
 NEAR, FAR_BACK = 2**16, 2**24
+OUTSIDE = 2**23
 DOUBLE_NS, FAR_DOUBLE_NS = 10**8, 5 * 10**9
 
 
@@ -46,9 +47,18 @@ class End:
     stream: dict[int, int | None] = field(default_factory=dict)
     again: bool = False
     copies: int = 0
-    closed_ns: int | None = None
-    """When its first FIN or RST was sent."""
+    fin_ns: int | None = None
+    rst_ns: int | None = None
+    acks: bool = False
+    """It acknowledged something."""
+    after: bool = False
+    """New bytes came behind a reset."""
     datagram: bytes | None = None
+
+    @property
+    def closed_ns(self) -> int | None:
+        """When its first FIN or RST was sent."""
+        return min((ns for ns in (self.fin_ns, self.rst_ns) if ns is not None), default=None)
 
     @property
     def opened(self) -> bool:
@@ -62,7 +72,8 @@ class End:
             reached = max(reached, self.fin_at)
         if self.acked is None:
             return reached
-        return max(reached, self.acked - (self.fin_at is not None and self.acked > self.fin_at))
+        acked = self.acked - (self.fin_at is not None and self.acked > self.fin_at)
+        return max(reached, self.fin_at if self.fin_at is not None and self.end <= self.fin_at < acked else acked)
 
     def missed(self) -> int:
         if self.start is None:
@@ -160,8 +171,33 @@ def dated(talk: Conversation, ts_ns: int) -> int:
     return ts_ns
 
 
-def take_segment(packet: Sent, mine: End, other: End, now: int) -> None:
+def is_untaken(packet: Sent, mine: End) -> bool:
+    """Whether no receiver takes it."""
+    if packet.proto != TCP or packet.flags & SYN:
+        return False
+    if not packet.flags & (ACK | RST):
+        return mine.opened and packet.fragment != 2
+    if packet.flags & (RST | FIN) and mine.seen and mine.start is not None and mine.end > mine.start:
+        size = len(packet.data) if packet.wire is None else packet.wire
+        at = place_of(packet.seq % 2**32, mine.end)
+        return at - mine.end > OUTSIDE or (mine.acked is not None and at + size < mine.acked - NEAR)
+    return False
+
+
+def take_back(mine: End, other: End) -> None:
+    """An answer to a SYN that acknowledges the SYN alone: what came with it was not taken."""
+    assert other.isn is not None
+    other.start = other.end = other.isn + 1
+    other.stream.clear()
+    del mine
+
+
+def take_segment(packet: Sent, mine: End, other: End, now: int, newest: bool) -> None:
     """One TCP segment."""
+    if packet.flags & (SYN | ACK) == SYN | ACK and other.syn and not other.acks and other.stream:
+        assert other.isn is not None
+        if other.isn + 1 == other.start and packet.ack % 2**32 == (other.isn + 1) % 2**32:
+            take_back(mine, other)
     size = len(packet.data) if packet.wire is None else packet.wire
     first = packet.seq % 2**32 + bool(packet.flags & SYN)
     if packet.flags & SYN:
@@ -182,6 +218,10 @@ def take_segment(packet: Sent, mine: End, other: End, now: int) -> None:
             at = first
         mine.start = mine.end = at
         mine.seen = True
+    goes_on = at + size > mine.end or (packet.flags & FIN and not mine.fin)
+    resets = [end.rst_ns for end in (mine, other) if end.rst_ns is not None]
+    if size and not packet.flags & RST and at >= mine.end and (mine.rst or other.rst) and now > min(resets):
+        mine.after = True
     if size and not packet.flags & RST and mine.start is not None:
         came = [place for place in range(at, at + size) if not mine.opened or place >= mine.start]
         for place in came:
@@ -193,15 +233,17 @@ def take_segment(packet: Sent, mine: End, other: End, now: int) -> None:
     bare = not size and packet.flags & (SYN | FIN | RST | ACK) == ACK and not mine.opened
     if bare and mine.start is not None and mine.start - NEAR <= at < mine.start:
         mine.start = at
-    if packet.flags & (FIN | RST):
-        mine.closed_ns = min(now, mine.closed_ns or now)
+    if packet.flags & RST:
+        mine.rst_ns = min(now, mine.rst_ns or now)
     if packet.flags & FIN:
+        mine.fin_ns = min(now, mine.fin_ns or now)
         mine.fin = True
         mine.fin_at = max(at + size, at + size if mine.fin_at is None else mine.fin_at)
     mine.rst |= bool(packet.flags & RST)
     if packet.flags & RST and mine.seen and 0 < at - mine.end <= NEAR:
         mine.acked = at if mine.acked is None else max(mine.acked, at)
     if packet.flags & ACK and not packet.flags & RST:
+        mine.acks = True
         ack = packet.ack % 2**32
         if other.start is None:
             other.start = other.end = other.acked = ack
@@ -209,12 +251,26 @@ def take_segment(packet: Sent, mine: End, other: End, now: int) -> None:
             reached = place_of(ack, other.end)
             if not other.seen and other.end - reached < 2**30:
                 other.start = min(other.start, reached)
-            if reached - other.end < 2**30:
-                other.acked = reached if other.acked is None else max(other.acked, reached)
+            if reached - other.end < 2**30 and (other.acked is None or reached > other.acked):
+                other.acked = reached
+                if other.after and reached == other.end and newest:
+                    other.after = mine.rst = other.rst = False
+                    mine.rst_ns = other.rst_ns = None
+                if other.fin and other.fin_at is not None and other.end > other.fin_at and reached > other.fin_at + 1:
+                    other.fin, other.fin_at, other.fin_ns = False, None, None
+            elif (
+                other.seen
+                and other.acked is not None
+                and reached <= other.end < other.acked - 1
+                and other.opened
+                and goes_on
+                and newest
+            ):
+                other.acked = reached
 
 
-def is_double(packet: Sent, times: dict[object, list[int]]) -> bool:
-    """Whether all that a network leaves alone was seen a moment before; remembered if not."""
+def print_of(packet: Sent) -> tuple[object, ...]:
+    """What a network leaves alone."""
     source, target = ends_of(packet)
     size = len(packet.data) if packet.wire is None else packet.wire
     same: tuple[object, ...] = (source, target, packet.proto, size, packet.ident)
@@ -222,6 +278,17 @@ def is_double(packet: Sent, times: dict[object, list[int]]) -> bool:
         same = (*same, packet.seq % 2**32, packet.ack % 2**32, packet.flags)
     else:
         same = (*same, packet.data[:96])
+    return same
+
+
+def forget(packet: Sent, times: dict[object, list[int]]) -> None:
+    """Nothing is a copy of what was not taken."""
+    times[print_of(packet)].pop()
+
+
+def is_double(packet: Sent, times: dict[object, list[int]]) -> bool:
+    """Whether all that a network leaves alone was seen a moment before; remembered if not."""
+    same = print_of(packet)
     tick = packet.ts_ns >> 20
     bound = (FAR_DOUBLE_NS if packet.ident >= 2 else DOUBLE_NS) >> 20
     if any(abs(tick - before) <= bound for before in times.get(same, ())):
@@ -243,13 +310,22 @@ def follow(sent: Sequence[Sent]) -> list[Conversation]:
         if is_double(packet, times) and talk is not None:
             mine = talk.ends[0] if talk.ends[0].who == source else talk.ends[1]
             mine.copies += 1
-            if packet.proto == TCP and packet.flags & (FIN | RST) and mine.closed_ns is not None:
-                mine.closed_ns = min(mine.closed_ns, packet.ts_ns)
+            if packet.proto == TCP and packet.flags & FIN and mine.fin_ns is not None:
+                mine.fin_ns = min(mine.fin_ns, packet.ts_ns)
+            if packet.proto == TCP and packet.flags & RST and mine.rst_ns is not None:
+                mine.rst_ns = min(mine.rst_ns, packet.ts_ns)
             if not is_far(talk, packet.ts_ns):
                 dated(talk, packet.ts_ns)
             continue
         if talk is not None:
             mine, other = talk.ends if talk.ends[0].who == source else talk.ends[::-1]
+            if is_untaken(packet, mine):
+                size = len(packet.data) if packet.wire is None else packet.wire
+                dated(talk, packet.ts_ns)
+                mine.packets += 1
+                mine.ip_bytes += size + (20 if ":" not in packet.src else 40) + 20
+                forget(packet, times)
+                continue
             if starts_anew(talk, packet, mine, other):
                 talk = None
         if talk is None:
@@ -257,12 +333,13 @@ def follow(sent: Sequence[Sent]) -> list[Conversation]:
             found.append(talk)
         mine, other = talk.ends if talk.ends[0].who == source else talk.ends[::-1]
         size = len(packet.data) if packet.wire is None else packet.wire
+        before, stray = talk.last_ns, is_far(talk, packet.ts_ns)
         now = dated(talk, packet.ts_ns)
         mine.packets += 1
         mine.payload += size
         mine.ip_bytes += size + (20 if ":" not in packet.src else 40) + (20 if packet.proto == TCP else 8)
         if packet.proto == TCP:
-            take_segment(packet, mine, other, now)
+            take_segment(packet, mine, other, now, now > before and not stray)
         elif mine.datagram is None and size:
             mine.datagram = packet.data
     return found

@@ -61,6 +61,8 @@ class Row:
     flags: int = 0
     window: int = 0
     mark: int = 0
+    urgent: int = 0
+    header_bytes: int = 0
     payload: bytes = b""
     payload_wire_bytes: int = 0
     stop: int = 0
@@ -532,6 +534,9 @@ def transport(row: Row, s: Span) -> bool:
             raise Stop(MALFORMED)
         if len(s.data) >= size:
             row.mark = options_mark(s.data[20:size])
+            if size <= s.wire:
+                row.header_bytes = size
+                row.urgent = s.u(">H", 18) if row.flags & 0x20 else 0
     elif row.proto in {17, 33, 132, 136}:
         need(4)
         row.src_port, row.dst_port = s.u(">H"), s.u(">H", 2)

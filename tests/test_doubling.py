@@ -56,7 +56,9 @@ def test_samples(tmp_path: Path, name: str) -> None:
 def test_captures_of_the_rules(tmp_path: Path) -> None:
     assert len(RULES) >= 20
     for path in RULES:
-        same_twice(path, tmp_path, 2)
+        # Of packets that contradict each other some are no copies, however alike they are.
+        if path.parent.name != "conflicting-content":
+            same_twice(path, tmp_path, 2)
 
 
 @settings(max_examples=4)

@@ -11,9 +11,9 @@ from tests.conftest import absent
 from tests.scores import SHARED, cases, stacks
 
 NOT_YET = {
-    "a1_mysql_conflict.pcap", "a1_tls_decoy_then_plain.pcap", "r1_oob12_plain.pcap", "b6_unsigned_after_20.pcap", "p2_65th_request.pcap",
+    "b6_unsigned_after_20.pcap", "p2_65th_request.pcap",
 }  # fmt: skip
-"""What the auditor does not tell yet: contradicting segments, bad checksums, urgent bytes, requests behind the first 8 KiB."""
+"""What the auditor does not tell yet: requests behind the first 8 KiB."""
 
 
 def test_no_verdict_on_real_programs_is_wrong() -> None:

@@ -37,3 +37,6 @@ le16: Callable[[Bytes, int], int] = load(2, "little")
 
 le32: Callable[[Bytes, int], int] = load(4, "little")
 """Four bytes, little endian; never negative."""
+
+le64: Callable[[Bytes, int], np.uint64] = load(8, "little")
+"""Eight bytes, little endian; unsigned."""

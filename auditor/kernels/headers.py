@@ -579,6 +579,8 @@ def _blank(row: Any) -> None:
     row["src_port"] = 0
     row["dst_port"] = 0
     row["window"] = 0
+    row["urgent"] = 0
+    row["header_bytes"] = 0
     row["mark"] = 0
     row["ip_id"] = 0
     row["ip_version"] = 0
@@ -780,7 +782,10 @@ def decode_frames(
                         else:
                             row["payload_at"] = at + header
                             row["payload_bytes"] = end - at - header
+                            row["header_bytes"] = header
                             # BOUNDS: at + header <= end
+                            if int64(row["flags"]) & transport.TCP_URG:
+                                row["urgent"] = be16(buf, at + transport.TCP_URGENT)
                             if header == 32 and be32(buf, at + 20) == transport.TCP_TIMESTAMPS_FIRST:
                                 # As options_mark would say; nearly all segments are so.
                                 mark = transport.TCP_TIMESTAMPS_FIRST * MARK_FACTOR + be32(buf, at + 24)

@@ -311,6 +311,7 @@ def join(a, b, together, twice, trust):
         a.first_ns, a.last_ns = b.first_ns, b.last_ns
     a.last_frame = b.last_frame
     a.captures |= b.captures
+    a.odd |= b.odd
     if together and trust == 2:
         _add_history(b, a)
         a.n_history = b.n_history

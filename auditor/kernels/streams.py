@@ -4,9 +4,12 @@ What holds here:
 - A head is a row of the arena; byte k of the head is byte k of the stream (from its first byte, or from the first one seen).
 - Bytes that are there are never overwritten: of two overlapping segments the first seen wins, whatever it says.
 - ``filled_bytes`` is the contiguous start; what came early waits at its place, remembered as at most HEAD_RANGES stretches.
+- Where a segment says something else than what is there, ``differs`` tells. The caller may then go on with a second head, in which the last one seen wins.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from auditor.kernels.accelerate import inner, move_bytes
 from auditor.model.streams import TRAIL_NONE, TRAIL_OTHER
@@ -23,6 +26,9 @@ def clear_head(head):
     head.stream_bytes = 0
     head.n_ranges = 0
     head.first_seq = 0
+    head.other = 0
+    head.removed = 0
+    head.ttl = 0
     head.trail = TRAIL_NONE
     head.trail_stash = 0
 
@@ -118,6 +124,64 @@ def place(head, arena, base, room, offset, buf, at, size, frame, ack):
         head.segment_frame[head.n_segments] = frame
         head.segment_ack[head.n_segments] = ack
         head.n_segments += 1
+
+
+@inner
+def differs(head, arena, base, room, offset, buf, at, size):
+    """The last place of the head where ``buf[at : at + size]``, to be put at ``offset``, says something else than what is there; -1: nowhere."""
+    if at < 0 or at + size > buf.size or base < 0 or base + room > arena.size:
+        return -1
+    last = -1
+    for k in range(-1, head.n_ranges):
+        start = 0 if k < 0 else head.range_from[k]
+        stop = head.filled_bytes if k < 0 else head.range_to[k]
+        # BOUNDS: inside the head, and inside the segment.
+        for pos in range(max(start, offset), min(stop, offset + size, room)):
+            if arena[base + pos] != buf[at + pos - offset]:
+                last = max(last, pos)
+    return last
+
+
+@inner
+def brought(head, pos):
+    """The frame that brought a byte of a head; -1: not known."""
+    frame, nearest = np.int64(-1), -1
+    for k in range(head.n_segments):
+        if nearest < head.segment_at[k] <= pos:
+            frame, nearest = np.int64(head.segment_frame[k]), head.segment_at[k]
+    return frame
+
+
+@inner
+def overlay(head, arena, base, room, least, offset, buf, at, size, frame, ack):
+    """As ``place``, but what the segment says counts, whatever is there, from ``least`` on: what was acknowledged before does not change."""
+    alone = head.n_ranges == 0 and offset >= head.filled_bytes
+    place(head, arena, base, room, offset, buf, at, size, frame, ack)
+    start = max(offset, least, 0)
+    if alone:
+        return
+    stop = min(offset + size, room)
+    if stop <= start or at < 0 or at + size > buf.size or base < 0 or base + room > arena.size:
+        return
+    # BOUNDS: both stretches are inside, by the comparisons above.
+    move_bytes(arena, base + start, buf, at + start - offset, stop - start)
+    if head.n_segments < head.segment_at.size:
+        head.segment_at[head.n_segments] = start
+        head.segment_frame[head.n_segments] = frame
+        head.segment_ack[head.n_segments] = ack
+        head.n_segments += 1
+
+
+@inner
+def take_out(head, arena, base, room, offset, urgent, buf, at, size, frame, ack):
+    """Put a segment without its urgent byte, number ``urgent`` of it (RFC 6093 section 2), into a reading that leaves such bytes out. False: it does not go on there."""
+    offset -= head.removed
+    if head.n_ranges > 0 or offset != head.filled_bytes:
+        return False
+    place(head, arena, base, room, offset, buf, at, urgent, frame, ack)
+    place(head, arena, base, room, offset + urgent, buf, at + urgent + 1, size - urgent - 1, frame, ack)
+    head.removed += 1
+    return True
 
 
 @inner

@@ -12,6 +12,9 @@ The rules that hold here:
 - Nothing decides who opened the connection here: side 0 is the lower end, and what each side was seen to do is kept.
 - Everything kept can be joined with the same of another part of the capture (``auditor.conntrack.merge``): counts add up, sets unite,
   sequence space is a set of intervals.
+- What no receiver takes is no evidence (RFC 9293, RFC 5961): it is counted, noted once a kind and connection (ODD_), and changes nothing else. Segments with a wrong
+  checksum are told from those that a card completes: by the value such cards leave, and by the first segments of their direction.
+- Where two segments say different things of bytes that nobody acknowledged yet, both readings are kept: the head, and a second one in which the last said counts.
 - Heads are handed on when they are settled: both have all they can (full, and what follows them of TLS followed to its end), or closed a moment
   ago. A direction that still has to speak keeps its room, however much the other one sends, until the room is needed.
 
@@ -23,12 +26,13 @@ from __future__ import annotations
 import numpy as np
 
 from auditor.kernels.accelerate import inner, kernel, move_bytes, prefetch
-from auditor.kernels.bytes import be64, int64
+from auditor.kernels.bytes import be16, be64, int64, le64
 from auditor.kernels.doubles import LEAST_TELLING_ID, PRINTS, SETS, WAYS, blend, matches, moment, sample
 from auditor.kernels.flowkey import EMPTY, key_hash, lower_is_source
-from auditor.kernels.streams import clear_head, place, shift_head
+from auditor.kernels.streams import brought, clear_head, differs, overlay, place, shift_head, take_out
 from auditor.kernels.trail import STASH_BYTES, STASH_NOTES, STASHES, end_trail, follow
 from auditor.model.connections import (
+    AFTER_RST,
     BASE_GUESSED,
     DISORDERED,
     FIN_ACKS,
@@ -42,6 +46,17 @@ from auditor.model.connections import (
     HEAD_CUT,
     NEVER,
     NOWHERE,
+    ODD_ACK,
+    ODD_CHECKSUM,
+    ODD_CONFLICT,
+    ODD_FIN,
+    ODD_LATE,
+    ODD_NO_ACK,
+    ODD_RESET,
+    ODD_SYN_DATA,
+    ODD_TTL,
+    ODD_UNREAD,
+    ODD_URGENT,
     RETRANSMITTED,
     ROW_ANSWERED,
     ROW_BEYOND,
@@ -61,9 +76,11 @@ from auditor.model.connections import (
     SLOT_NONE,
     SNAPPED,
     STRAY_NS,
+    SUMMED,
 )
 from auditor.model.packets import STOP_FRAGMENT, STOP_NONE, STOP_TRUNCATED
-from auditor.model.streams import HEAD_BYTES, HEAD_SEGMENTS, TRAIL_RUNS
+from auditor.model.streams import HEAD_BYTES, HEAD_SEGMENTS, TRAIL_NONE, TRAIL_RUNS
+from auditor.wire import transport
 
 # Why `track` came back.
 DONE = 0
@@ -89,7 +106,8 @@ S_SAMPLE_MASK = 11  # ... and which prints choose them
 S_EARLY = 12  # first packets kept for `merge`
 S_REFUSED = 13  # packets of connections that were not taken up: L_ROWS are held
 S_AHEAD = 14  # time of the latest packet, where it was too far from the clock for it to follow; 0: it was not
-S_SIZE = 15
+S_ODDS = 15  # contradictions noted
+S_SIZE = 16
 
 # Places of the limits vector (int64).
 L_TCP_NS = 0  # silence that ends a TCP connection
@@ -129,6 +147,12 @@ SPARSE = 3  # places of the hash table for each key: few searches look at a seco
 LATE_NS = 100_000_000  # packets are out of order by less
 PRINT_BYTES = 96  # of a payload without TCP's numbers: so far reach the numbers of a segment inside VXLAN
 MARK_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+OUTSIDE = 1 << 23  # no window is so wide that a RST or FIN so far ahead is in it (Linux: 6 MiB at the most)
+FEW_HOPS = (
+    4  # a packet with no more than these left may end before the receiver, where others of its sender have HOPS more
+)
+HOPS = 8
+SUM_UNKNOWN, SUM_RIGHT, SUM_LEFT, SUM_WRONG = range(4)
 SUM_BYTES = 64  # of a head: enough for the random bytes of a ClientHello
 
 
@@ -257,6 +281,83 @@ def _leave(rows, queue, linger_row, linger_ns, state, now_ns, wait_ns):
     return True
 
 
+@inner
+def _folded(total):
+    """A sum of 16-bit words in ones' complement: RFC 1071 section 2."""
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+@inner
+def checksum_of(buf, p):
+    """What a whole TCP segment's checksum is: right, left to a network card (the pseudo header's sum, or nothing at all), wrong; SUM_UNKNOWN where not all was captured."""
+    header, size = np.int64(p.header_bytes), np.int64(p.payload_bytes)
+    at = np.int64(p.payload_at) - header
+    stop = at + header + size
+    if header < 20 or p.fragment != 0 or size != p.payload_wire_bytes or at < 0 or stop > buf.size:
+        return SUM_UNKNOWN
+    # BOUNDS: all of the segment, from its header on, is in the buffer.
+    told = be16(buf, int64(at + transport.TCP_CHECKSUM))
+    total = np.uint64(0)
+    low = np.uint64(0xFFFFFFFF)
+    while at + 8 <= stop:
+        word = le64(buf, int64(at))
+        total += (word & low) + (word >> np.uint64(32))
+        at += 8
+    shift = np.uint64(0)
+    while at < stop:
+        total += np.uint64(buf[at]) << shift
+        shift += np.uint64(8)
+        at += 1
+    turned = _folded(np.int64(total))
+    found = (turned & 0xFF) << 8 | turned >> 8
+    ends = np.int64(0)
+    for word in (p.src_lo, p.dst_lo):
+        ends += np.int64(word & low)
+        if p.ip_version == 6:
+            ends += np.int64(word >> np.uint64(32))
+    if p.ip_version == 6:
+        for word in (p.src_hi, p.dst_hi):
+            ends += np.int64(word & low) + np.int64(word >> np.uint64(32))
+    ends = _folded(ends + TCP)
+    pseudo = _folded(ends + header + size)
+    if _folded(found + pseudo) == 0xFFFF:
+        return SUM_RIGHT
+    return SUM_LEFT if told in (0, ends, pseudo) else SUM_WRONG
+
+
+@inner
+def _odd(row, at, side, kind, frame, against, odds, state):
+    """Note a packet that contradicts others: the first of each kind and connection with its frame."""
+    if row.odd & (1 << kind):
+        return
+    row.odd = np.int64(row.odd) | 1 << kind
+    n = state[S_ODDS]
+    if n < odds.size:
+        one = odds[n]
+        one.row, one.side, one.kind, one.frame, one.against = at, side, kind, frame, against
+        state[S_ODDS] = n + 1
+
+
+@inner
+def _untaken(row, me, p, flags, seq, wire, ttl):
+    """Why no receiver takes a segment whatever it holds (ODD_), as far as the connection is known; -1: it may be taken. ``ttl``: of others of its sender, 0: not known."""
+    side = row.side[me]
+    if flags & SYN:
+        return -1
+    if flags & (ACK | RST) == 0 and p.fragment != 2:
+        # RFC 9293 section 3.10.7.4: if the ACK bit is off, drop the segment.
+        return ODD_NO_ACK if side.seen & (SEEN_SYN | SEEN_SYNACK) else -1
+    if ttl >= p.ttl + HOPS and p.ttl <= FEW_HOPS and (wire == 0 or flags & (RST | FIN)):
+        return ODD_TTL
+    if flags & (RST | FIN) and side.seen & HAS_BASE and not side.seen & BASE_GUESSED and side.end > side.start:
+        position = _relative(seq, np.int64(side["base"]), side.end)
+        if position - side.end > OUTSIDE or position + wire < side.acked - FIRST_WINDOW:
+            return ODD_RESET if flags & RST else ODD_FIN
+    return -1
+
+
 @kernel
 def fingerprints(packets, buf, hashes, keys):
     """The hash of each packet's connection key, and of what no retransmission of it repeats (see ``doubles``): uint64[>= n] both.
@@ -327,6 +428,7 @@ def track(
     stashes,
     stash_bytes,
     notes,
+    odds,
     state,
     limits,
 ):
@@ -335,7 +437,7 @@ def track(
     packets: PACKET[n]; buf: the batch's bytes; frame_base: capture index << FRAME_BITS; rows: CONN[capacity]; table: int32[power of two];
     arena: uint8[slots * HEAD_BYTES]; heads: HEAD[slots]; free: int32[slots], the free stack; queue: int64, settled rows; linger_row, linger_ns:
     int64 ring; conn_of: int64[>= n], out: row of each packet or -1; hashes, keys: as ``fingerprints`` gives them; prints, samples, early: see ``doubles``; stashes: HEAD[STASHES], stash_bytes: uint8[STASHES * STASH_BYTES],
-    notes: int64[STASHES + 1, STASH_NOTES], see ``trail``; state, limits: see S_ and L_.
+    notes: int64[STASHES + 1, STASH_NOTES], see ``trail``; odds: ODD[any], contradictions; state, limits: see S_ and L_.
     Never raises.
     """
     n = np.uint64(packets.size)
@@ -469,6 +571,27 @@ def track(
                     or matches(w2, tag, tick, ticks)
                     or matches(w3, tag, tick, ticks)
                 )
+            if twice and found != EMPTY and proto == TCP and size > 0:
+                # A copy says the same.
+                r = rows[np.uint64(found)]
+                side = r.side[me]
+                if side.slot >= 0 and side.seen & HAS_BASE:
+                    from_base = _relative(seq, np.int64(side["base"]), side.end) - side.head_base
+                    if flags & SYN:
+                        from_base += 1
+                    base_of = np.int64(side.slot) * HEAD_BYTES
+                    where = np.int64(p.payload_at)
+                    head = heads[side.slot]
+                    if (
+                        from_base < HEAD_BYTES
+                        and differs(head, arena, base_of, HEAD_BYTES, from_base, buf, where, size) >= 0
+                    ):
+                        twice = False
+                        other_of = np.int64(head.other) - 1
+                        if other_of >= 0 and heads[other_of].removed == 0:
+                            base_of = other_of * HEAD_BYTES
+                            if differs(heads[other_of], arena, base_of, HEAD_BYTES, from_base, buf, where, size) < 0:
+                                twice = True
             if not twice:
                 # The oldest of its set is forgotten.
                 prints[place_of | np.uint64(3)], prints[place_of | np.uint64(2)] = w2, w1
@@ -512,6 +635,8 @@ def track(
                 and now - r.last_ns <= tcp_ns
                 and r.first_ns - now <= STRAY_NS
                 and (np.int64(side["base"]) + side.end) & 0xFFFFFFFF == seq
+                and other.acked <= other.end
+                and _relative(np.int64(p.ack), np.int64(other["base"]), other.end) <= other.end
             ):
                 conn_of[i] = found
                 _seen_at(r, now, me, proto, p)
@@ -526,9 +651,42 @@ def track(
                 side.end += wire
                 side.seen = seen | SEEN_ACK
                 _note(r, side, me, H_DATA if wire > 0 else H_ACK)
-                reached = _relative(np.int64(p.ack), np.int64(other["base"]), other.end)
-                if reached > other.acked and reached - other.end < MAX_WINDOW:
-                    other.acked = reached
+                other.acked = max(other.acked, _relative(np.int64(p.ack), np.int64(other["base"]), other.end))
+                continue
+        summed = SUM_UNKNOWN
+        if (
+            proto == TCP
+            and (wire > 0 or flags & (SYN | FIN | RST))
+            and (
+                found == EMPTY
+                or flags & (SYN | FIN | RST)
+                or rows[np.uint64(found)].state & (ROW_SETTLED | ROW_QUEUED) == 0
+            )
+        ):
+            summed = checksum_of(buf, p)
+        if proto == TCP and found != EMPTY and not bare:
+            r = rows[np.uint64(found)]
+            side = r.side[me]
+            usual = np.int64(heads[side.slot].ttl) if side.slot >= 0 else 0
+            why = ODD_CHECKSUM if summed == SUM_WRONG and side.seen & SUMMED else -1
+            if why < 0:
+                why = _untaken(r, me, p, flags, seq, wire, usual)
+            if why < 0 and flags & ACK and not flags & (SYN | RST) and r.side[1 - me].seen & HAS_BASE:
+                theirs = r.side[1 - me]
+                beyond = _relative(np.int64(p.ack), np.int64(theirs["base"]), theirs.end) > theirs.end
+                if beyond and side.seen & SUMMED and wire == 0 and checksum_of(buf, p) == SUM_WRONG:
+                    why = ODD_CHECKSUM
+            if why >= 0:
+                conn_of[i] = found
+                if now > 0 and r.last_ns > 0 and (now - r.last_ns > STRAY_NS or r.first_ns - now > STRAY_NS):
+                    now = _dated(r, now)
+                _seen_at(r, now, me, proto, p)
+                r.last_frame = frame_base | p.frame
+                side.pkts += 1
+                side.ip_bytes += p.ip_bytes
+                _odd(r, found, me, why, frame_base | p.frame, np.int64(-1), odds, state)
+                # What says the same with better numbers is no copy of it.
+                prints[(key & np.uint64(SETS - 1)) * np.uint64(WAYS)] = np.uint64(0)
                 continue
         fresh = found == EMPTY
         if not fresh:
@@ -577,7 +735,7 @@ def track(
             r.first_side = me
             r.outer = conn_of[p.outer] if p.outer >= 0 else -1
             r.superseded, r.state, r.n_history = 0, ROW_FIRST if first_of_key else 0, 0
-            r.evidence = 0
+            r.evidence, r.odd = 0, 0
             r.client_side, r.application = -1, -1
             r.icmp_type = p.src_port if proto in (ICMP, ICMP6) else 0
             r.icmp_code = p.dst_port if proto in (ICMP, ICMP6) else 0
@@ -602,6 +760,7 @@ def track(
             state[S_AGAIN] = 1
             return NEED_SLOTS, np.int64(i)
         conn_of[i] = found
+        newest = now > r.last_ns
         _seen_at(r, now, me, proto, p)
         if telling and (key >> np.uint64(14)) & np.uint64(state[S_SAMPLE_MASK]) == 0:
             state[S_SAMPLES], state[S_SAMPLE_MASK] = sample(
@@ -624,7 +783,26 @@ def track(
             # It was seen, and has no place in the stream.
             position = np.int64(HEAD_BYTES)
         elif proto == TCP:
-            position = _tcp(r, side, other, me, p, now, flags, seq, wire)
+            if summed in (SUM_RIGHT, SUM_LEFT):
+                side.seen |= SUMMED
+            if (
+                flags & (SYN | ACK) == SYN | ACK
+                and other.seen & (SEEN_SYN | SEEN_ACK) == SEEN_SYN
+                and other.end > 0
+                and np.int64(p.ack) == np.int64(other["base"])
+            ):
+                # Nothing of what came with the SYN (RFC 7413) was taken; it is sent again.
+                other.start, other.end, other.n_holes, other.lost_bytes = 0, 0, 0, 0
+                if other.slot >= 0:
+                    if heads[other.slot].other > 0:
+                        free[state[S_FREE]] = heads[other.slot].other - 1
+                        state[S_FREE] += 1
+                    clear_head(heads[other.slot])
+                    other.head_base = 0
+                _odd(r, found, 1 - me, ODD_SYN_DATA, np.int64(other.payload_frame), np.int64(-1), odds, state)
+            position, told = _tcp(r, side, other, me, p, now, flags, seq, wire, newest)
+            if told >= 0:
+                _odd(r, found, me, told, frame_base | p.frame, np.int64(-1), odds, state)
             if flags & SYN and side.slot >= 0 and side.head_base > side.start:
                 # The SYN came behind the data it opened: the stream begins right behind the SYN.
                 shift_head(heads[side.slot], arena, side.slot * HEAD_BYTES, HEAD_BYTES, side.head_base - side.start)
@@ -656,6 +834,7 @@ def track(
                 slot = free[state[S_FREE]]
                 side.slot = slot
                 clear_head(heads[slot])
+                heads[slot].ttl = p.ttl
                 anchored = proto != TCP or side.seen & (SEEN_SYN | SEEN_SYNACK)
                 side.head_base = side.start if anchored and proto == TCP else position
             if side.slot >= 0 and size > 0:
@@ -671,6 +850,8 @@ def track(
                     and head.n_ranges == 0
                     and offset + size <= HEAD_BYTES
                     and head.n_segments < HEAD_SEGMENTS
+                    and head.other == 0
+                    and p.urgent == 0
                     and p.payload_at >= 0
                     and p.payload_at + size <= buf.size
                     and (slot + 1) * HEAD_BYTES <= arena.size
@@ -684,6 +865,20 @@ def track(
                     head.segment_ack[head.n_segments] = p.ack
                     head.n_segments += 1
                 elif offset < HEAD_BYTES:
+                    filled = np.int64(head.filled_bytes)
+                    # Not below what was acknowledged: the receiver has that, and takes nothing else for it.
+                    least = side.acked - side.head_base if side.acked > NOWHERE else np.int64(0)
+                    against = -1
+                    if proto == TCP and (offset < filled or head.n_ranges > 0):
+                        against = differs(
+                            head, arena, slot * HEAD_BYTES, HEAD_BYTES, offset, buf, np.int64(p.payload_at), size
+                        )
+                        if against >= 0 and size == 1 and offset == side.end - side.head_base - 1:
+                            # A probe of keep-alive holds a byte of no meaning: RFC 9293 section 3.8.4.
+                            against = -1
+                        elif against >= 0:
+                            kind = ODD_CONFLICT if against >= least else ODD_LATE
+                            _odd(r, found, me, kind, frame_base | p.frame, brought(head, against), odds, state)
                     place(
                         head,
                         arena,
@@ -696,6 +891,64 @@ def track(
                         frame_base | p.frame,
                         p.ack,
                     )
+                    urgent = np.int64(p.urgent) if proto == TCP else 0
+                    if (against >= 0 and against >= least) or urgent > 0:
+                        if urgent > 0:
+                            _odd(r, found, me, ODD_URGENT, frame_base | p.frame, np.int64(-1), odds, state)
+                        if head.other == 0 and state[S_FREE] > 0:
+                            state[S_FREE] -= 1
+                            second = np.int64(free[state[S_FREE]])
+                            heads[second] = heads[slot]
+                            twin = heads[second]
+                            twin.trail, twin.trail_stash, twin.removed = TRAIL_NONE, 0, 0
+                            head.other = second + 1
+                            if urgent > 0:
+                                # What it was before this segment.
+                                twin.filled_bytes = filled
+                                twin.n_segments = min(np.int64(twin.n_segments), max(np.int64(head.n_segments) - 1, 0))
+                            if (max(slot, second) + 1) * HEAD_BYTES <= arena.size:
+                                # BOUNDS: both rows are inside.
+                                move_bytes(arena, second * HEAD_BYTES, arena, slot * HEAD_BYTES, HEAD_BYTES)
+                    if head.other > 0:
+                        second = np.int64(head.other) - 1
+                        twin = heads[second]
+                        kept = True
+                        if urgent > 0 and offset == filled and 0 < urgent <= size and p.fragment == 0:
+                            kept = take_out(
+                                twin,
+                                arena,
+                                second * HEAD_BYTES,
+                                HEAD_BYTES,
+                                offset,
+                                urgent - 1,
+                                buf,
+                                np.int64(p.payload_at),
+                                size,
+                                frame_base | p.frame,
+                                p.ack,
+                            )
+                        elif urgent > 0 and (offset + size > filled or twin.removed == 0):
+                            kept = False
+                        elif twin.removed == 0 or offset >= filled:
+                            overlay(
+                                twin,
+                                arena,
+                                second * HEAD_BYTES,
+                                HEAD_BYTES,
+                                least,
+                                offset - twin.removed,
+                                buf,
+                                np.int64(p.payload_at),
+                                size,
+                                frame_base | p.frame,
+                                p.ack,
+                            )
+                        elif against >= 0:
+                            kept = False
+                        if not kept:
+                            _odd(r, found, me, ODD_UNREAD, frame_base | p.frame, np.int64(-1), odds, state)
+                    elif (against >= 0 and against >= least) or urgent > 0:
+                        _odd(r, found, me, ODD_UNREAD, frame_base | p.frame, np.int64(-1), odds, state)
                 if proto == TCP and side.end - side.head_base >= HEAD_BYTES and r.state & (ROW_BEYOND << me) == 0:
                     # BOUNDS: `follow` proves those of the payload; slot's row is inside the arena, or was refused above.
                     done = (slot + 1) * HEAD_BYTES > arena.size or follow(
@@ -877,8 +1130,12 @@ def begins_anew(row, me, flags, seq, when):
 
 
 @inner
-def _tcp(row, side, other, me, p, now, flags, seq, wire):
-    """TCP's part of a packet: flags, sequence space, history; returns the stream position of its first payload byte."""
+def _tcp(row, side, other, me, p, now, flags, seq, wire, newest):
+    """TCP's part of a packet: flags, sequence space, history; returns the stream position of its first payload byte, and what it contradicts (ODD_, or -1).
+
+    ``newest``: no packet of the connection is dated as late. Out of order, what seems to come behind a reset or to take something back was sent before.
+    """
+    odd = -1
     first = seq
     if flags & SYN:
         first = (seq + 1) & 0xFFFFFFFF
@@ -920,9 +1177,13 @@ def _tcp(row, side, other, me, p, now, flags, seq, wire):
             start = _relative(first, np.int64(side["base"]), side.acked)
             side.start, side.end = start, start
         position = _relative(first, np.int64(side["base"]), side.end)
+    # A copy that was not known as one does not go on.
+    goes_on = position + wire > side.end or (flags & FIN and not side.seen & SEEN_FIN)
     # Bytes of a RST are a diagnostic text (RFC 9293 section 3.5.2), not the stream's.
     if wire > 0 and not flags & RST:
         behind = side.end - position
+        if position >= side.end and (side.seen | other.seen) & SEEN_RST and now > min(side.rst_ns, other.rst_ns):
+            side.seen |= AFTER_RST
         again = extend(side, position, position + wire, (side.seen & (SEEN_SYN | SEEN_SYNACK)) != 0)
         if again < min(behind, wire):
             side.seen |= DISORDERED
@@ -963,10 +1224,31 @@ def _tcp(row, side, other, me, p, now, flags, seq, wire):
             reached = _relative(ack, np.int64(other["base"]), other.end)
             if reached > other.acked and reached - other.end < MAX_WINDOW:
                 other.acked = reached
+                if other.seen & AFTER_RST and reached == other.end and newest:
+                    # What came after a reset was taken: who was to be reset never took that.
+                    other.seen = np.int64(other.seen) & ~(AFTER_RST | SEEN_RST)
+                    side.seen = np.int64(side.seen) & ~SEEN_RST
+                    other.rst_ns, side.rst_ns = NEVER, NEVER
+                    odd = ODD_RESET
+                if other.seen & SEEN_FIN and other.end > other.fin_at and reached > other.fin_at + 1:
+                    other.seen = np.int64(other.seen) & ~SEEN_FIN
+                    other.fin_at, other.fin_ns = NOWHERE, NEVER
+                    odd = ODD_FIN
+            elif (
+                not other.seen & BASE_GUESSED
+                and reached <= other.end < other.acked - 1
+                and other.seen & (SEEN_SYN | SEEN_SYNACK)
+                and goes_on
+                and newest
+            ):
+                # It says again what it had before, and goes on: what it acknowledged in between was never sent.
+                # What is out of order by little may still come: that is not told.
+                odd = ODD_ACK if other.acked - other.end > FIRST_WINDOW else -1
+                other.acked = reached
             if other.seen & BASE_GUESSED and reached < other.start and other.end - reached < MAX_WINDOW:
                 # Acknowledgements come out of order, too.
                 other.start = reached
-    return position
+    return position, odd
 
 
 @kernel
@@ -1012,6 +1294,12 @@ def seal(rows, queue, n, heads, words, pairs, known, ports, transport, arena_byt
             closed = side.seen & (SEEN_FIN | SEEN_RST) or row.side[1 - which].seen & SEEN_RST
             head.ended = 1 if closed and head.gap == 0 and head.filled_bytes < arena_bytes else 0
             end_trail(head, side, side.seen & SNAPPED != 0)
+            if head.other > 0:
+                twin = heads[head.other - 1]
+                twin.first_seq, twin.midstream = head.first_seq, head.midstream
+                twin.stream_bytes = max(head.stream_bytes - twin.removed, 0)
+                twin.gap = 1 if twin.n_ranges > 0 or twin.filled_bytes < min(whole - twin.removed, arena_bytes) else 0
+                twin.ended = 1 if closed and twin.gap == 0 and twin.filled_bytes < arena_bytes else 0
             if row.proto == TCP and head.midstream == 0 and side.head_sum == 0:
                 # In the order of this machine's bytes: it is compared with its like only. What is no whole word is left out.
                 n_words = min(head.filled_bytes, SUM_BYTES) // 8
@@ -1043,6 +1331,9 @@ def answers_fin(side, other):
 def said_to_reach(side):
     """Position behind the last byte of a stream that acknowledgements, a FIN or a RST tell of, be it seen or not."""
     reached = side.acked - (1 if side.fin_at > NOWHERE and side.acked > side.fin_at else 0)
+    if side.end <= side.fin_at < reached:
+        # What is acknowledged behind its end was never sent.
+        reached = side.fin_at
     # A FIN stands behind all data (RFC 9293 section 3.10.4); one that is out of all windows is none of this stream's.
     if side.fin_at - side.end < MAX_WINDOW:
         reached = max(reached, side.fin_at)
@@ -1082,6 +1373,9 @@ def release(rows, queue, n, heads, free, state):
             if side.slot >= 0:
                 if heads[side.slot].trail == TRAIL_RUNS:
                     row.evidence |= ROW_FOLLOWED << which
+                if heads[side.slot].other > 0:
+                    free[state[S_FREE]] = heads[side.slot].other - 1
+                    state[S_FREE] += 1
                 free[state[S_FREE]] = side.slot
                 state[S_FREE] += 1
                 side.slot = SLOT_GONE

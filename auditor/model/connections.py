@@ -85,7 +85,7 @@ CONN = np.dtype(
         ("head_bytes", np.uint16, (2,)),
         ("strays", np.uint32),  # packets whose date is not believed
         ("evidence", np.uint8),  # ROW_FOLLOWED, ROW_ANSWERED
-        ("spare", np.uint8, (3,)),  # so that a line ends here
+        ("odd", np.uint16),  # bit k: ``ODDS[k]``
         ("side", _SIDE, (2,)),
     ],
     align=True,
@@ -93,6 +93,49 @@ CONN = np.dtype(
 
 SIDE_AT = tuple(CONN.fields["side"][1] + k * _SIDE.itemsize for k in range(2)) if CONN.fields else ()
 """Where the sides of a record begin, in bytes."""
+
+(
+    ODD_CHECKSUM,
+    ODD_CONFLICT,
+    ODD_LATE,
+    ODD_URGENT,
+    ODD_RESET,
+    ODD_FIN,
+    ODD_ACK,
+    ODD_SYN_DATA,
+    ODD_NO_ACK,
+    ODD_TTL,
+    ODD_UNREAD,
+) = range(11)
+ODDS = (
+    "segments with a wrong checksum",
+    "two segments with different bytes for one place of the stream",
+    "other bytes for a place that was acknowledged before",
+    "urgent bytes, which the receiver takes out of the stream",
+    "a reset after which the connection went on, or with a number that no receiver takes",
+    "a FIN after which the stream went on, or with a number that no receiver takes",
+    "acknowledgements of bytes that were never sent",
+    "bytes in a SYN that the answer did not acknowledge",
+    "segments without ACK",
+    "packets with far fewer hops left than the others of their sender",
+    "two readings of one stream, of which one could not be kept",
+)
+"""What packets of a connection may contradict each other in."""
+
+CONTRADICTION = "packets.contradict"
+"""Kind of evidence: in which of ``ODDS`` a connection's packets contradict each other."""
+
+ODD = np.dtype(
+    [
+        ("row", np.int64),
+        ("frame", np.int64),  # with the capture index above FRAME_BITS
+        ("against", np.int64),  # the frame that it contradicts; -1: not known
+        ("side", np.uint8),
+        ("kind", np.uint8),  # ODD_
+    ],
+    align=True,
+)
+"""The first packet of each kind and connection that contradicts others."""
 
 SIGHT = np.dtype([("row", np.int64), ("places", np.uint64), ("pkts", np.int64, (2,)), ("missed", np.int64)], align=True)
 """A connection as the places of one part of the packets saw it, which other places saw too: packets of each side, payload bytes that lack there."""
@@ -121,6 +164,8 @@ SNAPPED = 256  # payload was on the wire that the snaplen cut off
 HEAD_CUT = 512  # head bytes came after the head had been handed on
 FIN_ACKS = 1024
 DISORDERED = 2048  # segments came behind others that were sent after them
+SUMMED = 4096  # segments came whose checksum is right, or left to a card to be computed
+AFTER_RST = 8192  # new bytes came although the connection had been reset
 
 ROW_QUEUED = 1  # in the queue of settled rows
 ROW_LINGERS = 2  # closed, and given a moment for late packets
@@ -228,6 +273,12 @@ class ConnectionTable:
     applications: tuple[str, ...]
     facts: tuple[Any, ...]
     """What inspectors found, or None, a row a connection."""
+    odd: NDArray[np.uint16]
+    """Bit k: ``ODDS[k]``."""
+    odds: NDArray[np.void]
+    """ODD, of connections whose packets contradict each other."""
+    second: Mapping[int, tuple[int, Any]]
+    """By row: index into ``applications`` and facts of what else its first bytes may have been to who received them."""
 
     def __len__(self) -> int:
         return int(self.first_ns.size)

@@ -36,6 +36,7 @@ PACKET = np.dtype(
         ("dst_port", np.uint16),  # ICMP: the code
         ("window", np.uint16),
         ("ip_id", np.uint16),
+        ("urgent", np.uint16),  # TCP: the urgent pointer where URG is set, else 0
         (
             "ip_version",
             np.uint8,
@@ -47,6 +48,10 @@ PACKET = np.dtype(
         ("stop", np.uint8),  # a STOP_ code: why decoding ended early, 0 for not at all
         ("fragment", np.uint8),  # 0 whole, 1 first fragment, 2 later fragment
         ("ttl", np.uint8),
+        (
+            "header_bytes",
+            np.uint8,
+        ),  # TCP: of its header, which stands before the payload; 0: not all of it was captured
     ],
     align=True,
 )

@@ -44,6 +44,9 @@ HEAD = np.dtype(
         ("segment_frame", np.int64, (HEAD_SEGMENTS,)),
         ("segment_ack", np.uint32, (HEAD_SEGMENTS,)),  # TCP: what it acknowledges; 0: nothing
         ("first_seq", np.uint32),  # TCP: sequence number of the head's first byte
+        ("other", np.int32),  # 1 + the slot of another reading of the same bytes; 0: there is none
+        ("removed", np.int32),  # bytes that this reading leaves out (urgent ones)
+        ("ttl", np.uint8),  # of the packet that brought the first of it
         ("range_from", np.int32, (HEAD_RANGES,)),
         ("range_to", np.int32, (HEAD_RANGES,)),
         # What follows a full head of TLS: headers alone, as ``kernels/trail.py`` finds them. Places count from the head's first byte.

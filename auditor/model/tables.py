@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from auditor.model.columns import CAPTURES, COVERAGE, FINDINGS
 from auditor.model.connections import (
     CONN_STATES,
+    CONTRADICTION,
     DIRECTION_BY,
     FRAME_BITS,
     INCOMPLETE,
@@ -282,6 +283,8 @@ def judged_columns(
             kinds = (*kinds, *(kind for kind in PROXY_KINDS if kind in fact.own))
         if fact is not None and ICMP_ERROR in fact.own:  # nor does what routers say of it depend on a judgement
             kinds = (*kinds, ICMP_ERROR)
+        if fact is not None and CONTRADICTION in fact.own and CONTRADICTION not in kinds:
+            kinds = (*kinds, CONTRADICTION)
         evidence[row] = EvidenceList(fact, kinds) if fact is not None and kinds else ()
     return {
         "originator_role": by_class(lambda each: each.orig_role),

@@ -35,6 +35,7 @@ LACKS = {
     "no_payload": "without payload",
     "resumed": "resumed from a session that was not seen",
     "outcome": "whose outcome is hidden",
+    "conflict": "whose packets contradict each other",
 }
 """``Authentication.missing`` in words."""
 MEND = {
@@ -46,6 +47,7 @@ MEND = {
     "snaplen": "capture whole packets (-s 0)",
     "encrypted": "give a key log (--keylog)",
     "outcome": "give a key log (--keylog)",
+    "conflict": "capture at the receiver",
 }
 
 

@@ -40,6 +40,9 @@ from _diego import (
     nats_info,
     nats_session,
 )
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
 
 diego.INTERNAL_SUITES += ":@SECLEVEL=0"  # a weak certificate has to be accepted once
 
@@ -114,6 +117,20 @@ def sql(wire: Wire, *, plugin: bytes = b"mysql_native_password", empty: bool = F
     made = MySql(wire.rng)
     login = made.login(b"diego", b"diego", plugin=plugin, empty=empty)
     wire.tcp(1.0, DB0, MYSQL, 3306, [made.greeting(plugin=plugin), login, made.accepted(), *made.query(b"SELECT 1")])
+
+
+def decoy(wire: Wire, *, differs: bool) -> None:
+    """The BBS logs in to MySQL without a password; before that, somebody sends a login at the same sequence number, which differs or not."""
+    sql(wire, empty=True)
+    at, interface, frame = next(
+        each for each in wire.frames if b"diego\0diego\0" in each[2] or b"diego\0\0diego" in each[2]
+    )
+    forged = Ether(frame)
+    if differs:
+        forged[Raw].load = MySql(wire.rng).login(b"diego", b"diego")[1]
+    forged[IP].id += 7
+    del forged[IP].chksum, forged[IP].len, forged[TCP].chksum
+    wire.frames.append((at - 20_000, interface, bytes(forged)))
 
 
 def nats(wire: Wire, *, right: bool) -> None:
@@ -234,6 +251,7 @@ RULES: dict[str, tuple[Scene, Scene]] = {
     "unverifiable-authentication": (partial(to_bbs, client=None, ask="optional"), partial(to_bbs, ask="optional")),
     "capture-incomplete": (lambda wire: without(wire, to_bbs, 5, 6), to_bbs),
     "control-plane-egress": (partial(egress, vm=DB0), egress),
+    "conflicting-content": (partial(decoy, differs=True), partial(decoy, differs=False)),
     "documented-path-failing": (partial(twice, up=False), partial(twice, up=True)),
 }
 """Rule -> the scene in which it fires, and the one in which it does not."""

@@ -15,6 +15,7 @@ NAMES = sorted(rule.name for rule in discover("auditor.rules", "RULE"))
 BESIDE = {
     "authentication-downgrade": {"authentication-rejected"},
     "capture-incomplete": {"unverifiable-authentication"},
+    "conflicting-content": {"unverifiable-authentication"},
     "wrong-authentication-method": {"cleartext-credentials"},
 }
 """Rule -> others that the same fault must fire."""

@@ -90,7 +90,12 @@ def _applications(names: Sequence[str]) -> tuple[str, ...]:
     if names:
         from auditor.catalogue import discover
 
-        known = ["none", "unknown", "https", *(one.name for one in discover("auditor.inspectors", "INSPECTOR"))]
+        known = [
+            "none",
+            "unknown",
+            "https",
+            *(name for one in discover("auditor.inspectors", "INSPECTOR") for name in (one.name, *one.turns_into)),
+        ]
         for name in names:
             if name not in known:
                 raise ConfigError(

@@ -134,7 +134,7 @@ class Examiner:
         self.inspectors: tuple[Inspector, ...] = found
         self._by_name = {each.name: each for each in reversed(found)}
         names = ["none", "unknown", "tls", "https"]
-        names += [each.name for each in found if each.name not in names]
+        names += [name for each in found for name in (each.name, *each.turns_into) if name not in names]
         self.applications: tuple[str, ...] = tuple(dict.fromkeys(names))
         self._code = {name: code for code, name in enumerate(self.applications)}
         self._numbers = [frozenset(PROTOCOL_NUMBERS[each] for each in one.transports) for one in found]
@@ -413,7 +413,7 @@ class Examiner:
         for bit, greetings in self._greeted:
             of_it = which[bits == bit]
             told = np.zeros(of_it.size, dtype=np.bool_)
-            greetings(arena, heads, pairs[of_it, 1 - known[of_it]], told)
+            greetings(arena, heads, pairs[of_it, 1 - known[of_it]], pairs[of_it, known[of_it]], told)
             of_it = of_it[told]
             out.application[of_it] = self._code[self.inspectors[bit.bit_length() - 1].name]
             out.client_side[of_it] = known[of_it]
@@ -470,7 +470,8 @@ class Examiner:
                 # What greets and was answered with a hello has turned; others have to be read.
                 if turns and not inspector.greets and self._inspect(inspector, streams).handover is None:
                     continue
-                out.application[i] = self._code[inspector.name]
+                turned = inspector.turned(streams) if settled and inspector.turned is not None else None
+                out.application[i] = self._code[turned or inspector.name]
                 out.sure[i] = True
                 either = (
                     opener < 0

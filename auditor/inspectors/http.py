@@ -17,7 +17,9 @@ from auditor.wire.reader import Reader
 
 _LONGEST_METHOD = max(len(method) for method in wire.METHODS)
 _MAX_KEPT = 64
+WEBSOCKET = "websocket"
 _UPGRADE_TO_TLS = re.compile(rb"(?:\A|,)[ \t]*TLS/1", re.IGNORECASE)
+_UPGRADE_TO_WEBSOCKET = re.compile(rb"\nUpgrade:[^\r\n]*\bwebsocket\b", re.IGNORECASE)
 _CONTROL = re.compile(rb"[\x00-\x0c\x0e-\x1f]")
 
 
@@ -61,6 +63,13 @@ def probe(streams: Streams) -> Match:
     if Match.YES in said:
         return Match.YES
     return Match.MORE if Match.MORE in said else Match.NO
+
+
+def turned(streams: Streams) -> str | None:
+    """WebSocket, where the client asked for it and the server agreed (RFC 6455 section 4). What travels inside is not read."""
+    agreed = _response(streams.resp.data) is Match.YES and streams.resp.data[9:12] == b"101"
+    asked = agreed and _UPGRADE_TO_WEBSOCKET.search(streams.orig.data.partition(b"\r\n\r\n")[0])
+    return WEBSOCKET if asked else None
 
 
 def signed_url_kind(target: bytes) -> str | None:
@@ -317,4 +326,6 @@ INSPECTOR = Inspector(
     ),
     probe=probe,
     inspect=inspect,
+    turned=turned,
+    turns_into=(WEBSOCKET,),
 )

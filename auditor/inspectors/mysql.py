@@ -19,8 +19,10 @@ _PRINTABLE = bytes(range(0x20, 0x7F))
 
 
 def probe(streams: Streams) -> Match:
-    """The server speaks first: a greeting of protocol 10 or 9, or an error instead of it."""
+    """The server speaks first: a greeting of protocol 10 or 9, or an error instead of it. What a client says that speaks something else is that."""
     data = streams.resp.data
+    if not _answers(streams.orig):
+        return Match.NO
     if len(data) < 5:
         plausible = (len(data) < 4 or data[3] <= 1) and (len(data) < 3 or data[2] == 0)
         return Match.MORE if plausible else Match.NO
@@ -34,6 +36,12 @@ def probe(streams: Streams) -> Match:
     if kind == wire.ERR:
         return _refuses(data[5 : 4 + size], size - 1)
     return Match.NO
+
+
+def _answers(client: StreamHead) -> bool:
+    """The client's first bytes may be its response to a greeting: a packet with the number 1, or nothing yet."""
+    data = client.data
+    return client.midstream or len(data) < wire.HEADER_BYTES or (data[3] == 1 and data[2] == 0)
 
 
 def _greets(body: bytes, size: int, protocol: int) -> Match:

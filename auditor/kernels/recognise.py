@@ -283,11 +283,15 @@ def silent(heads: NDArray[Any], pairs: NDArray[np.int32], told: NDArray[np.bool_
 
 @kernel
 def mysql_greetings(
-    arena: NDArray[np.uint8], heads: NDArray[Any], slots: NDArray[np.int32], told: NDArray[np.bool_]
+    arena: NDArray[np.uint8],
+    heads: NDArray[Any],
+    slots: NDArray[np.int32],
+    clients: NDArray[np.int32],
+    told: NDArray[np.bool_],
 ) -> None:
     """Which heads begin with a greeting of MySQL's protocol 10, whole up to the zero behind its salt: what ``inspectors/mysql.py`` says YES to.
 
-    ``slots`` (n,): of each server in ``arena`` and ``heads``, -1: it said nothing. False: only ``probe`` knows.
+    ``slots``, ``clients`` (n,): of each server and client in ``arena`` and ``heads``, -1: it said nothing. False: only ``probe`` knows.
     """
     for i in range(slots.size):
         if i + SOON < slots.size:
@@ -296,6 +300,14 @@ def mysql_greetings(
         if slots[i] < 0:
             continue
         told[i] = _greets_mysql(arena[slots[i]], min(_int(heads[slots[i]]["filled_bytes"]), arena.shape[1]))
+        if told[i] and clients[i] >= 0 and heads[clients[i]]["midstream"] == 0:
+            told[i] = _answers_mysql(arena[clients[i]], min(_int(heads[clients[i]]["filled_bytes"]), arena.shape[1]))
+
+
+@kernel
+def _answers_mysql(buf: NDArray[np.uint8], filled: int) -> bool:
+    """A client's first bytes may be its response to a greeting: a packet with the number 1."""
+    return filled < _MYSQL_HEADER or (buf[3] == 1 and buf[2] == 0)
 
 
 @kernel

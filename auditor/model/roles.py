@@ -52,10 +52,17 @@ class Inspector:
     inspect: Callable[[Streams], Iterator[Evidence | Handover | Attachment]]
     greets: bool = False
     """The server speaks first, in the clear; a client that answers with a TLS hello has turned the protocol into TLS."""
+    turned: Callable[[Streams], str | None] | None = None
+    """Of settled streams that it was asked YES for: what it turned into, and is called from then on; None: nothing."""
+    turns_into: tuple[str, ...] = ()
+    """All that ``turned`` says."""
     at_home: tuple[frozenset[int], Callable[[Streams], bool]] | None = None
     """UDP ports, and a look at what nothing else was recognised in there: what has no mark of its own is believed at home only, where its form fits."""
-    greetings: Callable[[NDArray[np.uint8], NDArray[Any], NDArray[np.int32], NDArray[np.bool_]], None] | None = None
-    """A compiled look at many servers' heads (arena, heads, slots, where to tell): which of them ``probe`` says YES to, whatever the client says. It
+    greetings: (
+        Callable[[NDArray[np.uint8], NDArray[Any], NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]], None]
+        | None
+    ) = None
+    """A compiled look at many connections' heads (arena, heads, slots of servers and of clients, where to tell): which of them ``probe`` says YES to. It
     may leave some out. Where nothing but the protocol is asked for, only those are asked for."""
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from auditor.model.judgement import NO_PAYLOAD, Fault, Verdict
-from auditor.policy._seen import Said, Seen, all_of, any_of, hidden, rejected, unverifiable, violated
+from auditor.policy._seen import HIDDEN, Said, Seen, all_of, any_of, hidden, rejected, unverifiable, violated
 from auditor.policy._tls import (
     REFUSALS,
     SIGNED_REFUSALS,
@@ -22,6 +22,7 @@ from auditor.policy._tls import (
     observed_tls,
     refuses_last,
 )
+from auditor.policy.policy import HTTP_LIKE
 from auditor.wire.mysql import CAPACITY_ERRORS
 
 NATS_REFUSALS = frozenset(
@@ -122,7 +123,7 @@ def factor(name: str, seen: Seen, wanted: Wanted, tls: TlsReading | None) -> Sai
         if tls is None:
             return _instead_of_tls(seen)
         return judge_mutual(tls) if name == "mutual_tls" else judge_server_only(tls)
-    if tls is None and wanted.foreign and seen.application != "http":
+    if tls is None and wanted.foreign and seen.application not in HTTP_LIKE:
         return _foreign(seen)
     if name == "ssh":
         return _ssh(seen, tls)
@@ -132,7 +133,10 @@ def factor(name: str, seen: Seen, wanted: Wanted, tls: TlsReading | None) -> Sai
         return _nats(seen, tls)
     if tls is not None:
         return _opened(name, seen, tls) or _inside(tls, f"whether the client presented {_CREDENTIAL.get(name, name)}")
-    if seen.application == "http":
+    if name == "basic" and seen.application == "websocket":
+        says = "WebSocket was set up (status 101); the login inside it is not read"
+        return unverifiable(HIDDEN, says, "http.statuses", counted=False)
+    if seen.application in HTTP_LIKE:
         return _http(name, seen)
     return _foreign(seen)
 
@@ -188,14 +192,14 @@ def in_clear(seen: Seen, refusals: frozenset[int] = REFUSALS) -> Clear:
     alert = facts.get("tls.alert_to_plaintext")
     if alert is not None:
         return Clear("refused", f"the server answered with the TLS alert {alert[1]}", ("tls.alert_to_plaintext",))
-    if seen.application == "http":
+    if seen.application in HTTP_LIKE:
         return _http_clear(seen, refusals)
     reader = {"nats": _nats_clear, "mysql": _mysql_clear}.get(seen.application)
     if reader is not None:
         return reader(seen)
     if seen.application == "ssh" and "ssh.login" in facts:
         return _ssh_outcome(seen)
-    if seen.application not in {"http", "nats", "mysql", "ssh"} and seen.answered:
+    if seen.application not in {"nats", "mysql", "ssh"} and seen.answered:
         return Clear("accepted", "the responder answered")
     return _unanswered(seen)
 
@@ -519,7 +523,7 @@ def _ssh_outcome(seen: Seen) -> Clear:
 def cleartext_credentials(seen: Seen, wanted: Wanted, tls: TlsReading | None) -> tuple[Fault, ...]:
     """Credentials that crossed in the clear where the path does not document that."""
     # HTTP that turned into TLS (CONNECT) had its say in the clear.
-    if tls is not None and (seen.application != "http" or _is_open(seen)):
+    if tls is not None and (seen.application not in HTTP_LIKE or _is_open(seen)):
         return ()
     facts, words = seen.facts, wanted.words
     protected = wanted.https or asks_for_tls(wanted.tree)
@@ -528,7 +532,7 @@ def cleartext_credentials(seen: Seen, wanted: Wanted, tls: TlsReading | None) ->
     def add(what: str, kind: str, about: str) -> None:
         found.append(Fault("cleartext-credentials", f"{what} crossed in the clear", "high", (kind,), about))
 
-    if seen.application == "http":
+    if seen.application in HTTP_LIKE:
         schemes = set(facts.get("http.authorization", ()))
         if "bearer" in schemes and (protected or "oauth2" not in words):
             add("a bearer token", "http.authorization", "bearer")
@@ -559,7 +563,7 @@ def observed(seen: Seen, said: Said, tls: TlsReading | None) -> str | None:
         found += [name for name, each in said.factors if name in _CREDENTIAL and each.verdict in inferred]
         if _is_open(seen) and "mysql.plugin" in facts:
             found.append("none" if facts.get("mysql.auth_response") == "empty" else str(facts["mysql.plugin"]))
-    elif seen.application == "http":
+    elif seen.application in HTTP_LIKE:
         schemes = {_SCHEMES.get(scheme, scheme) for scheme in facts.get("http.authorization", ())} - {"none"}
         found += sorted(schemes)
         if set(facts.get("http.signed_url", ())) - {"none"}:

@@ -29,7 +29,7 @@ from auditor.model.judgement import Breach, Classification, Disposition, Flow, N
 from auditor.policy.addresses import METADATA, is_private, kind_of
 from auditor.policy.inventory import Fronted, Inventory
 from auditor.policy.kept import overlays_beside
-from auditor.policy.policy import ANY, CONTAINER, Fit, Held, Policy, PolicyPath, ports_text
+from auditor.policy.policy import ANY, CONTAINER, HTTP_LIKE, Fit, Held, Policy, PolicyPath, ports_text
 
 CELL = "diego_cell"
 BRAIN = "diego_brain"
@@ -510,7 +510,7 @@ class Classifier:
             # Bytes from the middle of a stream show nothing; the first ones are not the documented protocol's.
             return question.first_bytes
         # HTTP in the clear where HTTPS is documented is that protocol without its protection: rule plaintext's business.
-        return not (application == "http" and any(match.path.application == "HTTPS" for match in matches))
+        return not (application in HTTP_LIKE and any(match.path.application == "HTTPS" for match in matches))
 
     def _silent(self, question: _Question, match: _Match) -> Classification:
         """Ports vary, and no content tells whether it is the documented protocol."""

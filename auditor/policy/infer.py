@@ -25,7 +25,7 @@ HIGH, MEDIUM = 6, 3
 _NAMED, _OWN_PORT, _CALLS, _CALLED, _SHARED_PORT = 6, 4, 3, 2, 1
 _ROUNDS = 4
 _HOST_PORTS = (61001, 65534)
-_ROUTED = frozenset({"tls", "http", "https"})
+_ROUTED = frozenset({"tls", "http", "https", "websocket"})
 _FEW = 3
 """Of reasons and candidates no more than this are told."""
 

@@ -29,15 +29,20 @@ CONTAINER = "app_container"
 
 TLS_LIKE = frozenset({"tls", "https"})
 
+HTTP_LIKE = frozenset({"http", "websocket"})
+"""HTTP in the clear, also what it turned into."""
+
+_HTTP = HTTP_LIKE | TLS_LIKE
+
 SATISFIED_BY: Mapping[str, frozenset[str] | None] = {
     "HTTPS": TLS_LIKE,
-    "HTTP": frozenset({"http", "https", "tls"}),
-    "HTTP/HTTPS": frozenset({"http", "https", "tls"}),
-    "HTTP/WebSocket": frozenset({"http", "https", "tls"}),
-    "HTTP/Server Sent Events": frozenset({"http", "https", "tls"}),
-    "gRPC over HTTP/2": frozenset({"http", "https", "tls"}),
+    "HTTP": _HTTP,
+    "HTTP/HTTPS": _HTTP,
+    "HTTP/WebSocket": _HTTP,
+    "HTTP/Server Sent Events": _HTTP,
+    "gRPC over HTTP/2": _HTTP,
     "SSH": frozenset({"ssh", "tls"}),
-    "NATS": frozenset({"nats", "tls"}),
+    "NATS": frozenset({"nats", "tls", "websocket"}),
     "MySQL": frozenset({"mysql", "tls"}),
     "DNS": frozenset({"dns", "tls"}),
     "Syslog": frozenset({"unknown", "tls"}),

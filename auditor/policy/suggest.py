@@ -30,6 +30,7 @@ _APPLICATIONS = {
     "tls": "HTTPS",
     "https": "HTTPS",
     "http": "HTTP",
+    "websocket": "HTTP/WebSocket",
     "ssh": "SSH",
     "mysql": "MySQL",
     "nats": "NATS",

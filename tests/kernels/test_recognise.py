@@ -137,21 +137,21 @@ def test_signatures_that_do_not_fit_are_refused() -> None:
             build([made(wrong)])
 
 
-def greets(servers: list[bytes], *, compiled: bool = True) -> list[bool]:
-    """What the kernel says of these servers, each the only one that spoke."""
+def greets(servers: list[bytes], client: bytes = b"", *, compiled: bool = True) -> list[bool]:
+    """What the kernel says of these servers, each answered alike."""
     batch = Batch()
     for server in servers:
-        batch.add(head_of(b""), head_of(server))
+        batch.add(head_of(client), head_of(server))
     arena, heads, pairs, *_ = batch.arrays()
     told = np.ones(len(servers), np.bool_)
     look = recognise.mysql_greetings if compiled else recognise.mysql_greetings.py_func  # type: ignore[attr-defined]
-    look(arena, heads, np.ascontiguousarray(pairs[:, 1]), told)
+    look(arena, heads, np.ascontiguousarray(pairs[:, 1]), np.ascontiguousarray(pairs[:, 0]), told)
     return list(map(bool, told))
 
 
-def greets_by_probe(server: bytes) -> bool:
+def greets_by_probe(server: bytes, client: bytes = b"") -> bool:
     """The naive twin: the probe, and of its protocols only the tenth."""
-    return mysql.probe(streams(b"", server)) is Match.YES and server[4] == 10
+    return mysql.probe(streams(client, server)) is Match.YES and server[4] == 10
 
 
 GREETINGS = [
@@ -179,6 +179,22 @@ def test_a_greeting_cut_off_anywhere(said: bytes) -> None:
 
 def test_greetings_are_told() -> None:
     assert greets(GREETINGS[:3]) == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("client", "mysql_it_is"),
+    [
+        (b"\x20\0\0\1" + bytes(32), True),
+        (b"\x20\0\0", True),
+        (b"GET / HTTP/1.1\r\n", False),
+        (b"SSH-2.0-x\r\n", False),
+        (b"\x16\3\1\1\xfc\1", False),
+        (b"\x20\0\0\0" + bytes(32), False),
+    ],
+)
+def test_what_else_is_said_to_a_greeting_is_no_mysql(client: bytes, mysql_it_is: bool) -> None:
+    assert greets([greeting()], client) == greets([greeting()], client, compiled=False) == [mysql_it_is]
+    assert greets_by_probe(greeting(), client) is mysql_it_is
 
 
 @given(st.sampled_from(GREETINGS), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 255)), max_size=4))

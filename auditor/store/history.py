@@ -573,7 +573,10 @@ class History:
     def body(self, audit: int) -> dict[str, Any]:
         """The ``audit`` and ``summary`` objects of an audit."""
         (packed,) = self.sql.execute("SELECT body FROM audits WHERE audit = ?", [audit]).fetchone()
-        told: dict[str, Any] = msgspec.json.decode(zstandard.ZstdDecompressor().decompress(packed))
+        try:
+            told: dict[str, Any] = msgspec.json.decode(zstandard.ZstdDecompressor().decompress(packed))
+        except (zstandard.ZstdError, msgspec.MsgspecError, TypeError) as error:
+            raise DamagedError(self.path, CATALOGUE, f"audit {audit}: {' '.join(str(error).split())}") from error
         return told
 
     def table(self, name: str, audit: int, columns: Sequence[str] | None = None) -> pa.Table | None:
@@ -619,13 +622,16 @@ class History:
 
     def deciders(self, audit: int) -> list[Decider]:
         """Policies, inventories and waivers of an audit, as they were."""
-        return [
-            Decider(sha256, kind, name, zstandard.ZstdDecompressor().decompress(content))
-            for sha256, kind, name, content in self.sql.execute(
-                "SELECT sha256, kind, name, content FROM deciders JOIN decided_by USING (sha256) WHERE audit = ? ORDER BY kind, name",
-                [audit],
-            )
-        ]
+        try:
+            return [
+                Decider(sha256, kind, name, zstandard.ZstdDecompressor().decompress(content))
+                for sha256, kind, name, content in self.sql.execute(
+                    "SELECT sha256, kind, name, content FROM deciders JOIN decided_by USING (sha256) WHERE audit = ? ORDER BY kind, name",
+                    [audit],
+                )
+            ]
+        except (zstandard.ZstdError, TypeError) as error:
+            raise DamagedError(self.path, CATALOGUE, f"what decided audit {audit}: {error}") from error
 
     def size(self) -> int:
         """Bytes of it all on disk."""

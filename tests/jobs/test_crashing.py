@@ -38,3 +38,11 @@ def test_the_disk_is_full(tmp_path):
     told = run_program("disk", str(tmp_path), "400,560,640,900", under=("unshare", "-Urm"))
     assert told["wrong"] == []
     assert told["failed"] >= 3
+
+
+def test_any_file_of_the_store_is_damaged(tmp_path):
+    """Each file once or twice; hundreds of trials are run with ``python -m tests.jobs.crashing damaged FOLDER TRIALS SEED``."""
+    told = run_program("damaged", str(tmp_path), "24", "20261130")
+    assert told["wrong"] == []
+    assert told["trials"] >= 20
+    assert told["files"] >= 12

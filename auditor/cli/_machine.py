@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from auditor.kernels._folder import PACKAGE, can_be_made, kernel_files, known_folder
+from auditor.kernels._folder import PACKAGE, can_be_made, kernel_files, known_folder, read_folders
 
 KERNELS = PACKAGE / "kernels"
 RARE = frozenset({"csvrows", "defrag", "doubles", "links", "save"})
@@ -39,7 +39,12 @@ class KernelCache:
 def kernel_cache() -> KernelCache:
     """The cache that will be used, and whether it has what an audit needs; numba itself, slow to import, is not asked."""
     folder, there = known_folder()
-    kept = {name.split(".", 1)[0] for name in os.listdir(folder) if name.endswith(".o")} if there else set()  # noqa: PTH208
+    kept = {
+        name.split(".", 1)[0]
+        for each in read_folders()
+        for name in os.listdir(each)  # noqa: PTH208
+        if name.endswith(".o")
+    }
     # What only rare captures need is compiled when one comes.
     return KernelCache(folder.parent, kernel_files() - RARE <= kept, there or can_be_made(folder))
 

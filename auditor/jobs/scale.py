@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from auditor.errors import ConfigError, InputError
-from auditor.kernels._folder import cache_folder
+from auditor.kernels._folder import read_folders
 from auditor.pipeline import Follow, Followed, Progress, Source, follow_here, follow_one
 
 Tell = Callable[[Progress], None]
@@ -143,7 +143,7 @@ def _by_workers(
 
 def _compiled() -> bool:
     """Whether the largest kernel has machine code on disk."""
-    return any(cache_folder().rglob("tcpstate.track-*.o"))
+    return any(any(folder.glob("tcpstate.track-*.o")) for folder in read_folders())
 
 
 def _size(source: Source) -> int:

@@ -1,9 +1,19 @@
-"""Where machine code is kept: in a folder named after the content of all that is compiled into it, so that no old code is ever met again."""
+"""Where machine code is kept: in a folder named after the content of all that is compiled into it, so that no old code is ever met again.
+
+Rules that hold here:
+
+- Code is loaded only from folders of those whom this process trusts anyway: root, its own user, and whoever owns the program; and that not everybody may write to.
+- It may be read where it cannot be written: what root compiled beside the program is used by everybody, and only what is missing there is kept elsewhere.
+- Several that start at once compile each kernel once: the others wait for it.
+- Where nothing can be written nothing is kept, and nothing is left behind.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec, source_hash
 from pathlib import Path
@@ -48,17 +58,6 @@ def kernel_files() -> frozenset[str]:
     return _sources()[1]
 
 
-def _writable(folder: Path) -> bool:
-    try:
-        import tempfile
-
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
-
-
 def _places() -> list[Path]:
     """Where machine code may be kept, the best place first."""
     stated = os.environ.get("NUMBA_CACHE_DIR")
@@ -66,12 +65,28 @@ def _places() -> list[Path]:
     return [Path(stated)] if stated else [PACKAGE / "kernels" / "__pycache__" / "compiled", user]
 
 
+def read_folders() -> tuple[Path, ...]:
+    """Where machine code of these very sources lies that may be used, the best place first."""
+    name = _sources()[0]
+    return tuple(place / name for place in _places() if _trusted(place / name))
+
+
+def _trusted(folder: Path) -> bool:
+    """Whether it can be read, and nobody put anything into it who could not change the program itself."""
+    try:
+        there = folder.stat()
+        owners = (0, os.geteuid(), PACKAGE.stat().st_uid)
+    except OSError:
+        return False
+    return there.st_uid in owners and not there.st_mode & 0o002 and os.access(folder, os.R_OK | os.X_OK)
+
+
 def known_folder() -> tuple[Path, bool]:
     """Where the machine code of these very sources lies, or will lie; and whether it is there already."""
+    found = read_folders()
+    if found:
+        return found[0], True
     places, name = _places(), _sources()[0]
-    for place in places:
-        if (place / name).is_dir() and os.access(place / name, os.W_OK):
-            return place / name, True
     return next(filter(can_be_made, places), places[-1]) / name, False
 
 
@@ -81,20 +96,50 @@ def can_be_made(folder: Path) -> bool:
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
-def cache_folder() -> Path:
-    """Where the machine code of these very sources lies: NUMBA_CACHE_DIR, else beside them, else in the user's cache, else a temporary folder."""
-    found, there = known_folder()
-    if there:
-        return found
-    places, name = _places(), found.name
-    for place in places:
-        if _writable(place / name):
-            _forget(place, name)
-            return place / name
-    import tempfile
+def writing_folder() -> Path | None:
+    """Where machine code is to be kept: NUMBA_CACHE_DIR, else beside the sources, else in the user's cache. None: it cannot be kept."""
+    places, name = _places(), _sources()[0]
+    for folder in (*(each / name for each in places if (each / name).is_dir()), *(each / name for each in places)):
+        with contextlib.suppress(OSError):
+            fresh = not folder.is_dir()
+            folder.mkdir(parents=True, exist_ok=True)
+            if not _trusted(folder) or not os.access(folder, os.W_OK):
+                continue
+            if fresh:
+                _share(folder)
+                _forget(folder.parent, name)
+            return folder
+    return None
 
-    # Never a name that others could guess and fill: machine code is loaded from here.
-    return Path(tempfile.mkdtemp(prefix="diego-flow-auditor-"))
+
+def _share(folder: Path) -> None:
+    """What lies beside the program is for all who run it."""
+    if folder.is_relative_to(PACKAGE):
+        for each in (folder, folder.parent):
+            each.chmod(each.stat().st_mode | 0o755)
+
+
+@contextlib.contextmanager
+def alone(folder: Path | None, name: str) -> Iterator[None]:
+    """Nobody else makes this file meanwhile; whoever waited finds it made."""
+    try:
+        import fcntl
+
+        if folder is None:
+            raise FileNotFoundError
+        lock = folder / f".{name}.lock"
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except (ImportError, OSError):  # then each makes its own
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            lock.unlink()
+        os.close(handle)
 
 
 def _forget(place: Path, name: str) -> None:

@@ -24,7 +24,7 @@ from typing import Any, Literal, TypeVar, cast
 import numpy as np
 
 from auditor.kernels import _image
-from auditor.kernels._folder import PACKAGE, cache_folder, digest
+from auditor.kernels._folder import PACKAGE, alone, digest, read_folders, writing_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,7 +33,8 @@ _MAGIC = b"auditor kernel 2\n"
 _INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0").strip() not in ("", "0")
 
 
-_FOLDER = cache_folder()
+_FOLDERS = read_folders()
+_writing = functools.cache(writing_folder)
 
 
 # Loading machine code
@@ -62,7 +63,13 @@ _CPU_FACTS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "
 
 @functools.cache
 def _processor() -> str:
-    """This processor, so that code for another is not taken for it; LLVM knows too, but takes longer than all else to be asked."""
+    """This processor, so that code for another is not taken for it; LLVM knows too, but takes longer than all else to be asked.
+
+    Where NUMBA_CPU_NAME says for which one code is made (``generic``: for any, as in an image that is built in one place and run in others), that one.
+    """
+    stated = os.environ.get("NUMBA_CPU_NAME")
+    if stated:
+        return f"{os.uname().machine}\n{stated}\n{os.environ.get('NUMBA_CPU_FEATURES', '')}"
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as told:  # noqa: PTH123
             first = told.read(16_384).partition("\n\n")[0]
@@ -252,16 +259,22 @@ class Kernel:
         told = f"{_processor()}\n{object.__basicsize__}\n{_told(types)}\n".encode() + _foreign_source(self.py_func)
         mark = digest(told)
         symbol = f"auditor_{name}_{mark}"
-        file = f"{_FOLDER}/{name.replace('<locals>', '_')}-{mark}.o"
-        found = _kept(file)
-        if found is not None:
-            return _Compiled(name, symbol, takes, *found)
-        from auditor.kernels import _compile
+        file = f"{name.replace('<locals>', '_')}-{mark}.o"
+        for folder in _FOLDERS:
+            found = _kept(f"{folder}/{file}")
+            if found is not None:
+                return _Compiled(name, symbol, takes, *found)
+        place = _writing()
+        with alone(place, file):
+            found = None if place is None else _kept(f"{place}/{file}")
+            if found is None:
+                from auditor.kernels import _compile
 
-        returns, code = _compile.compile_entry(self.dispatcher, given, symbol)
-        code = _image.link(code, symbol) or code
-        _keep(Path(file), returns, code)
-        return _Compiled(name, symbol, takes, returns, code)
+                returns, code = _compile.compile_entry(self.dispatcher, given, symbol)
+                found = returns, _image.link(code, symbol) or code
+                if place is not None:
+                    _keep(place / file, *found)
+        return _Compiled(name, symbol, takes, *found)
 
 
 _HERE = str(PACKAGE / "kernels")
@@ -298,6 +311,7 @@ def _keep(file: Path, returns: str, code: bytes) -> None:
     try:
         with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as made:
             made.write(_MAGIC + head + code)
+        Path(made.name).chmod(0o644)
         Path(made.name).replace(file)
     except OSError:
         return

@@ -75,7 +75,8 @@ def told(number):
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(accelerate, "_FOLDER", tmp_path)
+    monkeypatch.setattr(accelerate, "_FOLDERS", (tmp_path,))
+    monkeypatch.setattr(accelerate, "_writing", lambda: tmp_path)
     for each in (mixed, put, reversed_copy, allocating, told):
         each._ready.clear()
     yield tmp_path
@@ -144,7 +145,8 @@ def test_a_kernel_that_allocates_is_refused(folder: Path) -> None:
 
 
 def test_a_folder_that_takes_no_more_hinders_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accelerate, "_FOLDER", folder / "gone")
+    monkeypatch.setattr(accelerate, "_FOLDERS", (folder / "gone",))
+    monkeypatch.setattr(accelerate, "_writing", lambda: folder / "gone")
     out = np.zeros(3, np.uint8)
     put(out, 1)
     assert out.tolist() == [0, 1, 0]

@@ -56,7 +56,8 @@ def worked(numbers, out, source, factor):
 @pytest.fixture
 def objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[bytes, str]]]:
     """What was linked since: object code and symbol."""
-    monkeypatch.setattr(accelerate, "_FOLDER", tmp_path)
+    monkeypatch.setattr(accelerate, "_FOLDERS", (tmp_path,))
+    monkeypatch.setattr(accelerate, "_writing", lambda: tmp_path)
     link, seen = _image.link, []
 
     def linked(code: bytes, symbol: str) -> bytes | None:

@@ -51,8 +51,19 @@ class Time:
 
     @property
     def latest_ns(self) -> int:
-        """Later than this no packet can be: whichever of the two clocks is wrong."""
-        return max(self.now_ns, self.wall_ns)
+        """Later than this no packet can be: whichever of the two clocks is wrong, and however long ago the last pass was."""
+        return max(self.now_ns + self._unknown_ns, self.wall_ns)
+
+    @property
+    def _unknown_ns(self) -> int:
+        """While the clock is not believed, so much may have passed that nobody knows of."""
+        return 0 if self.says is None else max(DAY_NS, PACES * max(self.paces, default=0))
+
+    def told_by(self, packets_ns: int | None) -> int:
+        """The clock that is believed, once packets were seen: they may say how much has passed."""
+        if packets_ns is None or self.says is None or packets_ns > self.now_ns + self._unknown_ns:
+            return self.now_ns
+        return max(self.now_ns, packets_ns)
 
 
 def judge(history: History, wall_ns: int) -> Time:
@@ -91,7 +102,7 @@ def note(history: History, time: Time, packets_ns: int | None) -> None:
     before = _record(history)
     agreed = time.agreed or (packets_ns is not None and -AGREE_NS <= time.wall_ns - packets_ns <= AGREE_NS)
     made = {
-        "wall": time.wall_ns, "now": time.now_ns, "paces": list(time.paces), "since": time.since_ns,
+        "wall": time.wall_ns, "now": time.told_by(packets_ns), "paces": list(time.paces), "since": time.since_ns,
         "agreed": agreed and time.since_ns is not None,
     }  # fmt: skip
     with history.writing() as sql:

@@ -176,8 +176,6 @@ class Errands:
         loose = [each for each in mine if "changes" in each.what]
         if not loose:
             return old
-        if len(loose) == 1 and "digest" in loose[0].what:
-            return [*old, loose[0]]
         changes: dict[tuple[str, str], Any] = {}
         for each in loose:
             for change in each.what["changes"]:

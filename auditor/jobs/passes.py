@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from auditor.pipeline import Followed, Progress
 
 CARRIED = "open"
-CARRY_FOLDER = "carry"
 INVENTORIES = "inventories"
 DEATHS = 3
 """After so many passes have died over a file, it is read by a process of its own, whose death hurts nobody."""
@@ -538,13 +537,13 @@ class _Pass:
             return Carry(limits)
         file, _, digest = row[0].partition(" ")
         try:
-            raw = (self.history.path / CARRY_FOLDER / file).read_bytes()
+            raw = (self.history.path / health.CARRY / file).read_bytes()
             wrong = "its checksum is another" if digest and hashlib.sha256(raw).hexdigest() != digest else None
         except OSError as error:
             raw, wrong = b"", error.strerror or str(error)
         if wrong is not None:
             self._damaged(
-                [f"{CARRY_FOLDER}/{file} was damaged: {wrong}; connections that were open will seem to begin midstream"]
+                [f"{health.CARRY}/{file} was damaged: {wrong}; connections that were open will seem to begin midstream"]
             )
             return Carry(limits)
         found = load(raw, applications, limits)
@@ -555,7 +554,7 @@ class _Pass:
         return found
 
     def _hand_on(self, state: bytes, name: str) -> None:
-        folder = self._folder(CARRY_FOLDER)
+        folder = self._folder(health.CARRY)
         write_whole(folder / f"{name}.bin", state)
         told = f"{name}.bin {hashlib.sha256(state).hexdigest()}"
         self.history.sql.execute("INSERT OR REPLACE INTO carried VALUES (?, ?)", [CARRIED, told])
@@ -570,7 +569,7 @@ class _Pass:
 
     def _sweep_carry(self) -> None:
         named = {file.partition(" ")[0] for (file,) in self.history.sql.execute("SELECT file FROM carried")}
-        folder = self.history.path / CARRY_FOLDER
+        folder = self.history.path / health.CARRY
         for each in folder.iterdir() if folder.is_dir() else ():
             if each.name not in named:
                 with contextlib.suppress(OSError):

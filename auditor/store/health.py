@@ -48,6 +48,8 @@ SCRUB_BYTES = 64 << 20
 SCRUB_AGAIN_NS = 86_400 * 1_000_000_000
 """No piece is looked at again sooner, unless the clock was set back."""
 _NEW = ".rebuilt.sqlite"
+CARRY = "carry"
+"""Where passes hand on what is open."""
 _PIECE = re.compile(r"([a-z]+)\.(\d{8,})-(\d{8,})\.parquet")
 _UNREADABLE = (sqlite3.Error, OSError, zstandard.ZstdError, msgspec.MsgspecError, ValueError, TypeError, KeyError)
 
@@ -287,6 +289,10 @@ def _refill(history: History, state: _state.State | None, old: _Remains, now_ns:
         span = f"audit {last}" if last == before + 1 else f"audits {before + 1} to {last}"
         told.append(f"whether all was told and written that follows from {span} is not known; it is not told again")
     if state is None:
+        # What was handed on lies there; which of it was the last is plain where there is one.
+        handed = sorted((history.path / CARRY).glob("*.bin"))
+        if len(handed) == 1:
+            history.insert("carried", {"name": "open", "file": handed[0].name})
         told.append("what waited to be told, and what is known of sources and waivers, is lost")
     return told
 

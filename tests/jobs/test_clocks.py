@@ -50,6 +50,17 @@ def test_a_jump_back_is_not_believed_either(clock):
     assert clock(NOW + 3 * HOUR) == (NOW + 3 * HOUR, None)
 
 
+def test_packets_tell_how_much_has_passed_while_the_clock_cannot(tmp_path):
+    with open_history(tmp_path / "s", write=True) as history:
+        clocks.note(history, clocks.judge(history, NOW), None)
+        time = clocks.judge(history, NOW - 40 * DAY)
+        assert NOW + 6 * HOUR < time.latest_ns < NOW + 2 * DAY
+        clocks.note(history, time, NOW + 6 * HOUR)
+        assert clocks.judge(history, NOW - 40 * DAY + HOUR).now_ns == NOW + 7 * HOUR
+        clocks.note(history, clocks.judge(history, NOW - 40 * DAY + HOUR), NOW + 400 * DAY)
+        assert clocks.judge(history, NOW - 40 * DAY + HOUR).now_ns == NOW + 7 * HOUR
+
+
 def test_a_new_time_is_believed_once_it_has_run_for_a_day_and_packets_agree(clock):
     clock(NOW)
     there = NOW + YEAR

@@ -158,6 +158,33 @@ def suggest(
     _end(report, quiet=quiet)
 
 
+@app.command()
+def certificates(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Lists of certificates, as om and credhub export them (JSON, YAML)."),
+    ],
+    policy: options.Policies = None,
+    name: Annotated[str, typer.Option("--name", help="Name of the policy.")] = "our-certificates",
+    output: options.Output = None,
+) -> None:
+    """Make a policy of Ops Manager's and CredHub's lists of certificates: whose each is, who renews it, until when it is in force.
+
+    Audited with it, certificates accuse by the foundation's own names, and one that has expired is told under TLS 1.3, too. Private keys in what
+    CredHub exports are not looked at.
+    """
+    from auditor.policy import certificate_lists
+    from auditor.policy.loader import load_policy
+    from auditor.policy.present import write_whole
+
+    listed = [each for file in files for each in certificate_lists.read(file)]
+    text = certificate_lists.draft(listed, load_policy(policy or ["tas"]), name)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write_whole(output, text)
+
+
 def _audited(
     captures: list[str],
     policy: list[str] | None,

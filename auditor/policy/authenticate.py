@@ -52,6 +52,7 @@ from auditor.policy._tls import (
 )
 from auditor.policy.certificates import SIDES, certificate_faults, judge_for
 from auditor.policy.learnt import NOTHING, Learnt
+from auditor.policy.listed import Listed
 from auditor.policy.policy import WINDOWS, Policy
 from auditor.policy.population import Member, Weighed, weigh
 from auditor.policy.refusal import why_refused
@@ -127,6 +128,7 @@ def authenticate(
     _resume(table, rows, groups, group_of)
     beside = _downgraded(table, rows, groups, group_of, policy, classes)
     first_ns = table.first_ns.tolist()
+    listed = Listed(policy)
     learnt_of = None if learnt.of_row is None else learnt.of_row.tolist()
     for place, row in enumerate(rows.tolist()):
         group = groups[group_of[place]]
@@ -138,6 +140,8 @@ def authenticate(
             if learnt_of is not None and learnt_of[row]:
                 found = (*found, *learnt.faults[learnt_of[row]])
             extra = (*found, *extra) if extra else found
+        if listed and group.tls is not None and group.tls.version == "TLS 1.3" and not group.certified:
+            extra = (*listed.faults(classes[group.klass], first_ns[row]), *extra)
         if group.said.verdict is Verdict.REJECTED and group.tls is not None and group.facts is not None:
             why = why_refused(table.facts[row] or {}, judge_for(certificates, policy, options).describe, first_ns[row])
             extra = extra if why is None else (*extra, why)

@@ -24,6 +24,7 @@ from auditor.policy.marked import Marked, Place, parse_yaml, read_text
 from auditor.policy.mistakes import mistakes
 from auditor.policy.policy import (
     ANY,
+    UNNAMED,
     Alias,
     Condition,
     Held,
@@ -39,6 +40,7 @@ from auditor.policy.policy import (
     slug,
 )
 from auditor.policy.schema import EndModel, HeldRole, PathModel, PolicyModel
+from auditor.policy.times import parse_time
 
 MAX_POLICY_BYTES = 4 * 1024 * 1024
 MAX_POLICY_VALUES = 200_000
@@ -283,9 +285,18 @@ def _identities(each: PolicyFile, roles: dict[str, Role], declared: frozenset[st
             _component(each, (*place, which), component, roles.values())
             for which, component in enumerate(entry.components)
         )
-        for name in entry.name:
+        for name in entry.name or (UNNAMED,):
             yield Identity(
-                canonical(name), tuple(entry.components), slugs, frozenset(entry.use), entry.says, name_of, known
+                name if name is UNNAMED else canonical(name),
+                tuple(entry.components),
+                slugs,
+                frozenset(entry.use),
+                entry.says,
+                name_of,
+                known,
+                tuple(map(canonical, entry.variables)),
+                entry.owner,
+                None if entry.until is None else parse_time(entry.until),
             )
 
 

@@ -120,6 +120,10 @@ class Settings:
     origin: str | None = None
 
 
+UNNAMED = "no name"
+"""Pattern of an identity whose names are not known. With a space, which no canonical name has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """A certificate name and the components it belongs to."""
@@ -134,6 +138,11 @@ class Identity:
     """Name of the policy whose table it is in."""
     declared: bool = True
     """It is known to be this deployment's: it accuses. Else it accuses only where a capture confirms the table."""
+    variables: tuple[str, ...] = ()
+    """Properties and variables that hold such a certificate, canonical."""
+    owner: str | None = None
+    until_ns: int | None = None
+    """From then on it is out of force, as a list of this deployment's certificates says."""
 
 
 @dataclass(frozen=True, slots=True)

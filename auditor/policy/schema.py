@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
 from auditor.policy._ports import Ports, bad
+from auditor.policy.times import parse_time
 
 SCHEMA = "auditor.policy/1"
 
@@ -186,10 +187,28 @@ class SettingsModel(Model):
 class IdentityModel(Model):
     """A name in a certificate, and the components that hold such a certificate. ``*.`` stands for one label or none."""
 
-    name: OneOrMore
+    name: OneOrMore | None = Field(None, description="None: its names are not known, only until when it is in force.")
     components: list[Text] = Field(min_length=1)
     use: list[Literal["client", "server"]] = Field(min_length=1)
+    variables: list[Text] = Field(
+        default_factory=list,
+        max_length=100,
+        description="Properties and variables that hold it, in lists of certificates.",
+    )
+    owner: Text | None = Field(None, description="Who renews it: the product, and the property or variable.")
+    until: Text | None = Field(None, description="RFC 3339: it is out of force then.")
     says: Text | None = None
+
+    @model_validator(mode="after")
+    def _a_name_or_a_time(self) -> IdentityModel:
+        if self.name is None and self.until is None:
+            raise bad("name", "'name' is missing", "add name:, or until:")
+        if self.until is not None:
+            try:
+                parse_time(self.until)
+            except (ValueError, OverflowError):
+                raise bad("time", f"{self.until!r} is no time", "write 2027-01-31T00:00:00Z") from None
+        return self
 
 
 class IdentitiesModel(Model):

@@ -2,7 +2,9 @@
 
 What fires it:   a leaf or intermediate certificate that crossed the wire before its first or after its last day, by the time of the capture, not of
                  the audit. A root that is sent along is not looked at, and that a certificate expires soon is no finding.
-What proves it:  the certificate's own dates and the packet's time. In TLS 1.3 certificates are encrypted: without a key log, nobody sees them.
+What proves it:  the certificate's own dates and the packet's time. In TLS 1.3 certificates are encrypted: without a key log, nobody sees them. A list of
+                 the foundation's certificates (`auditor policy certificates`) tells it then with medium confidence, where all that it has of a
+                 component are over.
 Why it matters:  a peer that accepts an expired certificate does not check, and then accepts others too; a peer that does check breaks at the worst
                  time. A clock that is wrong at the capturing machine looks the same: compare the capture's times first.
 What to do:      rotate the certificate (Ops Manager's certificate rotation; cf-deployment: regenerate the variable and deploy), and

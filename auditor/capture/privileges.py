@@ -3,6 +3,9 @@
 Root opens packet sockets; what comes out of them was written by strangers. So whoever starts us as root has the capturing programs started by a
 process that can do nothing else (``capture.live.KeptStarter``), while the one that reads becomes an ordinary user: the one who called sudo,
 the one named, or nobody.
+
+The report goes where root said, all the same: its file is opened before rights are given up, belongs to whom we become, and is put under its name by another process that can do
+nothing but that.
 """
 
 from __future__ import annotations
@@ -10,9 +13,14 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-from collections.abc import Mapping
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from auditor.errors import ConfigError
 
@@ -81,3 +89,69 @@ def folder_for(path: Path, user: User | None) -> None:
         raise ConfigError(
             str(path), f"cannot be made: {error.strerror or error}", mend="name another folder"
         ) from error
+
+
+_KEEPER = """
+import os, shutil, sys
+part, target = sys.argv[1:]
+if sys.stdin.buffer.read(1) == b"k":
+    if os.path.isdir(target) and not os.path.islink(target):
+        os.rename(target, part + ".old")
+    os.rename(part, target)
+    shutil.rmtree(part + ".old", ignore_errors=True)
+elif os.path.isdir(part):
+    shutil.rmtree(part)
+else:
+    os.unlink(part)
+"""
+"""What keeps root's rights beside us: told so, it gives the report its name; else it removes what there is of it."""
+
+
+@contextmanager
+def output_for(path: Path, user: User, folder: bool) -> Iterator[IO[bytes] | Path]:
+    """Where the report is written, made before we become ``user``: it stands under its name once the block ends well.
+
+    A folder is given as its descriptor (``/proc/self/fd``): its parents may be closed to whom we become. Raises ConfigError where it cannot be made.
+    """
+    if path.is_file() if folder else path.is_dir():
+        raise ConfigError(str(path), "is a file" if folder else "is a folder", mend="name another place with --output")
+    part = path.resolve().with_name(f".{path.name}.{os.getpid()}-{os.urandom(3).hex()}.part")
+    try:
+        if path.exists() and not folder and not stat.S_ISREG(path.stat().st_mode):
+            with path.open("wb") as out:
+                yield out
+            return
+        if folder:
+            part.mkdir(mode=0o755)
+        handle = (
+            os.open(part, os.O_RDONLY | os.O_DIRECTORY)
+            if folder
+            else os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        )
+        os.fchown(handle, user.uid, user.gid)
+    except OSError as error:
+        raise ConfigError(
+            str(path), f"cannot be written: {error.strerror or error}", mend="name another place with --output"
+        ) from error
+    keeper = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _KEEPER, str(part), str(path.resolve())],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        if folder:
+            yield Path(f"/proc/self/fd/{handle}")
+            os.close(handle)
+        else:
+            with os.fdopen(handle, "wb") as out:
+                yield out
+    except BaseException:
+        keeper.communicate(b"")
+        raise
+    keeper.communicate(b"k")
+    if keeper.returncode:
+        raise ConfigError(
+            str(path),
+            "cannot be written: the report could not be given its name",
+            mend="name another place with --output",
+        )

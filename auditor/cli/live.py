@@ -175,7 +175,8 @@ def live(
     lasting, each = seconds("--duration", duration), seconds("--window", window)
     kept = size("--ring-size", ring_size)
     from auditor.capture import live as capture
-    from auditor.capture.privileges import become, folder_for, user_for
+    from auditor.capture.privileges import become, folder_for, output_for, user_for
+    from auditor.report._target import may_be_replaced
 
     places = _distinct(capture, names)
     tools = [capture.check_rights(place, capture_with) if place.local else None for place in places]
@@ -190,7 +191,13 @@ def live(
         for warning in judging.warnings:
             complain(warning)
     commands = _commands(capture, places, tools, capture.CaptureOptions(expression, snaplen))
-    with _starters(capture, places, commands, whom) as starters:
+    with _starters(capture, places, commands, whom) as starters, contextlib.ExitStack() as stack:
+        target = None
+        if output is not None and not each and whom is not None:
+            whole = written.name in options.FOLDERS
+            if whole:
+                may_be_replaced(output)
+            target = stack.enter_context(output_for(output, whom, whole))
         _warm(judging, written.name, ring=write_ring is not None, rare=whom is not None, quiet=quiet)
         if whom is not None:
             become(whom)
@@ -203,12 +210,9 @@ def live(
         feeds = _feeds(places, commands, starters, tools, notices, ring, limits, link)
         session = _session(feeds, judging, notices, lasting, each, limits)
         shown = _Shown(written, session, quiet=quiet, verbose=verbose, progress=progress, no_color=no_color)
-        with (
-            options.destination(written.name, output)
-            if output is not None and not each
-            else contextlib.nullcontext() as target
-        ):
-            reports = _live(session, shown, target)
+        if output is not None and not each and target is None:
+            target = stack.enter_context(options.destination(written.name, output))
+        reports = _live(session, shown, target)
     status = _status(reports, fail_on, max_undecided, allow_incomplete)
     if verbose:
         complain(f"{_line(session.status())}; exit status {status}")

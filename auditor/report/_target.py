@@ -73,6 +73,14 @@ def file_target(path: Path) -> Iterator[IO[bytes]]:
             raise _refused(path, error) from error
 
 
+def may_be_replaced(path: Path) -> None:
+    """Whether a folder of reports may stand here. Raises ConfigError, OSError."""
+    if path.exists() and not path.is_dir():
+        raise ConfigError(str(path), "is a file", mend="name a folder")
+    if path.is_dir() and {each.name for each in path.iterdir()} - OURS:
+        raise ConfigError(str(path), "holds other files than a report", mend="name a new folder")
+
+
 @contextmanager
 def folder_target(path: Path) -> Iterator[Path]:
     """An empty folder to write into; it stands under its name once the block ends well, in place of an older report's.
@@ -80,10 +88,7 @@ def folder_target(path: Path) -> Iterator[Path]:
     Raises ConfigError where it cannot be made, or where something else than an older report is there.
     """
     try:
-        if path.exists() and not path.is_dir():
-            raise ConfigError(str(path), "is a file", mend="name a folder")
-        if path.is_dir() and {each.name for each in path.iterdir()} - OURS:
-            raise ConfigError(str(path), "holds other files than a report", mend="name a new folder")
+        may_be_replaced(path)
         target = path.resolve()
         part = _beside(target)
         part.mkdir()

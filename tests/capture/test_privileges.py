@@ -76,3 +76,41 @@ def test_a_new_folder_belongs_to_whom_we_become(tmp_path):
     assert (tmp_path / "old").stat().st_uid == os.geteuid(), "what was there is nobody else's business"
     folder_for(tmp_path / "mine", None)
     assert not (tmp_path / "mine").exists()
+
+
+WRITES = """
+import os, sys
+from pathlib import Path
+from auditor.capture.privileges import User, become, output_for
+import json, codecs, stat
+path, how = Path(sys.argv[1]), sys.argv[2]
+with output_for(path, User("nobody", 65534, 65534, "/"), how == "folder") as target:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+    if how == "folder":
+        open(f"{target}/x.parquet", "wb").write(b"table")
+    else:
+        target.write(b"whole")
+    if how == "fails":
+        raise RuntimeError
+"""
+
+
+@pytest.mark.usefixtures("as_root")
+@pytest.mark.parametrize("how", ["file", "folder", "fails"])
+def test_a_report_goes_where_root_said_though_nobody_writes_it(tmp_path, how):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    target = closed / "report"
+    if how == "folder":
+        target.mkdir()
+        (target / "x.parquet").write_bytes(b"old")
+    done = subprocess.run([sys.executable, "-c", WRITES, str(target), how], capture_output=True, text=True, check=False)
+    if how == "fails":
+        assert "RuntimeError" in done.stderr
+        assert list(closed.iterdir()) == []
+        return
+    assert done.returncode == 0, done.stderr
+    written = target / "x.parquet" if how == "folder" else target
+    assert written.read_bytes() == (b"table" if how == "folder" else b"whole")
+    assert written.stat().st_uid == 65534
+    assert [each.name for each in closed.iterdir()] == ["report"]

@@ -128,6 +128,19 @@ def test_an_interface_is_audited_as_its_packets_come_and_the_kept_packets_say_th
     assert kept.stat().st_uid != 0
 
 
+def test_as_root_the_report_stands_where_it_was_told_to(net, place):
+    """Nobody reads the packets, and nobody may look into that folder."""
+    closed = place / "closed"
+    closed.mkdir(mode=0o700)
+    words = ("wire", "--inventory", INVENTORY, "--format", "json", "--output", str(closed / "report.json"))
+    live = Live(net, place, *words, SUDO_UID="").capturing()
+    net.replay(SAMPLES / "diego.pcapng")
+    live.stop()
+    assert "rights given up: packets are read as nobody" in live.err
+    assert json.loads((closed / "report.json").read_text())["schema"] == "auditor.report/1"
+    assert [each.name for each in closed.iterdir()] == ["report.json"]
+
+
 # Control: signals, spans of time, terminals
 
 

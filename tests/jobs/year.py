@@ -1,6 +1,6 @@
 """A year of scheduled passes on a clock of their own, and the truth beside what was told.
 
-``python -m tests.jobs.year FOLDER 365`` plays the year; ``... write`` puts what came of it into ``docs/run.md``. Two sources deliver: ``cells`` every six hours, ``brain`` once a day at half past
+``python -m tests.jobs.year FOLDER 365`` plays the year; ``... write`` puts what came of it into ``docs/run.md``. Two sources deliver: ``cells`` at each pass, ``brain`` once a day at half past
 two in Berlin, whatever its clocks do in March and October. Strangers come and go by rhythms of their own. What else happens is in ``Plan``.
 """
 
@@ -24,7 +24,6 @@ HOUR_NS = 3_600 * 10**9
 DAY_NS = 24 * HOUR_NS
 BEGIN = datetime(2026, 12, 1, tzinfo=ZoneInfo("UTC"))
 BEGIN_NS = int(BEGIN.timestamp()) * 10**9
-STEP_NS = 6 * HOUR_NS
 WHO = "schema: auditor.inventory/1\nnetworks: [10.0.4.0/24]\nvms:\n  - {name: router/0, ips: [10.0.4.90]}\n  - {name: diego_cell/0, ips: [10.0.4.20]}\n"
 CONFIG = """
 name = "year"
@@ -53,6 +52,8 @@ class Plan:
     """What happens on which day."""
 
     days: int
+    every: int
+    """So many hours lie between two passes, and two captures of ``cells``."""
     strangers: dict[str, tuple[float, float, float]]
     """By the last number of its address: from and until which day, and how many hours lie between two visits."""
     down: tuple[float, float]
@@ -71,12 +72,13 @@ class Plan:
 
 YEAR = Plan(
     days=365,
+    every=12,
     strangers={
-        "201": (5, 300, 6),
+        "201": (5, 300, 12),
         "202": (10, 200, 24 + 2 / 60),
         "203": (30, 330, 7 * 24),
-        "204": (102, 360, 12),
-        "205": (40, 41, 6),
+        "204": (102, 360, 36),
+        "205": (40, 41, 12),
     },
     down=(100, 107),
     damage=(60, 150, 250),
@@ -87,6 +89,7 @@ YEAR = Plan(
 )
 WEEK = Plan(
     days=9,
+    every=6,
     strangers={"201": (1, 9, 6), "202": (1, 5.5, 24 + 2 / 60), "204": (2.3, 9, 12)},
     down=(2, 3),
     damage=(3.5,),
@@ -179,8 +182,8 @@ class World:
         plan = self.plan
         due_damage, brain, future = [*plan.damage], brains(), plan.future
         next_brain, before = next(brain), self.now
-        for number in range(plan.days * 4):
-            self.now = BEGIN_NS + (number + 1) * STEP_NS
+        for number in range(plan.days * 24 // plan.every):
+            self.now = BEGIN_NS + (number + 1) * plan.every * HOUR_NS
             stamp = datetime.fromtimestamp(self.now / 1e9, ZoneInfo("UTC")).strftime("%Y%m%dT%H%M")
             self.capture(f"cells_{stamp}.pcap", self.visitors(before))
             while next_brain <= self.now:
@@ -260,7 +263,7 @@ def verdicts(world: World) -> list[tuple[str, str, str, bool]]:
         right = len(new) == times and len(gone) in (
             (times, times) if ends and last + 2.1 + 1.5 * hours / 24 < plan.days else (times - 1, times)
         )
-        right = right and 0 <= new[0] - late <= 0.6 and all(at > last or times == 2 for at in gone)
+        right = right and 0 <= new[0] - late <= 1.1 and all(at > last or times == 2 for at in gone)
         row(
             f"10.0.4.{host} talks to a router every {every}, days {first:g} to {last:g}",
             f"new {times}×, gone once it ended",
@@ -345,7 +348,7 @@ def written(world: World, seconds: float) -> str:
     rows = verdicts(world)
     table = ["| what happened | what is to be told | what was told (days) | right |", "| --- | --- | --- | --- |"]
     table += [f"| {truth} | {due} | {found} | {'yes' if right else 'NO'} |" for truth, due, found, right in rows]
-    head = f"{world.plan.days} days from 1 December 2026, a pass every six hours, played in {seconds / 60:.0f} minutes. The whole log:"
+    head = f"{world.plan.days} days from 1 December 2026, a pass every {world.plan.every} hours, played in {seconds / 60:.0f} minutes. The whole log:"
     return "\n".join([MARKS[0], "", *table, "", head, "", "```text", *log_of(world), "```", "", MARKS[1]])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from auditor.model.judgement import NO_PAYLOAD, Fault, Verdict
 from auditor.policy._seen import HIDDEN, Said, Seen, all_of, any_of, hidden, rejected, unverifiable, violated
 from auditor.policy._tls import (
+    OPEN,
     REFUSALS,
     SIGNED_REFUSALS,
     TlsReading,
@@ -145,7 +146,8 @@ def _nothing_asked(seen: Seen, tls: TlsReading | None) -> Said:
     """No authentication is documented; yet a TLS session that was tried and never came about was not served without it either."""
     if tls is not None:
         session = judge_server_only(tls)
-        hangs = "tls.client_hello" in seen.facts and "tls.server_hello" not in seen.facts and seen.lacks is None
+        begun = "tls.client_hello" in seen.facts and seen.lacks is None
+        hangs = begun and not tls.resumed and not tls.done and tls.outcome == OPEN
         if session.verdict is Verdict.REJECTED or (hangs and session.verdict is Verdict.UNVERIFIABLE):
             return session
     return Said(Verdict.VERIFIED, "no authentication is documented", "high")

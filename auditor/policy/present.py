@@ -17,7 +17,7 @@ from auditor.policy import shipped
 from auditor.policy.deployments import INSTANCE
 from auditor.policy.inventory import Inventory, time_text
 from auditor.policy.loader import load_policy, members, title_of
-from auditor.policy.policy import Policy, PolicyPath
+from auditor.policy.policy import UNNAMED, Policy, PolicyPath
 from auditor.wire.text import escape
 
 PATH_COLUMNS = ("path", "row", "source", "destination", "ports", "transport", "application", "authentication")
@@ -39,6 +39,8 @@ def path_record(path: PolicyPath) -> dict[str, Any]:
         "responder_component": path.resp_component,
         "port_ranges": [list(one) for one in path.ports],
         "varies": path.varies,
+        "local": path.local,
+        "tile": path.tile,
         "conditions": [{"kind": one.kind, "says": one.says} for one in path.conditions],
         "footnote": path.footnote,
         "releases": path.origin.releases,
@@ -61,8 +63,15 @@ def policy_record(policy: Policy) -> dict[str, Any]:
             "forbidden_suites": list(policy.settings.forbidden_suites),
             "names": policy.settings.names,
         },
+        "foundation": dict(policy.foundation),
         "identities": [
-            {"name": one.pattern, "components": list(one.components), "use": sorted(one.use)}
+            {
+                "name": None if one.pattern == UNNAMED else one.pattern,
+                "components": list(one.components),
+                "use": sorted(one.use),
+                "owner": one.owner,
+                "until": None if one.until_ns is None else time_text(one.until_ns),
+            }
             for one in policy.identities
         ],
     }
@@ -176,7 +185,7 @@ def export(policy: Policy, form: str) -> str:
 
 _COMPARED = (
     "row", "source", "destination", "ports", "transport", "application", "authentication", "required", "originator_roles",
-    "originator_component", "responder_roles", "responder_component", "port_ranges", "varies", "ambient", "conditions",
+    "originator_component", "responder_roles", "responder_component", "port_ranges", "varies", "local", "ambient", "conditions",
 )  # fmt: skip
 
 

@@ -279,6 +279,8 @@ def test_tls_that_hung_was_not_served_without_it(judge: Judge) -> None:
     path = "gorouter-to-app-instances"
     hung = whole(path, "tls", hello)
     assert (hung.verdict, hung.confidence) == (Verdict.UNVERIFIABLE, None)
+    begun = whole(path, "tls", {**hello, "tls.server_hello": True, "tls.version": "TLS 1.2", "tls.resumed": False})
+    assert (begun.verdict, begun.confidence) == (Verdict.UNVERIFIABLE, None), "nor by who got a ServerHello and no more"
     plain = whole(path, "tls", {**hello, "tls.answered_with": "http"})
     assert plain.verdict is Verdict.REJECTED
     assert whole(path, "http", http(("none", "none", 200))).verdict is Verdict.VERIFIED

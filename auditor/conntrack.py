@@ -1439,10 +1439,18 @@ def conclude(
         ip_versions=versions,
         applications=applications,
         facts=_in_order(part.facts, order),
+        stream_bytes=_lengths(rows["side"], order, orig_side),
         odd=rows["odd"][order],
         odds=odds[np.argsort(odds["row"], kind="stable")],
         second={int(back[row]): told for row, told in part.second.items()},
     )
+
+
+def _lengths(sides: Array, order: NDArray[np.int64], orig_side: NDArray[np.uint8]) -> NDArray[np.int64]:
+    lengths: NDArray[np.int64] = (sides["end"] - sides["start"])[order]
+    turned = orig_side[order] == 1
+    lengths[turned] = lengths[turned, ::-1]
+    return lengths
 
 
 def in_order(rows: Array) -> NDArray[np.int64]:

@@ -36,7 +36,7 @@ from auditor.decode import Decoder, guess_link_type, relinked
 from auditor.errors import InputError
 from auditor.inspectors._examine import Examiner
 from auditor.model.connections import ConnectionTable, transport_name
-from auditor.model.facts import ROLES, Facts
+from auditor.model.facts import FOLLOWED, ROLES, Facts
 from auditor.model.frames import DATED_NS, Capture, Problem, vantage_name
 from auditor.model.limits import DEFAULTS, Limits, told
 from auditor.model.packets import STOP_DEPTH, STOP_MALFORMED, STOP_NAMES, STOP_TRUNCATED, STOP_UNSUPPORTED_LINK
@@ -349,7 +349,7 @@ def _with_inner(outer: Facts, inner: Facts) -> Facts:
     return Facts({**outer.shared, **values}, own, (*inner.marks, *outer.marks), certainties)
 
 
-_OF_UPGRADE = frozenset({"mysql.ssl_request"})
+_OF_UPGRADE = frozenset({"mysql.ssl_request", FOLLOWED})
 
 
 def connections(

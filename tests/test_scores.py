@@ -10,11 +10,6 @@ from collections import Counter
 from tests.conftest import absent
 from tests.scores import SHARED, cases, stacks
 
-NOT_YET = {
-    "b6_unsigned_after_20.pcap", "p2_65th_request.pcap",
-}  # fmt: skip
-"""What the auditor does not tell yet: requests behind the first 8 KiB."""
-
 
 def test_no_verdict_on_real_programs_is_wrong() -> None:
     folder = SHARED / "captures-stacks"
@@ -31,4 +26,4 @@ def test_cases_of_fault_reports_hold() -> None:
     if not (folder / "cases.tsv").is_file():
         absent(f"no captures of fault reports in {folder}")
     wrong = {each.name: each.says for each in cases(folder) if each.grade != "right"}
-    assert {name: says for name, says in wrong.items() if name not in NOT_YET} == {}
+    assert wrong == {}

@@ -10,14 +10,18 @@ from dataclasses import dataclass, field
 
 from auditor.errors import WireError
 from auditor.model.evidence import Certainty, Evidence, Handover
+from auditor.model.facts import FOLLOWED
 from auditor.model.roles import Inspector, Match, Signature
 from auditor.model.streams import Streams
 from auditor.wire import http as wire
 from auditor.wire.reader import Reader
 
 _LONGEST_METHOD = max(len(method) for method in wire.METHODS)
-_MAX_KEPT = 64
 WEBSOCKET = "websocket"
+_MAX_KEPT = 1_024
+"""More than the first bytes of a direction can hold."""
+_NOT_KNOWN, _TO_THE_END = -1, 1 << 62
+"""Where a message ends: behind the first bytes, and no length tells; where the stream does."""
 _UPGRADE_TO_TLS = re.compile(rb"(?:\A|,)[ \t]*TLS/1", re.IGNORECASE)
 _UPGRADE_TO_WEBSOCKET = re.compile(rb"\nUpgrade:[^\r\n]*\bwebsocket\b", re.IGNORECASE)
 _CONTROL = re.compile(rb"[\x00-\x0c\x0e-\x1f]")
@@ -165,8 +169,8 @@ def _number(text: bytes | None, base: int = 10) -> int | None:
     return int(text, base)
 
 
-def _pass_body(reader: Reader, message: _Message, *, until_close: bool) -> bool:
-    """Move behind the body; False where the head ends before it does (RFC 9112 section 6.3)."""
+def _pass_body(reader: Reader, message: _Message, *, until_close: bool) -> int | None:
+    """Move behind the body; where it ends if that is behind the first bytes (RFC 9112 section 6.3), else None."""
     if b"chunked" in (message.headers.get(b"transfer-encoding") or b"").lower():
         while True:
             at = reader.at
@@ -176,20 +180,20 @@ def _pass_body(reader: Reader, message: _Message, *, until_close: bool) -> bool:
             if size == 0:
                 while reader.line(wire.MAX_LINE_BYTES, "trailer"):
                     pass
-                return True
+                return None
             if size + 2 > reader.left:
-                return False
+                return _NOT_KNOWN
             reader.skip(size + 2)
     text = message.headers.get(b"content-length")
     size = _number(text)
     if text is not None and size is None:
         raise WireError("Content-Length is no number", at=message.start)
     if size is None:
-        return not until_close
+        return _TO_THE_END if until_close else None
     if size > reader.left:
-        return False
+        return reader.at + size
     reader.skip(size)
-    return True
+    return None
 
 
 @dataclass(slots=True)
@@ -206,6 +210,8 @@ class _Requests:
     spans: list[tuple[int, int]] = field(default_factory=list)
     upgrade_at: int | None = None
     """Where what follows CONNECT or an upgrade begins."""
+    reach: int = _NOT_KNOWN
+    """Up to here the stream is read, or is a body of known length."""
     to_tls: bool = False
     """What was asked for last is a tunnel, or TLS (RFC 2817 section 3)."""
 
@@ -239,7 +245,9 @@ def _read_requests(reader: Reader) -> tuple[_Requests, WireError | None]:
                 told.upgrade_at = reader.at
                 told.to_tls = method == b"CONNECT" or _UPGRADE_TO_TLS.search(upgrade or b"") is not None
                 break
-            if not _pass_body(reader, message, until_close=False):
+            body = _pass_body(reader, message, until_close=False)
+            told.reach = reader.at if body is None else body
+            if body is not None:
                 break
     except WireError as error:
         return told, error
@@ -248,8 +256,9 @@ def _read_requests(reader: Reader) -> tuple[_Requests, WireError | None]:
 
 def _read_responses(
     reader: Reader, methods: list[bytes]
-) -> tuple[list[int], str | None, int, int | None, WireError | None]:
-    """Status codes, version, end of the first response's head, where a tunnel or another protocol begins, what stopped the reading."""
+) -> tuple[list[int], str | None, int, int | None, WireError | None, int]:
+    """Status codes, version, end of the first response's head, where a tunnel or another protocol begins, what stopped the reading, and how far it went."""
+    reach = _NOT_KNOWN
     statuses: list[int] = []
     version: str | None = None
     first_end = 0
@@ -267,19 +276,22 @@ def _read_responses(
             statuses.append(status)
             first_end = first_end or reader.at
             if status == 101:
-                return statuses, version, first_end, reader.at, None
+                return statuses, version, first_end, reader.at, None, reach
             if 100 <= status < 200:
                 continue
             method = pending.pop(0) if pending else b""
             if method == b"CONNECT" and 200 <= status < 300:
-                return statuses, version, first_end, reader.at, None
+                return statuses, version, first_end, reader.at, None, reach
             if method == b"HEAD" or status in wire.BODYLESS:
+                reach = reader.at
                 continue
-            if not _pass_body(reader, message, until_close=True):
+            body = _pass_body(reader, message, until_close=True)
+            reach = reader.at if body is None else body
+            if body is not None:
                 break
     except WireError as error:
-        return statuses, version, first_end, None, error
-    return statuses, version, first_end, None, None
+        return statuses, version, first_end, None, error, reach
+    return statuses, version, first_end, None, None, reach
 
 
 def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
@@ -290,7 +302,7 @@ def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
         yield Evidence("http.version", "2", Certainty.PROVEN, frames)
         return
     told, stopped = _read_requests(Reader(orig.data, line_bytes=streams.line_bytes))
-    statuses, version, first_end, tunnel_at, stopped_too = _read_responses(
+    statuses, version, first_end, tunnel_at, stopped_too, answered_to = _read_responses(
         Reader(resp.data, line_bytes=streams.line_bytes), told.methods
     )
     if told.methods:
@@ -302,6 +314,13 @@ def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
         yield Evidence("http.authorization", tuple(told.schemes), Certainty.PROVEN, every)
         yield Evidence("http.signed_url", tuple(told.signed), Certainty.PROVEN, every)
         yield Evidence("http.cookie", told.cookie, Certainty.PROVEN, every)
+        # Requests behind the first bytes count if they are answered.
+        final = sum(status >= 200 for status in statuses)
+        more = final > len(told.methods)
+        if orig.stuffed and told.upgrade_at is None and (more or resp.stuffed or stopped_too is not None):
+            yield Evidence(FOLLOWED, (told.reach, _NOT_KNOWN if more else answered_to), Certainty.PROVEN, ())
+        elif resp.stuffed and final < len(told.methods):
+            yield Evidence(FOLLOWED, (_NOT_KNOWN, answered_to, final), Certainty.PROVEN, ())
         if told.beside:
             yield Evidence("http.carried_beside", tuple(sorted(told.beside)), Certainty.PROVEN, every)
     elif version is not None:

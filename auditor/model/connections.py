@@ -273,6 +273,8 @@ class ConnectionTable:
     applications: tuple[str, ...]
     facts: tuple[Any, ...]
     """What inspectors found, or None, a row a connection."""
+    stream_bytes: NDArray[np.int64]
+    """(n, 2): how long the streams of originator and responder are, from what is known to be their first byte."""
     odd: NDArray[np.uint16]
     """Bit k: ``ODDS[k]``."""
     odds: NDArray[np.void]

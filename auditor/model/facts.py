@@ -18,6 +18,10 @@ LINK = "_"
 ROLES = f"{LINK}roles"
 """``unknown`` where an inspector could not tell client and server apart, and took side 0 for the client."""
 
+FOLLOWED = f"{LINK}http.followed"
+"""How far requests and answers were read, where they go on behind the first bytes: places in both streams, -1: no length tells.
+Where all requests were read, and not all answers, so many of these are the third."""
+
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from auditor.model.facts import FOLLOWED
 from auditor.model.judgement import NO_PAYLOAD, Fault, Verdict
+from auditor.model.streams import HEAD_BYTES
 from auditor.policy._seen import HIDDEN, Said, Seen, all_of, any_of, hidden, rejected, unverifiable, violated
 from auditor.policy._tls import (
     OPEN,
@@ -356,6 +358,14 @@ def _http(name: str, seen: Seen) -> Said:
         return unverifiable(seen.lacks or "gap", "packets are missing between the requests", *kinds)
     if not accepted:
         return unverifiable("outcome", "no answer belongs to a request that was seen", *kinds)
+    if seen.unread and len(facts[FOLLOWED]) > 2 and not all(carried[len(final) :]):
+        says = f"a request without {what} was seen whose answer, behind the first {HEAD_BYTES:,} bytes, was not read"
+        return unverifiable("limit", says, *kinds)
+    if seen.unread and len(facts[FOLLOWED]) == 2:
+        says = (
+            f"{what} on the first {len(requests):,} requests; those behind the first {HEAD_BYTES:,} bytes were not read"
+        )
+        return unverifiable("limit", says, *kinds)
     return Said(Verdict.VERIFIED, f"{what} on every request seen; {clear.why}", "high", None, (), kinds)
 
 

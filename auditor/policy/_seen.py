@@ -48,6 +48,8 @@ class Seen:
     """The responder sent payload."""
     host_port: bool = False
     """A brain at a cell's host port, 61001-65534."""
+    unread: bool = False
+    """Requests were answered that lie behind the first bytes and were not read."""
 
     @property
     def whole(self) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.model.connections import CONN_STATES, INCOMPLETE, ConnectionTable
-from auditor.model.facts import Facts
+from auditor.model.facts import FOLLOWED, Facts
 from auditor.model.judgement import Authentication, Breach, Classification, Disposition, Factor, Fault, Verdict
 from auditor.model.streams import HEAD_BYTES
 from auditor.policy._across import NATS_PORTS, Origin, Session, Try, downgrades, inherit, origins
@@ -77,10 +77,10 @@ _RESETS = np.array([(False, state.startswith("RSTO"), state.startswith(("RSTR", 
 """By state, and by who closed first (nobody, client, server): whether that one did it with a RST."""
 
 # Bits of a connection's code, below its application and class.
-_FIRST, _ALONE, _MID, _LOSSY, _RESET, _ANSWERED, _HOST, _SNAPPED = (1 << k for k in range(8))
-_CLOSED = 8  # two bits: nobody, client, server
-_APPLICATION = 10
-_CLASS = 17
+_FIRST, _ALONE, _MID, _LOSSY, _RESET, _ANSWERED, _HOST, _SNAPPED, _UNREAD = (1 << k for k in range(9))
+_CLOSED = 9  # two bits: nobody, client, server
+_APPLICATION = 11
+_CLASS = 18
 _CLOSERS = ("", "client", "server")
 
 
@@ -193,10 +193,29 @@ def _codes(
         (_HOST, on_host),
     ):
         code[holds] |= bit
+    code[_unread(table, rows)] |= _UNREAD
     code |= closed << _CLOSED
     code |= table.application[rows].astype(np.int64) << _APPLICATION
     code |= class_of[rows].astype(np.int64) << _CLASS
     return code
+
+
+def _unread(table: ConnectionTable, rows: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Places in ``rows`` of connections with answered requests that were not read."""
+    if "http" not in table.applications:
+        return np.zeros(0, np.int64)
+    some = table.application[rows] == table.applications.index("http")
+    long = some & (table.payload_bytes[rows] > HEAD_BYTES)
+    found = []
+    for place in np.flatnonzero(long).tolist():
+        row = rows[place]
+        facts = table.facts[row]
+        followed = None if facts is None else facts.get(FOLLOWED)
+        if followed is not None and all(
+            sent > reach for sent, reach in zip(table.stream_bytes[row].tolist(), followed[:2], strict=True)
+        ):
+            found.append(place)
+    return np.array(found, np.int64)
 
 
 def _grouped(
@@ -258,6 +277,7 @@ def _judged(
         reset=bool(code & _RESET),
         answered=bool(code & _ANSWERED),
         host_port=bool(code & _HOST),
+        unread=bool(code & _UNREAD),
     )
     tls = read_tls(seen) if is_tls(seen) else None
     certified = any(kind in seen.facts for kind in SIDES.values())

@@ -132,6 +132,7 @@ def table_of(scenes: list[Scene]) -> ConnectionTable:
         resp_h=np.array([each.ends[1] for each in scenes], np.int32),
         resp_p=np.array([each.port for each in scenes], np.int32),
         payload_bytes=np.full(n, 4_000, np.int64),
+        stream_bytes=np.full((n, 2), 2_000, np.int64),
         conn_state=np.array([CONN_STATES.index(each.state) for each in scenes], np.uint8),
         history=np.array([each.history.encode() for each in scenes], "S32"),
         closed_by=np.array([closer(each.history) for each in scenes], np.uint8),

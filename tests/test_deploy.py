@@ -19,6 +19,8 @@ from auditor.cli import main
 from auditor.jobs.config import load_config
 from auditor.jobs.metrics import registry
 from auditor.jobs.passes import Outcome
+from auditor.jobs.sources import Sources
+from auditor.store.history import open_history
 from tests.conftest import ROOT, absent
 
 DEPLOY = ROOT / "docs" / "deploy"
@@ -37,6 +39,10 @@ def metrics(tmp_path_factory):
     """Names of all metrics and their labels."""
     place = tmp_path_factory.mktemp("deploy") / "store"
     auditor.audit("sample:healthy", store=place)
+    with open_history(place, write=True) as history, history.writing():
+        sources = Sources(history, (), 1)
+        sources.delivered(["a.pcap"], 0)
+        sources.save()
     made = registry(place, Outcome(), 1.0, 0, "prod")
     return {family.name: {key for sample in family.samples for key in sample.labels} for family in made.collect()}
 

@@ -225,6 +225,7 @@ def rebuild(path: Path, damage: DamagedError, now_ns: int) -> list[str]:
     told = [f"{damage.file} was damaged: {damage.what}; it was made again"]
     for each in path.glob(f"{_NEW}*"):
         each.unlink()
+    (path / PIECES).mkdir(exist_ok=True, mode=0o700)
     state = _state.read(path)
     old = _Remains(path / CATALOGUE)
     fresh = path / _NEW

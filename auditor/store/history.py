@@ -396,6 +396,16 @@ class History:
         self._sound.add(file)
         return path
 
+    @contextmanager
+    def _reading(self, file: str) -> Iterator[None]:
+        """What reading a piece may raise is DamagedError."""
+        import pyarrow as pa
+
+        try:
+            yield
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise DamagedError(self.path, f"{PIECES}/{file}", " ".join(str(error).split())) from error
+
     def doubt(self) -> None:
         """Look at every piece again that is asked for from now on."""
         self._sound.clear()
@@ -448,14 +458,18 @@ class History:
 
         def tables() -> Iterator[pa.Table]:
             for file, first, _ in some:
-                table = parquet_file(places[file]).read()
+                with self._reading(file):
+                    table = parquet_file(places[file]).read()
                 yield (
                     table
                     if first >= since
                     else table.filter(compute.greater_equal(table["audit"], pa.scalar(since, pa.int32())))
                 )
 
-        schemas = [parquet_file(place).schema_arrow.remove_metadata() for place in places.values()]
+        schemas = []
+        for file, place in places.items():
+            with self._reading(file):
+                schemas.append(parquet_file(place).schema_arrow.remove_metadata())
         self._bin([file for file, _, _ in some], now_ns)
         self._piece(name, max(some[0][1], since), some[-1][2], level, pa.unify_schemas(schemas), tables())
 
@@ -581,11 +595,10 @@ class History:
 
     def table(self, name: str, audit: int, columns: Sequence[str] | None = None) -> pa.Table | None:
         """One table of an audit, or None where it was kept without. Raises ConfigError."""
-        import pyarrow as pa
-
         for file, first, last in self._pieces(name, audit, audit):
-            try:
-                source = parquet_file(self.sound(file))
+            place = self.sound(file)
+            with self._reading(file):
+                source = parquet_file(place)
                 if first == last:
                     return cast("pa.Table", source.read(None if columns is None else list(columns)))
                 at = source.schema_arrow.get_field_index("audit")
@@ -596,8 +609,6 @@ class History:
                 found = source.read_row_groups(groups, wanted)
                 begin, end = _within(found["audit"], audit)
                 return cast("pa.Table", found.slice(begin, end - begin))
-            except (OSError, pa.ArrowException, ValueError) as error:
-                raise DamagedError(self.path, f"{PIECES}/{file}", " ".join(str(error).split())) from error
         gone = self.missing(name, audit, audit)
         if gone:
             raise ConfigError(str(self.path), gone[0], mend="the other tables of this audit are there")
@@ -648,12 +659,11 @@ class History:
         if not wanted:
             return
         for file, _, _ in self._pieces(name, min(wanted), max(wanted)):
-            try:
-                source = parquet_file(self.sound(file))
+            place = self.sound(file)
+            with self._reading(file):
+                source = parquet_file(place)
                 there = set(source.schema_arrow.names)
                 table = source.read([*dict.fromkeys([*(each for each in columns if each in there), "audit"])])
-            except (OSError, pa.ArrowException, ValueError) as error:
-                raise DamagedError(self.path, f"{PIECES}/{file}", " ".join(str(error).split())) from error
             yield table.filter(compute.is_in(table["audit"], pa.array(sorted(wanted), pa.int32())))
 
     def query(self, sql: str, schemas: Mapping[str, pa.Schema]) -> pa.Table:

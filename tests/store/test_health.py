@@ -176,3 +176,31 @@ def test_an_earlier_version_s_audits_get_their_records(tmp_path):
     with open_history(place) as history:
         assert [row.audit for row in history.rows()] == [1, 2, 3]
         assert "aa" in history.known()
+
+
+def test_a_large_piece_is_checked_page_by_page_as_it_is_read(store, monkeypatch):
+    monkeypatch.setattr("auditor.store.history.SHORT_BYTES", 0)
+    [piece] = (store / PIECES).glob("connections.00000001*")
+    raw = bytearray(piece.read_bytes())
+    raw[60] ^= 4
+    piece.write_bytes(raw)
+    monkeypatch.setattr("auditor.store.history.JOIN_AT", 2)
+    monkeypatch.setattr("auditor.store.history.JOINED", 2)
+    with open_history(store, write=True) as history:
+        for work in (
+            lambda: history.table("connections", 1),
+            lambda: history.tidy(NOW),
+            lambda: list(history.scan("connections", ["id"])),
+        ):
+            with pytest.raises(DamagedError, match=r"connections\.00000001"):
+                work()
+        assert ids(history, 2)
+
+
+def test_a_store_whose_pieces_are_all_gone_says_so(store):
+    shutil.rmtree(store / PIECES)
+    (store / CATALOGUE).unlink()
+    told = health.repair(store, NOW)
+    assert sum("are lost" in line for line in told) >= 4 * AUDITS
+    with open_history(store) as history:
+        assert len(history.known()) == 1 + AUDITS

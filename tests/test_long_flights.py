@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import random
+import shutil
 import ssl
 import tempfile
 from functools import cache
@@ -30,6 +32,7 @@ V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 def folder() -> Path:
     """A folder with a server's and a client's certificate of more than 20 KiB each, an ordinary one, and one with a chain of ten."""
     made = Path(tempfile.mkdtemp(prefix="long-flights-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
     now = datetime.datetime(2026, 1, 1)
     key = ec.generate_private_key(ec.SECP256R1())
 

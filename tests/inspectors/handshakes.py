@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime
+import shutil
 import ssl
 import tempfile
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from cryptography.x509.oid import NameOID
 def identities() -> tuple[Path, dict[str, bytes]]:
     """A folder with ca.pem and NAME.pem (certificate and key) of a server and a client, and their DER by name."""
     folder = Path(tempfile.mkdtemp(prefix="handshakes-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     now = datetime.datetime(2026, 1, 1)
     ca_key = ec.generate_private_key(ec.SECP256R1())
 

@@ -264,6 +264,12 @@ class Report:
         closed = told.get("ipsec")
         if closed:
             reasons.append(f"IPsec, which hides what it carries, on {closed:,} connections: capture inside of it")
+        contradicted = told.get("contradicting_packets")
+        if contradicted:
+            some = "connection" if contradicted == 1 else "connections"
+            reasons.append(
+                f"{contradicted:,} undecided {some} whose packets contradict each other: no share of these is small enough"
+            )
         percent = sufficiency.get("undecided_percent") or 0.0
         if percent > max_undecided:
             reasons.append(f"{percent:.1f} % of the judged connections undecided, more than {max_undecided:g} %")

@@ -229,3 +229,15 @@ def test_a_forged_syn_makes_no_second_connection(tmp_path: Path) -> None:
     talk = to_bbs().says(CLIENT, PLAIN).packet(CLIENT, SYN, at=1 << 20, right=False)
     talk.says(SERVER, SERVED).closes()
     assert said(talk, tmp_path)[0] == "violated"
+
+
+def test_one_such_connection_is_not_covered_by_the_share_that_may_stay_undecided(tmp_path: Path) -> None:
+    """A hundred percent may be undecided; one contradicted connection still makes the audit incomplete, by name."""
+    talk = to_mysql().packet(CLIENT, PSH | ACK, login(b"s" * 20))
+    talk.says(CLIENT, login(b"")).says(SERVER, OK).closes()
+    report = auditor.audit([talk.write(tmp_path)], inventory=[str(RULES / "inventory.yml")], policy="tas-diego")
+    sufficiency = report.audit.summary["sufficiency"]
+    assert not sufficiency["complete"]
+    [reason] = report.incomplete(max_undecided=100)
+    assert "contradict each other" in reason
+    assert (sufficiency["reasons"]["conflict"], sufficiency["reasons"]["contradicting_packets"]) == (1, 1)

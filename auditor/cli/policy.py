@@ -13,7 +13,7 @@ from auditor.cli._progress import meter
 if TYPE_CHECKING:
     from auditor.api import Report
 
-app = typer.Typer(help="Policies as data: list, show, check, coverage, suggest, diff, export.")
+app = typer.Typer(help="Policies as data: list, show, check, coverage, suggest, certificates, diff, export, filter.")
 
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="[NAME|FILE]...", help="Shipped names or files; without: tas-diego.")

@@ -276,9 +276,10 @@ class _Pass:
                         work()
                 except DamagedError as error:
                     self._put_aside(error)
-            except (AuditorError, OSError) as error:
-                self.outcome.troubles.append(f"{what}: {error}")
-                self.log.say("housekeeping", f"{what}: {error}", "error", what=what)
+            except Exception as error:  # whatever it is, the pass is done and somebody is to be told of it
+                says = str(error) if isinstance(error, AuditorError | OSError) else type(error).__name__
+                self.outcome.troubles.append(f"{what}: {says}")
+                self.log.say("housekeeping", f"{what}: {says}", "error", what=what)
 
     def _sweep(self) -> None:
         """Remove what passes left that were ended before their time."""

@@ -477,3 +477,25 @@ def test_old_audits_go(place):
         spool.run()
     with spool.history() as history:
         assert [row.audit for row in history.rows()] == [3], "the captures are days old; the latest stays"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), ValueError("odd"), ConfigError("store", "is read-only")]
+)
+def test_housekeeping_decides_nothing(place, monkeypatch, error):
+    """What it cannot do is said and counted; who is to be told is told, and the exit status is the pass's own."""
+
+    def fail(*_given, **_more):
+        raise error
+
+    for name in ("scrub", "mirror"):
+        monkeypatch.setattr(f"auditor.store.health.{name}", fail)
+    for name in ("tidy", "retain"):
+        monkeypatch.setattr(f"auditor.store.history.History.{name}", fail)
+    (place / "who.yml").write_text(WHO)
+    spool = Spool(place, '[audit]\nscope = "all"\n' + NOTIFY, place / "who.yml")
+    spool.put("0.pcap", talk(NOW))
+    outcome = spool.run()
+    assert outcome.status(False, True) == 1
+    assert len(outcome.troubles) == len(spool.said("housekeeping")) == 3
+    assert len(spool.digests) == 1

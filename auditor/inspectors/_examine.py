@@ -602,7 +602,9 @@ class Examiner:
         tls_kernel.walk_tls(arena, heads, slots, starts, False, rows)
         told: list[tuple[Facts, bool]] = []
         strange = ((rows["stop"][:, 1] == tls_kernel.STOP_RECORD) & (rows["stop_at"][:, 1] == starts[:, 1])).tolist()
-        for i, found in enumerate(self._tls.of_rows(rows, arena, slots)):
+        filled = np.where(slots >= 0, heads["filled_bytes"][np.maximum(slots, 0)], 0)
+        within = np.stack([starts, filled.astype(np.int32)], axis=2)
+        for i, found in enumerate(self._tls.of_rows(rows, arena, slots, within)):
             if found is None:
                 streams = Streams(
                     _cut(self._head(arena, heads, int(slots[i, 0])), int(starts[i, 0])),

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.errors import WireError
+from auditor.inspectors._tls_proof import Proofs
 from auditor.kernels import tls as kernel
-from auditor.model.facts import Facts, pack_marks
+from auditor.model.facts import SIGNATURE_FITS, Facts, pack_marks
 from auditor.model.limits import DEFAULTS
 from auditor.wire import tls as wire
 from auditor.wire.reader import Reader, printable
@@ -330,6 +331,7 @@ class TlsFacts:
         self._chains: dict[bytes, tuple[str, ...] | None] = {}
         self._chain_bytes = 0
         self._names: dict[bytes, str] = {}
+        self._proofs = Proofs()
         self._hidden: dict[bytes, Mapping[str, Any]] = {}
         self._lists: dict[bytes, tuple[str, ...] | None] = {}
 
@@ -373,9 +375,16 @@ class TlsFacts:
         return found
 
     def of_rows(
-        self, rows: NDArray[Any], arena: NDArray[np.uint8], slots: NDArray[np.int32]
+        self,
+        rows: NDArray[Any],
+        arena: NDArray[np.uint8],
+        slots: NDArray[np.int32],
+        within: NDArray[np.int32] | None = None,
     ) -> list[tuple[Facts, bool] | None]:
-        """Facts of each row and whether it is HTTPS; None where the row is ``ODD`` and the inspector has to read."""
+        """Facts of each row and whether it is HTTPS; None where the row is ``ODD`` and the inspector has to read.
+
+        ``within``: int32[n, 2, 2], of client and server where in their heads TLS begins and what is known ends; None: signatures are not checked.
+        """
         key_size, size = kernel.KEY_BYTES, kernel.TLS_ROW.itemsize
         raw = rows.tobytes()
         flags_of, version_of = rows["flags"], rows["version"]
@@ -415,9 +424,16 @@ class TlsFacts:
             if flags & _KEPT_SERVER == kernel.SERVER_CERTIFICATE:
                 server_chain = self._chain(_cut(text, server, spans, kernel.SPAN_SERVER_CERTIFICATE))
                 wrong = wrong or server_chain is None
+            fits: bool | None = None
+            if flags & _SIGNED == _SIGNED and version == wire.TLS12 and client_chain and within is not None:
+                (start_c, end_c), (start_s, end_s) = within[i].tolist()
+                leaf = split_certificates(_cut(text, client, spans, kernel.SPAN_CLIENT_CERTIFICATE))[0]
+                fits = self._proofs.fits(
+                    bytes(text[client + start_c : client + end_c]), bytes(text[server + start_s : server + end_s]), leaf
+                )
             start = i * size
             key = raw[start : start + key_size]
-            parts = (sni, alpn, selected, client_chain, server_chain, wrong)
+            parts = (sni, alpn, selected, client_chain, server_chain, wrong, fits)
             found = self._shared.get((key, *parts))
             if found is None:
                 found = self._common(key, rows[i], parts)
@@ -472,6 +488,7 @@ def _frames_by_kind(row: Any) -> dict[str, tuple[int, ...]]:
 
 
 _LINKED = kernel.SID_GIVEN | kernel.TICKET_OFFERED | kernel.TICKET_ISSUED
+_SIGNED = kernel.CERTIFICATE_VERIFY | kernel.CLIENT_CERTIFICATE | kernel.SERVER_HELLO_DONE
 _KEPT_CLIENT = kernel.CLIENT_CERTIFICATE | kernel.CLIENT_LONG
 _KEPT_SERVER = kernel.SERVER_CERTIFICATE | kernel.SERVER_LONG
 
@@ -505,8 +522,9 @@ def common_parts(
     client_chain: tuple[str, ...] | None,
     server_chain: tuple[str, ...] | None,
     wrong: bool,
+    fits: bool | None = None,
 ) -> dict[str, Any]:
-    """Facts of names and certificates, left out where they were not seen."""
+    """Facts of names and certificates, left out where they were not seen; ``fits``: so does the signature of CertificateVerify."""
     parts: dict[str, Any] = {
         "tls.sni": sni,
         "tls.alpn_offered": alpn_offered,
@@ -515,6 +533,8 @@ def common_parts(
         "tls.server_certificates": server_chain,
     }
     told = {kind: value for kind, value in parts.items() if value is not None}
+    if fits is not None:
+        told[SIGNATURE_FITS] = fits
     if wrong:
         told["tls.malformed"] = "a list contradicts its length"
     return told

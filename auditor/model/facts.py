@@ -18,6 +18,9 @@ LINK = "_"
 ROLES = f"{LINK}roles"
 """``unknown`` where an inspector could not tell client and server apart, and took side 0 for the client."""
 
+SIGNATURE_FITS = f"{LINK}tls.signature_fits"
+"""Whether the signature of the client's CertificateVerify fits the handshake as seen; left out where that cannot be checked."""
+
 FOLLOWED = f"{LINK}http.followed"
 """How far requests and answers were read, where they go on behind the first bytes: places in both streams, -1: no length tells.
 Where all requests were read, and not all answers, so many of these are the third."""

@@ -14,7 +14,7 @@ from functools import cache
 from math import gcd
 from typing import Any
 
-from auditor.model.facts import Facts
+from auditor.model.facts import SIGNATURE_FITS, Facts
 from auditor.model.judgement import Fault, Verdict
 from auditor.model.streams import TRAIL_RECORDS
 from auditor.policy._seen import Said, Seen, rejected, unverifiable, violated, weaker
@@ -73,6 +73,8 @@ class TlsReading:
     """The client's: sent, empty, not_sent, not_asked, unknown."""
     proof: bool = False
     """CertificateVerify was seen (TLS 1.3: it must have been, or there would be no session)."""
+    misfit: bool = False
+    """Its signature does not fit the handshake as seen."""
     outcome: str = OPEN
     done: bool = False
     """The handshake was completed on both sides."""
@@ -303,6 +305,7 @@ def _read12(seen: Seen, version: str | None) -> TlsReading:
         version=version,
         certificate=certificate,
         proof=facts.get("tls.certificate_verify") is True,
+        misfit=facts.get(SIGNATURE_FITS) is False,
         outcome=outcome,
         done=done,
         unseen_end=long and not done,
@@ -646,6 +649,12 @@ def judge_mutual(reading: TlsReading) -> Said:
 def _with_certificate(reading: TlsReading, kinds: tuple[str, ...]) -> Said:
     if reading.clear and reading.asked is False:
         return unverifiable("no_proof", "a client certificate was sent that the server had not asked for", *kinds)
+    if reading.misfit:
+        says = "the signature of the client's CertificateVerify does not fit the handshake as seen: what the server took was another"
+        fault = Fault(
+            "conflicting-content", says, "high", ("tls.certificate_verify", "tls.client_certificate"), "signature"
+        )
+        return Said(Verdict.UNVERIFIABLE, says, None, "conflict", (fault,), kinds)
     if not reading.proof:
         if reading.outcome == ACCEPTED and reading.absence:
             says = "a client certificate was sent without CertificateVerify: nothing proves that it was the client's"

@@ -3,7 +3,8 @@
 What fires it:   segments that say different things for one place of the stream (before the receiver acknowledged it, or after), urgent bytes in the first
                  bytes of a stream, segments with a wrong checksum beside right ones, resets and FINs after which the connection went on or with numbers that
                  no receiver takes, acknowledgements of bytes that were never sent, bytes in a SYN that were not acknowledged, segments
-                 without ACK, packets with far fewer hops left than the others of their sender. Severity info; high where the two readings lead to different
+                 without ACK, packets with far fewer hops left than the others of their sender, a client's signature (CertificateVerify, TLS 1.2) that does not fit the
+                 handshake as it was seen. Severity info; high where the two readings lead to different
                  verdicts, or one of them could not be kept: the verdict is then `unverifiable`, reason `conflict`.
 What proves it:  the frames of both readings. Retransmissions that say the same, doubled packets and checksums left to a network card contradict nothing.
 Why it matters:  systems differ in which of two segments they take, so who can send packets can show an auditor another talk than the receiver had. By
@@ -41,8 +42,8 @@ def check(judged: Judged) -> Iterator[Finding]:
         says = "; ".join(
             dict.fromkeys(word for each in finding.evidence if each["kind"] == CONTRADICTION for word in each["value"])
         )
-        severity = Severity.HIGH if finding.subject[-1] == "differs" else RULE.severity
-        yield replace(finding, severity=severity, detail=f"{finding.detail} Seen: {says}.")
+        severity = RULE.severity if finding.subject[-1] == "agrees" else Severity.HIGH
+        yield replace(finding, severity=severity, detail=f"{finding.detail} Seen: {says}." if says else finding.detail)
 
 
 RULE = Rule("conflicting-content", Severity.INFO, check)

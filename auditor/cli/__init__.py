@@ -11,7 +11,6 @@ import contextlib
 import gc
 import os
 import signal
-import sqlite3
 import sys
 import threading
 import warnings
@@ -158,8 +157,6 @@ def _call(argv: Sequence[str]) -> int:
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         complain(f"{name}{error.strerror or error}")
-    except sqlite3.Error as error:
-        complain(f"the store is damaged, or cannot be read: {error} (auditor history check looks at all of it)")
     except Exception as error:  # the last resort: a line that can be reported instead of a traceback
         complain(_internal(error))
     return USAGE

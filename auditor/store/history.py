@@ -244,8 +244,11 @@ class History:
     def __enter__(self) -> History:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Whatever its disk has done to it ends as ConfigError, whoever asked."""
         self.close()
+        if isinstance(error, sqlite3.Error | zstandard.ZstdError | msgspec.MsgspecError):
+            raise _complaint(self.path, error) from error
 
     def close(self) -> None:
         """Let go of it; a writer seals it, where it can."""

@@ -204,3 +204,12 @@ def test_a_store_whose_pieces_are_all_gone_says_so(store):
     assert sum("are lost" in line for line in told) >= 4 * AUDITS
     with open_history(store) as history:
         assert len(history.known()) == 1 + AUDITS
+
+
+def test_whoever_asks_a_damaged_catalogue_is_told_in_one_line(store):
+    raw = bytearray((store / CATALOGUE).read_bytes())
+    raw[4096:] = bytes(len(raw) - 4096)
+    (store / CATALOGUE).write_bytes(raw)
+    with pytest.raises(ConfigError, match="history repair"), open_history(store) as history:
+        history.rows()
+        history.known()

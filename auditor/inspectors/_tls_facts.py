@@ -425,7 +425,7 @@ class TlsFacts:
                 server_chain = self._chain(_cut(text, server, spans, kernel.SPAN_SERVER_CERTIFICATE))
                 wrong = wrong or server_chain is None
             fits: bool | None = None
-            if flags & _SIGNED == _SIGNED and version == wire.TLS12 and client_chain and within is not None:
+            if flags & SIGNED == SIGNED and version == wire.TLS12 and client_chain and within is not None:
                 (start_c, end_c), (start_s, end_s) = within[i].tolist()
                 leaf = split_certificates(_cut(text, client, spans, kernel.SPAN_CLIENT_CERTIFICATE))[0]
                 fits = self._proofs.fits(
@@ -488,7 +488,7 @@ def _frames_by_kind(row: Any) -> dict[str, tuple[int, ...]]:
 
 
 _LINKED = kernel.SID_GIVEN | kernel.TICKET_OFFERED | kernel.TICKET_ISSUED
-_SIGNED = kernel.CERTIFICATE_VERIFY | kernel.CLIENT_CERTIFICATE | kernel.SERVER_HELLO_DONE
+SIGNED = kernel.CERTIFICATE_VERIFY | kernel.CLIENT_CERTIFICATE | kernel.SERVER_HELLO_DONE
 _KEPT_CLIENT = kernel.CLIENT_CERTIFICATE | kernel.CLIENT_LONG
 _KEPT_SERVER = kernel.SERVER_CERTIFICATE | kernel.SERVER_LONG
 

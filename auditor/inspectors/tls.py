@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from auditor.errors import WireError
 from auditor.inspectors import _tls_facts as facts
+from auditor.inspectors._tls_proof import Proofs
 from auditor.kernels import tls as kernel
 from auditor.model.evidence import Attachment, Certainty, Evidence
 from auditor.model.roles import Inspector, Match, Signature
@@ -670,6 +671,14 @@ def _look(streams: Streams) -> _Seen:
     return seen
 
 
+def _signature_fits(seen: _Seen, streams: Streams) -> bool | None:
+    """Whether the client's signature fits its handshake; None: that cannot be checked."""
+    if seen.flags & facts.SIGNED != facts.SIGNED or seen.version != wire.TLS12:
+        return None
+    leaf = facts.split_certificates(seen.texts[kernel.SPAN_CLIENT_CERTIFICATE])[0]
+    return Proofs().fits(streams.orig.data, streams.resp.data, leaf)
+
+
 def inspect(streams: Streams) -> Iterator[Evidence | Attachment]:
     """Never raises: what contradicts itself is told as ``tls.malformed``, beside what was read before it."""
     seen = _look(streams)
@@ -710,6 +719,7 @@ def inspect(streams: Streams) -> Iterator[Evidence | Attachment]:
         chains[0],
         chains[1],
         wrong,
+        _signature_fits(seen, streams) if chains[0] else None,
     )
     told |= facts.own_facts(
         seen.flags,

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from auditor.model.connections import CONTRADICTION
 from auditor.model.streams import HEAD_BYTES
 from auditor.tshark import _process
 from auditor.tshark._talks import (
@@ -535,6 +536,8 @@ def _of_ours(name: str, ours: Any, theirs: Any, mine: Ours, told: _Theirs) -> st
     """What is not kept here, whatever the protocol."""
     if ours is None and "snaplen" in mine.incomplete:
         return "packets are cut short by the snapshot length; tshark reads what is left of them"
+    if ours is None and CONTRADICTION in mine.facts:
+        return "packets of the connection contradict each other; what no receiver takes is not read here"
     if theirs is None:
         return ""
     if name not in _ITEMS:

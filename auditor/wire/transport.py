@@ -34,3 +34,5 @@ SCTP_BYTES = 12
 
 DCCP_DATA_OFFSET = 4
 DCCP_MIN_BYTES = 12
+ETHERNET_SEGMENT_BYTES = 1_460
+"""Payload of the longest segment in an Ethernet frame of 1,500 bytes (RFC 9293 section 3.7.1)."""

@@ -1447,7 +1447,9 @@ def conclude(
 
 
 def _lengths(sides: Array, order: NDArray[np.int64], orig_side: NDArray[np.uint8]) -> NDArray[np.int64]:
-    lengths: NDArray[np.int64] = (sides["end"] - sides["start"])[order]
+    # A FIN takes a number that is no byte: a part that saw it acknowledged, and not the FIN, counted one.
+    ends = np.where(sides["fin_at"] > NOWHERE, np.minimum(sides["end"], sides["fin_at"]), sides["end"])
+    lengths: NDArray[np.int64] = np.maximum(ends - sides["start"], 0)[order]
     turned = orig_side[order] == 1
     lengths[turned] = lengths[turned, ::-1]
     return lengths

@@ -34,7 +34,7 @@ lab-check: $(VENV)/dev.stamp
 test: $(VENV)/dev.stamp
 	@./tests/system-packages
 	@./tests/npm-packages $(VENV)/validators
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

@@ -21,6 +21,7 @@ from auditor.conntrack import Tracker, TrackLimits, merge
 from auditor.inspectors._examine import Examiner
 from auditor.inspectors.tls import inspect
 from auditor.model.evidence import Evidence
+from auditor.model.facts import SIGNATURE_FITS
 from auditor.model.streams import HEAD_BYTES, StreamHead, Streams
 from tests.conversation import Talk, Wire
 from tests.inspectors.handshakes import Recorded, shake
@@ -118,7 +119,7 @@ def facts_of(wire: Wire) -> dict[str, object]:
 
 _KEPT = (
     *("tls.server_certificates", "tls.client_certificates", "tls.certificate_not_kept"),
-    *("_link.ticket_issued", "tls.order"),
+    *("_link.ticket_issued", "tls.order", SIGNATURE_FITS),
 )
 """What needs bytes that are not kept; and letters of flights that one large frame of each side brought at once."""
 

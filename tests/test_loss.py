@@ -149,7 +149,11 @@ def test_of_whole_captures(name: str, tmp_path: Path) -> None:
             assert way == "late" or len(frames) < 500 or counted["unverifiable"] > 0
 
 
-@pytest.mark.parametrize("path", sorted(CAPTURES.glob("rules/*/fires.pcap")), ids=lambda path: path.parent.name)
+RULES = [path for path in sorted(CAPTURES.glob("rules/*/fires.pcap")) if path.parent.name != "conflicting-content"]
+"""Without those of two readings: where the packet with one of them is lost, nothing tells that there was another."""
+
+
+@pytest.mark.parametrize("path", RULES, ids=lambda path: path.parent.name)
 def test_of_the_captures_of_the_rules(path: Path, tmp_path: Path) -> None:
     link_type, frames = frames_of(path)
     inventory = CAPTURES / "rules" / "inventory.yml"

@@ -36,6 +36,7 @@ TOOLS = {
     "ndpiReader": ("ndpiReader42_tcp", "ndpiReader42_udp"),
 }
 Pair = tuple[str, str]
+MALFORMED = "malformed on purpose"
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,7 @@ def cause_of(row: dict[str, str], tool: str, theirs: Pair, found: Outcome, folde
         others = said["baseline"]
         if others == found.pair or cause_of(row, "tshark", others, found, folder) != "unexplained":
             return "ndpiReader alone"
-    return "unexplained"
+    return MALFORMED if row["file"].startswith("malformed/") else "unexplained"
 
 
 def test_counts(public_captures: Path, audits: dict[str, Outcome]) -> None:
@@ -154,6 +155,7 @@ def test_counts(public_captures: Path, audits: dict[str, Outcome]) -> None:
             "several packets in one netlink frame": 1,
             "headers that contradict themselves, or end too early": 1,
             "two sides of a NAT, told by their numbers": 1,
+            MALFORMED: 1,
             "a version of pcap that the tool refuses": 1,
         }
     )
@@ -200,7 +202,7 @@ SOURCES = {
     "nDPI .out baseline": "nDPI",
     "tshark 4.0.17": "tshark",
 }
-OURS = {"tls": {"tls", "https"}}
+OURS = {"tls": {"tls", "https"}, "http": {"http", "websocket"}}
 WRAPPERS = {
     "socks",
     "openvpn",
@@ -302,7 +304,7 @@ def test_applications(public_captures: Path, audits: dict[str, Outcome]) -> None
             if not same:
                 cause = excuse(protocol, each["service"], key, rows, evidence(public_captures / file))
                 if cause == "unexplained" and file.startswith("malformed/"):
-                    cause = "malformed on purpose"
+                    cause = MALFORMED
                 causes[cause] += 1
                 if cause == "unexplained":
                     unexplained.append((file, source, each["service"], key, [row.application for row in rows]))

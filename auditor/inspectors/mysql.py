@@ -39,9 +39,9 @@ def probe(streams: Streams) -> Match:
 
 
 def _answers(client: StreamHead) -> bool:
-    """The client's first bytes may be its response to a greeting: a packet with the number 1, or nothing yet."""
+    """The client's first bytes may be its response to a greeting: a packet with the number 1 (2: inside TLS, behind the request for it), or nothing yet."""
     data = client.data
-    return client.midstream or len(data) < wire.HEADER_BYTES or (data[3] == 1 and data[2] == 0)
+    return client.midstream or len(data) < wire.HEADER_BYTES or (data[3] in {1, 2} and data[2] == 0)
 
 
 def _greets(body: bytes, size: int, protocol: int) -> Match:

@@ -306,8 +306,8 @@ def mysql_greetings(
 
 @kernel
 def _answers_mysql(buf: NDArray[np.uint8], filled: int) -> bool:
-    """A client's first bytes may be its response to a greeting: a packet with the number 1."""
-    return filled < _MYSQL_HEADER or (buf[3] == 1 and buf[2] == 0)
+    """A client's first bytes may be its response to a greeting: a packet with the number 1 (2: inside TLS, behind the request for it)."""
+    return filled < _MYSQL_HEADER or ((buf[3] == 1 or buf[3] == 2) and buf[2] == 0)
 
 
 @kernel

@@ -21,6 +21,7 @@ from auditor.model.limits import Limits
 from auditor.slices import index as where
 from auditor.slices.redact import HEAD_BYTES, Direction, Spans, kept
 from auditor.slices.writer import PcapngWriter
+from auditor.wire.transport import TCP_CHECKSUM
 
 SORTED_BYTES = 64 * 1024 * 1024
 """A slice of no more is sorted by time."""
@@ -267,6 +268,11 @@ class _Cutter:
         clear = bytearray(len(data) - begin)
         for first, past in stay:
             clear[first - begin : past - begin] = data[first:past]
+        header = int(hit.row["header_bytes"])
+        if hit.wanted.protocol == _TCP and header and data[begin:] != clear:
+            # It was of what stood there. None is what a sender's capture has where a card computes it.
+            sum_at = begin - header + TCP_CHECKSUM
+            data[sum_at : sum_at + 2] = bytes(2)
         data[begin:] = clear
 
 

@@ -78,7 +78,7 @@ def ask(inspector: Inspector, both: Streams) -> None:
         assert isinstance(each, Evidence | Handover | Attachment)
         if isinstance(each, Evidence):
             hash(each.value)
-            own = {inspector.name, "_link", "_roles"}
+            own = {inspector.name, f"_{inspector.name}", "_link", "_roles"}
             assert each.kind.split(".")[0] in (own | {"tls"} if inspector.name in CARRIERS else own)
     kinds = [each.kind for each in told if isinstance(each, Evidence)]
     assert len(kinds) == len(set(kinds))

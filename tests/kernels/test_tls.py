@@ -82,7 +82,9 @@ def by_kernel(both_heads: Streams, examiner: Examiner, *, compiled: bool) -> tup
     walk = kernel.walk_tls if compiled else kernel.walk_tls.py_func  # type: ignore[attr-defined]
     with np.errstate(over="ignore"):
         walk(arena, heads, pairs, starts, False, rows)
-    found = _tls_facts.TlsFacts(examiner.certificates).of_rows(rows, arena, pairs)[0]
+    filled = np.where(pairs >= 0, heads["filled_bytes"][pairs], 0)
+    within = np.stack([starts, filled.astype(np.int32)], axis=2)
+    found = _tls_facts.TlsFacts(examiner.certificates).of_rows(rows, arena, pairs, within)[0]
     return (None, None) if found is None else (dict(found[0]), found[0])
 
 

@@ -41,7 +41,10 @@ def translated(frame: bytes, cell: bytes) -> bytes | None:
         if bytes(data[at : at + 4]) == cell and struct.unpack(">H", data[place : place + 2])[0] in HOST_PORTS:
             new = {at: ipaddress.IPv4Address("10.255.30.7").packed, place: struct.pack(">H", 8080)}
             for where, value in new.items():
-                _replace(data, where, value, (24, start + 16) if where == at else (start + 16,))
+                _replace(data, where, value, (24,) if where == at else ())
+            data[start + 16 : start + 18] = bytes(
+                2
+            )  # TCP's is left to the card, as everything is that stays inside a machine
             return bytes(data)
     return None
 

@@ -34,7 +34,8 @@ def encryption(
 ) -> None:
     """What still crosses in the clear: on which path and from which VM, by whom, how much, since when, and whether TLS was declared there.
 
-    Connections that no Diego VM takes part in count too. Exit status: 0, 2 for nothing to read or wrong arguments, 3 where an input was damaged.
+    Connections that no Diego VM takes part in count too. Exit status: 0, 2 for nothing to read or wrong arguments, 3 where an input was damaged or
+    no host has a known role.
     """
     options.choice("--format", format, FORMS)
     link = options.number("--linktype", linktype, 65_535)
@@ -58,6 +59,9 @@ def encryption(
         with options.writing(target, output):
             target.write(text)  # type: ignore[union-attr]  # none of these forms is a folder
     reasons = report.incomplete(100.0)
+    frame = report.connections
+    if len(frame) and frame["originator_role"].isna().all() and frame["responder_role"].isna().all():
+        reasons.append("no host has a known role, so nothing was counted: add --inventory FILE")
     if not quiet:
         for line in [*report.warnings, *(f"incomplete: {reason}" for reason in reasons)]:
             complain(line)

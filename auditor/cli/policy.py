@@ -249,14 +249,14 @@ def export(
 ) -> None:
     """Write a policy, merged and resolved, for other tools, or as rules of a firewall (--to).
 
-    A rule set allows what the named policies declare: tas-diego alone, the documented paths; add those whose ambient paths are wanted, too
-    (auditor policy export tas --to nftables ...). The rest is logged and dropped. Read it before you load it.
+    A rule set allows what the named policies declare, without names all that an audit takes for declared (tas). Of tas-diego alone it stops BOSH's own
+    traffic, routers and logs. The rest is logged and dropped. Read it before you load it.
     """
     from auditor.errors import ConfigError
     from auditor.policy import present
     from auditor.policy.loader import load_policy
 
-    policy = load_policy(names or (), release=release)
+    policy = load_policy(names or (("tas",) if to else ()), release=release)
     if to is None:
         if inventory or vm:
             raise ConfigError(

@@ -141,7 +141,8 @@ def authenticate(
                 found = (*found, *learnt.faults[learnt_of[row]])
             extra = (*found, *extra) if extra else found
         if listed and group.tls is not None and group.tls.version == "TLS 1.3" and not group.certified:
-            extra = (*listed.faults(classes[group.klass], first_ns[row]), *extra)
+            shown = group.tls.certificate == SENT
+            extra = (*listed.faults(classes[group.klass], first_ns[row], client=shown), *extra)
         if group.said.verdict is Verdict.REJECTED and group.tls is not None and group.facts is not None:
             why = why_refused(table.facts[row] or {}, judge_for(certificates, policy, options).describe, first_ns[row])
             extra = extra if why is None else (*extra, why)

@@ -178,12 +178,18 @@ def _identities(each: ListedCertificate, policy: Policy) -> tuple[Identity, ...]
     return named or tuple(one for one in policy.identities if each.key in one.variables)
 
 
+def _use(variable: str, known: set[str]) -> list[str]:
+    """For which sides it is: what its variable's name says (``rep_server_cert_v2``), where it says one; else all that the tables know."""
+    said = {side for side in ("client", "server") if side in variable}
+    return sorted(said if len(said) == 1 else known)
+
+
 def _entry(each: ListedCertificate, found: Iterable[Identity]) -> dict[str, Any]:
     identities = list(found)
     entry: dict[str, Any] = {
         **({"name": each.names[0] if len(each.names) == 1 else list(each.names)} if each.names else {}),
         "components": sorted({name for one in identities for name in one.components}, key=str.lower),
-        "use": sorted({use for one in identities for use in one.use}),
+        "use": _use(each.key, {use for one in identities for use in one.use}),
         "owner": each.owner,
     }
     if each.until_ns is not None:

@@ -29,8 +29,8 @@ class Listed:
     def __bool__(self) -> bool:
         return bool(self._entries)
 
-    def faults(self, classification: Classification, at_ns: int) -> tuple[Fault, ...]:
-        """What is out of force at that time of what both ends can have shown."""
+    def faults(self, classification: Classification, at_ns: int, *, client: bool) -> tuple[Fault, ...]:
+        """What is out of force at that time of what both ends can have shown; ``client``: the client showed one."""
         if at_ns < DATED_NS:
             return ()
         found = []
@@ -39,7 +39,7 @@ class Listed:
             ("client", classification.orig_component, classification.orig_role),
         ):
             name = component or self._only_component(role)
-            entries = self._of(name, side) if name else ()
+            entries = self._of(name, side) if name and (client or side == "server") else ()
             if entries and all(each.until_ns is not None and each.until_ns <= at_ns for each in entries):
                 last = max(entries, key=lambda each: each.until_ns or 0)
                 whose = last.owner or last.pattern

@@ -53,6 +53,9 @@ class _Tally:
         self.last_ns = last if self.last_ns is None else max(self.last_ns, last)
 
 
+WITHOUT_ROLE = "without_role"
+
+
 @dataclass(slots=True)
 class _Entry:
     """A path, or a VM."""
@@ -105,7 +108,22 @@ def view(audit: Audit) -> dict[str, Any]:
     mine = [_told(entry, entry.about, own=True) for entry in vms.values()]
     told.sort(key=lambda each: (not each["clear"]["connections"], not each["tls_declared"], not each["credentials"], -each["clear"]["bytes"], each["path"]))  # fmt: skip
     mine.sort(key=lambda each: (-each["clear"]["bytes"], each["instance"]))
-    return {"schema": SCHEMA, "audit": audit.info, "summary": _summary(told), "paths": told, "vms": mine}
+    summary = {**_summary(told), WITHOUT_ROLE: _without_role(audit)}
+    return {"schema": SCHEMA, "audit": audit.info, "summary": summary, "paths": told, "vms": mine}
+
+
+def _without_role(audit: Audit) -> dict[str, int]:
+    """What is not counted, because no role is known of either end."""
+    rows = [
+        row
+        for row in _rows(audit)
+        if row["originator_role"] is None and row["responder_role"] is None
+        and row["transport"] not in ("icmp", "icmp6") and row["application"] != "none"
+    ]  # fmt: skip
+    return {
+        "connections": len(rows),
+        "bytes": sum(int(row["originator_bytes"] or 0) + int(row["responder_bytes"] or 0) for row in rows),
+    }
 
 
 def _summary(paths: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from auditor.model.audit import Audit
 from auditor.report import _story as story
 from auditor.report._columns import rfc3339
-from auditor.report._encryption import view
+from auditor.report._encryption import WITHOUT_ROLE, view
 from auditor.report._json import encode
 from auditor.report._text import clip, escape, markdown, spreadsheet
 
@@ -57,6 +57,12 @@ def _lead(audit: Audit, told: dict[str, Any]) -> list[str]:
     lines = [f"In the clear: {words(clear)}.", f"Encrypted: {words(encrypted)}."]
     if unknown["connections"]:
         lines.append(f"Does not show (unrecognised bytes, or the middle of a stream): {words(unknown)}.")
+    strangers = told["summary"][WITHOUT_ROLE]
+    if strangers["connections"]:
+        lines.append(
+            f"Not counted, because no role is known of either end: {story.many(strangers['connections'], 'connection')}, "
+            f"{story.size(strangers['bytes'])}. Name the VMs with --inventory FILE."
+        )
     return [*lines, f"Read: {story.capture_lines(audit)[0]}", f"By: {story.provenance(audit)}"]
 
 
@@ -111,10 +117,11 @@ def _others(told: dict[str, Any]) -> str:
 
 def _as_table(audit: Audit) -> str:
     told = document(audit)
+    uncounted = told["summary"][WITHOUT_ROLE]["connections"]
     out = _lead(audit, told)
     for title, rows in (("By path", _paragraphs(told["paths"], "path")), ("By VM", _paragraphs(_shown(told), "instance"))):  # fmt: skip
         out += ["", title]
-        out += rows or ["  nothing was seen in the clear"]
+        out += rows or ["  nothing was seen in the clear" + (" of what was counted" if uncounted else "")]
     out += [f"  {_others(told)}"] if _others(told) else []
     wrapped = (textwrap.fill(escape(line), 80, subsequent_indent=" " * _hang(line), break_on_hyphens=False, break_long_words=False) for line in out)  # fmt: skip
     return "\n".join(wrapped) + "\n"

@@ -20,6 +20,12 @@ BLOCK_V4 = 24
 BLOCK_V6 = 64
 PORTS_NAMED = 5
 
+QUESTIONS = frozenset({53, 123})
+"""Ports of services that are asked in a few bytes: names and time."""
+
+MUCH_BYTES = 65_536
+"""So much goes to none of them that answers less than a quarter of it: an NTP client sends 90 bytes a minute or so, and is sent as many."""
+
 
 class Kind(NamedTuple):
     """What one breach is told as; ``title`` takes {originator}, {block}, {addresses} and {services}."""
@@ -50,6 +56,14 @@ def _bytes(view: View, inside: Rows, which: str) -> str:
     return amount(int(np.sum(view.column(f"{which}_bytes")[inside], dtype=np.int64)))
 
 
+def _carries_away(view: View, inside: Rows) -> bool:
+    """What looks like a question is none: much goes out, and little comes back."""
+    sent, came = (
+        int(np.sum(view.column(f"{end}_bytes")[inside], dtype=np.int64)) for end in ("originator", "responder")
+    )
+    return set(ports(view, inside)) <= QUESTIONS and sent > MUCH_BYTES and sent > 4 * came
+
+
 def findings(judged: Judged, rule: str, kinds: Sequence[Kind]) -> Iterator[Finding]:
     """One finding for each role, destination block and transport of each kind; attempts are none."""
     table = judged.connections
@@ -64,16 +78,18 @@ def findings(judged: Judged, rule: str, kinds: Sequence[Kind]) -> Iterator[Findi
             services = f"{numbers}/{transport}" if numbers else transport
             addresses = some(sorted(set(view.column("responder_ip")[inside])))
             rows = view.at[inside]
+            away = kind.severity is Severity.LOW and _carries_away(view, inside)
+            says = "That is much more than such a service is asked." if away else kind.says
             yield Finding(
                 rule=rule,
-                severity=kind.severity,
+                severity=Severity.HIGH if away else kind.severity,
                 title=kind.title.format(
                     originator=originator, block=destination, addresses=addresses, services=services
                 ),
                 detail=(
                     f"{plural(len(rows), 'connection')} from {ends(view, inside, 'originator')} to "
                     f"{ends(view, inside, 'responder')} on {services}, application {applications(view, inside)}: "
-                    f"{_bytes(view, inside, 'originator')} went out, {_bytes(view, inside, 'responder')} came in. {kind.says}"
+                    f"{_bytes(view, inside, 'originator')} went out, {_bytes(view, inside, 'responder')} came in. {says}"
                 ),
                 rows=tuple(rows.tolist()),
                 subject=("", originator, destination, kind.about, transport),

@@ -2,7 +2,8 @@
 
 What fires it:   a connection that came about from a Diego VM other than a cell to an address in no inventory and outside every platform network. One
                  finding for each destination block (/24, IPv6: /64) and transport, with ports, addresses and bytes. What looks like a service that every BOSH
-                 VM calls and that a list of VMs does not name (DNS, NTP; at private addresses the Director's NATS and blobstore, and syslog) is of low severity.
+                 VM calls and that a list of VMs does not name (DNS, NTP; at private addresses the Director's NATS and blobstore, and syslog) is of low severity,
+                 unless much more leaves on the port of DNS or NTP than comes back.
 What proves it:  the destination address, and the networks that the inventory names (where it names none, the /24 or /64 around every VM in it).
 Why it matters:  no application runs on these VMs, and what does has a short list of destinations. A call out is how a stolen database leaves, and how who
                  broke in phones home.

@@ -131,7 +131,7 @@ def test_one_in_force_may_be_the_one_that_was_shown(tmp_path: Path) -> None:
 def test_an_unknown_component_accuses_nobody(tmp_path: Path) -> None:
     policy = loaded(tmp_path, OPS_MANAGER)
     several = documented(policy, "rep-to-bbs", resp_role="diego_database")
-    assert Listed(policy).faults(several, NOW_NS) == ()
+    assert Listed(policy).faults(several, NOW_NS, client=True) == ()
 
 
 def test_what_nobody_knows_and_authorities_are_comments(tmp_path: Path) -> None:
@@ -157,3 +157,10 @@ def test_times_are_checked_in_policies(tmp_path: Path) -> None:
     [mistake] = check_policy(written(tmp_path, text, "ours.yml"))
     assert "'soon' is no time" in str(mistake)
     assert parse_time(AFTER) > NOW_NS
+
+
+def test_a_variable_that_names_one_side_is_of_that_side(tmp_path: Path) -> None:
+    listed = {"certificates": [deployed(".properties.rep_server_cert_v2", AFTER)]}
+    text = draft(read(written(tmp_path, listed)), load_policy(["tas"]))
+    assert "use:\n      - server\n" in text
+    assert "- client\n" not in text

@@ -97,8 +97,10 @@ def test_where_tls_was_declared_comes_first() -> None:
 )
 def test_kinds(row: dict[str, Any], kind: str | None) -> None:
     summary = view(audit_of(row, seen("rep-to-bbs", "tls")))["summary"]
+    strangers = summary.pop("without_role")["connections"]
     counts = {each: summary[each]["connections"] - (each == "encrypted") for each in summary}
     assert {each for each, count in counts.items() if count} == ({kind} if kind else set())
+    assert strangers == (row["application"] == "http" and row["originator_role"] is None)
 
 
 def test_undeclared_connections_stand_by_their_roles_and_applications_are_one_line() -> None:

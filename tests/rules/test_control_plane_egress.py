@@ -32,6 +32,16 @@ def test_what_every_bosh_vm_calls_is_low_and_apart(fired):
     ]
 
 
+def test_much_that_leaves_on_the_port_of_a_question_is_high(fired):
+    """Time and names are asked in a few bytes, and answered with as many."""
+    time = {"responder_port": 123, "transport": "udp", "application": "unknown"}
+    for sent, came, severity in ((428_400, 0, "high"), (428_400, 400_000, "low"), (9_000, 0, "low")):
+        gone = {"originator_bytes": sent, "responder_bytes": came}
+        [finding] = fired(RULE, judged(egress(time, gone, breach="infrastructure_egress")))
+        assert finding.severity.word == severity
+        assert ("much more than such a service is asked" in finding.detail) is (severity == "high")
+
+
 def test_attempts_and_cells_do_not_fire(fired):
     tried = undeclared("attempt", BRAIN, OUT, outcome="attempt", would_be="control_plane_egress")
     cell = undeclared("cell_egress", OUT, disposition="ambient")

@@ -272,6 +272,8 @@ def export(
         who = load_inventory(inventory, policy)
         for line in (*who.warnings, *who.conflicts):
             complain(line)
+        for line in firewall.lacks(who, to):
+            complain(line)
         text = firewall.export(policy, who, to, vm)
     if output is None:
         typer.echo(text, nl=False)

@@ -52,6 +52,22 @@ class Wanted:
         return ", ".join(source["name"] for source in self.policy.sources)
 
 
+MANAGERS = ("bosh_director", "ops_manager", "jumpbox")
+"""Who runs the platform, and is in no list of BOSH's VMs."""
+
+
+def lacks(inventory: Inventory, to: str) -> tuple[str, ...]:
+    """What the inventory does not name, and a rule set of this kind would leave open."""
+    named = {role for entry in inventory.entries for role in (*entry.roles, entry.group)}
+    missing = [role for role in MANAGERS if role not in named]
+    if to != "asg" or not missing:
+        return ()
+    return (
+        f"the inventory names no {', '.join(missing)}: applications may reach them as any address outside the platform's networks; "
+        "name them in the inventory's externals",
+    )
+
+
 def export(policy: Policy, inventory: Inventory, to: str, vm: str | None = None) -> str:
     """A rule set. ``vm``: that of one machine, in and out, instead of what a router between them passes. Raises ConfigError."""
     if to not in TARGETS:

@@ -280,3 +280,19 @@ def test_groups_of_addresses_have_one_name_each() -> None:
         each.name: each.hosts for allow in allowed(policy, inventory) for each in (allow.originators, allow.responders)
     }
     assert len(set(groups.values())) == len(groups)
+
+
+def test_who_runs_the_platform_is_missed_where_no_inventory_names_it(tmp_path: Path) -> None:
+    """BOSH lists its VMs, and neither itself nor Ops Manager: applications would be let through to them."""
+    file = tmp_path / "vms.yml"
+    file.write_text("networks: [10.0.0.0/16]\nvms:\n  - {name: diego_cell/0, ips: [10.0.1.10]}\n")
+    policy = load_policy(["tas"])
+    [says] = firewall.lacks(load_inventory([str(file)], policy), "asg")
+    assert "names no bosh_director, ops_manager, jumpbox" in says
+    assert firewall.lacks(load_inventory([str(file)], policy), "nftables") == ()
+    externals = "".join(
+        f"  - {{name: {role}, roles: [{role}], ips: [10.0.0.{at}]}}\n"
+        for at, role in enumerate(("bosh_director", "ops_manager", "jumpbox"), 5)
+    )
+    file.write_text(f"networks: [10.0.0.0/16]\nvms: []\nexternals:\n{externals}")
+    assert firewall.lacks(load_inventory([str(file)], policy), "asg") == ()

@@ -21,6 +21,9 @@ from auditor.policy.inventory import Fronted, Host, Inventory, Span
 from auditor.policy.policy import ANY, Policy, PolicyPath
 
 EVERY_PORT = ((1, 65_535),)
+MANAGERS = ("bosh_director", "ops_manager", "jumpbox")
+"""Who runs the platform, and is in no list of BOSH's VMs."""
+
 APPS = "app_instances"
 """The component that applications are, by its slug."""
 _LONGEST_NAME = 40

@@ -18,7 +18,7 @@ from typing import Any
 
 from auditor.errors import ConfigError
 from auditor.policy.addresses import METADATA, Network, span, to_text
-from auditor.policy.allowed import APPS, Allow, Group, allowed
+from auditor.policy.allowed import APPS, MANAGERS, Allow, Group, allowed
 from auditor.policy.classify import OUTSIDE
 from auditor.policy.inventory import Host, Inventory, Span
 from auditor.policy.policy import Policy, ports_text
@@ -50,10 +50,6 @@ class Wanted:
     def names(self) -> str:
         """Of the policies."""
         return ", ".join(source["name"] for source in self.policy.sources)
-
-
-MANAGERS = ("bosh_director", "ops_manager", "jumpbox")
-"""Who runs the platform, and is in no list of BOSH's VMs."""
 
 
 def lacks(inventory: Inventory, to: str) -> tuple[str, ...]:

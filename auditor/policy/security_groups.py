@@ -4,7 +4,7 @@ Applications leave a cell by the cell's address, so that no capture tells them f
 security groups: lists of rules of what is allowed, added up. Rules that hold here:
 
 - A group reaches the control plane where a rule covers the address of a VM of the platform and a port that a declared path has there, or all of
-  its ports; where it covers the Director, Ops Manager or a jumpbox; or a cloud's metadata service.
+  its ports; where it covers the Director, Ops Manager or a jumpbox on any; or a cloud's metadata service.
 - What is declared for applications (a row whose source is ``App instances``: CredHub) is theirs to reach, and so are service instances, routers and
   load balancers, and externals that are none of the platform's.
 - A rule without ports covers them all; ``all`` is every protocol; destinations are addresses, networks, ranges, or lists of them.
@@ -21,7 +21,7 @@ from typing import Any
 
 from auditor.errors import ConfigError
 from auditor.policy.addresses import METADATA, METADATA_V4, V4_MAPPED, is_private, span, to_text
-from auditor.policy.allowed import APPS, EVERY_PORT
+from auditor.policy.allowed import APPS, EVERY_PORT, MANAGERS
 from auditor.policy.classify import DOORS, OUTSIDE
 from auditor.policy.inventory import Host, Inventory, Span
 from auditor.policy.marked import parse_json, read_text
@@ -88,6 +88,7 @@ def read(file: str) -> list[SecurityGroup]:
 def _groups(file: str, data: Any, name: str) -> Iterable[SecurityGroup]:
     if isinstance(data, Mapping):
         if isinstance(data.get("resources"), list):
+            _whole(file, data)
             for each in data["resources"]:
                 yield from _groups(file, each, name)
             return
@@ -101,6 +102,19 @@ def _groups(file: str, data: Any, name: str) -> Iterable[SecurityGroup]:
                 yield from _groups(file, each, name)
         elif data:
             yield _group(file, name, data, {})
+
+
+def _whole(file: str, data: Mapping[str, Any]) -> None:
+    """Raises ConfigError where a page says that there are more."""
+    paging = data.get("pagination")
+    total = paging.get("total_results") if isinstance(paging, Mapping) else data.get("total_results")
+    have = len(data["resources"])
+    if isinstance(total, int) and total > have:
+        raise ConfigError(
+            file,
+            f"holds {have:,} of {total:,} security groups",
+            mend="ask for all: cf curl '/v3/security_groups?per_page=5000'",
+        )
 
 
 def _group(file: str, name: str, rules: Sequence[Any], about: Mapping[str, Any]) -> SecurityGroup:
@@ -153,6 +167,8 @@ def _ports(text: str) -> Ports:
         low, dash, high = (each.strip() for each in part.partition("-"))
         if not (low.isdigit() and (not dash or high.isdigit())) or not low.isascii() or not high.isascii():
             raise ValueError(f"{part.strip()!r} are no ports")
+        if int(low) > int(high or low):
+            raise ValueError(f"the ports {part.strip()} are reversed")
         found.append((int(low), int(high or low)))
     return tuple(found)
 
@@ -210,9 +226,13 @@ def _of_rule(
             for path, ports in listens[host].get(transport, ())
             if (common := _common(ports, rule.ports))
         ]
-        every = rule.ports == EVERY_PORT and rule.protocol in ("tcp", "udp", "all")
-        if not open_ and not every:
+        if rule.protocol not in ("tcp", "udp", "all"):
             continue
+        every = rule.ports == EVERY_PORT
+        if not open_ and not every:
+            if not set(MANAGERS) & set(host.roles):
+                continue
+            open_ = [f"{rule.protocol} {ports_text(rule.ports)} (no declared path)"]
         what = "+".join(host.roles)
         says = f"{'every port, among them ' if every and open_ else 'every port' if every else ''}{_some(open_)}"
         reached.setdefault((what, says), []).append(host.instance or to_text(first))

@@ -140,3 +140,27 @@ def test_groups_for_all_applications_are_told_as_such(tmp_path: Path, policy: Po
 def test_mistakes(tmp_path: Path, document: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         read(written(tmp_path, document))
+
+
+def test_who_runs_the_platform_is_reached_on_any_port(tmp_path: Path, policy: Policy) -> None:
+    file = tmp_path / "vms.yml"
+    file.write_text(f"{VMS}  - {{name: ops, roles: [ops_manager], ips: [10.0.4.41]}}\n")
+    who = load_inventory([str(file)], policy)
+    assert found(tmp_path, policy, who, rule("10.0.4.41", "443")) == [
+        (1, "ops_manager (ops)", "tcp 443 (no declared path)")
+    ]
+
+
+@pytest.mark.parametrize("paging", [{"pagination": {"total_results": 80}}, {"total_results": 80}])
+def test_a_page_of_a_list_is_no_list(tmp_path: Path, paging: dict[str, object]) -> None:
+    file = tmp_path / "asg.json"
+    file.write_text(json.dumps({"resources": [{"name": "a", "rules": [rule("10.0.0.1", "1")]}], **paging}))
+    with pytest.raises(ConfigError, match="holds 1 of 80 security groups"):
+        read(str(file))
+
+
+def test_reversed_ports_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "asg.json"
+    file.write_text(json.dumps([rule("10.0.0.1", "8889-8000")]))
+    with pytest.raises(ConfigError, match="8889-8000 are reversed"):
+        read(str(file))

@@ -26,7 +26,7 @@ LONG = (
     "test_frames_cut_off_anywhere",
 )
 COMPILED_ALONE = ("test_kernels_are_compiled_for_one_set_of_types",)
-WITHOUT = ("--ignore=tests/kernels/test_accelerate.py", "--ignore=tests/kernels/test_image.py")
+WITHOUT = tuple(f"--ignore=tests/kernels/test_{name}.py" for name in ("accelerate", "folder", "image"))
 """What is only about compiling."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -79,8 +80,10 @@ def test_blocks_of_every_kind_are_counted_as_tshark_counts_them(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_public_captures_have_the_numbers_of_tshark(public_captures: Path) -> None:
+    """Every second of them; all by night (HYPOTHESIS_PROFILE=deep)."""
     compared = 0
-    for path in sorted(public_captures.rglob("*.pcapng")):
+    every = 1 if os.environ.get("HYPOTHESIS_PROFILE") == "deep" else 2
+    for path in sorted(public_captures.rglob("*.pcapng"))[::every]:
         if not path.is_file() or "truth" in path.parts:
             continue
         packets = agrees(path)

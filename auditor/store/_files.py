@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
 def sync(place: Path) -> None:
@@ -17,12 +19,13 @@ def sync(place: Path) -> None:
         os.close(handle)
 
 
-def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """A file that is there whole or not at all, also after a power cut. Raises OSError."""
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """To write a file that is there whole or not at all, also after a power cut. Raises OSError."""
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as out:
-            out.write(content)
+            yield out
             out.flush()
             os.fsync(out.fileno())
         part.replace(path)
@@ -31,6 +34,12 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
             part.unlink()
         raise
     sync(path.parent)
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """All of a file at once. Raises OSError."""
+    with whole_file(path) as out:
+        out.write(content)
 
 
 def digest_of(path: Path) -> str:

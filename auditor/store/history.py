@@ -39,7 +39,7 @@ import zstandard
 
 from auditor.errors import ConfigError, MissingToolError
 from auditor.store import _state
-from auditor.store._files import digest_of, sync, write_whole
+from auditor.store._files import digest_of, sync, whole_file, write_whole
 from auditor.store._schema import STEPS, VERSION
 
 __all__ = [
@@ -843,30 +843,20 @@ def _write_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) ->
     import pyarrow as pa
     from pyarrow import parquet
 
-    part = path.with_name(f".{path.name}.part")
     rows = 0
-    try:
-        with part.open("wb") as out:
-            with parquet.ParquetWriter(
-                out, schema, compression="zstd", compression_level=6, write_page_checksum=True
-            ) as writer:
-                waiting: list[pa.Table] = []
-                for table in tables:
-                    waiting.append(_fitted(table, schema))
-                    rows += table.num_rows
-                    if sum(each.num_rows for each in waiting) >= ROW_GROUP:
-                        writer.write_table(pa.concat_tables(waiting).combine_chunks(), row_group_size=ROW_GROUP)
-                        waiting = []
-                if waiting:
-                    writer.write_table(pa.concat_tables(waiting).combine_chunks(), row_group_size=ROW_GROUP)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
-    sync(path.parent)
+    with (
+        whole_file(path) as out,
+        parquet.ParquetWriter(out, schema, compression="zstd", compression_level=6, write_page_checksum=True) as writer,
+    ):
+        waiting: list[pa.Table] = []
+        for table in tables:
+            waiting.append(_fitted(table, schema))
+            rows += table.num_rows
+            if sum(each.num_rows for each in waiting) >= ROW_GROUP:
+                writer.write_table(pa.concat_tables(waiting).combine_chunks(), row_group_size=ROW_GROUP)
+                waiting = []
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting).combine_chunks(), row_group_size=ROW_GROUP)
     return rows
 
 

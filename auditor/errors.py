@@ -3,7 +3,7 @@
 AuditorError                    every error this package raises on purpose
 ├── InputError                  a capture, or a place where captures should be, cannot be used
 │   └── NotACaptureError        the bytes are no capture format we know
-├── ConfigError                 a policy, inventory, waiver file or option is wrong; says file, place and mend
+├── ConfigError                 a policy, inventory, waiver file or option is wrong; says file, place and fix
 ├── MissingToolError            an optional tool (tshark, ...) is needed and not installed
 └── WireError                   bytes of a conversation contradict their protocol; inspectors raise it, the pipeline keeps it as data
 """

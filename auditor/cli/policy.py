@@ -67,7 +67,7 @@ def check(
     inventory: options.Inventories = None,
     form: Annotated[str, typer.Option("--format", help="For --asg: table, json")] = "table",
 ) -> None:
-    """Say whether policy files are valid: every mistake with file, line and mend. Exit status 2 where one is not.
+    """Say whether policy files are valid: every mistake with file, line and fix. Exit status 2 where one is not.
 
     With --asg: which security groups let applications reach the control plane of the inventory, by the declared paths (default: tas). Exit status 1
     where one does.

@@ -1,4 +1,4 @@
-"""The configuration of ``auditor run``: TOML, typed, every mistake told with file, line and mend.
+"""The configuration of ``auditor run``: TOML, typed, every mistake told with file, line and fix.
 
 Paths are relative to the file's own folder. Durations are ``30s``, ``15m``, ``2h``, ``7d``; sizes are ``500MiB``, ``10GiB`` or bytes. No secret needs to stand in it: addresses of
 notifications may come from a file or the environment. ``docs/deploy/auditor.toml`` is an example with every key.
@@ -234,7 +234,7 @@ class RunConfig(Section):
 
 
 def load_config(file: str | Path) -> RunConfig:
-    """The configuration, with its paths made whole. Raises ConfigError with file, line and mend."""
+    """The configuration, with its paths made whole. Raises ConfigError with file, line and fix."""
     text = read_text(str(file), MAX_BYTES)
     try:
         data = tomllib.loads(text)

@@ -1,4 +1,4 @@
-"""From policy files to a ``Policy``; every mistake is a ConfigError with file, line and mend.
+"""From policy files to a ``Policy``; every mistake is a ConfigError with file, line and fix.
 
 Files are merged in the order given. Later ones add paths, roles and aliases; their settings replace earlier ones. One id for two paths
 is an error, whichever files they are in. Where all that is named only adds to another policy (``overlay: true``), ``tas-diego`` comes

@@ -77,7 +77,7 @@ def read_text(file: str, max_bytes: int) -> str:
 
 
 def parse_yaml(file: str, text: str, budget: int = MAX_VALUES) -> Marked:
-    """The one document of ``text``. Raises ConfigError with file, line and mend."""
+    """The one document of ``text``. Raises ConfigError with file, line and fix."""
     import yaml  # takes its time to load, and JSON needs none of it
 
     composer: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

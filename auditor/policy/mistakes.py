@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a file, in words: file, line and mend."""
+"""What pydantic found wrong with a file, in words: file, line and fix."""
 
 from __future__ import annotations
 

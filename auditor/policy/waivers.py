@@ -171,7 +171,7 @@ class Applied:
 
 
 def load_waivers(files: Sequence[str], rules: Sequence[str]) -> Waivers:
-    """The waivers of these YAML or JSON files; ``rules``: names of all rules. Raises ConfigError with file, line and mend."""
+    """The waivers of these YAML or JSON files; ``rules``: names of all rules. Raises ConfigError with file, line and fix."""
     found: list[Waiver] = []
     sources: list[dict[str, str]] = []
     for file in files:

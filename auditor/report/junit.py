@@ -40,7 +40,7 @@ def _told(found: Iterable[Record]) -> str:
             for each in (
                 f"{finding['severity'].upper()} {finding['rule']}: {finding['title']}",
                 finding["detail"],
-                f"To mend: {finding['remediation']}" if finding["remediation"] else "",
+                f"Fix: {finding['remediation']}" if finding["remediation"] else "",
                 f"{story.many(int(finding['count'] or 0), 'connection')}, the first {finding['connections'][0]}"
                 if finding["connections"]
                 else "",

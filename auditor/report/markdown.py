@@ -54,12 +54,12 @@ def _findings(audit: Audit) -> Iterator[str]:
             if told.example:
                 yield f"  - e.g. {_code(told.example)}"
             if told.remediation:
-                yield f"  - to mend: {_words(told.remediation)}"
+                yield f"  - fix: {_words(told.remediation)}"
         if group.findings > len(group.told):
             yield f"- and {group.findings - len(group.told):,} more"
         yield ""
         if group.remediation:
-            yield f"To mend: {_words(group.remediation)}"
+            yield f"Fix: {_words(group.remediation)}"
             yield ""
 
 

@@ -60,11 +60,11 @@ def _findings(console: Console, audit: Audit) -> None:
             if told.example:
                 _say(console, f"e.g. {told.example}", indent=5, hang=2)
             if told.remediation:
-                _say(console, f"mend: {told.remediation}", indent=5, hang=2)
+                _say(console, f"fix: {told.remediation}", indent=5, hang=2)
         if group.findings > len(group.told):
             _say(console, f"- and {group.findings - len(group.told):,} more (--format json has all)", indent=3)
         if group.remediation:
-            _say(console, f"mend: {group.remediation}", indent=3, hang=2)
+            _say(console, f"fix: {group.remediation}", indent=3, hang=2)
 
 
 def _coverage(console: Console, audit: Audit) -> None:

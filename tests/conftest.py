@@ -7,8 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -37,6 +38,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     command = [sys.executable, "-m", "auditor", "audit", "sample:healthy", "--format", "csv", "--output", os.devnull]
     subprocess.run([*command, "--fail-on", "never", "--allow-incomplete"], cwd=ROOT, check=True)
+
+
+BY_NIGHT = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+
+
+def by_day(items: Sequence[Any], every: int) -> Sequence[Any]:
+    """Every so many-th by day, all of them by night (``HYPOTHESIS_PROFILE=deep``): what takes minutes over all."""
+    return items if BY_NIGHT else items[::every]
 
 
 def absent(what: str) -> None:

@@ -21,6 +21,9 @@ from tests.conftest import ROOT
 INTERPRETED = bool(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0")
 
 LONG = (
+    "test_a_day_of_keep_alives_is_one_connection_judged_by_its_beginning",
+    "test_an_answer_after_a_long_upload_is_kept",
+    "test_doubles_across_parts_are_counted_once",
     "test_many_connections_over_all_limits",
     "test_ten_thousand_datagrams_in_pieces_need_no_more_memory",
     "test_frames_cut_off_anywhere",

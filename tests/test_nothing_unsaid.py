@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 import auditor
 from auditor.errors import AuditorError
 from auditor.model.judgement import Disposition
+from tests.conftest import by_day
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ROOT / "captures"
@@ -66,10 +66,9 @@ def test_of_a_busy_cell(capture: Path, policy: list[str] | None) -> None:
 
 @pytest.mark.slow
 def test_of_captures_of_others(public_captures: Path) -> None:
-    """Every third of them; all by night (HYPOTHESIS_PROFILE=deep)."""
+    """Some of them by day."""
     found = {}
-    every = 1 if os.environ.get("HYPOTHESIS_PROFILE") == "deep" else 3
-    for capture in sorted(each for each in public_captures.rglob("*") if each.suffix in SUFFIXES)[::every]:
+    for capture in by_day(sorted(each for each in public_captures.rglob("*") if each.suffix in SUFFIXES), 9):
         try:
             silent = unsaid([str(capture)], scope="all")
         except AuditorError:

@@ -18,19 +18,19 @@ def strace():
 
 
 def test_passes_killed_at_random_moments(tmp_path):
-    """A fixed dozen; hundreds are run with ``python -m tests.jobs.crashing killed FOLDER TRIALS SEED``."""
-    told = run_program("killed", str(tmp_path), "14", "20261122")
+    """A fixed few; hundreds are run with ``python -m tests.jobs.crashing killed FOLDER TRIALS SEED``."""
+    told = run_program("killed", str(tmp_path), "7", "20261122")
     assert told["wrong"] == []
-    assert sum(told["at"].values()) == told["kills"] >= 7
+    assert sum(told["at"].values()) == told["kills"] >= 3
     assert told["expected"] == 28
 
 
 def test_the_power_goes_at_a_sync(tmp_path, strace):
     """Played from the calls that a pass really makes, on a disk with all that was written, and on one with what was synced alone."""
-    told = run_program("power", str(tmp_path), "12")
+    told = run_program("power", str(tmp_path), "6")
     assert told["wrong"] == []
     assert told["syncs"] >= 60
-    assert told["tried"] >= 10
+    assert told["tried"] >= 5
 
 
 def test_the_disk_is_full(tmp_path):

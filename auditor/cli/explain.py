@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,7 +24,12 @@ def explain(
     policy: Annotated[
         list[str] | None, typer.Option("--policy", help="Policy whose paths are meant; without: all that are shipped.")
     ] = None,
+    release: options.Release = None,
     inventory: options.Inventories = None,
+    ca: options.Cas = None,
+    scope: Annotated[
+        str, typer.Option("--scope", metavar="diego|all", help="For a finding: as in the audit that found it.")
+    ] = "diego",
     store: Annotated[
         str | None,
         typer.Option("--store", metavar="STORE", help="For a finding: the history that knows it.", show_default=False),
@@ -41,7 +46,9 @@ def explain(
     from auditor.rules import _pages
 
     if captures or store is not None:
-        _finding(name, captures or [], policy, inventory, store, audit)
+        options.choice("--scope", scope, ("diego", "all"))
+        judging = {"policy": policy or "tas", "release": release, "inventory": inventory or (), "ca": ca or ()}
+        _finding(name, captures or [], {**judging, "scope": scope}, store, audit)
         return
     for rule in _pages.rules():
         if rule.name == name:
@@ -71,8 +78,7 @@ _FINDING = re.compile(r"F-[0-9a-f]+|[0-9a-f]{32}")
 def _finding(
     name: str,
     captures: list[str],
-    policy: list[str] | None,
-    inventory: list[str] | None,
+    judging: dict[str, Any],
     store: str | None,
     audit: str,
 ) -> None:
@@ -87,5 +93,5 @@ def _finding(
     else:
         from auditor import api
 
-        found = api.audit(captures, policy=policy or "tas", inventory=inventory or ()).audit
+        found = api.audit(captures, **judging).audit
     typer.echo(finding_text(found, name), nl=False)

@@ -272,7 +272,8 @@ class _Subject:
     """What a finding is about, as far as a waiver may ask."""
 
     fingerprint: str
-    path: str
+    paths: frozenset[str]
+    """All that it may be about; a waiver may name any of them."""
     count: int
     ends: frozenset[tuple[_End, _End, int | None, str]]
     """Originator, responder, port and transport of all its connections."""
@@ -284,6 +285,10 @@ def _subjects(findings: pd.DataFrame, connections: pd.DataFrame, asked: Sequence
     wanted = {name for k in asked for name in findings["connections"].iloc[k]}
     rows = connections[connections["id"].isin(wanted)]
     ends: dict[str, set[tuple[_End, _End, int | None, str]]] = {}
+    paths: dict[str, frozenset[str]] = {}
+    for name, held in zip(rows["id"].tolist(), rows["paths"].tolist(), strict=True):
+        each = frozenset(map(str, held or ()))
+        paths[name] = paths[name] & each if name in paths else each
     columns = [
         rows["id"].tolist(),
         *(rows[f"{end}_{name}"].tolist() for end in ("originator", "responder") for name in ("ip", "role", "roles", "instance")),
@@ -302,9 +307,17 @@ def _subjects(findings: pd.DataFrame, connections: pd.DataFrame, asked: Sequence
     for k in asked:
         row = findings.iloc[k]
         shown = frozenset(each for name in row["connections"] for each in ends.get(name, ()))
-        path = row["path"] if isinstance(row["path"], str) else ""
-        found[k] = _Subject(str(row["fingerprint"]), path, int(row["count"]), shown)
+        found[k] = _Subject(str(row["fingerprint"]), _candidates(row, paths), int(row["count"]), shown)
     return found
+
+
+def _candidates(finding: Any, paths: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """The finding's path, and those that all of its connections may be on as well."""
+    path = finding["path"]
+    if not isinstance(path, str):
+        return frozenset()
+    shared = [paths[name] for name in finding["connections"] if name in paths]
+    return frozenset({path}).union(frozenset.intersection(*shared) if shared else ())
 
 
 def _end(ip: Any, role: Any, roles: Any, instance: Any) -> _End:
@@ -315,7 +328,7 @@ def _end(ip: Any, role: Any, roles: Any, instance: Any) -> _End:
 def _covers(match: Match, subject: _Subject) -> bool:
     if match.fingerprint and not any(subject.fingerprint.startswith(each) for each in match.fingerprint):
         return False
-    if match.path and subject.path not in match.path:
+    if match.path and subject.paths.isdisjoint(match.path):
         return False
     if not (match.from_ or match.to or match.port or match.transport):
         return True

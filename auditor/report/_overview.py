@@ -23,6 +23,7 @@ from auditor.report import _story as story
 from auditor.report._columns import int_parts, rfc3339, row_digits
 from auditor.report._drawings import Edge, FlowMap, Span, Timeline, flow_map, timeline
 from auditor.report._json import encode
+from auditor.report._next import Next, candidates, next_of
 from auditor.report._text import clip
 from auditor.rules.unverifiable_authentication import LACKS
 
@@ -242,7 +243,8 @@ class Told:
     severity: str
     status: str | None
     confidence: str | None
-    path: str | None
+    paths: tuple[str, ...]
+    """All that it may be about."""
     count: int
     first_seen: str
     last_seen: str
@@ -349,6 +351,12 @@ class _Finder:
             }
         self.lines = lines(audit, sorted(self.position.values()))
 
+    def first(self, at: list[int]) -> dict[str, Any] | None:
+        """The first of these connections, as far as its paths go."""
+        return (
+            {"paths": self.audit.connections["paths"].iloc[at[0]]} if at and "paths" in self.audit.connections else None
+        )
+
     def missing(self, at: list[int]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
         """What was not seen of these connections, the paths they come closest to, and what the judgement of each factor says."""
         table = self.audit.connections.iloc[at]
@@ -385,7 +393,7 @@ def groups(audit: Audit) -> list[Group]:
         for finding in found[: story.shown(severity, SHOWN_FINDINGS)]
         for each in tuple(finding["connections"] or ())[:LOOKED_AT]
     }
-    finder = _Finder(audit, wanted)
+    finder, then = _Finder(audit, wanted), next_of(audit)
     result = []
     for severity, rule, found in ordered:
         result.append(
@@ -395,14 +403,16 @@ def groups(audit: Audit) -> list[Group]:
                 total=len(found),
                 waived=sum(isinstance(finding.get("waived"), dict) for finding in found),
                 connections=sum(int(finding.get("count") or 0) for finding in found),
-                told=tuple(_tell(audit, finding, finder) for finding in found[: story.shown(severity, SHOWN_FINDINGS)]),
+                told=tuple(
+                    _tell(audit, finding, finder, then) for finding in found[: story.shown(severity, SHOWN_FINDINGS)]
+                ),
                 remediation=str(found[0].get("remediation") or ""),
             )
         )
     return result
 
 
-def _tell(audit: Audit, finding: dict[str, Any], finder: _Finder) -> Told:
+def _tell(audit: Audit, finding: dict[str, Any], finder: _Finder, then: Next) -> Told:
     evidence = tuple(
         Proof(
             kind=str(each.get("kind")),
@@ -427,7 +437,7 @@ def _tell(audit: Audit, finding: dict[str, Any], finder: _Finder) -> Told:
         severity=str(finding["severity"]),
         status=finding.get("status"),
         confidence=finding.get("confidence"),
-        path=finding.get("path"),
+        paths=candidates(finding, finder.first(at)),
         count=int(finding.get("count") or 0),
         first_seen=str(times[0]).replace("T", " ").rstrip("Z"),
         last_seen=str(times[1]).replace("T", " ").rstrip("Z"),
@@ -438,17 +448,17 @@ def _tell(audit: Audit, finding: dict[str, Any], finder: _Finder) -> Told:
         remediation=str(finding.get("remediation") or ""),
         waived=finding.get("waived") if isinstance(finding.get("waived"), dict) else None,
         connections=tuple(finder.lines[position] for position in at[:SHOWN_CONNECTIONS]),
-        commands=_commands(audit, finding, ids),
+        commands=_commands(audit, finding, ids, then),
     )
 
 
-def _commands(audit: Audit, finding: dict[str, Any], ids: list[str]) -> tuple[str, ...]:
+def _commands(audit: Audit, finding: dict[str, Any], ids: list[str], then: Next) -> tuple[str, ...]:
     """What shows the proof in a terminal."""
     frames: dict[int, set[int]] = defaultdict(set)
     for each in finding.get("evidence") or ():
         for index, frame in each.get("frames") or ():
             frames[int(index)].add(int(frame))
-    told = []
+    told = [*then.commands(str(finding["id"]), whole=True)]
     for index in sorted(frames)[:2]:
         numbers = ",".join(map(str, sorted(frames[index])[:SHOWN_FRAMES]))
         told.append(f"tshark -r {shlex.quote(capture_name(audit, index))} -Y 'frame.number in {{{numbers}}}'")

@@ -19,6 +19,7 @@ from auditor.model.audit import Audit
 from auditor.model.judgement import Disposition, Verdict
 from auditor.model.roles import Severity
 from auditor.report._columns import int_parts, rfc3339, row_digits
+from auditor.report._next import Next, candidates, next_of
 from auditor.report._text import clip
 
 INSTANCE = 48
@@ -235,9 +236,12 @@ def _problem(problem: dict[str, Any]) -> str:
 class Told:
     """One finding, as it is told."""
 
+    id: str
     title: str
     detail: str
-    path: str | None
+    """What was seen, whole: which certificate, which version, which end."""
+    paths: str
+    """All that it may be about: ``auctioneer-to-bbs or ssh-proxy-to-bbs``."""
     count: int
     confidence: str | None
     near_miss: str
@@ -246,6 +250,8 @@ class Told:
     waived: str
     remediation: str
     """Empty where the whole group has one."""
+    commands: tuple[str, ...]
+    """What shows more of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +291,7 @@ def _frames(audit: Audit, evidence: Any, row: dict[str, Any]) -> str:
     return f"{place}{'frame' if len(numbers) == 1 else 'frames'} {shown}"
 
 
-def _tell(audit: Audit, finding: dict[str, Any], example: dict[str, Any] | None, *, alike: bool) -> Told:
+def _tell(audit: Audit, finding: dict[str, Any], example: dict[str, Any] | None, then: Next, *, alike: bool) -> Told:
     row = example or {}
     near = row.get("near_miss") or {}
     shown = ""
@@ -298,15 +304,17 @@ def _tell(audit: Audit, finding: dict[str, Any], example: dict[str, Any] | None,
         shown = ", ".join([" ".join(words), *([frames] if frames else [])])
     waived = finding.get("waived") or {}
     return Told(
+        id=str(finding["id"]),
         title=str(finding.get("title") or ""),
         detail=str(finding.get("detail") or ""),
-        path=finding.get("path"),
+        paths=" or ".join(candidates(finding, example)),
         count=int(finding.get("count") or 0),
         confidence=finding.get("confidence"),
         near_miss=f"{near.get('path')}, differs in {near.get('differs')}: {near.get('says')}" if near else "",
         example=shown,
         waived=f"waived until {waived.get('until')} by {waived.get('owner')}: {waived.get('reason')}" if waived else "",
         remediation="" if alike else str(finding.get("remediation") or ""),
+        commands=then.commands(str(finding["id"])),
     )
 
 
@@ -361,6 +369,7 @@ def groups(audit: Audit) -> list[Group]:
     if wanted and "id" in audit.connections:
         examples = {row["id"]: row for row in rows(audit.connections[audit.connections["id"].isin(wanted)])}
     result = []
+    then = next_of(audit)
     for key, found in by.items():
         alike = len({finding.get("remediation") for finding in told[key]}) == 1
         result.append(
@@ -374,6 +383,7 @@ def groups(audit: Audit) -> list[Group]:
                         audit,
                         finding,
                         examples.get(finding["connections"][0]) if finding["connections"] else None,
+                        then,
                         alike=alike,
                     )
                     for finding in told[key]

@@ -9,10 +9,13 @@ from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out
 from auditor.report import _story as story
 from auditor.report._columns import chosen
+from auditor.report._next import STANDS, next_of
 from auditor.report._records import text_rows
 from auditor.report._text import clip, markdown, markdown_code
 
 CELL = 400
+DETAIL = 2_400
+"""So long a finding's detail is told; JSON has all of it."""
 TABLE_ROWS = 1_000
 """A table of rows for people stops here; the machine-readable formats have all."""
 
@@ -44,9 +47,11 @@ def _findings(audit: Audit) -> Iterator[str]:
         yield f"### {group.severity.capitalize()}: {_code(group.rule)} ({counts})"
         yield ""
         for told in group.told:
-            place = f" ({_code(told.path)})" if told.path else ""
+            place = f" ({' or '.join(map(_code, told.paths.split(' or ')))})" if told.paths else ""
             sure = "" if told.confidence in (None, "high") else f" (confidence {_words(told.confidence)})"
-            yield f"- {_words(told.title)}{place}{sure}"
+            yield f"- {_code(told.id)} {_words(told.title)}{place}{sure}"
+            if told.detail:
+                yield f"  - seen: {markdown(clip(told.detail, DETAIL))}"
             if told.waived:
                 yield f"  - {_words(told.waived)}"
             if told.near_miss:
@@ -55,12 +60,19 @@ def _findings(audit: Audit) -> Iterator[str]:
                 yield f"  - e.g. {_code(told.example)}"
             if told.remediation:
                 yield f"  - fix: {_words(told.remediation)}"
+            for line in told.commands:
+                yield f"  - {markdown_code(line)}"
         if group.findings > len(group.told):
-            yield f"- and {group.findings - len(group.told):,} more"
+            more = f"{group.findings - len(group.told):,} more"
+            yield f"- and {more}: `--format markdown --table findings` tells each, `--format json` has all"
         yield ""
         if group.remediation:
             yield f"Fix: {_words(group.remediation)}"
             yield ""
+    note = next_of(audit)
+    if groups and note.note:
+        yield f"In these commands `{STANDS}` stands for {markdown_code(note.again)}"
+        yield ""
 
 
 def _coverage(audit: Audit) -> Iterator[str]:

@@ -18,7 +18,8 @@ from auditor.model.columns import TABLES
 from auditor.model.roles import Format, Out
 from auditor.report import _story as story
 from auditor.report._columns import chosen
-from auditor.report._lines import connection_lines, plain_lines, record_lines, safe
+from auditor.report._lines import CELL, connection_lines, plain_lines, record_lines, safe
+from auditor.report._next import next_of
 from auditor.report._text import clip, escape
 
 _STYLE = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan", "info": "dim"}
@@ -28,10 +29,14 @@ PLAIN_ROWS = 1_000
 """A table of rows for people stops here."""
 
 
-def _say(console: Console, text: str, *, style: str = "", indent: int = 0, hang: int = 0) -> None:
-    """A paragraph whose further lines start ``hang`` columns deeper."""
+DETAIL = 2_400
+"""So long a finding's detail is told; JSON has all of it."""
+
+
+def _say(console: Console, text: str, *, style: str = "", indent: int = 0, hang: int = 0, most: int = CELL) -> None:
+    """A paragraph of at most ``most`` characters, whose further lines start ``hang`` columns deeper."""
     room = max(console.width - indent - hang, 20)
-    for number, line in enumerate(Text(safe(text)).wrap(console, room)):
+    for number, line in enumerate(Text(clip(escape(text), most)).wrap(console, room)):
         shift = " " * (indent + (hang if number else 0))
         console.print(Text(shift).append(line.plain.rstrip(), style=style or None), soft_wrap=True)
 
@@ -50,9 +55,11 @@ def _findings(console: Console, audit: Audit) -> None:
             style=_STYLE[group.severity],
         )
         for told in group.told:
-            place = f" [{told.path}]" if told.path else ""
+            place = f" [{told.paths}]" if told.paths else ""
             sure = "" if told.confidence in (None, "high") else f" (confidence {told.confidence})"
-            _say(console, f"- {told.title}{place}{sure}", indent=3, hang=2)
+            _say(console, f"- {told.id} {told.title}{place}{sure}", indent=3, hang=2)
+            if told.detail:
+                _say(console, f"seen: {told.detail}", indent=5, hang=2, most=DETAIL)
             if told.waived:
                 _say(console, told.waived, indent=5, hang=2)
             if told.near_miss:
@@ -61,10 +68,18 @@ def _findings(console: Console, audit: Audit) -> None:
                 _say(console, f"e.g. {told.example}", indent=5, hang=2)
             if told.remediation:
                 _say(console, f"fix: {told.remediation}", indent=5, hang=2)
+            for line in told.commands:
+                _say(console, line, indent=5, hang=2)
         if group.findings > len(group.told):
-            _say(console, f"- and {group.findings - len(group.told):,} more (--format json has all)", indent=3)
+            more = (
+                f"- and {group.findings - len(group.told):,} more: --table findings tells each, --format json has all"
+            )
+            _say(console, more, indent=3, hang=2)
         if group.remediation:
             _say(console, f"fix: {group.remediation}", indent=3, hang=2)
+    note = next_of(audit).note
+    if groups and note:
+        _say(console, note, indent=3, hang=2)
 
 
 def _coverage(console: Console, audit: Audit) -> None:

@@ -31,9 +31,9 @@ def entry(match, *, rule="undeclared-connection", expires="2027-01-31", more="")
 {more}"""
 
 
-def connection(name, originator, responder, port=8443, transport="tcp"):
+def connection(name, originator, responder, port=8443, transport="tcp", paths=()):
     """``originator`` and ``responder``: (address, role or None)."""
-    row = {"id": name, "responder_port": port, "transport": transport}
+    row = {"id": name, "responder_port": port, "transport": transport, "paths": paths}
     for end, (ip, role) in (("originator", originator), ("responder", responder)):
         row |= {f"{end}_ip": ip, f"{end}_role": role, f"{end}_roles": (role,) if role else (), f"{end}_instance": None}
     return row
@@ -199,3 +199,27 @@ def test_json_and_an_empty_file_are_understood(tmp_path):
 def test_the_day_is_that_of_utc():
     assert today_of(1_795_305_599_999_999_999) == date(2026, 11, 21)
     assert today_of(1_795_305_600_000_000_000) == date(2026, 11, 22)
+
+
+@pytest.mark.parametrize(
+    ("path", "covered"), [("auctioneer-to-bbs", True), ("ssh-proxy-to-bbs", True), ("tps-to-bbs", False)]
+)
+def test_where_components_are_not_told_apart_a_waiver_may_name_any_of_the_paths(tmp_path, path, covered):
+    both = ("auctioneer-to-bbs", "ssh-proxy-to-bbs")
+    brain, database = ("10.0.4.1", "diego_brain"), ("10.0.4.2", "diego_database")
+    table = pd.DataFrame(
+        [
+            connection("c1", brain, database, 8889, paths=both),
+            connection("c2", brain, database, 8889, paths=(*both, "tps-to-bbs")),
+        ]
+    )
+    finding = {
+        "fingerprint": "a" * 32,
+        "rule": "weak-tls",
+        "path": both[0],
+        "connections": ("c1", "c2"),
+        "count": 2,
+    }
+    file = written(tmp_path, "waivers:" + entry(f"{{path: {path}}}", rule="weak-tls"))
+    waived, _ = apply(load_waivers([file], RULES), pd.DataFrame([finding]), table, TODAY)
+    assert (waived[0] is not None) == covered

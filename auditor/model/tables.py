@@ -308,6 +308,8 @@ def judged_columns(
         ),
         "authentication_evidence": evidence,
         "authentication_missing": by_auth(lambda each: each.missing),
+        "shown": by_auth(lambda each: each.says or None),
+        "entered": np.array([each.entered for each in auths], np.bool_)[auth_of],
         "authentication_counted": np.array([each.counted for each in auths], np.bool_)[auth_of],
         "faults": spread(auth_of, [each.faults for each in auths]),
     }

@@ -56,6 +56,7 @@ from auditor.policy.listed import Listed
 from auditor.policy.policy import WINDOWS, Policy
 from auditor.policy.population import Member, Weighed, weigh
 from auditor.policy.refusal import why_refused
+from auditor.policy.witness import witness
 
 HOST_PORTS = range(61_001, 65_535)
 """Host ports of application instances (contract, rule 4)."""
@@ -116,11 +117,29 @@ def authenticate(
     together. Never raises on what was seen.
     """
     n = len(table)
+    told = _documented(table, classes, class_of, certificates, policy, options, learnt) if n else []
+    undeclared = np.array([each.disposition is Disposition.UNDECLARED for each in classes], dtype=np.bool_)
+    rows = np.flatnonzero(undeclared[class_of] & table.established) if n else np.zeros(0, np.intp)
+    if rows.size:
+        _undeclared(table, classes, class_of, rows, told)
+    return told
+
+
+def _documented(
+    table: ConnectionTable,
+    classes: Sequence[Classification],
+    class_of: NDArray[np.int32],
+    certificates: Mapping[str, bytes],
+    policy: Policy,
+    options: Mapping[str, Any],
+    learnt: Learnt,
+) -> list[Authentication]:
+    """What is said of each connection on a declared path; of the others that nothing is judged."""
     wanted = [_wanted(each, policy) for each in classes]
     plain = [NOT_JUDGED if want is None else Authentication(required=want.tree) for want in wanted]
     told: list[Authentication] = [plain[k] for k in class_of.tolist()]
     asked = np.array([want is not None for want in wanted], dtype=np.bool_)
-    rows = np.flatnonzero(asked[class_of] & table.established) if n else np.zeros(0, np.intp)
+    rows = np.flatnonzero(asked[class_of] & table.established)
     if not rows.size:
         return told
     groups, group_of = _grouped(table, classes, class_of, wanted, rows)
@@ -151,6 +170,27 @@ def authenticate(
             made = group.made[extra] = _authentication(group, policy, extra)
         told[row] = made
     return told
+
+
+def _undeclared(
+    table: ConnectionTable,
+    classes: Sequence[Classification],
+    class_of: NDArray[np.int32],
+    rows: NDArray[np.intp],
+    told: list[Authentication],
+) -> None:
+    """What was shown on connections that no path declares: nothing is asked of them, so no verdict comes of it, but it says who got in."""
+    nothing = [Wanted("none")] * len(classes)
+    groups, group_of = _grouped(table, classes, class_of, nothing, rows)
+    _population(table, rows, groups, group_of)
+    _resume(table, rows, groups, group_of)
+    made: dict[int, Authentication] = {}
+    for place, row in enumerate(rows.tolist()):
+        at = group_of[place]
+        if at not in made:
+            group = groups[at]
+            made[at] = witness(group.seen, group.said, group.tls, _outcome(group))
+        told[row] = made[at]
 
 
 def _wanted(classification: Classification, policy: Policy) -> Wanted | None:

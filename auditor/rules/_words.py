@@ -114,3 +114,19 @@ def who(view: View, group: Group, noun: str = "connection") -> str:
         f"{plural(len(group.rows), noun)} from {ends(view, group.inside, 'originator')} "
         f"to {ends(view, group.inside, 'responder')} on {group.service}{protocol}."
     )
+
+
+SHOWN_NAMED = 3
+"""So many different sentences on what was shown are told of one finding."""
+
+
+def shown(view: View, inside: Rows) -> str:
+    """Sentences on what clients showed and what became of it, the most frequent first, with a space before them."""
+    counted = Counter(text for text in view.column("shown")[inside] if isinstance(text, str) and text)
+    ranked = sorted(counted, key=lambda text: (-counted[text], text))
+    told = "".join(
+        sentence(f"{text} ({plural(counted[text], 'connection')})" if len(ranked) > 1 else text)
+        for text in ranked[:SHOWN_NAMED]
+    )
+    more = len(ranked) - SHOWN_NAMED
+    return f"{told} There {'is' if more == 1 else 'are'} {more:,} more of the kind." if more > 0 else told

@@ -21,7 +21,7 @@ from auditor.model.finding import Finding
 from auditor.model.judgement import Breach
 from auditor.model.roles import Rule, Severity
 from auditor.rules._subject import View, holds, split_path
-from auditor.rules._words import common, confidence, cure, first_frames, near_miss, overlay, who
+from auditor.rules._words import common, confidence, cure, first_frames, near_miss, overlay, shown, who
 
 
 def check(judged: Judged) -> Iterator[Finding]:
@@ -33,7 +33,7 @@ def check(judged: Judged) -> Iterator[Finding]:
             rule=RULE.name,
             severity=RULE.severity,
             title=f"{group.originator} talks to {group.responder} on {group.service}; no documented path leads there",
-            detail=who(view, group) + near_miss(view, group) + overlay(sibling),
+            detail=who(view, group) + shown(view, group.inside) + near_miss(view, group) + overlay(sibling),
             rows=tuple(group.rows.tolist()),
             subject=group.subject,
             path=split_path(group.path),

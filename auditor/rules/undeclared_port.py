@@ -21,7 +21,7 @@ from auditor.model.finding import Finding
 from auditor.model.judgement import Breach
 from auditor.model.roles import Rule, Severity
 from auditor.rules._subject import Group, View, holds, split_path
-from auditor.rules._words import common, confidence, cure, first_frames, near_miss, overlay, who
+from auditor.rules._words import common, confidence, cure, first_frames, near_miss, overlay, shown, who
 
 
 def _what(view: View, group: Group) -> str:
@@ -38,7 +38,7 @@ def check(judged: Judged) -> Iterator[Finding]:
             rule=RULE.name,
             severity=RULE.severity,
             title=f"{group.originator} reaches {group.responder} on {group.service}, which is not the documented {_what(view, group)}",
-            detail=who(view, group) + near_miss(view, group) + overlay(sibling),
+            detail=who(view, group) + shown(view, group.inside) + near_miss(view, group) + overlay(sibling),
             rows=tuple(group.rows.tolist()),
             subject=group.subject,
             path=split_path(group.path),

@@ -3,6 +3,7 @@
 What fires it:   a connection that came about, one end of which is a Diego VM (or a responder and port of a documented path) and the other end is an address
                  in no inventory that lies in a platform network or opened the connection itself. Platform networks are those that the
                  inventory names; where it names none, the /24 (IPv6: /64) around every VM in it. One finding for each such address, service port and transport.
+                 Critical where the stranger opened it and was let in: a certificate or a login of its was taken, or a request answered with success.
 What proves it:  the address in the packets, and the inventory at the time of the packets: a lease that had ended does not count.
 Why it matters:  the policy says which role may talk to which. A stranger has no role, so nothing it does is documented, even where it brings the
                  right certificate: stolen credentials look like this.
@@ -16,14 +17,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from auditor.model.audit import Judged
 from auditor.model.finding import Finding
 from auditor.model.judgement import Breach
 from auditor.model.roles import Rule, Severity
-from auditor.rules._subject import Group, View, holds, split_path
-from auditor.rules._words import common, confidence, cure, first_frames, near_miss, overlay, sentence, who
+from auditor.rules._faults import evidence_of
+from auditor.rules._subject import Group, Mask, Rows, View, holds, split_path
+from auditor.rules._words import common, confidence, cure, first_frames, near_miss, overlay, sentence, shown, who
+
+SHOWN_KINDS = (
+    "tls.client_certificates",
+    "tls.certificate_verify",
+    "nats.connect",
+    "mysql.outcome",
+    "ssh.login",
+    "http.method",
+    "http.statuses",
+)
+"""Evidence of what a stranger showed and of what it was answered."""
 
 
 def _title(view: View, group: Group) -> str:
@@ -37,22 +51,38 @@ def _title(view: View, group: Group) -> str:
     return f"{group.originator} talks to {group.responder}, in no inventory, on {group.service}"
 
 
+def _sure(view: View, inside: Rows, entered: Mask) -> str:
+    """By who opened the connections; that somebody was let in is no surer than the lengths of records that show it."""
+    sure = confidence(view, inside)
+    doubtful = entered.any() and "high" not in set(view.column("authentication_confidence")[inside][entered])
+    return "medium" if doubtful and sure == "high" else sure
+
+
 def check(judged: Judged) -> Iterator[Finding]:
     """One finding for each stranger, other end, service and transport."""
     view = View(judged.connections, holds(judged.connections, "breach", Breach.UNKNOWN_HOST))
     for group in view.groups():
         sibling = common(view, group.inside, "sibling")
         says = common(view, group.inside, "says")
+        dials = pd.isna(view.column("originator_role")[group.inside])
+        entered = view.column("entered")[group.inside].astype(np.bool_) & dials
         yield Finding(
             rule=RULE.name,
-            severity=RULE.severity,
-            title=_title(view, group),
-            detail=who(view, group) + sentence(says) + near_miss(view, group) + overlay(sibling),
+            severity=Severity.CRITICAL if entered.any() else RULE.severity,
+            title=_title(view, group) + (", and was let in" if entered.any() else ""),
+            detail=who(view, group)
+            + sentence(says)
+            + shown(view, group.inside)
+            + near_miss(view, group)
+            + overlay(sibling),
             rows=tuple(group.rows.tolist()),
             subject=group.subject,
             path=split_path(group.path),
-            confidence=confidence(view, group.inside),
-            evidence=first_frames(view, group.inside, "host.unknown", f"{group.originator} to {group.responder}"),
+            confidence=_sure(view, group.inside, entered),
+            evidence=(
+                *first_frames(view, group.inside, "host.unknown", f"{group.originator} to {group.responder}"),
+                *evidence_of(view, np.concatenate([group.inside[entered], group.inside[~entered]]), SHOWN_KINDS),
+            ),
             remediation=cure(
                 sibling,
                 "Ask who had the address at that time. A VM of the platform or an external: add it to the inventory. "

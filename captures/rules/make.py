@@ -203,6 +203,13 @@ def special(name: str, **issue: Any) -> str:
 SHORT = special("short_key", cn="rep-agent-short", sans=["cell.service.cf.internal"], bits=1024)
 FOREIGN = special("foreign", cn="bbs-client", sans=["bbs-client"], ca="somebody's CA")
 
+
+def borrowed(wire: Wire, *, by: Vm) -> None:
+    """A cell at the BBS, and somebody else there with the same certificate and its key."""
+    for at, vm in ((1.0, CELL0), (3.0, by)):
+        tls(wire, vm, DB0, 8889, LIST, "diego_bbs_server", "diego_bbs_client", version="1.2", sni=BBS, at=at)
+
+
 RULES: dict[str, tuple[Scene, Scene]] = {
     "undeclared-connection": (partial(uaa, vm=CELL0, port=8443), partial(uaa, vm=BRAIN0, port=443)),
     "undeclared-port": (
@@ -252,6 +259,7 @@ RULES: dict[str, tuple[Scene, Scene]] = {
     "capture-incomplete": (lambda wire: without(wire, to_bbs, 5, 6), to_bbs),
     "control-plane-egress": (partial(egress, vm=DB0), egress),
     "conflicting-content": (partial(decoy, differs=True), partial(decoy, differs=False)),
+    "stolen-credential": (partial(borrowed, by=STRANGER), partial(borrowed, by=CELL1)),
     "documented-path-failing": (partial(twice, up=False), partial(twice, up=True)),
 }
 """Rule -> the scene in which it fires, and the one in which it does not."""

@@ -16,6 +16,7 @@ BESIDE = {
     "authentication-downgrade": {"authentication-rejected"},
     "capture-incomplete": {"unverifiable-authentication"},
     "conflicting-content": {"unverifiable-authentication"},
+    "stolen-credential": {"unknown-host"},
     "wrong-authentication-method": {"cleartext-credentials"},
 }
 """Rule -> others that the same fault must fire."""

@@ -81,6 +81,8 @@ _HEALTHY: dict[str, Any] = {
     "faults": (),
     "authentication_missing": None,
     "authentication_counted": True,
+    "shown": None,
+    "entered": False,
     "facts": None,
 }
 _REPEATED = (

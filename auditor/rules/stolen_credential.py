@@ -1,0 +1,130 @@
+"""stolen-credential: an address in no inventory holds a certificate's key that a VM of the platform has.
+
+What fires it:   a connection that an address in no inventory opened with a client certificate and the proof of its key (CertificateVerify), where a VM of
+                 the inventory shows the same certificate in the same captures, as a client or as a server. One finding for each stranger and certificate.
+                 A certificate that was shown without its key proves nothing (it crosses in the clear up to TLS 1.2), and does not fire.
+What proves it:  the certificate's fingerprint and the CertificateVerify in the stranger's handshake, and the same fingerprint in a handshake of a VM.
+Why it matters:  whoever holds the key is that VM for every server that asks for a certificate: BBS, Locket, rep, Cloud Controller. Changing an
+                 address or a password does not take it away.
+What to do:      find out who has the address. A VM that BOSH made since the inventory was written shares the certificates of its instance group: import a
+                 fresh inventory. A NAT before a VM: name it in the inventory. Else the key is out: rotate this certificate and whatever its
+                 VM holds beside it, then look at what the stranger did (the report's incidents).
+How to waive:    put the address into the inventory with its role, or among the externals. For a while only: an entry for this rule in the file given
+                 with --waivers, with reason, owner and end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from auditor.model.audit import Judged
+from auditor.model.facts import SIGNATURE_FITS
+from auditor.model.finding import Finding
+from auditor.model.judgement import Breach
+from auditor.model.roles import Rule, Severity
+from auditor.rules._faults import evidence_of
+from auditor.rules._subject import Rows, View, holds, one_by_one
+from auditor.rules._words import confidence, plural, some
+
+_KINDS = ("tls.client_certificates", "tls.certificate_verify", "tls.client_finished")
+NAMED_VMS = 5
+
+
+def _leaves(view: View, side: str) -> npt.NDArray[np.object_]:
+    """Fingerprint of the certificate that this side of each connection showed; empty where none was seen."""
+
+    def leaf(tls: Any) -> str:
+        chain = tls.get(f"{side}_certificates") if isinstance(tls, dict) else None
+        return str(chain[0]) if chain else ""
+
+    return one_by_one(view.column("tls"), leaf)
+
+
+def _proved(facts: Any) -> bool:
+    """The client signed with the key, and nothing speaks against the signature."""
+    if facts is None or facts.get("tls.client_certificate") != "sent":
+        return False
+    return facts.get("tls.certificate_verify") is True and facts.get(SIGNATURE_FITS) is not False
+
+
+def check(judged: Judged) -> Iterator[Finding]:
+    """One finding for each stranger and certificate."""
+    table = judged.connections
+    strangers = View(table, holds(table, "breach", Breach.UNKNOWN_HOST) & table["originator_role"].isna().to_numpy())
+    if not len(strangers):
+        return
+    leaves = _leaves(strangers, "client")
+    proved = np.fromiter((_proved(each) for each in strangers.column("facts")), np.bool_, len(strangers))
+    shown = {each for each in leaves[proved].tolist() if each}
+    if not shown:
+        return
+    holders = _holders(judged, shown)
+    at: dict[tuple[str, str], list[int]] = {}
+    for place in np.flatnonzero(proved).tolist():
+        if leaves[place] in holders:
+            at.setdefault((str(strangers.column("originator_ip")[place]), str(leaves[place])), []).append(place)
+    for (stranger, leaf), places in sorted(at.items()):
+        inside = np.array(places, np.intp)
+        vms = holders[leaf]
+        servers = dict.fromkeys(
+            f"{ip}:{port}"
+            for ip, port in zip(
+                strangers.column("responder_ip")[inside], strangers.column("responder_port")[inside], strict=True
+            )
+        )
+        taken = int(np.count_nonzero(strangers.column("entered")[inside]))
+        became = f"{plural(taken, 'server connection')} took it" if taken else "no server was seen to take it"
+        yield Finding(
+            rule=RULE.name,
+            severity=RULE.severity,
+            title=f"{stranger}, in no inventory, holds the certificate {leaf[:16]}… of {some(vms, NAMED_VMS)}",
+            detail=(
+                f"{plural(len(places), 'connection')} from {stranger} to {some(list(servers))} with the client certificate {leaf} and the proof "
+                f"of its key; {became}. {some(vms, NAMED_VMS)} {'shows' if len(vms) == 1 else 'show'} the same certificate."
+            ),
+            rows=tuple(strangers.at[inside].tolist()),
+            subject=("", stranger, "*", leaf, "tls"),
+            confidence=confidence(strangers, inside),
+            evidence=(*evidence_of(strangers, inside, _KINDS), *_beside(judged, leaf)),
+            remediation=(
+                "Ask who had the address at that time. A VM newer than the inventory, or a NAT before one: mend the inventory. Else rotate this certificate "
+                "and everything that its VM holds, and follow what the stranger did."
+            ),
+            count=len(places),
+        )
+
+
+def _known(judged: Judged, which: str) -> Any:
+    return judged.connections[f"{which}_instance"].notna().to_numpy() & np.asarray(
+        [bool(each) for each in judged.connections[f"{which}_roles"]], np.bool_
+    )
+
+
+def _holders(judged: Judged, shown: set[str]) -> dict[str, list[str]]:
+    """The VMs of the inventory that show each of these certificates, by name."""
+    found: dict[str, set[str]] = {}
+    for which, side in (("originator", "client"), ("responder", "server")):
+        view = View(judged.connections, _known(judged, which) & judged.connections["tls"].notna().to_numpy())
+        leaves = _leaves(view, side)
+        for place in np.flatnonzero(np.isin(leaves, list(shown))).tolist():
+            found.setdefault(str(leaves[place]), set()).add(str(view.column(f"{which}_instance")[place]))
+    return {leaf: sorted(names) for leaf, names in found.items()}
+
+
+def _beside(judged: Judged, leaf: str) -> tuple[dict[str, Any], ...]:
+    """Where a VM of the inventory shows it."""
+    for which, side in (("originator", "client"), ("responder", "server")):
+        view = View(judged.connections, _known(judged, which) & judged.connections["tls"].notna().to_numpy())
+        leaves = _leaves(view, side)
+        inside: Rows = np.flatnonzero(leaves == leaf)[:1].astype(np.intp)
+        if inside.size:
+            shown = evidence_of(view, inside, (f"tls.{side}_certificates",))
+            return tuple({**one, "kind": f"peer.{one['kind']}"} for one in shown)
+    return ()
+
+
+RULE = Rule("stolen-credential", Severity.CRITICAL, check)

@@ -52,6 +52,7 @@ golden: $(VENV)/dev.stamp
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_rules.py
 	$(BIN)/python docs/make_paths.py
+	$(BIN)/python docs/make_man.py
 	$(BIN)/python captures/tls/confusion.py
 	$(BIN)/python docs/make_verdicts.py
 	AUDITOR_GOLDEN=rewrite $(BIN)/python -m pytest tests/report/test_docs.py

@@ -10,6 +10,7 @@ AuditorError                    every error this package raises on purpose
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -65,3 +66,19 @@ class WireError(AuditorError):
     def __init__(self, says: str, *, kind: str = "malformed", at: int = 0) -> None:
         self.says, self.kind, self.at = says, kind, at
         super().__init__(f"{says} at byte {at}")
+
+
+def close_names(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Names that somebody who wrote this may have meant, the likeliest first."""
+    from difflib import get_close_matches
+
+    wanted = name.strip().lower().replace("_", "-")
+    spelt = {each.lower().replace("_", "-"): each for each in sorted(set(known))}
+    found = get_close_matches(wanted, list(spelt), most) or [each for each in spelt if wanted and wanted in each][:most]
+    return [spelt[each] for each in found]
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """How to mend a misspelt name: what may have been meant; where nothing is like it, ``otherwise``."""
+    close = close_names(name, known)
+    return f"did you mean {' or '.join(close)}?" if close else otherwise

@@ -23,8 +23,9 @@ import typer
 from typer.core import TyperGroup
 
 from auditor import __version__
+from auditor.cli._help import Entry, dress, page
 from auditor.cli._parameters import spare_pydantic
-from auditor.errors import AuditorError
+from auditor.errors import AuditorError, did_you_mean
 from auditor.report._text import escape
 
 COMMANDS = {
@@ -44,6 +45,8 @@ COMMANDS = {
 }
 """Every command with its line in the help; each is ``app``, or the function of its name, of the module of its name."""
 
+COMPLETE = "_AUDITOR_COMPLETE"
+"""In the environment of a shell that asks for completions."""
 USAGE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
 _INTERRUPTED = "interrupted"
 
@@ -65,13 +68,20 @@ class _Commands(TyperGroup):
         if offered is None:
             offered = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
             offered.command()(getattr(module, cmd_name))
-        command = spare_pydantic(typer.main.get_command(offered))
+        command = dress(spare_pydantic(typer.main.get_command(offered)))
         command.name = cmd_name
         return command
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+    def get_help(self, ctx: Any) -> str:
+        made = page(self, ctx, [Entry(name, says) for name, says in COMMANDS.items()])
+        return f"{made.as_text()}\nauditor COMMAND -h tells more of each.".rstrip("\n")
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise ClickError(
+                f"there is no command {args[0]!r}; {did_you_mean(args[0], COMMANDS, 'auditor lists them')}"
+            )
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -83,27 +93,47 @@ class _Commands(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
 
 
-def _version(asked: bool) -> None:
-    if asked:
-        print(f"auditor {__version__}")
-        raise typer.Exit(0)
-
-
 def _root(
-    version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="The version, and nothing else."
+    ctx: typer.Context,
+    version: bool = typer.Option(False, "--version", help="The version; with --verbose, of all that matters."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="With --version: Python, libraries, tools, policies."),
+    show_completion: str = typer.Option(
+        "", "--show-completion", metavar="SHELL", help="Print the completion for bash, zsh or fish.", show_default=False
+    ),
+    install_completion: str = typer.Option(
+        "", "--install-completion", metavar="SHELL", help="Install it for yourself.", show_default=False
     ),
 ) -> None:
     """Audits captures of Cloud Foundry / TAS Diego VMs against the documented network paths."""
+    if version:
+        from auditor.cli._machine import versions
+
+        print("\n".join(versions()) if verbose else f"auditor {__version__}")
+    elif show_completion:
+        from auditor.cli._complete import script
+
+        print(script(show_completion), end="")
+    elif install_completion:
+        from auditor.cli._complete import install
+
+        for line in install(install_completion):
+            print(line)
+    elif ctx.invoked_subcommand is not None:
+        return
+    else:
+        print(ctx.get_help())
+    raise typer.Exit(0)
 
 
 app = typer.Typer(
     name="auditor",
     cls=_Commands,
     callback=_root,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=True,
+    add_completion=False,
 )
 
 
@@ -115,9 +145,11 @@ def complain(says: object) -> None:
 
 def _usage(error: Any) -> str:
     where = error.ctx.command_path if getattr(error, "ctx", None) else "auditor"
-    says = error.format_message().rstrip(".") if not hasattr(error, "no_args") else ""
-    if type(error).__name__ == "NoArgsIsHelpError":
-        says = "something to do is missing"
+    says = error.format_message().rstrip(".")
+    if getattr(error, "option_name", None) and hasattr(error, "possibilities"):
+        known = [name for each in error.ctx.command.get_params(error.ctx) for name in each.opts] if error.ctx else []
+        close = did_you_mean(error.option_name, known, "")
+        says = f"there is no option {error.option_name!r}" + (f"; {close}" if close else "")
     return f"{says} ({where} --help)"
 
 
@@ -133,10 +165,11 @@ def _internal(error: BaseException) -> str:
 
 
 def _call(argv: Sequence[str]) -> int:
-    if not argv:
-        complain("a command is missing (auditor --help lists them)")
-        return USAGE
     try:
+        if COMPLETE in os.environ:
+            from auditor.cli._complete import answer
+
+            return answer(os.environ)
         with warnings.catch_warnings():
             if not sys.warnoptions:
                 warnings.simplefilter("ignore")
@@ -146,6 +179,9 @@ def _call(argv: Sequence[str]) -> int:
     except AuditorError as error:
         complain(error)
     except ClickError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group of commands alone: what one can do with it
+            print(error.ctx.get_help())
+            return 0
         complain(_usage(error))
     except (KeyboardInterrupt, typer.Abort):
         complain(_INTERRUPTED)

@@ -7,10 +7,9 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from auditor.errors import ConfigError
+from auditor.errors import ConfigError, did_you_mean
 from auditor.model.columns import CONNECTIONS
 
 if TYPE_CHECKING:
@@ -37,15 +36,14 @@ def fields(text: str | None) -> tuple[str, ...]:
             raise ConfigError(
                 "--fields",
                 f"there is no column {name!r}",
-                mend=f"{_meant(name, known)}auditor connections --help lists them",
+                mend=_mend(name, known, "docs/reports.md lists them"),
             )
     return tuple(dict.fromkeys(names))
 
 
-def _meant(name: str, known: Sequence[str]) -> str:
-    """The likeliest of ``known``, as the start of a mend; nothing where none is like it."""
-    close = [each for each in known if name and name in each][:3] or get_close_matches(name, known, 3)
-    return f"did you mean {' or '.join(close)}? " if close else ""
+def _mend(name: str, known: Sequence[str], where: str) -> str:
+    """The likeliest of ``known``, and where all of them are."""
+    return f"{did_you_mean(name, known, '')} {where}".strip()
 
 
 def resolve_roles(
@@ -74,7 +72,7 @@ def resolve_roles(
                 raise ConfigError(
                     option,
                     f"there is no role {name!r}",
-                    mend=f"{_meant(name, list(roles))}auditor policy export lists those of the policy",
+                    mend=_mend(name, list(roles), "auditor policy export lists those of the policy"),
                 )
             found |= dict.fromkeys([name] if held is None else [one.role for one in held])
         return tuple(found)
@@ -101,7 +99,7 @@ def _applications(names: Sequence[str]) -> tuple[str, ...]:
                 raise ConfigError(
                     "--application",
                     f"there is no application {name!r}",
-                    mend=f"{_meant(name, known)}one of {', '.join(sorted(set(known)))}",
+                    mend=_mend(name, known, f"one of {', '.join(sorted(set(known)))}"),
                 )
     return tuple(names)
 
@@ -275,18 +273,24 @@ def make_filter(
         verdicts = [str(each) for each in Verdict]
         for word in verdict:
             if word not in verdicts:
-                raise ConfigError("--verdict", f"there is no {word!r}", mend=f"one of {', '.join(verdicts)}")
+                raise ConfigError(
+                    "--verdict", f"there is no {word!r}", mend=_mend(word, verdicts, f"one of {', '.join(verdicts)}")
+                )
     if rule:
         from auditor.catalogue import discover
 
         known = [each.name for each in discover("auditor.rules", "RULE")]
         for word in rule:
             if word not in known:
-                raise ConfigError("--rule", f"there is no rule {word!r}", mend="auditor explain lists them")
+                raise ConfigError(
+                    "--rule", f"there is no rule {word!r}", mend=did_you_mean(word, known, "auditor explain lists them")
+                )
     words = ("documented", "undeclared", "ambient", "out_of_scope")
     for word in disposition:
         if word not in words:
-            raise ConfigError("--disposition", f"there is no {word!r}", mend=f"one of {', '.join(words)}")
+            raise ConfigError(
+                "--disposition", f"there is no {word!r}", mend=_mend(word, words, f"one of {', '.join(words)}")
+            )
     made = Filter(
         tuple(from_role),
         tuple(to_role),

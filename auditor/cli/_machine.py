@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from auditor import __version__ as VERSION  # noqa: N812
 from auditor.kernels._folder import PACKAGE, can_be_made, kernel_files, known_folder, read_folders
 
 KERNELS = PACKAGE / "kernels"
+LIBRARIES = (
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "numba",
+    "cryptography",
+    "pydantic",
+    "msgspec",
+    "typer",
+    "rich",
+    "scapy",
+    "pyshark",
+    "duckdb",
+    "distributed",
+)
 RARE = frozenset({"csvrows", "defrag", "doubles", "links", "save"})
 """Kernels for fragments, several captures of one time, seldom met link types, kept packets, and one way of writing: an audit that needs none of them is warm without."""
 
@@ -47,6 +67,35 @@ def kernel_cache() -> KernelCache:
     }
     # What only rare captures need is compiled when one comes.
     return KernelCache(folder.parent, kernel_files() - RARE <= kept, there or can_be_made(folder))
+
+
+def sample_names() -> list[str]:
+    """Names of the recordings that come along."""
+    for place in (PACKAGE / "_data" / "captures" / "sample", PACKAGE.parent / "captures" / "sample"):
+        if place.is_dir():
+            return sorted(
+                {each.name.split(".")[0] for each in place.glob("*.pcap*") if each.suffix not in (".py", ".md")}
+            )
+    return []
+
+
+def versions() -> Iterator[str]:
+    """What matters to somebody who looks into a report of a mistake, a line each."""
+    from auditor.policy import shipped
+
+    yield f"auditor {VERSION} ({PACKAGE})"
+    yield f"python {platform.python_version()} ({sys.executable}) on {platform.system()} {platform.machine()}"
+    for name in LIBRARIES:
+        try:
+            yield f"{name} {version(name)}"
+        except PackageNotFoundError:
+            yield f"{name} is not installed"
+    for name in ("tshark", "dumpcap", "tcpdump"):
+        found = tool(name)
+        yield f"{found[1]} ({found[0]})" if found else f"{name} is not installed"
+    cache = kernel_cache()
+    yield f"compiled kernels: {'warm' if cache.warm else 'cold'} ({cache.folder})"
+    yield f"policies: {shipped.folder() or 'missing'}"
 
 
 def has_module(name: str) -> bool:

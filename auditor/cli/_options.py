@@ -14,8 +14,8 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from auditor.errors import ConfigError
-from auditor.model.limits import Limits, described, parse_limits
+from auditor.errors import ConfigError, did_you_mean
+from auditor.model.limits import Limits, parse_limits
 
 FORMATS = (
     "table",
@@ -128,11 +128,13 @@ Until = Annotated[
     ),
 ]
 Hash = Annotated[bool, typer.Option("--hash", help="Take the SHA-256 of captures.")]
-Format = Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="How to write the result.")]
+Format = Annotated[str, typer.Option("--format", "-f", metavar="|".join(FORMATS), help="How to write the result.")]
 Output = Annotated[
     Path | None,
     typer.Option(
         "--output",
+        "-o",
+        "-o",
         metavar="FILE|DIR",
         help="Write there, whole or not at all, instead of standard output.",
         show_default=False,
@@ -147,7 +149,7 @@ LimitValues = Annotated[
     typer.Option(
         "--limit",
         metavar="NAME=VALUE",
-        help=f"Ask more or less of the machine; repeatable. Defaults: {', '.join(f'{name}={value}' for name, value, _ in described())}.",
+        help="Ask more or less of the machine; repeatable. auditor doctor lists names and defaults.",
         show_default=False,
     ),
 ]
@@ -162,8 +164,8 @@ MaxUndecided = Annotated[
     float, typer.Option("--max-undecided", metavar="PERCENT", help="More undecided connections than this: incomplete.")
 ]
 AllowIncomplete = Annotated[bool, typer.Option("--allow-incomplete", help="Exit 0 instead of 3.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Nothing on standard error but errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Say on standard error how it went.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say on standard error how it went.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colour; NO_COLOR in the environment does the same.")]
 Workers = Annotated[
     int, typer.Option("--workers", metavar="N", help="Processes that follow captures, one capture each at a time.")
@@ -185,7 +187,9 @@ Progress = Annotated[
 def choice(option: str, given: str, allowed: tuple[str, ...]) -> str:
     """``given``, where it is allowed. Raises ConfigError."""
     if given not in allowed:
-        raise ConfigError(option, f"there is no {given!r}", mend=f"one of {', '.join(allowed)}")
+        known = f"one of {', '.join(allowed)}"
+        close = did_you_mean(given, allowed, "")
+        raise ConfigError(option, f"there is no {given!r}", mend=f"{close} {known}".strip())
     return given
 
 

@@ -34,7 +34,7 @@ def dissect(
     compare: Annotated[
         bool, typer.Option("--compare", help="Instead: our fields of all connections beside tshark's, as a table.")
     ] = False,
-    format: Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="How to write it.")] = "text",  # noqa: A002
+    format: Annotated[str, typer.Option("--format", "-f", metavar="|".join(FORMATS), help="How to write it.")] = "text",  # noqa: A002
     keylog: options.Keylog = None,
     limit: Annotated[str, typer.Option("--limit", metavar="N", help="So many frames at most.")] = "200",
     timeout: Annotated[str, typer.Option("--timeout", metavar="SECONDS", help="So long at most, a capture.")] = "120",

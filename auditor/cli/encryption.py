@@ -24,7 +24,7 @@ def encryption(
     linktype: options.Linktype = None,
     limit: options.LimitValues = None,
     format: Annotated[  # noqa: A002  # it is the option's name
-        str, typer.Option("--format", metavar="|".join(FORMS), help="How to write it.")
+        str, typer.Option("--format", "-f", metavar="|".join(FORMS), help="How to write it.")
     ] = "table",
     output: options.Output = None,
     allow_incomplete: options.AllowIncomplete = False,

@@ -22,7 +22,10 @@ def explain(
         list[str] | None, typer.Argument(metavar="[CAPTURE]...", help="For a finding: where it was found.")
     ] = None,
     policy: Annotated[
-        list[str] | None, typer.Option("--policy", help="Policy whose paths are meant; without: all that are shipped.")
+        list[str] | None,
+        typer.Option(
+            "--policy", metavar="NAME|FILE", help="Policy whose paths are meant; without: all that are shipped."
+        ),
     ] = None,
     release: options.Release = None,
     inventory: options.Inventories = None,
@@ -40,7 +43,7 @@ def explain(
 
     A finding is looked up in a --store, or in an audit of the captures named behind it.
     """
-    from auditor.errors import ConfigError
+    from auditor.errors import ConfigError, close_names
     from auditor.policy import shipped
     from auditor.policy.loader import load_policy
     from auditor.rules import _pages
@@ -65,7 +68,7 @@ def explain(
         typer.echo(_pages.path_text(path, loaded), nl=False)
     if name in loaded.by_id or rows:
         return
-    close = _pages.close_names(name, [*(rule.name for rule in _pages.rules()), *loaded.by_id])
+    close = close_names(name, [*(rule.name for rule in _pages.rules()), *loaded.by_id])
     mend = f"did you mean {' or '.join(close)}?" if close else "auditor explain alone lists all names"
     if _FINDING.fullmatch(name):
         mend = f"a finding is looked up in captures or in a store: auditor explain {name} CAPTURE..., or --store STORE"

@@ -14,7 +14,12 @@ from auditor.cli._progress import meter
 if TYPE_CHECKING:
     from auditor.policy.inventory import Inventory
 
-app = typer.Typer(help="Who is who: show, check, import, infer.")
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Who is who: show, check, import, infer.",
+)
 
 Files = Annotated[
     list[str],
@@ -23,9 +28,12 @@ Files = Annotated[
     ),
 ]
 Policies = Annotated[
-    list[str] | None, typer.Option("--policy", help="Whose roles and aliases count; without: tas-diego.")
+    list[str] | None,
+    typer.Option("--policy", metavar="NAME|FILE", help="Whose roles and aliases count; without: tas-diego."),
 ]
-Output = Annotated[Path | None, typer.Option("--output", help="Write there, not to standard output.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there, not to standard output.")
+]
 
 
 def _load(files: list[str], policy: list[str] | None) -> Inventory:

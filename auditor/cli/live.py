@@ -132,6 +132,7 @@ def live(
         str | None,
         typer.Option(
             "--format",
+            "-f",
             metavar="|".join(options.FORMATS),
             help="Default: table on a terminal, ndjson elsewhere.",
             show_default=False,

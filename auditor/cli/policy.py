@@ -13,12 +13,19 @@ from auditor.cli._progress import meter
 if TYPE_CHECKING:
     from auditor.api import Report
 
-app = typer.Typer(help="Policies as data: list, show, check, coverage, suggest, certificates, diff, export, filter.")
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Policies as data: list, show, check, coverage, suggest, certificates, diff, export, filter.",
+)
 
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="[NAME|FILE]...", help="Shipped names or files; without: tas-diego.")
 ]
-Release = Annotated[str | None, typer.Option("--release", help="Only paths documented for this release: TAS 4.0.")]
+Release = Annotated[
+    str | None, typer.Option("--release", metavar="VERSION", help="Only paths documented for this release: TAS 4.0.")
+]
 
 
 @app.command("list")
@@ -33,10 +40,12 @@ def list_() -> None:
 def show(
     names: Names = None,
     release: Release = None,
-    path: Annotated[str | None, typer.Option("--path", help="One path, with its conditions and source.")] = None,
+    path: Annotated[
+        str | None, typer.Option("--path", metavar="PATH", help="One path, with its conditions and source.")
+    ] = None,
 ) -> None:
     """Show the paths of a policy, two lines each, or one path with all that is declared of it."""
-    from auditor.errors import ConfigError
+    from auditor.errors import ConfigError, did_you_mean
     from auditor.policy import present
     from auditor.policy.loader import load_policy
 
@@ -45,7 +54,9 @@ def show(
         typer.echo(present.path_list(policy.all_paths), nl=False)
         return
     if path not in policy.by_id:
-        raise ConfigError(path, "no path has this id", mend="auditor policy show lists all")
+        raise ConfigError(
+            path, "no path has this id", mend=did_you_mean(path, policy.by_id, "auditor policy show lists all")
+        )
     typer.echo(present.path_text(policy.path(path)), nl=False)
 
 
@@ -65,7 +76,9 @@ def check(
         ),
     ] = None,
     inventory: options.Inventories = None,
-    form: Annotated[str, typer.Option("--format", help="For --asg: table, json")] = "table",
+    form: Annotated[
+        str, typer.Option("--format", "-f", metavar="table|json", help="For --asg: how to write it.")
+    ] = "table",
 ) -> None:
     """Say whether policy files are valid: every mistake with file, line and fix. Exit status 2 where one is not.
 
@@ -229,7 +242,9 @@ def diff(
 @app.command()
 def export(
     names: Names = None,
-    form: Annotated[str, typer.Option("--format", help="yaml, json, markdown, csv")] = "yaml",
+    form: Annotated[
+        str, typer.Option("--format", "-f", metavar="yaml|json|markdown|csv", help="How to write the policy.")
+    ] = "yaml",
     release: Release = None,
     to: Annotated[
         str | None,
@@ -294,7 +309,7 @@ def filter_(
     ] = False,
     deployment: Annotated[str, typer.Option("--deployment", "-d", help="For --bosh-pcap.")] = "DEPLOYMENT",
     interface: Annotated[str, typer.Option("--interface", "-i", help="For --bosh-pcap.")] = "eth0",
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing of what is left out.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing of what is left out.")] = False,
 ) -> None:
     """Print the capture filter (pcap-filter) that lets every rule be decided: tcpdump -s SNAPLEN "$(auditor policy filter)".
 

@@ -11,7 +11,6 @@ import sys
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from auditor.catalogue import discover
@@ -131,13 +130,6 @@ def _alike(path: Any, policy: Any) -> list[str]:
         and (other.orig_roles, other.resp_roles, other.ports, other.varies, other.transports)
         == (path.orig_roles, path.resp_roles, path.ports, path.varies, path.transports)
     ]
-
-
-def close_names(name: str, known: Iterable[str]) -> list[str]:
-    """Names that somebody who wrote this may have meant, the likeliest first."""
-    wanted = name.strip().lower().replace("_", "-")
-    names = sorted(set(known))
-    return get_close_matches(wanted, names, 3) or [each for each in names if wanted and wanted in each][:3]
 
 
 def overview(paths: Iterable[Any], width: int = WIDTH) -> str:

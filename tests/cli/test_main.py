@@ -77,7 +77,6 @@ def test_a_waived_finding_fails_nothing(given):
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        ([], "a command is missing"),
         (["frobnicate"], "frobnicate"),
         (["audit"], "CAPTURE"),
         (["audit", "x.pcap", "--frobnicate"], "--frobnicate"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from auditor.errors import close_names
 from auditor.model.roles import Rule, Severity
 from auditor.policy.loader import load_policy
 from auditor.rules import _pages
@@ -64,8 +65,8 @@ def test_every_path_of_the_policy_has_a_page():
     [("undeclared-conection", "undeclared-connection"), ("Port_Sweep", "port-sweep"), ("sweep", "port-sweep")],
 )
 def test_close_names(wrong, right):
-    assert right in _pages.close_names(wrong, [rule.name for rule in _pages.rules()])
+    assert right in close_names(wrong, [rule.name for rule in _pages.rules()])
 
 
 def test_nothing_is_close_to_nonsense():
-    assert _pages.close_names("zzzzzz", [rule.name for rule in _pages.rules()]) == []
+    assert close_names("zzzzzz", [rule.name for rule in _pages.rules()]) == []

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -54,7 +53,7 @@ if TYPE_CHECKING:
     from auditor.model.judgement import Authentication, Classification
     from auditor.model.tables import Ends
     from auditor.policy.certificates import Attribution, Certificate, CertificateJudge
-    from auditor.policy.classify import Classifier
+    from auditor.policy.classify import Classifier, End
     from auditor.policy.infer import Service
     from auditor.policy.inventory import Inventory
     from auditor.policy.learnt import Learnt
@@ -801,64 +800,113 @@ def _moment(inventory: Inventory, period: int) -> int:
 def _classify(
     table: ConnectionTable, classifier: Classifier, inventory: Inventory, quotes: NDArray[np.void]
 ) -> tuple[list[Classification], NDArray[np.int32]]:
-    """The classification of each connection, made once for all that share their facts."""
+    """The classification of each connection: asked once for each kind of ends, stretch of ports and the rest, and put into words for its port."""
     import pandas as pd
 
     from auditor.model.judgement import Flow, Outcome
+    from auditor.policy.classify import names_port
 
     n = len(table)
+    if n == 0:
+        return [], np.zeros(0, np.int32)
     guessed = table.direction_by == BY_GUESS
+    periods = _periods(table, inventory)
+    ends, end_of = _kinds_of_ends(table, periods, classifier, inventory)
+    # Who opened it is known: ports of one stretch are alike.
+    stretch = -2 - np.searchsorted(np.array(classifier.bounds, np.int64), table.resp_p, side="right")
     facts = pd.DataFrame(
         {
-            "orig_h": table.orig_h,
-            "resp_h": table.resp_h,
-            "resp_p": table.resp_p,
+            "orig": end_of[0],
+            "resp": end_of[1],
+            "same": table.orig_h == table.resp_h,
+            "port": np.where(guessed | (table.resp_p < 0), table.resp_p, stretch),
             "proto": table.proto,
             "application": table.application,
             "established": table.established,
             "guessed": guessed,
-            "period": _periods(table, inventory),
             "first_bytes": table.first_bytes,
             "orig_p": np.where(guessed, table.orig_p, -1),
             "about_others": quoting.about_others(table, quotes),
         }
     )
-    if n == 0:
-        return [], np.zeros(0, np.int32)
-    number = facts.groupby(list(facts.columns), sort=False).ngroup().to_numpy()
+    number = facts.groupby(list(facts.columns), sort=False).ngroup().to_numpy().astype(np.int64)
     first = np.zeros(int(number.max()) + 1, np.int64)
     first[number[::-1]] = np.arange(n - 1, -1, -1)
     distinct: dict[int, int] = {}
     classes: list[Classification] = []
-    of_flow = np.zeros(first.size, np.int32)
-    # itertuples types its fields as anything pandas can hold; these are the ints and bools put in above.
-    asked: Iterator[Any] = chain.from_iterable(
-        # Some at a time: each number of them becomes an object.
-        facts.iloc[first[start : start + _ASKED_AT_ONCE]].itertuples(index=False)
-        for start in range(0, first.size, _ASKED_AT_ONCE)
-    )
-    for k, row in enumerate(asked):
-        flow = Flow(
-            orig_h=table.addresses[row.orig_h],
-            resp_h=table.addresses[row.resp_h],
-            resp_p=None if row.resp_p < 0 else int(row.resp_p),
-            transport=transport_name(int(row.proto)),
-            application=table.applications[row.application],
-            outcome=Outcome.ESTABLISHED if row.established else Outcome.ATTEMPT,
-            directed=not row.guessed,
-            start_ns=_moment(inventory, int(row.period)),
-            first_bytes=bool(row.first_bytes),
-            orig_p=None if not row.guessed or row.orig_p < 0 else int(row.orig_p),
-            about_others=bool(row.about_others),
-        )
-        found = classifier.classify(flow)
-        place = distinct.setdefault(id(found), len(classes))
-        if place == len(classes):
+
+    def place(found: Classification) -> int:
+        at = distinct.setdefault(id(found), len(classes))
+        if at == len(classes):
             classes.append(found)
-        of_flow[k] = place
+        return at
+
+    of_flow = np.zeros(first.size, np.int32)
+    named: list[tuple[int, Classification]] = []
+    for k, row in enumerate(first.tolist()):
+        resp_p, orig_p, by_guess = int(table.resp_p[row]), int(table.orig_p[row]), bool(guessed[row])
+        flow = Flow(
+            orig_h=table.addresses[table.orig_h[row]],
+            resp_h=table.addresses[table.resp_h[row]],
+            resp_p=None if resp_p < 0 else resp_p,
+            transport=transport_name(int(table.proto[row])),
+            application=table.applications[table.application[row]],
+            outcome=Outcome.ESTABLISHED if table.established[row] else Outcome.ATTEMPT,
+            directed=not by_guess,
+            start_ns=_moment(inventory, int(periods[row])),
+            first_bytes=bool(table.first_bytes[row]),
+            orig_p=None if not by_guess or orig_p < 0 else orig_p,
+            about_others=bool(facts["about_others"].iat[row]),
+        )
+        found = classifier.of_ends(ends[end_of[0][row]], ends[end_of[1][row]], flow)
+        if names_port(found):
+            named.append((k, found))
+        else:
+            of_flow[k] = place(found)
     class_of = of_flow[number]
+    if named:
+        _in_words(table, classifier, number, named, class_of, place)
     _distrust_tunnels(table, classes, class_of, inventory)
     return classes, class_of
+
+
+def _kinds_of_ends(
+    table: ConnectionTable, periods: NDArray[np.int32], classifier: Classifier, inventory: Inventory
+) -> tuple[list[End], list[NDArray[np.int32]]]:
+    """What ends there are, and of which kind both of each connection are."""
+    ends: list[End] = []
+    known: dict[int, int] = {}
+    sides = []
+    count = len(inventory.boundaries_ns) + 1
+    for address in (table.orig_h, table.resp_h):
+        pairs, which = np.unique(address.astype(np.int64) * count + periods, return_inverse=True)
+        kinds = np.zeros(pairs.size, np.int32)
+        for k, pair in enumerate(pairs.tolist()):
+            at, period = divmod(pair, count)
+            end = classifier.end(table.addresses[at], _moment(inventory, period))
+            kinds[k] = known.setdefault(id(end), len(ends))
+            if kinds[k] == len(ends):
+                ends.append(end)
+        sides.append(kinds[which.reshape(-1)])
+    return ends, sides
+
+
+def _in_words(
+    table: ConnectionTable,
+    classifier: Classifier,
+    number: NDArray[np.int64],
+    named: Sequence[tuple[int, Classification]],
+    class_of: NDArray[np.int32],
+    place: Callable[[Classification], int],
+) -> None:
+    """Put answers into words for each connection's port. ``named``: of which questions (``number``) the answers name it; ``place``: numbers an answer."""
+    answers = dict(named)
+    asks = np.zeros(int(number.max()) + 1, np.bool_)
+    asks[list(answers)] = True
+    rows = np.flatnonzero(asks[number])
+    keys, which = np.unique(number[rows] << 16 | table.resp_p[rows], return_inverse=True)
+    told = [place(classifier.in_words(answers[key >> 16], key & 0xFFFF)) for key in keys.tolist()]
+    class_of[rows] = np.array(told, np.int32)[which.reshape(-1)]
 
 
 def _distrust_tunnels(
@@ -894,7 +942,6 @@ def _distrust_tunnels(
         classes.append(Classification(Disposition.OUT_OF_SCOPE, says=says))
 
 
-_ASKED_AT_ONCE = 16_384
 _MOST_CONFLICTS = 100
 """So many of an inventory's are told in the report; ``auditor inventory check`` tells all."""
 

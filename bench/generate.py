@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import diego
 import handshakes
 import numba
 import numpy as np
@@ -68,6 +69,7 @@ class Shape(NamedTuple):
 SHAPES = {
     "bulk": Shape(5_000_000, 20_000, 600.0, 60.0, 1.2),
     "many": Shape(4_100_000, 300_000, 300.0, 0.5, 0.5),
+    "diego": Shape(4_500_000, 300_000, 300.0, 0.5, 0.5),
 }
 
 CONNECTION = np.dtype(
@@ -76,6 +78,8 @@ CONNECTION = np.dtype(
         ("start_ns", "i8"),
         ("rng", "u8"),
         ("seed", "u8"),
+        ("kin", "u8"),  # the seed of the connection whose session is resumed
+        ("signed", "i8"),  # which of the client's signatures is played
         ("gap_ns", "i8"),  # mean pause before a burst of data
         ("budget", "i8"),  # data packets left
         ("oneway_ns", "i8"),
@@ -96,7 +100,8 @@ CONNECTION = np.dtype(
 )
 STEP = np.dtype([("at", "i8"), ("bytes", "i4"), ("by", "u1"), ("flags", "u1"), ("patch", "i4"), ("patches", "i4")])
 PATCH = np.dtype([("at", "i4"), ("bytes", "i4"), ("slot", "i4")])
-"""Bytes of a step that are fresh in every connection; equal slots get equal bytes."""
+"""Bytes of a step that are fresh in every connection; equal slots get equal bytes. From ``diego.KIN`` on they are another connection's."""
+SIGNATURE_BYTES = 256
 
 
 class Scripts(NamedTuple):
@@ -218,6 +223,88 @@ def _tuples(rng: np.random.Generator, connections: int) -> tuple[NDArray[np.uint
         np.stack((orig, resp), axis=1).astype(np.uint8),
         np.stack((source, service), axis=1).astype(np.uint16),
     )
+
+
+def diego_scripts(talks: list[diego.Talk]) -> Scripts:
+    """A script for each conversation."""
+    blob = bytearray()
+    steps: list[tuple[int, int, int, int, int, int]] = []
+    patches: list[tuple[int, int, int]] = []
+    first = [0]
+    for talk in talks:
+        steps += [(0, 0, ORIG, SYN, 0, 0), (0, 0, RESP, SYN | ACK, 0, 0), (0, 0, ORIG, ACK, 0, 0)]
+        told = 0
+        for by, said in talk.said:
+            for at in range(0, len(said), MSS):
+                segment, last = said[at : at + MSS], at + MSS >= len(said)
+                # A stretch of fresh bytes may lie across segments: 8 bytes of a slot are drawn at once, from where it begins.
+                fresh = [
+                    (max(place - told, 0), min(place + size, told + len(segment)) - max(place, told), slot | max(told - place, 0) << 8)
+                    for place, size, slot in talk.fresh
+                    if place < told + len(segment) and place + size > told
+                ]  # fmt: skip
+                steps.append((len(blob), len(segment), by, ACK | PSH if last else ACK, len(patches), len(fresh)))
+                patches += fresh
+                blob += segment
+                told += len(segment)
+        first.append(len(steps))
+    return Scripts(
+        np.frombuffer(bytes(blob), np.uint8),
+        np.array(steps, STEP),
+        np.array(first, np.int64),
+        np.array(patches, PATCH),
+    )
+
+
+def plan_diego(
+    shape: Shape, packets: int, seed: int, talks: list[diego.Talk], scripts: Scripts
+) -> tuple[NDArray[np.void], NDArray[np.uint8]]:
+    """As ``plan``, with the clients' signatures."""
+    rows = plan(shape, packets, seed, scripts)
+    rng = np.random.default_rng((seed, 2))
+    which, kin = diego.choose(rng, talks, len(rows))
+    hosts = np.array([talk.hosts for talk in talks], np.int64)[which]
+    ports = np.array([diego.PATHS[talk.path].port for talk in talks], np.int64)[which]
+    ports = np.where(ports == 0, rng.integers(61_001, 65_535, len(rows)), ports)
+    ports = np.where(rng.random(len(rows)) < diego.UNDECLARED, ports - 1_000, ports)
+    rows["host"], rows["port"] = _apart(hosts, ports, len(diego.HOSTS))
+    rows["kin"] = np.where(kin < 0, 0, rows["seed"][kin])
+    rows["script"] = which
+    rows["step"] = scripts.first[which]
+    scripted = scripts.first[which + 1] - rows["step"] + CLOSING_PACKETS
+    goes_on = np.array([talk.kind[0] == "1" for talk in talks], np.bool_)[which]
+    budgets = _budgets(rng, packets - int(scripted.sum()), int(goes_on.sum()), shape.budget_sigma)
+    rows["budget"] = 0
+    rows["budget"][goes_on] = budgets
+    signing = np.flatnonzero(np.array([bool(talk.signed) for talk in talks], np.bool_)[which])
+    signed = np.zeros((len(signing) + 1, SIGNATURE_BYTES), np.uint8)
+    keys = [diego.private_key(talk.key) if talk.signed else None for talk in talks]
+    said = [np.frombuffer(b"".join(data for _, data in talk.said), np.uint8) for talk in talks]
+    for number, row in enumerate(signing.tolist()):
+        talk, key = talks[which[row]], keys[which[row]]
+        played = said[which[row]].copy()
+        for at, size, slot in talk.fresh:
+            if slot < diego.SIGNED:
+                seed_of = rows["kin"][row] if slot >= diego.KIN else rows["seed"][row]
+                _freshen(played, at, size, seed_of, slot % diego.KIN, 0)
+        assert key is not None
+        signed[number] = np.frombuffer(diego.sign(talk, played, key), np.uint8)
+        rows["signed"][row] = number
+    return rows, signed
+
+
+def _apart(
+    hosts: NDArray[np.int64], services: NDArray[np.int64], count: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    """Hosts and ports of both ends, with source ports below those of any service, so that no two connections share a tuple."""
+    orig = hosts[:, 0]
+    turn = np.zeros(len(hosts), np.int64)
+    for host in range(count):
+        mine = orig == host
+        turn[mine] = np.arange(np.count_nonzero(mine))
+    source = 10_000 + (turn * 7_919 + 1_000 * orig) % 50_000
+    # The 50,001st of a host meets the first again: another service port keeps them apart only by chance, so time does.
+    return hosts.astype(np.uint8), np.stack((source, services), axis=1).astype(np.uint16)
 
 
 def plan(shape: Shape, packets: int, seed: int, scripts: Scripts) -> NDArray[np.void]:
@@ -379,14 +466,17 @@ def _seal(out, ip, end):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _freshen(out, at, bytes_, seed, slot):  # type: ignore[no-untyped-def]
-    """The connection's own random bytes of this slot (splitmix64)."""
-    for i in range(bytes_):
-        if i & 7 == 0:
+def _freshen(out, at, bytes_, seed, slot, begin):  # type: ignore[no-untyped-def]
+    """The connection's own random bytes of this slot, from its byte ``begin`` on (splitmix64)."""
+    x = np.uint64(0)
+    for j in range(begin, begin + bytes_):
+        i = j
+        if i & 7 == 0 or j == begin:
+            i &= ~7
             x = seed + np.uint64(slot * 1_000_003 + i + 1) * np.uint64(0x9E3779B97F4A7C15)
             x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        out[at + i] = (x >> np.uint64(8 * (i & 7))) & np.uint64(0xFF)
+        out[at + j - begin] = (x >> np.uint64(8 * (j & 7))) & np.uint64(0xFF)
 
 
 @compiled
@@ -415,7 +505,9 @@ def _sift_down(heap, rows, size):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def fill(out, form, vlan, loss, reorder, rows, heap, at_now, blob, steps, first, patches, pool, sizes, pauses, held):  # type: ignore[no-untyped-def]
+def fill(
+    out, form, vlan, loss, reorder, rows, heap, at_now, blob, steps, first, patches, signed, pool, sizes, pauses, held
+):  # type: ignore[no-untyped-def]
     """Fill ``out`` with whole records; returns the bytes used, 0 at the end of the capture.
 
     ``at_now``: [open connections, connections started, packets written, packets lost, packets put out of order, held bytes, whose].
@@ -466,7 +558,14 @@ def fill(out, form, vlan, loss, reorder, rows, heap, at_now, blob, steps, first,
             out[body:end] = blob[talk : talk + size]
             for i in range(step.patch, step.patch + step.patches):
                 fresh = patches[i]
-                _freshen(out, body + fresh.at, np.int64(fresh.bytes), row.seed, np.int64(fresh.slot))
+                slot, begin = np.int64(fresh.slot) & 0xFF, np.int64(fresh.slot) >> 8
+                at_fresh, size_fresh = body + fresh.at, np.int64(fresh.bytes)
+                if slot == 64:
+                    out[at_fresh : at_fresh + size_fresh] = signed[row.signed, begin : begin + size_fresh]
+                elif slot >= 16:
+                    _freshen(out, at_fresh, size_fresh, row.kin, slot - 16, begin)
+                else:
+                    _freshen(out, at_fresh, size_fresh, row.seed, slot, begin)
             row.step += 1
             if row.step == first[row.script + 1]:
                 row.phase = DATA if row.budget > 0 else CLOSE
@@ -562,8 +661,15 @@ def generate(
     ``loss`` and ``reorder`` are shares of the packets: crossed the wire but not captured, and captured behind their successor.
     """
     form = PCAPNG if pcapng else PCAP
-    scripts = make_scripts(handshakes.load(recording))
-    rows = plan(SHAPES[shape], packets or SHAPES[shape].packets, seed, scripts)
+    size = packets or SHAPES[shape].packets
+    signed = np.zeros((1, SIGNATURE_BYTES), np.uint8)
+    if shape == "diego":
+        talks = diego.load(recording.with_name("diego.json"))
+        scripts = diego_scripts(talks)
+        rows, signed = plan_diego(SHAPES[shape], size, seed, talks, scripts)
+    else:
+        scripts = make_scripts(handshakes.load(recording))
+        rows = plan(SHAPES[shape], size, seed, scripts)
     rng = np.random.default_rng((seed, 1))
     pool = rng.integers(0, 256, POOL_BYTES, dtype=np.uint8)
     sizes = np.clip(rng.lognormal(np.log(420), 1.0, TABLE), 40, 16_384).astype(np.int64)
@@ -575,7 +681,7 @@ def generate(
     header = _file_header(form)
     out.write(header)
     written = len(header)
-    tables = (scripts.blob, scripts.steps, scripts.first, scripts.patches, pool, sizes, pauses, held)
+    tables = (scripts.blob, scripts.steps, scripts.first, scripts.patches, signed, pool, sizes, pauses, held)
     while used := fill(buffer, form, vlan, loss, reorder, rows, heap, at_now, *tables):
         out.write(buffer[:used].data)
         written += used

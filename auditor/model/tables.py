@@ -414,26 +414,42 @@ def captures_table(captures: Sequence[Capture], seen: Sequence[Mapping[str, Any]
     return table
 
 
+def _counts_by_paths(connections: pd.DataFrame, verdicts: int) -> Iterator[tuple[tuple[str, ...], int, list[int]]]:
+    """The distinct combinations of paths that connections are on, each with its attempts, and its connections by the code of their verdict."""
+    known: dict[int, int] = {}
+    combinations: list[tuple[str, ...]] = []
+    code_of = np.full(len(connections), -1, np.int32)
+    for row, ids in enumerate(connections["paths"].to_numpy() if len(connections) else ()):
+        if ids:
+            # Rows that are alike share the object, so that looking is cheap.
+            code = known.get(id(ids))
+            if code is None:
+                code = known[id(ids)] = len(combinations)
+                combinations.append(ids)
+            code_of[row] = code
+    on = code_of >= 0
+    if not combinations:
+        return
+    failed = (connections["outcome"] == "attempt").to_numpy(bool)
+    tried = np.bincount(code_of[on & failed], minlength=len(combinations))
+    came = on & ~failed
+    verdict_of = connections["authentication_verdict"].cat.codes.to_numpy()
+    counts = np.bincount(code_of[came] * verdicts + verdict_of[came], minlength=len(combinations) * verdicts)
+    yield from zip(combinations, tried.tolist(), counts.reshape(len(combinations), verdicts).tolist(), strict=True)
+
+
 def coverage_table(paths: Sequence[Any], connections: pd.DataFrame) -> pd.DataFrame:
     """A row for every path, seen or not, with its verdicts and the attempts of which no connection came."""
     seen: dict[str, dict[str, int]] = {path.id: {} for path in paths}
     tried = dict.fromkeys(seen, 0)
-    if len(connections):
-        failed = (connections["outcome"] == "attempt").to_numpy(bool)
-        verdicts = connections["authentication_verdict"]
-        by_paths: dict[int, tuple[tuple[str, ...], list[int]]] = {}
-        for row, ids in enumerate(connections["paths"]):
-            if ids:
-                by_paths.setdefault(id(ids), (ids, []))[1].append(row)
-        for ids, rows in by_paths.values():
-            came = [row for row in rows if not failed[row]]
-            counts = verdicts.take(came).value_counts()
-            for name in ids:
-                if name in seen:
-                    tried[name] += len(rows) - len(came)
-                    for verdict, count in counts.items():
-                        if count:
-                            seen[name][str(verdict)] = seen[name].get(str(verdict), 0) + int(count)
+    verdicts = connections["authentication_verdict"].cat.categories.tolist() if len(connections) else []
+    for ids, failed, counts in _counts_by_paths(connections, len(verdicts)):
+        for name in ids:
+            if name in seen:
+                tried[name] += failed
+                for verdict, count in zip(verdicts, counts, strict=True):
+                    if count:
+                        seen[name][verdict] = seen[name].get(verdict, 0) + count
     records = []
     for path in paths:
         told = path.describe()

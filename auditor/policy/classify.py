@@ -84,6 +84,8 @@ class _Question(NamedTuple):
     same: bool
     """Both ends have one address."""
     about_others: bool
+    marked: bool = False
+    """The port stands for its stretch: texts have ``_PORT`` in its place."""
 
 
 class _Match(NamedTuple):
@@ -121,13 +123,25 @@ class Classifier:
         """By id() of paths: the ports at which one of their stretches begins, or is over. Between two of them all ports fit alike."""
         self._fits: dict[tuple[int, int, str], list[tuple[PolicyPath, Fit]]] = {}
         self._opened: dict[tuple[int, int, int, str], list[tuple[PolicyPath, Fit, str]]] = {}
+        self._bounds: list[int] | None = None
+        self._worded: dict[tuple[int, int], tuple[Classification, Classification]] = {}
 
     def classify(self, flow: Flow) -> Classification:
         """What the policy says of this flow. Never raises."""
+        told = self.of_ends(self.end(flow.orig_h, flow.start_ns), self.end(flow.resp_h, flow.start_ns), flow)
+        return told if flow.resp_p is None else self.in_words(told, flow.resp_p)
+
+    def of_ends(self, orig: End, resp: End, flow: Flow) -> Classification:
+        """The same, where it is known what the ends are, and before it is put into words for the port.
+
+        Where it is known who opened it, the answer holds for all ports of a stretch between two of ``bounds``: to every path they are alike.
+        """
+        port = flow.resp_p
+        marked = flow.directed and port is not None
         question = _Question(
-            self._end(flow.orig_h, flow.start_ns),
-            self._end(flow.resp_h, flow.start_ns),
-            flow.resp_p,
+            orig,
+            resp,
+            port,
             None if flow.directed else flow.orig_p,
             flow.transport,
             flow.application,
@@ -136,13 +150,48 @@ class Classifier:
             flow.first_bytes,
             flow.orig_h == flow.resp_h,
             flow.about_others,
+            marked,
         )
-        found = self._memo.get(question)
+        key = question
+        if port is not None and marked:
+            key = question._replace(resp_p=bisect_right(self.bounds, port))
+        found = self._memo.get(key)
         if found is None:
             if len(self._memo) >= _MEMO_LIMIT:
                 self._memo.clear()
-            found = self._memo[question] = self._with_holds(question, self._answer(question))
+            found = self._memo[key] = self._with_holds(question, self._answer(question))
         return found
+
+    @property
+    def bounds(self) -> list[int]:
+        """The ports at which one of the stretches begins in which all ports have the same answer, but for their number."""
+        if self._bounds is None:
+            paths = [*self._paths, *(path for _, paths in self._overlays() for path in paths)]
+            spans = {span for path in paths for span in path.ports}
+            spans |= {span for entry in self.inventory.entries for front in entry.fronts for span in front.ports or ()}
+            spans |= {(port, port) for port in _TOLD_PORTS}
+            edges = {edge for low, high in spans for edge in (low, high + 1)}
+            # Halfway between two spans the nearest one changes; where it is as far to both, by a port of its own.
+            halves = {high + low for _, high in spans for low, _ in spans if high < low}
+            edges |= {edge for twice in halves for edge in ((twice + 1) // 2, twice // 2 + 1)}
+            self._bounds = sorted(edges)
+        return self._bounds
+
+    def in_words(self, told: Classification, port: int) -> Classification:
+        """The answer of a stretch for one of its ports."""
+        if not names_port(told):
+            return told
+        # The answer is kept beside, so that its identity stays its own.
+        key = id(told), port
+        found = self._worded.get(key)
+        if found is None:
+            if len(self._worded) >= _MEMO_LIMIT:
+                self._worded.clear()
+            word, near = str(port), told.near_miss
+            if near is not None:
+                near = replace(near, says=near.says.replace(_PORT, word))
+            found = self._worded[key] = told, replace(told, says=told.says.replace(_PORT, word), near_miss=near)
+        return found[1]
 
     def _with_holds(self, question: _Question, told: Classification) -> Classification:
         """The answer with what can run at both ends: what a certificate's name is compared with."""
@@ -168,7 +217,8 @@ class Classifier:
 
     # Ends
 
-    def _end(self, address: int, at_ns: int) -> End:
+    def end(self, address: int, at_ns: int) -> End:
+        """What an address is at that time. Equal ones are one object."""
         host = self.inventory.lookup(address, at_ns)
         if host is not None:
             platform = host.external and self.inventory.platform(address)
@@ -517,7 +567,7 @@ class Classifier:
         path = match.path
         known = f" ({ports_text(path.ports)} is known)" if path.ports else ""
         what = "no connection came about" if question.outcome is Outcome.ATTEMPT else "no content shows it"
-        says = f"ports vary on {path.id}{known}; port {question.resp_p} may be {path.application_text}, and {what}"
+        says = f"ports vary on {path.id}{known}; port {_port_word(question)} may be {path.application_text}, and {what}"
         near = NearMiss(path.id, "port", says), match.orig_role, match.resp_role
         return self._told(Disposition.UNDECLARED, question, says, breach=Breach.PORT, near=near)
 
@@ -552,7 +602,7 @@ class Classifier:
             says = "a cell to the cloud's metadata service, which tells whoever asks the machine's credentials"
             breach = Breach.CELL_TO_METADATA
         elif not question.resp.known and question.transport == "tcp" and question.resp_p in DIRECTOR_PORTS:
-            says = f"a cell to port {question.resp_p} of an address outside every platform network, as BOSH Directors have it"
+            says = f"a cell to port {_port_word(question)} of an address outside every platform network, as BOSH Directors have it"
             breach = Breach.CELL_TO_DIRECTOR
         return self._told(Disposition.AMBIENT, question, says, breach=breach)
 
@@ -626,7 +676,7 @@ class Classifier:
                 ),
             )
             wanted = ports_text(path.ports) or path.ports_text
-            says = f"{path.id} is documented on {wanted}, not on {port}"
+            says = f"{path.id} is documented on {wanted}, not on {_port_word(question)}"
             return NearMiss(path.id, "port", says), self._originates(orig, path), self._any_responder(resp, path)
         return self._other_role(question)
 
@@ -659,11 +709,14 @@ class Classifier:
                 return NearMiss(path.id, "role", says), orig_role, resp.role
         return None
 
-    def _sibling(self, question: _Question) -> str | None:
-        """The first shipped overlay, by name, that would explain it."""
+    def _overlays(self) -> tuple[tuple[str, tuple[PolicyPath, ...]], ...]:
         if self._siblings is None:
             self._siblings = overlays_beside(self.policy)
-        for name, paths in self._siblings:
+        return self._siblings
+
+    def _sibling(self, question: _Question) -> str | None:
+        """The first shipped overlay, by name, that would explain it."""
+        for name, paths in self._overlays():
             matches = self._matches(paths, question)
             if any(
                 _satisfies(match.path, question.application)
@@ -689,14 +742,19 @@ _AGENTS = (
     (6_514, ("tls", "https")),
 )
 """Ports that every BOSH VM calls and what is spoken there: the Director's NATS and blobstore, a log server."""
+_TIME_PORT, _NAME_PORT = 123, 53
+_TOLD_PORTS = (*DIRECTOR_PORTS, *(port for port, _ in _AGENTS), _TIME_PORT, _NAME_PORT)
+"""Ports that are asked for by number, whatever paths say."""
+_PORT = "\x00port\x00"
+"""Stands in texts for the number of a port."""
 
 
 def _infrastructure(question: _Question) -> bool:
     """Whether this looks like a service that every BOSH VM calls, and that a list of VMs does not name."""
     port, application = question.resp_p, question.application
-    if question.transport == "udp" and port == 123 and application == "unknown":
+    if question.transport == "udp" and port == _TIME_PORT and application == "unknown":
         return True
-    if port == 53 and application in ("dns", "none"):
+    if port == _NAME_PORT and application in ("dns", "none"):
         return True
     return question.resp.private and any(port == one and application in ("none", *spoken) for one, spoken in _AGENTS)
 
@@ -754,4 +812,13 @@ def _names(end: End) -> str:
 def _port_text(question: _Question) -> str:
     if question.resp_p is None:
         return question.transport
-    return f"{question.transport} port {question.resp_p}"
+    return f"{question.transport} port {_port_word(question)}"
+
+
+def names_port(told: Classification) -> bool:
+    """Whether an answer has to be put into words for a port."""
+    return _PORT in told.says or (told.near_miss is not None and _PORT in told.near_miss.says)
+
+
+def _port_word(question: _Question) -> str:
+    return _PORT if question.marked else str(question.resp_p)

@@ -680,3 +680,29 @@ def test_ports_of_one_stretch_fit_alike(port: int | None) -> None:
             found = asked._fitting(policy.paths, other, transport)
             told = [(path, path.fit(other, transport)) for path in policy.paths]
             assert found == [(path, fit) for path, fit in told if fit is not None]
+
+
+# Stretches of ports ---------------------------------------------------------------------------------------------------
+
+
+@given(
+    ends=st.tuples(*(st.sampled_from(sorted(ADDRESSES.values())) for _ in range(2))),
+    application=st.sampled_from(["tls", "http", "ssh", "mysql", "none", "unknown"]),
+    transport=st.sampled_from(["tcp", "udp"]),
+    outcome=st.sampled_from(Outcome),
+    stretch=st.integers(0, 10_000),
+    share=st.floats(0, 1),
+)
+def test_an_answer_that_ports_share_is_the_one_that_each_would_have(
+    foundation: Foundation, ends: tuple[str, str], application: str, transport: str, outcome: Outcome, stretch: int, share: float
+) -> None:  # fmt: skip
+    shared, alone = (Classifier(foundation.policy, foundation.inventory) for _ in range(2))
+    alone._bounds = EACH_PORT
+    bounds = [*(edge for edge in shared.bounds if edge <= 65_535), 65_536]
+    first, after = list(itertools.pairwise(bounds))[stretch % (len(bounds) - 1)]
+    for port in (first, first + round(share * (after - 1 - first)), after - 1):
+        flow = Flow(to_int(ends[0]), to_int(ends[1]), port, transport, application, outcome, True, 0)
+        assert shared.classify(flow) == alone.classify(flow)
+
+
+EACH_PORT = list(range(65_536))

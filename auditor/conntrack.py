@@ -284,7 +284,7 @@ class Tracker:
             self._conn_of = np.zeros(packets.size, np.int64)
             self._hashes = np.zeros(packets.size, np.uint64)
             self._keys = np.zeros(packets.size, np.uint64)
-        earliest, latest = tcpstate.fingerprints(packets, buf, self._hashes, self._keys)
+        earliest, latest = tcpstate.fingerprints(packets, buf, self._hashes, self._keys, flowkey.SECRET)
         self._first_ns = earliest if self._first_ns is None else min(self._first_ns, earliest)
         self._last_ns = latest if self._last_ns is None else max(self._last_ns, latest)
         self._unquoted += quoted_kernel.quotes(packets, buf, self._frame_base, self._quotes)
@@ -320,7 +320,7 @@ class Tracker:
                 self._rows.grow(self._rows.rows.size + self._rows.rows.size // 2)
             elif why == tcpstate.NEED_TABLE:
                 self._table = np.full(self._table.size * 2, flowkey.EMPTY, np.int32)
-                flowkey.rehash(self._rows.rows, len(self), self._table)
+                flowkey.rehash(self._rows.rows, len(self), self._table, flowkey.SECRET)
             elif why == tcpstate.NEED_SLOTS:
                 self._make_room()
             elif why == tcpstate.NEED_QUEUE:
@@ -575,7 +575,7 @@ class Tracker:
         state[tcpstate.S_ROWS] = kept.size
         state[tcpstate.S_KEYS] = int((rows["superseded"] == 0).sum())
         self._table = np.full(1 << max(int(room * 2 - 1).bit_length(), 4), flowkey.EMPTY, np.int32)
-        flowkey.rehash(self._rows.rows, kept.size, self._table)
+        flowkey.rehash(self._rows.rows, kept.size, self._table, flowkey.SECRET)
 
     def finish(self) -> Part:
         """All that is known at the end of the packets. The tracker is spent afterwards."""
@@ -740,12 +740,14 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
             # One clock for all from here on.
             _set_clock(b.rows, ahead)
             b.first_ns, b.last_ns = _by_clock(b.first_ns, ahead), _by_clock(b.last_ns, ahead)
-        flowkey.index_all(a.rows, n, table)
-        joinrows.match_together(a.rows, table, b.rows, m, vector[tcpstate.L_TCP_NS], vector[tcpstate.L_OTHER_NS], found)
+        flowkey.index_all(a.rows, n, table, flowkey.SECRET)
+        joinrows.match_together(
+            a.rows, table, b.rows, m, vector[tcpstate.L_TCP_NS], vector[tcpstate.L_OTHER_NS], found, flowkey.SECRET
+        )
     else:
-        flowkey.rehash(a.rows, n, table)
+        flowkey.rehash(a.rows, n, table, flowkey.SECRET)
         again = _had_before(a, b, vector)
-        joinrows.match(a.rows, table, b.rows, m, found)
+        joinrows.match(a.rows, table, b.rows, m, found, flowkey.SECRET)
         _take_back(b, again, twice)
     worth, more = _worth(a.rows).tolist(), _worth(b.rows).tolist()
     target = np.zeros(m, np.int64)
@@ -1487,7 +1489,7 @@ class _AddressBook:
         """int32[n, 2]: the numbers of side 0 and 1 of each row."""
         ends = np.zeros((len(rows), 2), np.int32)
         self.count = joinrows.distinct_addresses(
-            rows, len(rows), self.table, self.hi, self.lo, self.version, ends, self.count
+            rows, len(rows), self.table, self.hi, self.lo, self.version, ends, self.count, flowkey.SECRET
         )
         return ends
 

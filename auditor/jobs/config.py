@@ -243,6 +243,11 @@ def load_config(file: str | Path) -> RunConfig:
         line = int(found[1]) if found else text.count("\n") + 1
         says = re.sub(r"\s*\(at .*\)$", "", str(error))
         raise ConfigError(str(file), f"is not valid TOML: {says}", line, "text is quoted, keys are not") from None
+    except RecursionError:
+        raise ConfigError(str(file), "is nested too deeply", mend="write lists in lists out") from None
+    except ValueError:  # Python reads no number of more than 4,300 digits
+        line = next((at for at, each in enumerate(text.splitlines(), 1) if re.search(r"\d{4000}", each)), None)
+        raise ConfigError(str(file), "a number has thousands of digits", line, "mend it") from None
     marked = Marked(str(file), data, toml_lines(text))
     try:
         config = RunConfig.model_validate(data)

@@ -2,7 +2,8 @@
 
 Rules that hold here:
 
-- Code is loaded only from folders of those whom this process trusts anyway: root, its own user, and whoever owns the program; and that not everybody may write to.
+- Code is loaded only from folders and files of those whom this process trusts anyway: root, its own user, and whoever owns the program; and that nobody else may
+  write to. A file is looked at as it was opened, so that what is exchanged meanwhile, or linked to, changes nothing.
 - It may be read where it cannot be written: what root compiled beside the program is used by everybody, and only what is missing there is kept elsewhere.
 - Several that start at once compile each kernel once: the others wait for it.
 - Where nothing can be written nothing is kept, and nothing is left behind.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec, source_hash
@@ -21,6 +23,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 _BAKED_IN = ("kernels", "model", "wire")
 _KEPT = 3
+_OF_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def digest(data: bytes) -> str:
@@ -75,10 +78,31 @@ def _trusted(folder: Path) -> bool:
     """Whether it can be read, and nobody put anything into it who could not change the program itself."""
     try:
         there = folder.stat()
-        owners = (0, os.geteuid(), PACKAGE.stat().st_uid)
+        owners = _owners()
     except OSError:
         return False
-    return there.st_uid in owners and not there.st_mode & 0o002 and os.access(folder, os.R_OK | os.X_OK)
+    return there.st_uid in owners and not there.st_mode & _OF_OTHERS and os.access(folder, os.R_OK | os.X_OK)
+
+
+@cache
+def _owners() -> tuple[int, ...]:
+    return 0, os.geteuid(), PACKAGE.stat().st_uid
+
+
+def read_trusted(file: str | Path) -> bytes | None:
+    """The content of a file that only those could write who could change the program itself; None where there is none, or it is another's."""
+    try:
+        handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return None
+    with open(handle, "rb") as opened:  # noqa: PTH123  # each run reads some twenty
+        there = os.fstat(handle)
+        if not stat.S_ISREG(there.st_mode) or there.st_uid not in _owners() or there.st_mode & _OF_OTHERS:
+            return None
+        try:
+            return opened.read()
+        except OSError:
+            return None
 
 
 def known_folder() -> tuple[Path, bool]:
@@ -103,6 +127,8 @@ def writing_folder() -> Path | None:
         with contextlib.suppress(OSError):
             fresh = not folder.is_dir()
             folder.mkdir(parents=True, exist_ok=True)
+            if fresh:
+                folder.chmod(folder.stat().st_mode & ~_OF_OTHERS)  # whatever the umask is
             if not _trusted(folder) or not os.access(folder, os.W_OK):
                 continue
             if fresh:

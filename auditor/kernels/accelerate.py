@@ -24,7 +24,7 @@ from typing import Any, Literal, TypeVar, cast
 import numpy as np
 
 from auditor.kernels import _image
-from auditor.kernels._folder import PACKAGE, alone, digest, read_folders, writing_folder
+from auditor.kernels._folder import PACKAGE, alone, digest, read_folders, read_trusted, writing_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -291,10 +291,8 @@ def _foreign_source(function: Callable[..., Any]) -> bytes:
 
 def _kept(file: str) -> tuple[str, bytes] | None:
     """What a kernel returns and its code; None where there is none, or not all of it."""
-    try:
-        with open(file, "rb") as kept:  # noqa: PTH123  # each run reads some twenty
-            data = kept.read()
-    except OSError:
+    data = read_trusted(file)
+    if data is None:
         return None
     head, _, code = data[len(_MAGIC) :].partition(b"\n")
     returns, _, told = head.decode("ascii", "replace").partition(" ")

@@ -2,9 +2,14 @@
 
 A connection is kept with its lower end (address, then port) as side 0, whoever sent first: both directions then have one key, and
 two parts of a capture agree on it without knowing who opened it.
+
+Whoever writes packets chooses keys, and would choose those that lie in one place of a table. So a table's hash has a secret, new in every process: no two keys
+are alike to it but by chance. Prints of packets (``doubles``) are compared across processes, and use the hash without one.
 """
 
 from __future__ import annotations
+
+import secrets
 
 import numpy as np
 
@@ -24,9 +29,32 @@ def lower_is_source(src_hi, src_lo, src_port, dst_hi, dst_lo, dst_port):
     return src_port <= dst_port
 
 
+SECRET_WORDS = 12
+SECRET = np.frombuffer(secrets.token_bytes(8 * SECRET_WORDS), np.uint64).copy()
+"""This process's, for ``place_hash``: it changes where keys lie, and nothing that leaves a table."""
+
+
+@inner
+def place_hash(a_hi, a_lo, b_hi, b_lo, ports, context, secret):
+    """Where a key begins to be looked for in a table, in the lower bits. secret: uint64[SECRET_WORDS].
+
+    A sum of 32-bit words with secret factors, of which the upper half is strongly universal (Lemire and Kaser, "Strongly universal string hashing is fast", 2014);
+    then spread, so that keys in a row do not lie in a row.
+    """
+    low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    # BOUNDS: secret has SECRET_WORDS words.
+    h = secret[0] + secret[1] * (a_lo & low) + secret[2] * (a_lo >> half)
+    h = h + secret[3] * (a_hi & low) + secret[4] * (a_hi >> half)
+    h = h + secret[5] * (b_lo & low) + secret[6] * (b_lo >> half)
+    h = h + secret[7] * (b_hi & low) + secret[8] * (b_hi >> half)
+    h = h + secret[9] * ports + secret[10] * (context & low) + secret[11] * (context >> half)
+    h = (h ^ (h >> half)) * np.uint64(0xC2B2AE3D27D4EB4F)
+    return h ^ (h >> np.uint64(29))
+
+
 @inner
 def key_hash(a_hi, a_lo, b_hi, b_lo, ports, context):
-    """64 bits of a key; multiply and shift as in the finalizer of MurmurHash3, which spreads every bit.
+    """64 bits of a key, the same in every process; multiply and shift as in the finalizer of MurmurHash3, which spreads every bit.
 
     ``ports`` is both ports in 32 bits, ``context`` protocol, tunnel kind and tunnel id. All are uint64.
     """
@@ -43,37 +71,38 @@ def key_hash(a_hi, a_lo, b_hi, b_lo, ports, context):
 
 
 @kernel
-def rehash(rows, n_rows, table):
+def rehash(rows, n_rows, table, secret):
     """Put the newest row of every key into an empty table (its size is a power of two)."""
     for i in range(table.size):
         table[i] = EMPTY
     for i in range(n_rows):
         if rows[i].superseded == 0:
-            _insert(rows[i], i, table)
+            _insert(rows[i], i, table, secret)
 
 
 @kernel
-def index_all(rows, n_rows, table):
+def index_all(rows, n_rows, table, secret):
     """Put all rows into an empty table: those of a key stand one behind the other, perhaps with others between, before a free place."""
     for i in range(table.size):
         table[i] = EMPTY
     for i in range(n_rows):
-        _insert(rows[i], i, table)
+        _insert(rows[i], i, table, secret)
 
 
 @inner
-def first_place(row, table):
+def first_place(row, table, secret):
     """Where a search for the key of a row begins."""
     ports = (np.uint64(row.a_port) << np.uint64(16)) | np.uint64(row.b_port)
     context = (
         np.uint64(row.proto) | (np.uint64(row.tunnel) << np.uint64(8)) | (np.uint64(row.tunnel_id) << np.uint64(16))
     )
-    return np.int64(key_hash(row.a_hi, row.a_lo, row.b_hi, row.b_lo, ports, context) & np.uint64(table.size - 1))
+    place = place_hash(row.a_hi, row.a_lo, row.b_hi, row.b_lo, ports, context, secret)
+    return np.int64(place & np.uint64(table.size - 1))
 
 
 @inner
-def _insert(row, i, table):
-    at = first_place(row, table)
+def _insert(row, i, table, secret):
+    at = first_place(row, table, secret)
     while table[at] != EMPTY:
         at = (at + 1) & (table.size - 1)
     table[at] = i

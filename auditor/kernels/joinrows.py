@@ -8,7 +8,7 @@ import numpy as np
 
 from auditor.kernels.accelerate import inner, kernel, prefetch
 from auditor.kernels.doubles import blend
-from auditor.kernels.flowkey import EMPTY, first_place, key_hash, same_key
+from auditor.kernels.flowkey import EMPTY, first_place, key_hash, place_hash, same_key
 from auditor.kernels.streams import place, shift_head
 from auditor.kernels.tcpstate import (
     ACK,
@@ -75,7 +75,7 @@ SKEW_NS = 100_000_000
 
 
 @kernel
-def match(rows, table, later, n_later, found):
+def match(rows, table, later, n_later, found, secret):
     """For each row of a later part that is the first of its key: the newest row of the earlier part with that key, or -1.
 
     table: as ``flowkey.rehash`` fills it.
@@ -85,7 +85,7 @@ def match(rows, table, later, n_later, found):
         b = later[i]
         if not b.state & ROW_FIRST:
             continue
-        at = first_place(b, table)
+        at = first_place(b, table, secret)
         while table[at] != EMPTY:
             if same_key(rows[table[at]], b):
                 found[i] = table[at]
@@ -94,7 +94,7 @@ def match(rows, table, later, n_later, found):
 
 
 @kernel
-def match_together(rows, table, later, n_later, tcp_ns, other_ns, found):
+def match_together(rows, table, later, n_later, tcp_ns, other_ns, found, secret):
     """For each row of a part from another place at the same time: the row of the same connection, or -1.
 
     Ports may have been in use several times meanwhile, so all rows of a key are looked at; of those that fit the one counts whose time is nearest. Where none
@@ -104,7 +104,7 @@ def match_together(rows, table, later, n_later, tcp_ns, other_ns, found):
         found[i] = -1
         b = later[i]
         nearest = np.int64(0)
-        at = first_place(b, table)
+        at = first_place(b, table, secret)
         while table[at] != EMPTY:
             a = rows[table[at]]
             if same_key(a, b):
@@ -565,7 +565,7 @@ def openers(rows, n, side, by):
 
 
 @kernel
-def distinct_addresses(rows, n, table, hi, lo, version, ends, count):
+def distinct_addresses(rows, n, table, hi, lo, version, ends, count, secret):
     """Number the addresses of some rows; ``ends[i]`` are those of side 0 and 1; ``count`` are numbered already. Returns how many there are."""
     mask = table.size - 1
     for i in range(n):
@@ -573,7 +573,8 @@ def distinct_addresses(rows, n, table, hi, lo, version, ends, count):
         for which in range(2):
             x_hi = row.a_hi if which == 0 else row.b_hi
             x_lo = row.a_lo if which == 0 else row.b_lo
-            at = np.int64(key_hash(x_hi, x_lo, x_lo, x_hi, np.uint64(0), np.uint64(0)) & np.uint64(mask))
+            place = place_hash(x_hi, x_lo, np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0), secret)
+            at = np.int64(place & np.uint64(mask))
             while table[at] >= 0 and (hi[table[at]] != x_hi or lo[table[at]] != x_lo):
                 at = (at + 1) & mask
             if table[at] < 0:

@@ -28,7 +28,7 @@ import numpy as np
 from auditor.kernels.accelerate import inner, kernel, move_bytes, prefetch
 from auditor.kernels.bytes import be16, be64, int64, le64
 from auditor.kernels.doubles import LEAST_TELLING_ID, PRINTS, SETS, WAYS, blend, matches, moment, sample
-from auditor.kernels.flowkey import EMPTY, key_hash, lower_is_source
+from auditor.kernels.flowkey import EMPTY, key_hash, lower_is_source, place_hash
 from auditor.kernels.streams import brought, clear_head, differs, overlay, place, shift_head, take_out
 from auditor.kernels.trail import STASH_BYTES, STASH_NOTES, STASHES, end_trail, follow
 from auditor.model.connections import (
@@ -360,10 +360,10 @@ def _untaken(row, me, p, flags, seq, wire, ttl):
 
 
 @kernel
-def fingerprints(packets, buf, hashes, keys):
-    """The hash of each packet's connection key, and of what no retransmission of it repeats (see ``doubles``): uint64[>= n] both.
+def fingerprints(packets, buf, hashes, keys, secret):
+    """The hash of each packet's connection key for the table (``flowkey.place_hash``), and of what no retransmission of it repeats (see ``doubles``): uint64[>= n] both.
 
-    The highest bit of the first says that side 1 sent it. Returns the least and the greatest time stamp; of no packets, those of none.
+    The highest bit of the first says that side 1 sent it. secret: ``flowkey.SECRET``. Returns the least and the greatest time stamp; of no packets, those of none.
     """
     earliest, latest = np.int64(_LAST_NS), np.int64(-_LAST_NS)
     for i in range(packets.size):
@@ -378,11 +378,13 @@ def fingerprints(packets, buf, hashes, keys):
         if lower_is_source(p.src_hi, p.src_lo, sport, p.dst_hi, p.dst_lo, dport):
             ports = (np.uint64(sport) << np.uint64(16)) | np.uint64(dport)
             key = key_hash(p.src_hi, p.src_lo, p.dst_hi, p.dst_lo, ports, context)
+            lies_at = place_hash(p.src_hi, p.src_lo, p.dst_hi, p.dst_lo, ports, context, secret)
         else:
             me = 1
             ports = (np.uint64(dport) << np.uint64(16)) | np.uint64(sport)
             key = key_hash(p.dst_hi, p.dst_lo, p.src_hi, p.src_lo, ports, context)
-        hashes[i] = (key & ~(np.uint64(1) << np.uint64(63))) | (np.uint64(me) << np.uint64(63))
+            lies_at = place_hash(p.dst_hi, p.dst_lo, p.src_hi, p.src_lo, ports, context, secret)
+        hashes[i] = (lies_at & ~(np.uint64(1) << np.uint64(63))) | (np.uint64(me) << np.uint64(63))
         numbers = (np.uint64(p.seq) << np.uint64(32)) | np.uint64(p.ack)
         rest = (np.uint64(p.ip_id) << np.uint64(48)) | (np.uint64(p.window) << np.uint64(32))
         rest |= (np.uint64(p["flags"]) << np.uint64(24)) | (np.uint64(p.payload_wire_bytes) & np.uint64(0xFFFFFF))
@@ -572,14 +574,18 @@ def track(
                     or matches(w2, tag, tick, ticks)
                     or matches(w3, tag, tick, ticks)
                 )
-            if twice and found != EMPTY and proto == TCP and size > 0:
-                # A copy says the same.
+            if twice and found != EMPTY and proto == TCP:
+                # A copy says the same as what was there before. Prints can be forged, so that is looked at.
                 r = rows[np.uint64(found)]
                 side = r.side[me]
-                if side.slot >= 0 and side.seen & HAS_BASE:
-                    from_base = _relative(seq, np.int64(side["base"]), side.end) - side.head_base
-                    if flags & SYN:
-                        from_base += 1
+                if side.seen & HAS_BASE:
+                    begins = _relative(seq, np.int64(side["base"]), side.end) + (1 if flags & SYN else 0)
+                    if (wire > 0 and begins + wire > side.end) or (
+                        flags & SYN and side.seen & (SEEN_SYN | SEEN_SYNACK) and np.int64(side.isn) != seq
+                    ):
+                        twice = False
+                if twice and size > 0 and side.slot >= 0 and side.seen & HAS_BASE:
+                    from_base = begins - side.head_base
                     base_of = np.int64(side.slot) * HEAD_BYTES
                     where = np.int64(p.payload_at)
                     head = heads[side.slot]

@@ -4,23 +4,26 @@ To read and check a dozen files of YAML takes longer than to follow a small capt
 of them is kept beside the machine code of kernels, in a file named after the content of all that it was made of: the policies, and the
 modules that read them. Whatever else is named (a file, several policies, a release) is read by ``loader``, which needs pydantic and YAML.
 
-What is kept is taken as far as the machine code beside it is: a folder that is this package's, or this user's.
+What is kept is data and nothing that is run: JSON, of which only the values of a policy are made. It is taken from where machine code is: a folder that is
+this package's, or this user's, and a file that nobody else may write to.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from auditor.kernels._folder import digest, known_folder
+from auditor.kernels._folder import digest, known_folder, read_trusted
 from auditor.policy import shipped
-from auditor.policy.policy import Policy, PolicyPath
+from auditor.policy.policy import Alias, Condition, Held, Identity, PathOrigin, Policy, PolicyPath, Role, Settings
 
-_MAGIC = b"auditor policies 2\n"
+_MAGIC = b"auditor policies 3\n"
 _DIGEST_BYTES = 16
 _HERE = Path(__file__).resolve().parent
 
@@ -83,28 +86,82 @@ def _of_content() -> str:
     return digest(b"\0".join(read))
 
 
+_VALUES: dict[str, type[Any]] = {
+    each.__name__: each for each in (Alias, Condition, Held, Identity, PathOrigin, Policy, PolicyPath, Role, Settings)
+}
+_FIELDS = {name: tuple(each.name for each in fields(kind) if each.init) for name, kind in _VALUES.items()}
+_MAKERS: dict[str, Callable[[list[Any]], Any]] = {
+    "tuple": tuple,
+    "list": list,
+    "frozenset": frozenset,
+    "dict": lambda given: dict(zip(given[::2], given[1::2], strict=True)),
+    **{name: lambda given, kind=kind: kind(*given) for name, kind in _VALUES.items()},
+}
+
+
+def _flat(value: Any) -> bytes:
+    """A value as a list of nodes in JSON: each a kind and its parts, a part that is a node itself the number of an earlier one in a list. The last node is the value.
+
+    Equal nodes are written once.
+    """
+    nodes: list[list[Any]] = []
+    known: dict[str, int] = {}
+
+    def part(each: Any) -> Any:
+        if each is None or type(each) in (str, int, bool):
+            return each
+        kind = type(each).__name__
+        if kind in _VALUES:
+            parts = [getattr(each, name) for name in _FIELDS[kind]]
+        elif kind == "dict":
+            parts = [half for pair in each.items() for half in pair]
+        else:
+            parts = sorted(each) if kind == "frozenset" else list(each)
+        node = [kind, *map(part, parts)]
+        words = json.dumps(node)
+        # A mapping may be filled later: it stays its owner's alone.
+        if kind == "dict" or words not in known:
+            known[words] = len(nodes)
+            nodes.append(node)
+        return [known[words]]
+
+    part(value)
+    return json.dumps(nodes, separators=(",", ":")).encode()
+
+
+def _round(data: bytes) -> Any:
+    """What ``_flat`` made of a value. Raises ValueError, TypeError or LookupError where it is something else."""
+    made: list[Any] = []
+    for kind, *parts in json.loads(data):
+        made.append(_MAKERS[kind]([made[each[0]] if type(each) is list else each for each in parts]))
+    return made[-1]
+
+
 def _kept(file: Path) -> _Kept | None:
     """What was kept; None where there is nothing, or not all of it."""
-    try:
-        data = file.read_bytes()
-    except OSError:
+    data = read_trusted(file)
+    if data is None:
         return None
     content = data[len(_MAGIC) + _DIGEST_BYTES :]
     if not data.startswith(_MAGIC) or data[len(_MAGIC) : len(_MAGIC) + _DIGEST_BYTES] != digest(content).encode():
         return None
-    found: _Kept = pickle.loads(content)  # noqa: S301  # it lies where code that is run does
+    try:
+        found: _Kept = _round(content)
+    except (ValueError, TypeError, LookupError):
+        return None
     return found
 
 
 def _keep(file: Path, made: _Kept) -> None:
     """Whole or not at all, in the place of what older policies left; nowhere, where the disk is full."""
-    content = pickle.dumps(made, 5)
+    content = _flat(made)
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     with contextlib.suppress(OSError):
         for older in file.parent.glob("policies-*.kept"):
             older.unlink(missing_ok=True)
         try:
             part.write_bytes(_MAGIC + digest(content).encode() + content)
+            part.chmod(0o644)  # whatever the umask is
             part.replace(file)
         finally:
             part.unlink(missing_ok=True)

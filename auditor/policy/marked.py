@@ -5,13 +5,15 @@ Rules that hold here:
 - PyYAML composes the node graph (libyaml where it is built in), we make the values: no tag can call anything.
 - A key twice in one mapping is an error: YAML would silently keep the last.
 - Aliases are followed within a budget of values and depth, so a small file cannot grow without bound.
+- libyaml composes by calling itself, without bound, and ends the interpreter where the stack does: what may be nested deeply is measured before it is composed.
 - What looks like a number to YAML 1.1 alone (``22:22``, a time stamp, an IPv6 address of digits) stays text.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +24,11 @@ from auditor.errors import ConfigError
 MAX_VALUES = 2_000_000
 """A records.json of a large foundation has some hundred thousand; ``budget`` lowers it for policies."""
 MAX_DEPTH = 40
+_MAY_BE_DEEP = 1_000
+"""Depth is measured in texts with so many brackets, or so many signs of block nesting before the first word of a line; libyaml composes what has fewer."""
+_LEADING = re.compile(rf"^[ \t?:-]{{{_MAY_BE_DEEP}}}", re.MULTILINE)
+_MAX_DIGITS = 400
+"""More than any number has that a policy or an inventory may hold; Python refuses to read 4,300."""
 
 Place = tuple[str | int, ...]
 
@@ -82,6 +89,7 @@ def parse_yaml(file: str, text: str, budget: int = MAX_VALUES) -> Marked:
 
     composer: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
+        _check_depth(file, text, composer)
         node = yaml.compose(text, Loader=composer)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -102,16 +110,51 @@ def parse_yaml(file: str, text: str, budget: int = MAX_VALUES) -> Marked:
     return Marked(file, _Builder(file, lines, budget).build(node, (), 0), lines)
 
 
+def _check_depth(file: str, text: str, composer: Any) -> None:
+    """Raises ConfigError where the text is nested so deeply that to compose it could exhaust the stack; YAML's own errors where it is none."""
+    if text.count("[") + text.count("{") < _MAY_BE_DEEP and _LEADING.search(text) is None:
+        return
+    import yaml
+
+    depth = 0
+    # Events come from a parser with a stack of its own.
+    for event in yaml.parse(text, Loader=composer):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MAY_BE_DEEP:
+                line = event.start_mark.line + 1
+                raise ConfigError(file, "is nested too deeply", line, f"at most {MAX_DEPTH} levels")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
 def parse_json(file: str, text: str) -> Marked:
-    """JSON; only its own syntax errors carry a line. Raises ConfigError."""
+    """JSON; only its own syntax errors, and numbers that are none, carry a line. Raises ConfigError."""
+    whole = _whole_number(file, text)
     try:
-        return Marked(file, json.loads(text, object_pairs_hook=_no_twins(file)), {})
+        return Marked(file, json.loads(text, object_pairs_hook=_no_twins(file), parse_int=whole), {})
     except json.JSONDecodeError as error:
         raise ConfigError(
             file, f"is not valid JSON: {error.msg}", error.lineno, "is the file complete, and JSON alone?"
         ) from None
     except RecursionError:
-        raise ConfigError(file, "is nested too deeply") from None
+        raise ConfigError(file, "is nested too deeply", mend=f"at most {MAX_DEPTH} levels") from None
+
+
+def _whole_number(file: str, text: str) -> Callable[[str], int]:
+    def read(digits: str) -> int:
+        if len(digits) > _MAX_DIGITS:
+            at = text.find(digits)
+            raise _long_number(file, text.count("\n", 0, max(at, 0)) + 1)
+        return int(digits)
+
+    return read
+
+
+def _long_number(file: str, line: int) -> ConfigError:
+    return ConfigError(
+        file, f"a number has more than {_MAX_DIGITS} digits", line, "write it as text, in quotes, or mend it"
+    )
 
 
 def _no_twins(file: str) -> Any:
@@ -179,6 +222,8 @@ class _Builder:
             return node.value
         if kind in ("int", "float") and not _plain_number(node.value):
             return node.value
+        if kind in ("int", "float") and len(node.value) > _MAX_DIGITS:
+            raise _long_number(self.file, line)
         if kind in ("null", "bool", "int", "float"):
             return _scalars().construct_object(node)
         raise ConfigError(self.file, f"tag {node.tag} is not supported", line, "remove it")

@@ -52,8 +52,8 @@ def appended(text: str, values: Mapping[str, Any], rules: Sequence[str], file: s
     """
     wanted = check(values, rules, file).model
     if file.endswith(".json"):
-        data: dict[str, Any] = json.loads(text) if text.strip() else {"schema": SCHEMA}
         before = [each.model for each in entries(parse_json(file, text), rules)] if text.strip() else []
+        data: dict[str, Any] = json.loads(text) if text.strip() else {"schema": SCHEMA}
         data.setdefault("waivers", []).append(json.loads(json.dumps(dict(values), default=str)))
         result = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
         after = entries(parse_json(file, result), rules)

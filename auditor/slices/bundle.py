@@ -120,7 +120,7 @@ def unpack(path: Path, folder: Path) -> Contents:
     try:
         verdict = json.loads((folder / VERDICT).read_bytes())
         listed = [[str(each) for each in verdict[kind]] for kind in ("policies", "inventories")]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(str(path), f"{VERDICT} is damaged") from error
     if verdict.get("schema") != SCHEMA or not all(each in names for some in listed for each in some):
         raise InputError(str(path), f"{VERDICT} is not of this version")

@@ -296,8 +296,8 @@ def test_every_address_has_one_number() -> None:
     hi, lo, version = np.zeros(101, np.uint64), np.zeros(101, np.uint64), np.zeros(101, np.uint8)
     ends, table = np.zeros((50, 2), np.int32), np.full(256, -1, np.int32)
     # Some rows at a time, in the same book.
-    count = joinrows.distinct_addresses(rows[:20], 20, table, hi, lo, version, ends[:20], 0)
-    count = joinrows.distinct_addresses(rows[20:], 30, table, hi, lo, version, ends[20:], count)
+    count = joinrows.distinct_addresses(rows[:20], 20, table, hi, lo, version, ends[:20], 0, flowkey.SECRET)
+    count = joinrows.distinct_addresses(rows[20:], 30, table, hi, lo, version, ends[20:], count, flowkey.SECRET)
     pairs = list(zip(hi[:count].tolist(), lo[:count].tolist(), strict=True))
     assert len(set(pairs)) == count == 14
     for i in range(50):
@@ -313,15 +313,15 @@ def test_of_ports_in_use_several_times_the_connection_of_the_same_time_is_meant(
     later["first_ns"], later["last_ns"] = [1_010, 2_010, 9_000], [1_490, 2_490, 9_500]
     later["b_port"] = [0, 0, 7]
     table, found = np.full(16, 0, np.int32), np.zeros(3, np.int64)
-    flowkey.index_all(rows, 3, table)
-    joinrows.match_together(rows, table, later, 3, 10**9, 10**9, found)
+    flowkey.index_all(rows, 3, table, flowkey.SECRET)
+    joinrows.match_together(rows, table, later, 3, 10**9, 10**9, found, flowkey.SECRET)
     assert found.tolist() == [1, 2, -1]
     later["side"]["seen"][:, 0], later["side"]["isn"][:, 0] = SEEN_SYN, 5
     rows["side"]["seen"][:, 0], rows["side"]["isn"][:, 0] = SEEN_SYN, [5, 6, 7]
-    joinrows.match_together(rows, table, later, 1, 10**9, 10**9, found)
+    joinrows.match_together(rows, table, later, 1, 10**9, 10**9, found, flowkey.SECRET)
     assert found[0] == 0  # the initial sequence number says more than the time
     later["side"]["isn"][:, 0] = 9
-    joinrows.match_together(rows, table, later, 1, 10**9, 10**9, found)
+    joinrows.match_together(rows, table, later, 1, 10**9, 10**9, found, flowkey.SECRET)
     assert found[0] == -2 - 2  # none of these; row 2 is the newest so far
 
 

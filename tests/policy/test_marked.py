@@ -58,6 +58,37 @@ def test_what_yaml_writes_is_read_back(value: object) -> None:
     assert parse_yaml("f", yaml.safe_dump(value, allow_unicode=True)).data == value
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 30_000,
+        "a: " + "{b: " * 30_000,
+        "a:\n" + "- " * 30_000 + "x\n",
+        "? " * 30_000 + "x\n",
+        "".join(" " * k + "a:\n" for k in range(1_200)),
+        "a: &x\n" + "".join(" " * k + "-\n" for k in range(1_200)) + " " * 1_200 + "- y\n",
+    ],
+)
+def test_what_is_nested_without_bound_is_said_and_not_composed(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"f(:[0-9]+)?: is nested too deeply"):
+        parse_yaml("f", text)
+
+
+def test_many_brackets_that_are_not_nested_are_read() -> None:
+    assert parse_yaml("f", "- [x]\n" * 2_000).data == [["x"]] * 2_000
+    assert parse_yaml("f", "- '" + "[" * 2_000 + "'\n").data == ["[" * 2_000]
+    with pytest.raises(ConfigError, match="f:3: is not valid YAML"):
+        parse_yaml("f", "- '" + "[" * 2_000 + "'\n- 1\n-  ]\n")
+
+
+@pytest.mark.parametrize("number", ["1" * 5_000, "-" + "1" * 401, "1" * 1_000_000])
+def test_a_number_that_is_none_has_its_place_and_mend(number: str) -> None:
+    for read in (parse_yaml, parse_json):
+        with pytest.raises(ConfigError, match=r"f:2: a number has more than 400 digits \(write it as text"):
+            read("f", '{"a": 1,\n "b": ' + number + "}")
+    assert parse_json("f", "1" * 400).data == parse_yaml("f", "1" * 400).data == int("1" * 400)
+
+
 def test_json_says_where() -> None:
     with pytest.raises(ConfigError, match=r"f:3: is not valid JSON"):
         parse_json("f", '{\n"a": 1,\n}')

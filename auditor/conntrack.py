@@ -271,6 +271,12 @@ class Tracker:
         self._waiting_limit = limits.waiting_bytes
         self._waiting = 0
         self._impatient = 0
+        self._refused_by = "connections"
+
+    def hold_no_more(self) -> None:
+        """Take no more connections: memory is short. Those that are held go on; packets of others are counted and left."""
+        self._limits[tcpstate.L_ROWS] = min(len(self), int(self._limits[tcpstate.L_ROWS]))
+        self._refused_by = "memory_bytes"
 
     def __len__(self) -> int:
         """Connections so far."""
@@ -499,7 +505,7 @@ class Tracker:
             self._read_again(second, queue, (pairs, known_side, transport, ports))
         rows["side"]["slot"] = np.minimum(rows["side"]["slot"], -1)
         skipped = int(self._state[tcpstate.S_SKIPPED])
-        hits = {"connections": int(self._state[tcpstate.S_REFUSED]), "waiting_bytes": self._impatient}
+        hits = {self._refused_by: int(self._state[tcpstate.S_REFUSED]), "waiting_bytes": self._impatient}
         samples = _moved(self._samples[: self._state[tcpstate.S_SAMPLES]], place)
         early = _moved(self._early[: self._state[tcpstate.S_EARLY]], place)
         return Part(
@@ -599,7 +605,7 @@ class Tracker:
             released = rows[rows["state"] & ROW_RELEASED != 0]
             hurried = int((released["side"]["seen"] & HEAD_CUT != 0).any(axis=1).sum())
         hits = {
-            "connections": int(self._state[tcpstate.S_REFUSED]),
+            self._refused_by: int(self._state[tcpstate.S_REFUSED]),
             "first_bytes": hurried,
             "waiting_bytes": self._impatient,
         }

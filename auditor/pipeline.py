@@ -37,7 +37,7 @@ from auditor.inspectors._examine import Examiner
 from auditor.model.connections import ConnectionTable, transport_name
 from auditor.model.facts import FOLLOWED, ROLES, Facts
 from auditor.model.frames import DATED_NS, Capture, Problem, vantage_name
-from auditor.model.limits import DEFAULTS, Limits, told
+from auditor.model.limits import DEFAULTS, Limits, memory_allowed, memory_held, told
 from auditor.model.packets import STOP_DEPTH, STOP_MALFORMED, STOP_NAMES, STOP_TRUNCATED, STOP_UNSUPPORTED_LINK
 from auditor.model.version import VERSION
 from auditor.policy.addresses import to_text
@@ -580,6 +580,7 @@ def follow_one(
     decoder = Decoder(max_depth=limits.tunnel_depth)
     corrected: int | None = None
     cut = longest = 0
+    most = memory_allowed(limits)
     skip = int((options.get("skip") or {}).get(source, 0)) if isinstance(source, str) else 0
     skipped, spans = 0, list[int]()
     with reader:
@@ -598,6 +599,8 @@ def follow_one(
                 spans += [int(taken.ts_ns.min()), int(taken.ts_ns.max())]
             for packets in decoder.decode(taken):
                 tracker.feed(packets, batch.buf)
+            if memory_held() > most:
+                tracker.hold_no_more()
             if progress is not None:
                 progress(
                     Progress(
@@ -625,7 +628,7 @@ def follow_one(
     if len(examiner.certificates):
         capture = _told_undated(capture, part)
     capture = _told_unread(_told_misdated(capture, part), decoder, len(part.rows))
-    capture = _told_limits(capture, limits, hits)
+    capture = _told_limits(capture, replace(limits, memory_bytes=most), hits)
     return Followed(capture, part, dict(examiner.certificates.der), reader.has_secrets)
 
 
@@ -644,6 +647,7 @@ def _continued(capture: Capture, skipped: int, spans: Sequence[int]) -> Capture:
 
 _HIT = {
     "connections": "{} packets belong to connections beyond those that are held; they are in no connection",
+    "memory_bytes": "{} packets belong to connections for which there was no memory; they are in no connection",
     "first_bytes": "the first bytes of {} connections were given up before they were whole",
     "waiting_bytes": "{} connections were judged without waiting for what other captures hold of them",
     "tunnel_depth": "{} packets carry tunnels that were not opened",

@@ -20,7 +20,7 @@ import auditor
 from auditor import api
 from auditor.cli import main
 from auditor.errors import ConfigError, InputError
-from auditor.model.limits import Limits, parse_limits
+from auditor.model.limits import Limits, memory_allowed, memory_held, parse_limits
 from tests.capture.make import Blocks, pcap
 from tests.conftest import ROOT
 
@@ -126,6 +126,12 @@ def sample() -> dict[str, bytes]:
 
 CASES = {
     "connections": Case("connections=3", sample, r"\d+ packets belong to connections beyond"),
+    "memory_bytes": Case(
+        "memory_bytes=1",
+        sample,
+        r"\d+ packets belong to connections for which there was no memory",
+        also=("buffer_bytes=2K",),
+    ),
     "first_bytes": Case("first_bytes=64K", one(interleaved, 40), r"the first bytes of \d\d connections were given up"),
     "waiting_bytes": Case(
         "waiting_bytes=0",
@@ -284,6 +290,17 @@ def test_a_small_buffer_reads_the_same() -> None:
     plain = api.connections(str(SAMPLE)).connections
     small = api.connections(str(SAMPLE), limits={"buffer_bytes": 64}).connections
     assert plain.to_csv() == small.to_csv()
+
+
+def test_the_memory_of_a_control_group_counts(tmp_path: Path) -> None:
+    group = tmp_path / "memory.max"
+    group.write_text("2147483648\n")
+    assert memory_allowed(Limits(), [str(group)]) == 1 << 30
+    group.write_text("max\n")
+    whole = memory_allowed(Limits(), [str(group), str(tmp_path / "absent")])
+    assert whole == memory_allowed(Limits(), []) > 1 << 28
+    assert memory_allowed(Limits(memory_bytes=5), [str(group)]) == 5
+    assert memory_held() > 1 << 20
 
 
 def test_limits_from_python_are_checked() -> None:

@@ -246,8 +246,8 @@ def load_config(file: str | Path) -> RunConfig:
     except RecursionError:
         raise ConfigError(str(file), "is nested too deeply", mend="write lists in lists out") from None
     except ValueError:  # Python reads no number of more than 4,300 digits
-        line = next((at for at, each in enumerate(text.splitlines(), 1) if re.search(r"\d{4000}", each)), None)
-        raise ConfigError(str(file), "a number has thousands of digits", line, "mend it") from None
+        where = next((at for at, each in enumerate(text.splitlines(), 1) if re.search(r"\d{4000}", each)), None)
+        raise ConfigError(str(file), "a number has thousands of digits", where, "mend it") from None
     marked = Marked(str(file), data, toml_lines(text))
     try:
         config = RunConfig.model_validate(data)

@@ -95,14 +95,16 @@ def read_trusted(file: str | Path) -> bytes | None:
         handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return None
-    with open(handle, "rb") as opened:  # noqa: PTH123  # each run reads some twenty
+    try:
         there = os.fstat(handle)
         if not stat.S_ISREG(there.st_mode) or there.st_uid not in _owners() or there.st_mode & _OF_OTHERS:
             return None
-        try:
+        with open(handle, "rb", closefd=False) as opened:  # each run reads some twenty
             return opened.read()
-        except OSError:
-            return None
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
 
 
 def known_folder() -> tuple[Path, bool]:

@@ -11,9 +11,11 @@ The rules that hold here:
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from auditor.errors import ConfigError
@@ -36,6 +38,7 @@ class Limits:
 
     captures: int = _limit(10_000, 1, 10**9, "captures that one audit reads")
     connections: int = _limit(2_000_000, 1, 10**9, "connections held, all captures together")
+    memory_bytes: int = _limit(0, 0, 1 << 50, "memory of a process that follows packets; 0: half of the machine's")
     first_bytes: int = _limit(96 * MIB, 64 * KIB, 64 * GIB, "first bytes of open connections held")
     waiting_bytes: int = _limit(256 * MIB, 0, 64 * GIB, "first bytes held until other captures are read")
     tunnel_depth: int = _limit(5, 0, 200, "tunnels opened around each other")
@@ -67,6 +70,30 @@ class Limits:
 
 
 DEFAULTS = Limits()
+
+
+def memory_allowed(
+    limits: Limits, files: Iterable[str] = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+) -> int:
+    """Bytes that a process may hold while it follows packets: half of what the machine, or its control group, has where none is stated."""
+    if limits.memory_bytes:
+        return limits.memory_bytes
+    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for file in files:
+        try:
+            text = Path(file).read_text("ascii").strip()
+        except (OSError, ValueError):
+            continue
+        has = min(has, int(text)) if text.isdigit() else has
+    return has // 2
+
+
+def memory_held() -> int:
+    """Bytes that this process holds now; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def described() -> list[tuple[str, str, str]]:

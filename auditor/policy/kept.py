@@ -11,11 +11,11 @@ this package's, or this user's, and a file that nobody else may write to.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ _KEPT = ((shipped.BASE,), (shipped.DEFAULT,))
 _Kept = tuple[tuple[Policy, ...], tuple[Overlay, ...]]
 
 
-@cache
+@functools.cache
 def _shipped() -> _Kept:
     """The policies of ``_KEPT`` and the overlays: as kept, or read and kept. Raises ConfigError."""
     folder, there = known_folder()
@@ -90,12 +90,18 @@ _VALUES: dict[str, type[Any]] = {
     each.__name__: each for each in (Alias, Condition, Held, Identity, PathOrigin, Policy, PolicyPath, Role, Settings)
 }
 _FIELDS = {name: tuple(each.name for each in fields(kind) if each.init) for name, kind in _VALUES.items()}
+
+
+def _of_fields(kind: type[Any], given: list[Any]) -> Any:
+    return kind(*given)
+
+
 _MAKERS: dict[str, Callable[[list[Any]], Any]] = {
     "tuple": tuple,
     "list": list,
     "frozenset": frozenset,
     "dict": lambda given: dict(zip(given[::2], given[1::2], strict=True)),
-    **{name: lambda given, kind=kind: kind(*given) for name, kind in _VALUES.items()},
+    **{name: functools.partial(_of_fields, kind) for name, kind in _VALUES.items()},
 }
 
 
@@ -147,7 +153,7 @@ def _kept(file: Path) -> _Kept | None:
         return None
     try:
         found: _Kept = _round(content)
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         return None
     return found
 

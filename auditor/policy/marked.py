@@ -122,7 +122,7 @@ def _check_depth(file: str, text: str, composer: Any) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _MAY_BE_DEEP:
-                line = event.start_mark.line + 1
+                line = event.start_mark.line + 1 if event.start_mark else None
                 raise ConfigError(file, "is nested too deeply", line, f"at most {MAX_DEPTH} levels")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1

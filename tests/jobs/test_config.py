@@ -78,6 +78,16 @@ def _keys(model: type[BaseModel], before: str = "") -> set[str]:
     return found
 
 
+def test_a_number_without_end_is_told(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text('name = "a"\n[limits]\nconnections = ' + "1" * 5_000 + "\n")
+    with pytest.raises(ConfigError, match=r"run.toml:3: a number has thousands of digits"):
+        load_config(file)
+    file.write_text("a = " + "[" * 5_000)
+    with pytest.raises(ConfigError, match=r"run.toml: is nested too deeply|is not valid TOML"):
+        load_config(file)
+
+
 def test_the_example_is_valid_and_names_every_key():
     assert load_config(EXAMPLE).name == "tas-production"
     text = EXAMPLE.read_text()

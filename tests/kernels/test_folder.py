@@ -100,6 +100,41 @@ def test_a_folder_that_everybody_may_write_to_is_not_loaded_from(tmp_path, monke
     assert _folder.known_folder() == (mine, True)
 
 
+def test_nothing_is_loaded_that_others_may_write_or_put_in_its_place(tmp_path, monkeypatch):
+    """Also in a folder that is shared, as /tmp is: the file itself is looked at, as it was opened."""
+    file = tmp_path / "code"
+    file.write_bytes(b"code")
+    file.chmod(0o644)
+    assert _folder.read_trusted(file) == b"code"
+    for mode in (0o664, 0o646, 0o666):
+        file.chmod(mode)
+        assert _folder.read_trusted(file) is None
+    file.chmod(0o600)
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    assert _folder.read_trusted(link) is None, "where it leads may change"
+    assert _folder.read_trusted(tmp_path) is None
+    assert _folder.read_trusted(tmp_path / "absent") is None
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert _folder.read_trusted(pipe) is None, "and nothing waits for it"
+    monkeypatch.setattr(_folder, "_owners", lambda: (12_345,))
+    assert _folder.read_trusted(file) is None, "somebody else's"
+
+
+def test_a_folder_is_made_for_its_owner_alone_to_write_whatever_the_umask(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "shared"))
+    before = os.umask(0)
+    try:
+        mine = _folder.writing_folder()
+    finally:
+        os.umask(before)
+    assert mine is not None
+    assert mine.stat().st_mode & 0o022 == 0
+    mine.chmod(0o775)
+    assert _folder.read_folders() == ()
+
+
 def test_what_is_missing_beside_the_program_is_kept_by_the_user(tmp_path, monkeypatch):
     """Two places: one that cannot be written to is read all the same."""
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)

@@ -75,6 +75,30 @@ def test_what_is_not_whole_is_read_again(place: Path, spoil: Any) -> None:
     assert file.read_bytes() == whole
 
 
+def test_nothing_in_a_kept_file_is_run(place: Path) -> None:
+    """A file with the right beginning and sum whose content is code for pickle, or names something else to be made: not taken."""
+    read = again()
+    (file,) = place.iterdir()
+    whole = file.read_bytes()
+    trap = b"cos\nsystem\n(S'touch %s/run'\ntR." % bytes(place)
+    for content in (
+        trap, b"[]", b"[[]]", b'[["eval","1"]]', b'[["tuple",[7]]]', b'[["Policy",1]]', b"{}", b"[1]", b"\xff",
+        b'[["dict",1]]', b"[" * 100_000,
+    ):  # fmt: skip
+        file.write_bytes(kept._MAGIC + kept.digest(content).encode() + content)
+        assert again() == read
+        assert file.read_bytes() == whole, "it is made anew"
+    assert list(place.iterdir()) == [file]
+    file.chmod(0o666)
+    assert kept._kept(file) is None, "anybody could have written it"
+
+
+def test_what_is_kept_shares_no_mapping(place: Path) -> None:
+    again()
+    one, other = again()[0]
+    assert one._groups is not other._groups
+
+
 def test_another_policy_has_another_name_and_the_older_goes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     again()
     (before,) = place.iterdir()

@@ -11,9 +11,9 @@ help:
 	@echo "make lab       record the lab anew: real daemons in network namespaces (root; a minute)"
 	@echo "make lab-check audit the lab's recording and hold the report against what the endpoints said"
 	@echo "make test      run the tests"
-	@echo "make check     formatter, linter, strict types, import contract"
+	@echo "make check     formatter, linter, strict types, import contract, spelling and words"
 	@echo "make golden    write the expected results of the reports anew (read their diff like code)"
-	@echo "make docs      write the generated pages anew"
+	@echo "make docs      write the generated pages anew, and build the site into site/"
 	@echo "make bench     measure beside tshark, nfstream and argus (minutes)"
 	@echo "make fuzz      fuzz every way in, FUZZ_SECONDS=300 in all; the corpus grows in .fuzz"
 	@echo "make clean     remove what was set up"
@@ -41,6 +41,8 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python docs/check_words.py
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
@@ -55,7 +57,9 @@ docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_man.py
 	$(BIN)/python captures/tls/confusion.py
 	$(BIN)/python docs/make_verdicts.py
+	$(BIN)/python docs/make_reference.py
 	AUDITOR_GOLDEN=rewrite $(BIN)/python -m pytest tests/report/test_docs.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python bench/run.py --write
@@ -64,7 +68,7 @@ fuzz: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),300) $(FUZZ_ARGS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(VENV)/made.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with make PYTHON=..."; exit 1; }

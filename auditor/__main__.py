@@ -1,7 +1,7 @@
 """``python -m auditor``, and the installed program.
 
 Ctrl-C while modules are imported would be a traceback, or be lost in somebody's ``except``; so as little as can be comes before it is seen to. What
-Python itself imports before this file is not ours to mend.
+Python itself imports before this file cannot be fixed here.
 """
 
 from __future__ import annotations

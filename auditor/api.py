@@ -157,12 +157,12 @@ class Report:
 
     @cached_property
     def connections(self) -> pd.DataFrame:
-        """A row a connection; columns as in docs/reports.md."""
+        """One row per connection; columns as in docs/reports.md."""
         return self._public("connections")
 
     @cached_property
     def findings(self) -> pd.DataFrame:
-        """A row a finding."""
+        """One row per finding."""
         return self._public("findings")
 
     @cached_property
@@ -172,7 +172,7 @@ class Report:
 
     @cached_property
     def captures(self) -> pd.DataFrame:
-        """A row a capture."""
+        """One row per capture."""
         return self._public("captures")
 
     @property

@@ -1379,7 +1379,7 @@ def opened_by(part: Part) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Which side (0, 1) opened each connection, and how that is known (index into DIRECTION_BY).
 
     The SYN decides; without one the content of the first bytes; then which end answered a SYN anywhere in these packets; what is left is
-    a guess (whoever was seen first), which the policy may mend.
+    a guess (whoever was seen first), which the policy may correct.
     """
     rows = part.rows
     n = len(rows)
@@ -1416,7 +1416,7 @@ def _ends(rows: Array, side: int) -> Array:
 def conclude(
     part: Part, orig_side: NDArray[np.uint8], by: NDArray[np.uint8], applications: tuple[str, ...]
 ) -> ConnectionTable:
-    """The table of connections, in order of start; ``orig_side`` and ``by`` as ``opened_by`` gives them (or the policy mended them)."""
+    """The table of connections, in order of start; ``orig_side`` and ``by`` as ``opened_by`` gives them (or the policy corrected them)."""
     rows = part.rows
     order = in_order(rows)
     n = len(rows)

@@ -59,7 +59,7 @@ class MissingToolError(AuditorError):
 class WireError(AuditorError):
     """Bytes of a conversation contradict their protocol, or end too early.
 
-    ``kind`` is ``short`` (the head ends, more bytes might mend it), ``malformed``, or ``limit`` (more than the user's limits
+    ``kind`` is ``short`` (the head ends, more bytes might complete it), ``malformed``, or ``limit`` (more than the user's limits
     let be read). Never holds bytes of the wire.
     """
 

@@ -32,6 +32,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
@@ -188,7 +189,7 @@ def capture_tools() -> list[Tool]:
             found.append(Tool(name, path, "this user may capture"))
         elif path is not None and _has_capability(path):
             found.append(Tool(name, path, f"{path} has the capability itself"))
-    if own:
+    if own and find_spec("scapy") is not None:
         found.append(Tool("scapy", sys.executable, "this user may capture"))
     return found
 

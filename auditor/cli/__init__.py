@@ -41,7 +41,7 @@ COMMANDS = {
     "explain": "What a rule or a documented path means, and what to do.",
     "policy": "List, show and check policies.",
     "inventory": "Show, check, import or infer who is who.",
-    "doctor": "What this machine has, and what is missing costs.",
+    "doctor": "What this machine has, what is missing, and what that costs.",
 }
 """Every command with its line in the help; each is ``app``, or the function of its name, of the module of its name."""
 

@@ -52,8 +52,8 @@ class KernelCache:
         if self.warm:
             return None
         if self.keeps:
-            return "compiling for the first run (once, up to a minute)"
-        return f"compiling (up to a minute, on every run: {self.folder} cannot be written; NUMBA_CACHE_DIR names another folder)"
+            return "compiling for the first run (once, a minute or two)"
+        return f"compiling (a minute or two, on every run: {self.folder} cannot be written; NUMBA_CACHE_DIR names another folder)"
 
 
 def kernel_cache() -> KernelCache:

@@ -1,4 +1,4 @@
-"""``auditor doctor``: what this machine has, and what is missing costs."""
+"""``auditor doctor``: what this machine has, what is missing, and what that costs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from auditor.report._text import escape
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
-NEEDED = ("numpy", "pandas", "pyarrow", "numba", "cryptography", "pydantic", "yaml", "msgspec", "rich", "scapy")
+NEEDED = ("numpy", "pandas", "pyarrow", "numba", "cryptography", "pydantic", "yaml", "msgspec", "rich")
 CODECS = {"gzip": "isal", "zstd": "zstandard", "xz": "lzma", "lz4": "lz4"}
 
 
@@ -34,8 +34,8 @@ def _lines() -> Iterator[tuple[bool | None, str, str]]:
         f"missing: {', '.join(missing)}; install the package again" if missing else "all there",
     )
     cache = machine.kernel_cache()
-    often = "once" if cache.keeps else "and so does every other: this cannot be written, set NUMBA_CACHE_DIR"
-    says = "warm" if cache.warm else f"cold: the next run compiles first, up to a minute, {often}"
+    often = "once" if cache.keeps else "and so does every later run: this folder cannot be written, set NUMBA_CACHE_DIR"
+    says = "ready" if cache.warm else f"not there yet: the next run compiles first, a minute or two, {often}"
     yield cache.warm, "compiled kernels", f"{says} ({cache.folder})"
     absent = [name for name, module in CODECS.items() if not machine.has_module(module)]
     yield (
@@ -68,6 +68,14 @@ def _lines() -> Iterator[tuple[bool | None, str, str]]:
             name,
             f"{found[1]} ({found[0]})" if found else "missing: take captures elsewhere; audits do without it",
         )
+    scapy = machine.has_module("scapy")
+    yield (
+        scapy or None,
+        "scapy",
+        "auditor live captures with it where dumpcap and tcpdump may not"
+        if scapy
+        else "missing: auditor live captures with dumpcap or tcpdump only; nothing else needs it",
+    )
     tools = live.capture_tools()
     says = ", else ".join(f"{tool.name} (about {live.BEARS[tool.name]:,} packets/s without loss)" for tool in tools)
     yield (
@@ -89,7 +97,7 @@ def _lines() -> Iterator[tuple[bool | None, str, str]]:
 
 @app.command()
 def doctor() -> None:
-    """What this machine has, and what is missing costs."""
+    """Show what this machine has, what is missing, and what that costs."""
     for there, what, says in _lines():
         mark = {True: "ok", False: "!!", None: "--"}[there]
         print(escape(f"{mark}  {what:17} {says}"))

@@ -108,7 +108,7 @@ def repair(store: Store = "") -> None:
         told = repaired(place, time.time_ns())
     for says in told:
         print(escape(says))
-    print(f"{store}: " + (f"{len(told)} things were mended or are lost" if told else "is whole"))
+    print(f"{store}: " + (f"{len(told)} things were repaired or are lost" if told else "is whole"))
 
 
 def _picked(table: pa.Table, fields: str | None) -> pa.Table:

@@ -57,7 +57,7 @@ _QUESTION = struct.Struct(">HH")
 
 
 def _message(data: bytes, *, tcp: bool) -> _Message:
-    """Raises WireError: short where more bytes might mend it, malformed where they cannot."""
+    """Raises WireError: short where more bytes might complete it, malformed where they cannot."""
     start = 2 if tcp else 0
     if tcp and len(data) >= 2 and int.from_bytes(data[:2], "big") < wire.HEADER_BYTES + 5:
         raise WireError("too short for a message", at=0)

@@ -1,4 +1,4 @@
-"""What a scheduled pass says, on standard error: a line a happening, as text or as JSON.
+"""The log of a scheduled pass, on standard error: one line per event, as text or as JSON.
 
 Texts may hold names from captures or file names: they are escaped for terminals. Nothing of the wire's payload is ever said.
 """
@@ -34,7 +34,7 @@ class Log:
     now_ns: Callable[[], int] = time.time_ns
 
     def say(self, event: str, says: str, level: Level = "info", **more: Any) -> None:
-        """One happening: ``event`` is a word for machines, ``says`` a sentence for people, ``more`` are values for machines."""
+        """One event: ``event`` is a word for machines, ``says`` a sentence for people, ``more`` are values for machines."""
         if self.quiet and level == "info":
             return
         try:

@@ -220,7 +220,7 @@ def transport_name(proto: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionTable:
-    """All connections of an audit, originator and responder decided; every array has a row a connection, in order of start."""
+    """All connections of an audit, originator and responder decided; every array has one row per connection, in order of start."""
 
     id: NDArray[np.bytes_]
     community_id: NDArray[np.bytes_]
@@ -272,7 +272,7 @@ class ConnectionTable:
     ip_versions: tuple[int, ...]
     applications: tuple[str, ...]
     facts: tuple[Any, ...]
-    """What inspectors found, or None, a row a connection."""
+    """What inspectors found, or None, one row per connection."""
     stream_bytes: NDArray[np.int64]
     """(n, 2): how long the streams of originator and responder are, from what is known to be their first byte."""
     odd: NDArray[np.uint16]

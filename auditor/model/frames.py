@@ -48,7 +48,7 @@ class Problem:
     """Something that is wrong with an input, and where."""
 
     kind: str
-    """One word a script can rely on: truncated, corrupt, unsupported, unreadable, limit, empty; and those of REMARKS."""
+    """One word a script can rely on: truncated, corrupt, unsupported, unreadable, limit, interrupted; and those of REMARKS."""
     says: str
     frame: int | None = None
     """The last whole frame before it, from 1."""

@@ -133,9 +133,9 @@ class Classification:
     sibling: str | None = None
     """Name of the shipped overlay policy that would explain this undeclared connection."""
     flipped: bool = False
-    """The policy says that the other end opened it (``direction_by`` becomes policy). All other fields speak of the mended direction."""
+    """The policy says that the other end opened it (``direction_by`` becomes policy). All other fields speak of the corrected direction."""
     decided_by_policy: bool = False
-    """The policy confirms the guessed or mended direction."""
+    """The policy confirms the guessed or corrected direction."""
     orig_holds: frozenset[str] | None = None
     """Slugs of all components that the originator's VM can run; None: nobody knows what runs there."""
     resp_holds: frozenset[str] | None = None

@@ -29,7 +29,7 @@ def counted(inputs: Iterable[Iterable[str]]) -> dict[str, int]:
 
 
 def told(inputs: Iterable[Sequence[Mapping[str, Any]]]) -> list[str]:
-    """Of the problems of each input: ``1 of 2 captures damaged``, a line a word."""
+    """Of the problems of each input: ``1 of 2 captures damaged``, one line per word."""
     every = [[(str(each.get("kind")), str(each.get("says"))) for each in problems] for problems in inputs]
     says = {
         DAMAGED: "captures damaged",

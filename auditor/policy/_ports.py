@@ -12,7 +12,7 @@ MAX_PORT = 65535
 
 
 def bad(kind: str, says: str, mend: str) -> PydanticCustomError:
-    """A mistake, and how to mend it."""
+    """A mistake, and how to fix it."""
     # Braces would be taken for a template.
     clean = says.replace("{", "(").replace("}", ")")
     return PydanticCustomError("policy_" + kind, clean, {"mend": mend})

@@ -1,4 +1,4 @@
-"""Rows of a table for people, a line a row, as wide as their terminal.
+"""Rows of a table for people, one line each, as wide as their terminal.
 
 Connections that do not fit lose first what can be told shorter (the day, which becomes a line of its own; digits), then columns,
 those that matter least first, then the middle of addresses. Whatever was left out or shortened is said below the table, or marked with ``…``:

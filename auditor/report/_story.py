@@ -51,6 +51,7 @@ _REASONS = {
     "dropped_packets": "packets dropped while capturing",
     "nothing_decided": "documented connections, of all of which nothing but the opening was seen",
     "ipsec": "IPsec, which hides what it carries",
+    "contradicting_packets": "undecided connections whose packets contradict each other, of which a single one is too many",
     "first_bytes_given_up": "connections whose first bytes were given up, memory being short",
 }
 """Reasons that are not about the connections that could not be decided."""

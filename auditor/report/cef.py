@@ -83,7 +83,7 @@ def _warning(audit: Audit, says: str) -> str:
 
 
 def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = False, width: int = 80) -> None:
-    """A line a finding, after one for each warning. ``table``, ``color`` and ``width`` mean nothing to it."""
+    """One line per finding, after one for each warning. ``table``, ``color`` and ``width`` mean nothing to it."""
     for says in story.warnings(audit):
         out.write(_warning(audit, says).encode() + b"\n")
     for finding, connection in findings(audit):

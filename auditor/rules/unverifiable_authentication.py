@@ -36,6 +36,8 @@ LACKS = {
     "resumed": "resumed from a session that was not seen",
     "outcome": "whose outcome is hidden",
     "conflict": "whose packets contradict each other",
+    "late_certificate": "in which a certificate may have been sent later, under encryption",
+    "no_proof": "with a certificate that nothing proves to be the client's",
 }
 """``Authentication.missing`` in words."""
 MEND = {
@@ -48,6 +50,8 @@ MEND = {
     "encrypted": "give a key log (--keylog)",
     "outcome": "give a key log (--keylog)",
     "conflict": "capture at the receiver",
+    "late_certificate": "give a key log (--keylog)",
+    "no_proof": "capture the whole handshake",
 }
 
 

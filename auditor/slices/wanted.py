@@ -53,18 +53,20 @@ def choose(
 
 
 def _finding(findings: pd.DataFrame | None, wanted: str) -> Mapping[Any, Any]:
+    several = False
     if findings is not None:
         for column in ("id", "fingerprint"):
             names = findings[column].astype(str)
             rows = findings[names == wanted]
             if not len(rows) and len(wanted) >= SHORTEST_ID:
                 rows = findings[names.str.startswith(wanted)]
+            several |= len(rows) > 1
             if len(rows) == 1:
                 found: Mapping[Any, Any] = rows.to_dict("records")[0]
                 return found
     raise ConfigError(
         "--finding",
-        f"no finding, or more than one, is {json.dumps(wanted)}",
+        f"{json.dumps(wanted)} names {'several findings' if several else 'no finding'}",
         mend="auditor audit ... --table findings --format csv lists ids and fingerprints",
     )
 
@@ -77,7 +79,7 @@ def _connection(connections: pd.DataFrame, wanted: str) -> str:
     if len(rows) != 1:
         raise ConfigError(
             "--connection",
-            f"no connection, or more than one, is {json.dumps(wanted)}",
+            f"{json.dumps(wanted)} names {'several connections' if len(rows) else 'no connection'}",
             mend="auditor connections lists them: --fields id,originator_ip,responder_ip,responder_port",
         )
     return str(rows.iloc[0])

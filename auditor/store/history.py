@@ -4,7 +4,7 @@
     STORE/pieces/*.parquet    connections, findings, coverage and captures of one audit, or of many in a row
 
 Two tools, each for what it does best. The catalogue is small and changes: SQLite with a write-ahead log gives transactions that survive a kill, a full
-disk and a power cut, and readers that wait for nobody. The tables are large and never change: Parquet is an eighth of the size, and DuckDB reads just
+disk and a power cut, and readers that wait for no writer. The tables are large and never change: Parquet is an eighth of the size, and DuckDB reads just
 the columns that a question needs. (A DuckDB file could not be opened by a reader while somebody writes.)
 
 The rules:

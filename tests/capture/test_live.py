@@ -441,6 +441,14 @@ def test_whoever_watches_over_ssh_is_left_out():
     assert told([]) is None
 
 
+def test_without_scapy_scapy_is_not_offered(monkeypatch):
+    monkeypatch.setattr(live, "has_net_raw", lambda: True)
+    monkeypatch.setattr(live, "find_spec", lambda name: None)
+    assert "scapy" not in {tool.name for tool in live.capture_tools()}
+    monkeypatch.setattr(live, "find_spec", lambda name: object())
+    assert live.capture_tools()[-1].name == "scapy"
+
+
 def test_rights_are_checked_before_anything_else(monkeypatch):
     monkeypatch.setattr(live, "capture_tools", list)
     with pytest.raises(InputError, match=r"^lo: capturing is not allowed \(sudo auditor live"):

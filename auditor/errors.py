@@ -79,6 +79,6 @@ def close_names(name: str, known: Iterable[str], most: int = 3) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
-    """How to mend a misspelt name: what may have been meant; where nothing is like it, ``otherwise``."""
+    """How to correct a misspelt name: what may have been meant; where nothing is like it, ``otherwise``."""
     close = close_names(name, known)
     return f"did you mean {' or '.join(close)}?" if close else otherwise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import io
 import os
-import re
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from auditor.capture.growing import GrowingSource, Growth
+from auditor.capture.remote import expand_url, is_url, open_url, shown
 from auditor.capture.sources import HEAD_BYTES, MAGIC_BYTES, RawSource, Rewound, compression_of, unwrapped
-from auditor.errors import InputError, MissingToolError, NotACaptureError
+from auditor.errors import InputError, NotACaptureError
 from auditor.model.limits import Limits, told
 from auditor.wire import pcap, pcapng
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from auditor.capture.reader import CaptureReader, Place
 
 STANDARD_INPUT: Final = "-"
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 _OTHER_FORMATS: Final = (
     (b"PK\x03\x04", "a ZIP archive; unpack it first"),
@@ -164,10 +163,13 @@ def is_capture_head(head: bytes) -> bool:
 
 def looks_like_capture(path: str | Path) -> bool:
     """By content, through its compressions. Raises OSError where it cannot be read."""
-    limits = Limits()
     with Path(path).open("rb", buffering=0) as file:
-        rewound, _ = unwrapped(RawSource(cast(BinaryIO, file)), limits)
-        return is_capture_head(rewound.peek(HEAD_BYTES))
+        return _is_capture(cast(BinaryIO, file))
+
+
+def _is_capture(file: BinaryIO) -> bool:
+    rewound, _ = unwrapped(RawSource(file), Limits())
+    return is_capture_head(rewound.peek(HEAD_BYTES))
 
 
 def _opened(source: str | Path | BinaryIO) -> tuple[BinaryIO, str, Callable[[], None] | None]:
@@ -179,9 +181,9 @@ def _opened(source: str | Path | BinaryIO) -> tuple[BinaryIO, str, Callable[[], 
         if sys.stdin is None or sys.stdin.isatty():
             raise InputError(STANDARD_INPUT, "standard input is no pipe and no file; nothing to read")
         return sys.stdin.buffer, STANDARD_INPUT, None
-    if isinstance(source, str) and _URL.match(text):
-        remote = _opened_url(text)
-        return remote, text, remote.close
+    if isinstance(source, str) and is_url(text):
+        remote = open_url(text)
+        return remote, shown(text), remote.close
     try:
         file = cast(BinaryIO, Path(source).open("rb", buffering=0))  # noqa: SIM115 - the reader closes it
     except FileNotFoundError:
@@ -191,21 +193,6 @@ def _opened(source: str | Path | BinaryIO) -> tuple[BinaryIO, str, Callable[[], 
     except (OSError, ValueError) as error:
         raise InputError(text, f"cannot be read: {_reason(error)}") from None
     return file, text, file.close
-
-
-def _opened_url(url: str) -> BinaryIO:
-    try:
-        import fsspec
-    except ImportError:
-        raise MissingToolError(f"{url}: reading URLs needs fsspec (pip install 'diego-flow-auditor[remote]')") from None
-    try:
-        return cast(BinaryIO, fsspec.open(url, "rb").open())
-    except ImportError as error:
-        raise MissingToolError(f"{url}: {_reason(error)}") from None
-    except FileNotFoundError:
-        raise InputError(url, "no such file") from None
-    except Exception as error:  # each kind of file system has errors of its own
-        raise InputError(url, f"cannot be opened: {_reason(error)}") from None
 
 
 def _size_of(file: BinaryIO) -> int | None:
@@ -225,7 +212,7 @@ def _reason(error: BaseException) -> str:
 def expand(sources: Sequence[str]) -> list[str]:
     """What the arguments name, in their order, each file once; for ``open_capture`` one by one.
 
-    Files, ``-`` and URLs stand for themselves. A folder gives the captures in it and below, found by content, sorted; also
+    Files, ``-`` and URLs of objects stand for themselves. A folder, or a URL of a folder or prefix, gives the captures in it and below, found by content, sorted; also
     what in it cannot be read, so that ``open_capture`` says so. A glob (``*``, ``?``, ``[``, ``**``) gives what it matches.
 
     Raises InputError: missing, a glob that matches nothing, a folder without captures.
@@ -233,14 +220,17 @@ def expand(sources: Sequence[str]) -> list[str]:
     found: dict[str, str] = {}
     for source in sources:
         for each in _expanded(source):
-            alike = each if each == STANDARD_INPUT or _URL.match(each) else os.path.realpath(each)
+            alike = each if each == STANDARD_INPUT or is_url(each) else os.path.realpath(each)
             found.setdefault(alike, each)
     return list(found.values())
 
 
 def _expanded(source: str) -> Iterator[str]:
-    if source == STANDARD_INPUT or _URL.match(source):
+    if source == STANDARD_INPUT:
         yield source
+        return
+    if is_url(source):
+        yield from expand_url(source, _is_capture)
         return
     if not source or "\0" in source:
         raise InputError(repr(source), "is no file name")

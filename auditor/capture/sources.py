@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import IO, Any, BinaryIO, Final, Protocol, cast
 
+from auditor.capture.remote import without_secrets
 from auditor.model.limits import Limits, told
 
 CHUNK_BYTES: Final = 64 * 1024
@@ -70,7 +71,7 @@ class RawSource:
                 count = len(data)
                 view[:count] = data
         except Exception as error:  # remote file systems raise errors of their own libraries
-            raise SourceError("unreadable", f"reading failed: {_one_line(error)}") from error
+            raise SourceError("unreadable", f"reading failed: {without_secrets(_one_line(error))}") from error
         self.read_bytes += count
         return count
 

@@ -175,7 +175,7 @@ Scheduler = Annotated[
     typer.Option(
         "--scheduler",
         metavar="ADDRESS",
-        help="Dask scheduler, tcp://10.0.0.5:8786 say, whose workers follow captures instead.",
+        help="Dask scheduler, tls://10.0.0.5:8786 say, whose workers follow captures instead.",
         show_default=False,
     ),
 ]

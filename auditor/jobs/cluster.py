@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import socket
 import threading
 import time
 import zlib
@@ -27,8 +28,10 @@ from pkgutil import resolve_name
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from auditor.capture.remote import is_url, shown
 from auditor.errors import AuditorError, ConfigError, InputError, MissingToolError
 from auditor.model.version import VERSION
+from auditor.policy.addresses import is_private, kind_of, to_int
 
 if TYPE_CHECKING:
     from auditor.pipeline import Follow, Followed, Progress, Source
@@ -43,6 +46,9 @@ LOOK_SECONDS = 1.0
 HEAD_BYTES = 65_536
 
 OPTION = "--scheduler"
+PLAIN = "plain+tcp"
+"""How one says that TCP without TLS is meant, also through networks of others."""
+_ENCRYPTED = ("tls", "wss")
 
 
 def follow_on_cluster(address: str) -> Follow:
@@ -166,7 +172,7 @@ class _Run:
                     try:
                         k, answer = self._answers.get(timeout=LOOK_SECONDS)
                     except Empty:
-                        self._look_after(client, str(self._sources[min(set(apart) - set(found))]))
+                        self._look_after(client, shown(str(self._sources[min(set(apart) - set(found))])))
                         continue
                     found[k] = self._opened(k, answer)
                     self._tally.done(found[k])
@@ -197,7 +203,7 @@ class _Run:
 
     def _opened(self, k: int, answer: Any) -> Followed:
         """What a worker says of a capture. Raises what it raised, as an error of ours."""
-        path = str(self._sources[k])
+        path = shown(str(self._sources[k]))
         if isinstance(answer, AuditorError):
             raise answer
         if isinstance(answer, BaseException):
@@ -237,8 +243,8 @@ class _Run:
 
 
 def _errand(name: str, k: int, options: Mapping[str, Any], alone: bool) -> Errand:
-    if "://" in name:
-        return Errand(name, name, k, dict(options), alone, VERSION, -1)
+    if is_url(name):
+        return Errand(shown(name), name, k, dict(options), alone, VERSION, -1)
     path = str(Path(name).absolute())
     try:
         with Path(path).open("rb") as file:
@@ -285,8 +291,39 @@ def _is_address(text: str) -> bool:
 
     scheme, mark, rest = text.rpartition("://")
     host, _, port = rest.rpartition(":")
-    known = scheme in backends and scheme != "inproc" if mark else True
+    known = scheme == PLAIN or (scheme in backends and scheme != "inproc") if mark else True
     return known and bool(host.strip()) and port.isascii() and port.isdigit() and 0 < int(port) < 65_536
+
+
+def protected(address: str) -> str:
+    """The scheduler's address with its transport: TLS where none is named. Raises ConfigError where strangers could listen in, or be the cluster.
+
+    Whoever speaks to a scheduler can run programs on all its machines; without TLS that is whoever reaches it, or stands on the way.
+    """
+    scheme, mark, rest = address.rpartition("://")
+    if not mark:
+        return f"tls://{address}"
+    if scheme == PLAIN:
+        return f"tcp://{rest}"
+    if scheme in _ENCRYPTED:
+        return address
+    host = rest.rpartition(":")[0].strip("[]")
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except OSError:  # nobody is there: said when it is tried
+        return address
+    if all(_is_near(to_int(str(each))) for each in found):
+        return address
+    says = f"{address} is no private address, and {scheme}:// is not encrypted: whoever is on the way could run programs here"
+    raise ConfigError(
+        OPTION,
+        says,
+        mend=f"tls://{rest} with Dask's certificates; or {PLAIN}://{rest} where something else protects the way",
+    )
+
+
+def _is_near(address: int) -> bool:
+    return kind_of(address) == "loopback" or is_private(address)
 
 
 @contextmanager
@@ -299,7 +336,8 @@ def _connected(address: str) -> Iterator[Any]:
         raise MissingToolError(says) from None
     make: Any = distributed.Client  # it says nothing of its types
     if not _is_address(address):
-        raise ConfigError(OPTION, f"{address!r} is no address", mend="such as tcp://10.0.0.5:8786")
+        raise ConfigError(OPTION, f"{address!r} is no address", mend="such as tls://10.0.0.5:8786")
+    address = protected(address)
     with _silent():
         client = _within_patience(
             lambda: make(address, timeout=PATIENCE_SECONDS, set_as_default=False, name="auditor"), PATIENCE_SECONDS

@@ -26,6 +26,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any
 
+from auditor.capture.remote import shown
 from auditor.errors import ConfigError, InputError
 from auditor.kernels._folder import read_folders
 from auditor.pipeline import Follow, Followed, Progress, Source, follow_here, follow_one
@@ -59,7 +60,7 @@ def follow_apart(source: Source, index: int, options: Mapping[str, Any]) -> Foll
             task = pool.submit(follow_one, source, index, dict(options), False)
             return task.result()
     except BrokenProcessPool:
-        raise InputError(str(source), "the process that read it died: killed, or out of memory") from None
+        raise InputError(shown(str(source)), "the process that read it died: killed, or out of memory") from None
 
 
 def can_be_handed_on(source: Source) -> bool:

@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask.config
 import pytest
 from dask import distributed
 
 from auditor import api
 from auditor.errors import ConfigError, InputError
 from auditor.jobs import cluster
+from tests.capture.stores import object_store
 from tests.conftest import ROOT
 from tests.netns import until
 
@@ -34,13 +36,14 @@ SECONDS = 120.0
 class Cluster:
     """A scheduler on a free port of this machine, and workers in folders of their own."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, scheme: str = "tcp", **settings: str) -> None:
         self._folder, self._running = folder, list[subprocess.Popen[bytes]]()
         self.workers: list[subprocess.Popen[bytes]] = []
         self._env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        self._host = f"{scheme}://127.0.0.1"
         told = folder / "scheduler.json"
         self.scheduler = self._start(
-            "scheduler", ["--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(told)], settings
+            "scheduler", ["--host", self._host, "--port", "0", "--scheduler-file", str(told)], settings
         )
         self.address: str = until(lambda: _address(told), "the scheduler's address")
 
@@ -57,7 +60,7 @@ class Cluster:
 
     def work(self, count: int, *more: str) -> None:
         """Start workers, and wait until the scheduler knows them."""
-        options = ["--no-nanny", "--host", "127.0.0.1", "--nthreads", "2", *more]
+        options = ["--no-nanny", "--host", self._host, "--nthreads", "2", *more]
         self.workers = [self._start("worker", [self.address, *options]) for _ in range(count)]
         with self.client() as client:
             until(lambda: len(client.sync(client.scheduler.ncores)) == count, "the workers")
@@ -310,6 +313,53 @@ def test_a_worker_without_the_auditor_is_told(tmp_path: Path) -> None:
             api.connections(TWO, scheduler=made.address)
     finally:
         made.close()
+
+
+def test_tls_between_all_and_captures_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scheduler, workers and client show certificates of one authority; each capture is an object, named by a prefix."""
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-subj", "/CN=cluster", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True)
+    settings = {"ca-file": str(cert)}
+    for role in ("scheduler", "worker", "client"):
+        settings |= {f"{role}.cert": str(cert), f"{role}.key": str(key)}
+    settings = {f"distributed.comm.tls.{name}": value for name, value in settings.items()}
+    settings["distributed.comm.require-encryption"] = "true"
+    objects = {f"lab/{Path(each).name}": Path(each).read_bytes() for each in LAB}
+    with object_store(objects) as store, dask.config.set(settings), store.known():
+        for name, value in settings.items():
+            monkeypatch.setenv("DASK_" + name.upper().replace(".", "__").replace("-", "_"), value)
+        made = Cluster(tmp_path, "tls")
+        try:
+            made.work(2)
+            assert made.address.startswith("tls://")
+            inventory = str(SAMPLE / "lab.inventory.yml")
+            here = api.audit("s3://lab/", inventory=inventory)
+            there = api.audit("s3://lab/", inventory=inventory, scheduler=made.address.removeprefix("tls://"))
+        finally:
+            made.close()
+    assert lasting(there) == lasting(here)
+    assert there.captures["path"].tolist() == [f"s3://{each}" for each in sorted(objects)]
+
+
+@pytest.mark.parametrize("address", ["tcp://192.0.2.1:8786", "tcp://[2001:db8::1]:8786", "ws://8.8.8.8:80"])
+def test_a_public_address_without_tls_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError, match="is not encrypted: whoever is on the way could run programs here"):
+        api.connections(TWO, scheduler=address)
+
+
+def test_what_may_be_plain() -> None:
+    for address in (
+        "tcp://127.0.0.1:1",
+        "tcp://10.0.0.5:1",
+        "tcp://[fd00::5]:1",
+        "tls://192.0.2.1:1",
+        "tcp://no.such.host.invalid:1",
+    ):
+        assert cluster.protected(address) == address
+    assert cluster.protected("10.0.0.5:8786") == "tls://10.0.0.5:8786"
+    assert cluster.protected("plain+tcp://192.0.2.1:8786") == "tcp://192.0.2.1:8786"
 
 
 @pytest.mark.parametrize(

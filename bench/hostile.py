@@ -380,11 +380,6 @@ ATTEMPTS = {
     "two-million-tuples": Attempt(
         "SYNs of two million connections (112 MB)", "a.pcap", lambda share: many_tuples(max(int(2 * MB * share), 2))
     ),
-    "tuples-compressed": Attempt(
-        "the same in zstd",
-        "a.pcap.zst",
-        lambda share: zstandard.compress(many_tuples(max(int(2 * MB * share), 2))),
-    ),
     "datagrams": Attempt("datagrams of as many flows as fit", "a.pcap", few_bytes_each),
     "first-fragments": Attempt(
         "1.5 million first fragments (66 MB)",

@@ -391,7 +391,9 @@ def talk_tls(wire: Wire, plant: Planted) -> None:
             message(1, offered)
         ).answers(message(2, answer) + message(4, issued) + done + record(22, data[:40])).says(
             done + record(22, data[20:])
-        ).says(record(23, data)).answers(record(23, data)).closes()
+        ).says(record(23, data)).answers(record(23, data)).answers(
+            record(24, b"\2\0\x40" + plant.raw(f"heartbeat {number}", 64))
+        ).closes()
 
 
 def talk_others(wire: Wire, plant: Planted) -> None:

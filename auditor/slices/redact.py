@@ -1,7 +1,7 @@
 """What may stay of a payload that is handed over: handshakes, and lengths.
 
-Kept are TLS records that are no application data (handshake, change of cipher, alerts) with the five bytes before each record, and SSH up to its
-NEWKEYS; so a slice still shows who proved what. Everything else is overwritten with zeros, which leaves every length as it was: HTTP, NATS
+Kept are TLS records of the handshake, changes of cipher and alerts with the five bytes before each record (of application data and of heartbeats, which may hold
+a server's memory, those five alone), and SSH up to its NEWKEYS; so a slice still shows who proved what. Everything else is overwritten with zeros, which leaves every length as it was: HTTP, NATS
 (its CONNECT holds a password), MySQL (its answer to the challenge), whatever is not recognised. What cannot be placed in the
 stream (behind a gap, beyond ``HEAD_BYTES``) is overwritten, too: in doubt nothing stays.
 """
@@ -14,8 +14,8 @@ HEAD_BYTES = 256 * 1024
 """So much of a direction is looked at; a handshake is over by then."""
 
 _TLS_HEADER = 5
-_TLS_APPLICATION_DATA = 23
-_TLS_KINDS = (20, 21, 22, 23, 24)
+_TLS_KINDS = {20: 64, 21: 64, 22: 1 << 15, 23: 0, 24: 0}
+"""So much of each kind of record stays: of a change of cipher and an alert what they may have, encrypted or not; of application data and heartbeats (RFC 6520) nothing."""
 _SSH_NEWKEYS = 21
 _SSH_MAX_PACKET = 35_000
 """RFC 4253 section 6.1."""
@@ -99,8 +99,7 @@ def _tls(data: bytes) -> Spans:
         if kind not in _TLS_KINDS or major != 3 or size > (1 << 14) + 2048:
             break
         past = at + _TLS_HEADER + size
-        whole = kind != _TLS_APPLICATION_DATA
-        found.append((at, min(past, len(data)) if whole else at + _TLS_HEADER))
+        found.append((at, min(past, len(data), at + _TLS_HEADER + _TLS_KINDS[kind])))
         at = past
     return found
 

@@ -29,6 +29,18 @@ def test_handshakes_stay_and_application_data_keeps_its_lengths():
     )
 
 
+def test_a_heartbeat_keeps_its_length_alone_and_no_other_record_carries_more_than_it_may():
+    """What a server tells of its memory (CVE-2014-0160) is the worst of all to hand on."""
+    memory = b"\2\x40\0" + b"-----BEGIN PRIVATE KEY-----" * 500
+    data = _record(22, b"hello") + _record(24, memory) + _record(21, b"k" * 300) + _record(20, b"k" * 300)
+    found = shown("tls", data)
+    assert b"BEGIN" not in found
+    assert found == (
+        _record(22, b"hello") + _record(24, bytes(len(memory))) + _record(21, b"k" * 64 + bytes(236))
+        + _record(20, b"k" * 64 + bytes(236))
+    )  # fmt: skip
+
+
 def test_what_is_not_recognised_goes():
     for application in ("http", "nats", "mysql", "unknown", "dns", "none"):
         assert kept(application, b'CONNECT {"pass":"x"}\r\n') == []

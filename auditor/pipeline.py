@@ -772,10 +772,12 @@ def _ends(table: ConnectionTable, inventory: Inventory | None) -> Ends:
     hosts: list[Any] = []
     known: dict[int, int] = {}
     sides = []
+    count = len(inventory.boundaries_ns) + 1
     for address in (table.orig_h, table.resp_h):
-        pairs, which = np.unique(np.stack([address, period]), axis=1, return_inverse=True)
-        found = np.full(pairs.shape[1], -1, np.int32)
-        for k, (at, when) in enumerate(pairs.T.tolist()):
+        pairs, which = np.unique(address.astype(np.int64) * count + period, return_inverse=True)
+        found = np.full(pairs.size, -1, np.int32)
+        for k, pair in enumerate(pairs.tolist()):
+            at, when = divmod(pair, count)
             host = inventory.lookup(table.addresses[at], _moment(inventory, when))
             if host is not None:
                 place = known.setdefault(id(host), len(hosts))

@@ -93,12 +93,13 @@ def units_of(head: StreamHead, start: int, how: Protection, *, server: bool) -> 
 def _shown(head: StreamHead, at: int, how: Protection, server: bool) -> Direction:
     found: list[Unit] = []
     data = head.data
+    said = head.telling()
     while len(data) - at >= wire.LENGTH_BYTES:
         length = int.from_bytes(data[at : at + wire.LENGTH_BYTES])
         size = wire.LENGTH_BYTES + length + how.tag
         if length > wire.MAX_PACKET_BYTES or not how.fits(size) or at + size > len(data):
             return Direction(tuple(found), whole=False)
-        found.append(Unit(head.said(at + size), at, size, server))
+        found.append(Unit(said(at + size), at, size, server))
         at += size
     return Direction(tuple(found), at == len(data) and head.stream_bytes <= at)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from auditor.errors import WireError
 from auditor.inspectors._tls_proof import Proofs
 from auditor.kernels import tls as kernel
-from auditor.model.facts import SIGNATURE_FITS, Facts, pack_marks
+from auditor.model.facts import SIGNATURE_FITS, Facts, Proof, pack_marks
 from auditor.model.limits import DEFAULTS
 from auditor.wire import tls as wire
 from auditor.wire.reader import Reader, printable
@@ -26,6 +26,7 @@ MAX_CERTIFICATES = 16
 """So many of a chain are looked at."""
 
 _MAX_CACHED = 50_000
+_MAX_LEAVES = 4_096
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -329,6 +330,7 @@ class TlsFacts:
         self._described: dict[bytes, dict[str, Any]] = {}
         self._shared: dict[tuple[Any, ...], tuple[dict[str, Any], bool]] = {}
         self._chains: dict[bytes, tuple[str, ...] | None] = {}
+        self._leaves: dict[bytes, bytes] = {}
         self._chain_bytes = 0
         self._names: dict[bytes, str] = {}
         self._proofs = Proofs()
@@ -346,9 +348,19 @@ class TlsFacts:
         self._chain_bytes += len(body)
         if self._chain_bytes > 32 * 1024 * 1024:
             self._chains.clear()
+            self._leaves.clear()
             self._chain_bytes = len(body)
         self._chains[body] = chain
         return chain
+
+    def _leaf(self, body: bytes) -> bytes:
+        """The first certificate of a message that holds some."""
+        found = self._leaves.get(body)
+        if found is None:
+            if len(self._leaves) >= _MAX_LEAVES:
+                self._leaves.clear()
+            found = self._leaves[body] = split_certificates(body)[0]
+        return found
 
     def _common(self, key: bytes, row: Any, parts: tuple[Any, ...]) -> tuple[dict[str, Any], bool]:
         """The shared dictionary of a row and its names and certificates, and whether it is HTTPS."""
@@ -424,16 +436,17 @@ class TlsFacts:
             if flags & _KEPT_SERVER == kernel.SERVER_CERTIFICATE:
                 server_chain = self._chain(_cut(text, server, spans, kernel.SPAN_SERVER_CERTIFICATE))
                 wrong = wrong or server_chain is None
-            fits: bool | None = None
+            fits: Proof | None = None
             if flags & SIGNED == SIGNED and version == wire.TLS12 and client_chain and within is not None:
                 (start_c, end_c), (start_s, end_s) = within[i].tolist()
-                leaf = split_certificates(_cut(text, client, spans, kernel.SPAN_CLIENT_CERTIFICATE))[0]
-                fits = self._proofs.fits(
-                    bytes(text[client + start_c : client + end_c]), bytes(text[server + start_s : server + end_s]), leaf
+                fits = self._proofs.prepared(
+                    bytes(text[client + start_c : client + end_c]),
+                    bytes(text[server + start_s : server + end_s]),
+                    self._leaf(_cut(text, client, spans, kernel.SPAN_CLIENT_CERTIFICATE)),
                 )
             start = i * size
             key = raw[start : start + key_size]
-            parts = (sni, alpn, selected, client_chain, server_chain, wrong, fits)
+            parts = (sni, alpn, selected, client_chain, server_chain, wrong)
             found = self._shared.get((key, *parts))
             if found is None:
                 found = self._common(key, rows[i], parts)
@@ -452,6 +465,8 @@ class TlsFacts:
                     _cut(text, server, spans, kernel.SPAN_SERVER_TICKET),
                     *_records(records),
                 )
+            if fits is not None:
+                own = {**own, SIGNATURE_FITS: fits}
             where = ((MARKS, packed),) if packed is not None else ((_frames_by_kind(rows[i]), None),)
             out.append((Facts(found[0], own, where), found[1]))
         return out
@@ -522,9 +537,8 @@ def common_parts(
     client_chain: tuple[str, ...] | None,
     server_chain: tuple[str, ...] | None,
     wrong: bool,
-    fits: bool | None = None,
 ) -> dict[str, Any]:
-    """Facts of names and certificates, left out where they were not seen; ``fits``: so does the signature of CertificateVerify."""
+    """Facts of names and certificates, left out where they were not seen."""
     parts: dict[str, Any] = {
         "tls.sni": sni,
         "tls.alpn_offered": alpn_offered,
@@ -533,8 +547,6 @@ def common_parts(
         "tls.server_certificates": server_chain,
     }
     told = {kind: value for kind, value in parts.items() if value is not None}
-    if fits is not None:
-        told[SIGNATURE_FITS] = fits
     if wrong:
         told["tls.malformed"] = "a list contradicts its length"
     return told

@@ -6,9 +6,12 @@ bytes that somebody else put into the capture are told by it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from functools import cache, partial
 from typing import Any
 
+from auditor.model.facts import Proof
 from auditor.wire import tls as wire
 
 _HELLO_REQUEST = 0
@@ -18,18 +21,19 @@ _UNREAD = object()
 
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Type and bytes of the handshake messages up to the first record of another kind, or the end."""
-    joined = bytearray()
+    records: list[bytes] = []
     at = 0
     while at + wire.RECORD_HEADER_BYTES <= len(data) and data[at] == wire.HANDSHAKE:
-        size = int.from_bytes(data[at + 3 : at + 5], "big")
-        joined += data[at + wire.RECORD_HEADER_BYTES : at + wire.RECORD_HEADER_BYTES + size]
-        at += wire.RECORD_HEADER_BYTES + size
-    at = 0
-    while at + wire.MESSAGE_HEADER_BYTES <= len(joined):
-        end = at + wire.MESSAGE_HEADER_BYTES + int.from_bytes(joined[at + 1 : at + 4], "big")
-        if end > len(joined):
+        end = at + wire.RECORD_HEADER_BYTES + (data[at + 3] << 8 | data[at + 4])
+        records.append(data[at + wire.RECORD_HEADER_BYTES : end])
+        at = end
+    joined = records[0] if len(records) == 1 else b"".join(records)
+    at, size = 0, len(joined)
+    while at + wire.MESSAGE_HEADER_BYTES <= size:
+        end = at + wire.MESSAGE_HEADER_BYTES + (joined[at + 1] << 16 | joined[at + 2] << 8 | joined[at + 3])
+        if end > size:
             return
-        yield joined[at], bytes(joined[at:end])
+        yield joined[at], joined[at:end]
         at = end
 
 
@@ -41,7 +45,12 @@ class Proofs:
 
     def fits(self, client: bytes, server: bytes, certificate: bytes) -> bool | None:
         """Of both directions from their first record on, by the key of the client's certificate (DER); None: something is missing, or of a kind that is not known."""
-        signed = bytearray()
+        found = self.prepared(client, server, certificate)
+        return None if found is None else found.fits()
+
+    def prepared(self, client: bytes, server: bytes, certificate: bytes) -> Proof | None:
+        """The same, to be checked when it is asked for; None: what would be checked is missing."""
+        signed: list[bytes] = []
         told = None
         answered = False
         for number, (kind, message) in enumerate(_messages(client)):
@@ -51,18 +60,25 @@ class Proofs:
             if number == 1:
                 for other, answer in _messages(server):
                     if other != _HELLO_REQUEST:
-                        signed += answer
+                        signed.append(answer)
                     if other == wire.SERVER_HELLO_DONE:
                         answered = True
                         break
-            signed += message
+            signed.append(message)
         if told is None or not answered or len(told) < 4:
             return None
         key = self._key(certificate)
         size = int.from_bytes(told[2:4], "big")
         if key is None or len(told) != 4 + size:
             return None
-        return _verified(key, int.from_bytes(told[:2], "big"), told[4:], bytes(signed))
+        scheme, signature = int.from_bytes(told[:2], "big"), told[4:]
+        name = _DIGESTS.get(scheme & 0xFF if 0x0804 <= scheme <= 0x0806 else scheme >> 8)
+        if name is None:
+            return Proof(_verified(key, scheme, signature, b"".join(signed)))
+        digest = hashlib.new(name)
+        for each in signed:
+            digest.update(each)
+        return Proof(partial(_verified, key, scheme, signature, digest.digest(), prehashed=True))
 
     def _key(self, certificate: bytes) -> Any:
         """The public key of a certificate; None where it is not read."""
@@ -80,28 +96,24 @@ class Proofs:
         return key
 
 
-def _verified(key: Any, scheme: int, signature: bytes, signed: bytes) -> bool | None:
-    """Whether a signature is of these bytes; None where the scheme is not known, or not of this key."""
+_DIGESTS = {2: "sha1", 3: "sha224", 4: "sha256", 5: "sha384", 6: "sha512"}
+"""By the number of a hash in a signature scheme: RFC 5246 section 7.4.1.4.1, RFC 8446 section 4.2.3."""
+
+
+def _verified(key: Any, scheme: int, signature: bytes, signed: bytes, *, prehashed: bool = False) -> bool | None:
+    """Whether a signature is of these bytes (``prehashed``: of what they are the hash of); None where the scheme is not known, or not of this key."""
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-    from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 
-    by_number: dict[int, type[Any]] = {
-        2: hashes.SHA1,
-        3: hashes.SHA224,
-        4: hashes.SHA256,
-        5: hashes.SHA384,
-        6: hashes.SHA512,
-    }
     high, low = scheme >> 8, scheme & 0xFF
     try:
-        if isinstance(key, rsa.RSAPublicKey) and low == 1 and high in by_number:
-            key.verify(signature, signed, padding.PKCS1v15(), by_number[high]())
-        elif isinstance(key, rsa.RSAPublicKey) and 0x0804 <= scheme <= 0x0806:
-            digest = by_number[low]()
-            key.verify(signature, signed, padding.PSS(padding.MGF1(digest), digest.digest_size), digest)
-        elif isinstance(key, ec.EllipticCurvePublicKey) and low == 3 and high in by_number:
-            key.verify(signature, signed, ec.ECDSA(by_number[high]()))
+        if isinstance(key, rsa.RSAPublicKey) and prehashed and low == 1:
+            key.verify(signature, signed, padding.PKCS1v15(), _hashes(high)[1])
+        elif isinstance(key, rsa.RSAPublicKey) and prehashed and 0x0804 <= scheme <= 0x0806:
+            digest, ready = _hashes(low)
+            key.verify(signature, signed, padding.PSS(padding.MGF1(digest), digest.digest_size), ready)
+        elif isinstance(key, ec.EllipticCurvePublicKey) and prehashed and low == 3:
+            key.verify(signature, signed, ec.ECDSA(_hashes(high)[1]))
         elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey) and scheme in (0x0807, 0x0808):
             key.verify(signature, signed)
         else:
@@ -111,3 +123,13 @@ def _verified(key: Any, scheme: int, signature: bytes, signed: bytes) -> bool | 
     except (UnsupportedAlgorithm, ValueError):
         return None
     return True
+
+
+@cache
+def _hashes(number: int) -> tuple[Any, Any]:
+    """A hash by its number, and the same for what is hashed already."""
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+
+    kind: Any = getattr(hashes, _DIGESTS[number].upper())
+    return kind(), Prehashed(kind())

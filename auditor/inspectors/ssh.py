@@ -5,6 +5,7 @@ the key exchange: only a client sends KEXDH_INIT and its like.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from auditor.errors import WireError
 from auditor.inspectors._ssh_login import Login, protection, read_login, units_of
@@ -46,6 +47,12 @@ def probe(streams: Streams) -> Match:
     return Match.MORE if Match.MORE in said else Match.NO
 
 
+@lru_cache(maxsize=1_024)
+def _names(said: bytes) -> tuple[str, ...]:
+    """A name-list, RFC 4251 section 5: few differ."""
+    return tuple(printable(said, 4096).split(","))
+
+
 class _Side:
     """What one direction shows."""
 
@@ -53,7 +60,7 @@ class _Side:
         self.head = head
         self.version = self.software = ""
         self.banner_end = 0
-        self.lists: list[list[str]] = []
+        self.lists: list[tuple[str, ...]] = []
         self.kexinit: tuple[int, int] = (0, 0)
         self.newkeys_end = 0
         self.messages: set[int] = set()
@@ -90,7 +97,7 @@ class _Side:
             self.messages.add(kind)
             if kind == wire.MSG_KEXINIT and not self.lists:
                 packet.skip(wire.COOKIE_BYTES)
-                self.lists = [printable(packet.vector(4).take_rest(), 4096).split(",") for _ in range(8)]
+                self.lists = [_names(packet.vector(4).take_rest()) for _ in range(8)]
                 self.kexinit = (start, reader.at)
             elif kind == wire.MSG_NEWKEYS:
                 self.newkeys_end = reader.at

@@ -12,6 +12,7 @@ from auditor.inspectors import _tls_facts as facts
 from auditor.inspectors._tls_proof import Proofs
 from auditor.kernels import tls as kernel
 from auditor.model.evidence import Attachment, Certainty, Evidence
+from auditor.model.facts import SIGNATURE_FITS
 from auditor.model.roles import Inspector, Match, Signature
 from auditor.model.streams import (
     OPAQUE,
@@ -719,8 +720,10 @@ def inspect(streams: Streams) -> Iterator[Evidence | Attachment]:
         chains[0],
         chains[1],
         wrong,
-        _signature_fits(seen, streams) if chains[0] else None,
     )
+    fits = _signature_fits(seen, streams) if chains[0] else None
+    if fits is not None:
+        told[SIGNATURE_FITS] = fits
     told |= facts.own_facts(
         seen.flags,
         seen.version,

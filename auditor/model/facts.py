@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -19,7 +19,7 @@ ROLES = f"{LINK}roles"
 """``unknown`` where an inspector could not tell client and server apart, and took side 0 for the client."""
 
 SIGNATURE_FITS = f"{LINK}tls.signature_fits"
-"""Whether the signature of the client's CertificateVerify fits the handshake as seen; left out where that cannot be checked."""
+"""Whether the signature of the client's CertificateVerify fits the handshake as seen (``signature_fits``); left out where that cannot be checked."""
 
 FOLLOWED = f"{LINK}http.followed"
 """How far requests and answers were read, where they go on behind the first bytes: places in both streams, -1: no length tells.
@@ -46,6 +46,39 @@ def pack_marks(marks: NDArray[np.int64]) -> list[bytes | None]:
         for k, row in enumerate(rows.tolist()):
             packed[row] = raw[k * size : (k + 1) * size]
     return packed
+
+
+class Proof:
+    """Whether something fits that is dear to check: checked when it is first asked for, because of most connections nobody asks."""
+
+    __slots__ = ("_check",)
+
+    def __init__(self, check: Callable[[], bool | None] | bool | None) -> None:
+        self._check = check
+
+    def fits(self) -> bool | None:
+        """None: that cannot be told."""
+        if callable(self._check):
+            self._check = self._check()
+        return self._check
+
+    def __eq__(self, other: object) -> bool:
+        return self.fits() == (other.fits() if isinstance(other, Proof) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.fits())
+
+    def __repr__(self) -> str:
+        return repr(self.fits())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Proof, (self.fits(),))
+
+
+def signature_fits(facts: Mapping[str, Any]) -> bool | None:
+    """Whether the client's signature fits; None: that was not or cannot be checked."""
+    told = facts.get(SIGNATURE_FITS)
+    return told.fits() if isinstance(told, Proof) else told
 
 
 class Facts(Mapping[str, Any]):
@@ -124,8 +157,11 @@ class Facts(Mapping[str, Any]):
             if base < 0:
                 base, width = ~base, 2
             at = 8 + 2 * width * places[kind]
-            pair = (int.from_bytes(packed[k : k + width], "little") for k in (at, at + width))
-            return tuple(sorted({base + delta for delta in pair if delta}))
+            first = int.from_bytes(packed[at : at + width], "little")
+            last = int.from_bytes(packed[at + width : at + 2 * width], "little")
+            if first and last and first != last:
+                return (base + first, base + last) if first < last else (base + last, base + first)
+            return (base + (first or last),) if first or last else ()
         return ()
 
     def evidence(self) -> Iterator[Evidence]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -162,6 +164,7 @@ def first_of(a: Said, b: Said) -> int:
 
 
 _HALF = 1 << 31
+_offset = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,18 +207,29 @@ class StreamHead:
             return ()
         if len(self.segments) == 1:
             return (self.segments[0][1],)
-        offsets = [at for at, _ in self.segments]
-        first = max(bisect_right(offsets, start) - 1, 0)
-        last = max(bisect_right(offsets, end - 1), first + 1)
+        first = max(bisect_right(self.segments, start, key=_offset) - 1, 0)
+        last = max(bisect_right(self.segments, end - 1, key=_offset), first + 1)
+        if last == first + 1:
+            return (self.segments[first][1],)
         return tuple(sorted({frame for _, frame in self.segments[first:last]}))
 
     def said(self, end: int) -> Said:
         """When ``data[:end]`` was said."""
-        frame, ack = 0, 0
-        for place, (at, number) in enumerate(self.segments):
-            if at < end:
-                frame, ack = max(frame, number), self.acks[place] if self.acks else 0
-        return Said(frame, (self.first_seq + end) & 0xFFFFFFFF, ack)
+        return self.telling()(end)
+
+    def telling(self) -> Callable[[int], Said]:
+        """Says when ``data[:end]`` was said, for ends that rise."""
+        segments, acks, first_seq = self.segments, self.acks, self.first_seq
+        place = frame = ack = 0
+
+        def said(end: int) -> Said:
+            nonlocal place, frame, ack
+            while place < len(segments) and segments[place][0] < end:
+                frame, ack = max(frame, segments[place][1]), acks[place] if acks else 0
+                place += 1
+            return Said(frame, (first_seq + end) & 0xFFFFFFFF, ack)
+
+        return said
 
     def after(self, at: int) -> StreamHead:
         """The same stream without its first ``at`` bytes."""

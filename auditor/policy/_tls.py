@@ -14,7 +14,7 @@ from functools import cache
 from math import gcd
 from typing import Any
 
-from auditor.model.facts import SIGNATURE_FITS, Facts
+from auditor.model.facts import Facts, signature_fits
 from auditor.model.judgement import Fault, Verdict
 from auditor.model.streams import TRAIL_RECORDS
 from auditor.policy._seen import Said, Seen, rejected, unverifiable, violated, weaker
@@ -305,7 +305,7 @@ def _read12(seen: Seen, version: str | None) -> TlsReading:
         version=version,
         certificate=certificate,
         proof=facts.get("tls.certificate_verify") is True,
-        misfit=facts.get(SIGNATURE_FITS) is False,
+        misfit=signature_fits(facts) is False,
         outcome=outcome,
         done=done,
         unseen_end=long and not done,
@@ -335,6 +335,13 @@ def _answered12(dialogue: Dialogue, certificate: str, *, resumed: bool, http2: b
     if certificate == NOT_ASKED and not resumed and dialogue.answers is Answers.ALIKE:
         return _OUTCOMES[unasked(dialogue, http2=http2)]
     return ACCEPTED, f"the server answered; {_MAYBE_REFUSED}", True
+
+
+OF_LENGTHS = (
+    *("tls.client_records", "tls.server_records", "tls.order"),
+    *("tls.client_records_more", "tls.server_records_more"),
+)
+"""All that a digest reads of a connection's own facts."""
 
 
 class Digests:

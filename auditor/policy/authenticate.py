@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.model.connections import CONN_STATES, INCOMPLETE, ConnectionTable
-from auditor.model.facts import FOLLOWED, Facts
+from auditor.model.facts import FOLLOWED, SIGNATURE_FITS, Facts, signature_fits
 from auditor.model.judgement import Authentication, Breach, Classification, Disposition, Factor, Fault, Verdict
 from auditor.model.streams import HEAD_BYTES
 from auditor.policy._across import NATS_PORTS, Origin, Session, Try, downgrades, inherit, origins
@@ -37,6 +37,7 @@ from auditor.policy._factors import (
 from auditor.policy._seen import Said, Seen
 from auditor.policy._tls import (
     ACCEPTED,
+    OF_LENGTHS,
     REFUSED,
     SENT,
     UNKNOWN,
@@ -279,13 +280,14 @@ def _grouped(
         if facts is not None:
             own = facts.own
             if "tls.server_records" in own:
-                raw = id(facts.shared), *own.values()
+                raw = id(facts.shared), *map(own.get, OF_LENGTHS)
                 digest = digests.get(raw)
                 if digest is None:
                     if len(digests) >= _MAX_DIGESTS:
                         digests.clear()
                     digest = digests[raw] = digest_of(facts)
-                key = (code, id(facts.shared), digest)
+                fits = own.get(SIGNATURE_FITS)
+                key = (code, id(facts.shared), digest, fits if fits is None else signature_fits(own))
             else:
                 key = (code, id(facts.shared))
         at = known.get(key)

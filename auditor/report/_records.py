@@ -6,21 +6,30 @@ thousand at a time, so that a report of millions of connections needs no memory 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 import pandas as pd
 
 from auditor.model.audit import Audit
 from auditor.model.columns import TABLES
+from auditor.model.tables import EvidenceList
 from auditor.report._columns import chosen, python_reader, row_digits
 from auditor.report._json import encode
 
 CHUNK_ROWS = 4096
+_NESTED = frozenset({"list", "object"})
+_MOST_MADE = 100_000
 
 
-def records(audit: Audit, table: str, kind: str | None = None) -> Iterator[list[dict[str, Any]]]:
-    """The rows of a table as dicts in order, ``CHUNK_ROWS`` at a time; ``kind`` becomes the first key of each."""
+def records(
+    audit: Audit, table: str, kind: str | None = None, *, encoded: bool = False
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a table as dicts in order, ``CHUNK_ROWS`` at a time; ``kind`` becomes the first key of each.
+
+    ``encoded``: lists and objects, most of which many rows share, are JSON already, made once.
+    """
     frame: pd.DataFrame = getattr(audit, table)
     columns = chosen(frame, table)
     digits = row_digits(audit, table)
@@ -33,7 +42,12 @@ def records(audit: Audit, table: str, kind: str | None = None) -> Iterator[list[
             below = places.setdefault(top, [])
             assert isinstance(below, list), f"{column.name} stands inside a value"  # noqa: S101
             below.append((column.path[1], index))
-    readers = [python_reader(column, frame[column.name], digits) for column in columns]
+    readers = [
+        _encoded(frame[column.name])
+        if encoded and column.kind in _NESTED
+        else python_reader(column, frame[column.name], digits)
+        for column in columns
+    ]
     names = [*(["kind"] if kind else []), *places]
     for start in range(0, len(frame), CHUNK_ROWS):
         rows_here = slice(start, min(start + CHUNK_ROWS, len(frame)))
@@ -47,6 +61,26 @@ def records(audit: Audit, table: str, kind: str | None = None) -> Iterator[list[
                 rows = zip(*(values[index] for _, index in place), strict=True)
                 nested.append([dict(zip(keys, row, strict=True)) for row in rows])
         yield [dict(zip(names, row, strict=True)) for row in zip(*nested, strict=True)]
+
+
+def _encoded(series: pd.Series[Any]) -> Callable[[slice], list[Any]]:
+    """Reads any rows of a column of lists or objects as their JSON."""
+    values = series.to_numpy(object)
+    shared: dict[int, msgspec.Raw] = {}
+    made: dict[Any, bytes] = {}
+
+    def one(value: Any) -> msgspec.Raw:
+        if isinstance(value, EvidenceList):
+            if len(made) >= _MOST_MADE:
+                made.clear()
+            return msgspec.Raw(value.json(encode, made))
+        # The column holds what it is asked for, so that identities stay.
+        found = shared.get(id(value))
+        if found is None:
+            found = shared[id(value)] = msgspec.Raw(encode(None if value is pd.NA else value))
+        return found
+
+    return lambda rows: [one(value) for value in values[rows]]
 
 
 def text_rows(audit: Audit, table: str, names: Sequence[str], most: int) -> Iterator[list[str]]:

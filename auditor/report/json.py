@@ -15,7 +15,7 @@ from auditor.report._records import records
 def _array(audit: Audit, table: str, out: Out) -> None:
     out.write(b"[")
     before = b"\n"
-    for chunk in records(audit, table):
+    for chunk in records(audit, table, encoded=True):
         out.write(before + encode_lines(chunk)[:-1].replace(b"\n", b",\n"))
         before = b",\n"
     out.write(b"]" if before == b"\n" else b"\n]")

@@ -15,7 +15,7 @@ KINDS = {"captures": "capture", "coverage": "coverage", "connections": "connecti
 
 
 def _lines(audit: Audit, table: str, out: Out) -> None:
-    for chunk in records(audit, table, KINDS[table]):
+    for chunk in records(audit, table, KINDS[table], encoded=True):
         out.write(encode_lines(chunk))
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from auditor.model.audit import Judged
-from auditor.model.facts import SIGNATURE_FITS
+from auditor.model.facts import signature_fits
 from auditor.model.finding import Finding
 from auditor.model.judgement import Breach
 from auditor.model.roles import Rule, Severity
@@ -48,7 +48,7 @@ def _proved(facts: Any) -> bool:
     """The client signed with the key, and nothing speaks against the signature."""
     if facts is None or facts.get("tls.client_certificate") != "sent":
         return False
-    return facts.get("tls.certificate_verify") is True and facts.get(SIGNATURE_FITS) is not False
+    return facts.get("tls.certificate_verify") is True and signature_fits(facts) is not False
 
 
 def check(judged: Judged) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from auditor.errors import ConfigError, InputError, MissingToolError
 from auditor.model.columns import TABLES
 from auditor.model.limits import DEFAULTS, Limits, parse_limits
 from auditor.report._target import file_target, folder_target
+from auditor.wire.text import many
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -142,7 +143,9 @@ class Report:
         """What the waivers did: how many there are, which have expired, matched nothing, or are above their ceiling."""
 
     def __repr__(self) -> str:
-        return f"<Report: {len(self.audit.connections)} connections, {len(self.audit.findings)} findings>"
+        return (
+            f"<Report: {many(len(self.audit.connections), 'connection')}, {many(len(self.audit.findings), 'finding')}>"
+        )
 
     def _public(self, table: str) -> pd.DataFrame:
         import pandas as pd
@@ -263,7 +266,7 @@ class Report:
             )
         closed = told.get("ipsec")
         if closed:
-            reasons.append(f"IPsec, which hides what it carries, on {closed:,} connections: capture inside of it")
+            reasons.append(f"IPsec, which hides what it carries, on {many(closed, 'connection')}: capture inside of it")
         contradicted = told.get("contradicting_packets")
         if contradicted:
             some = "connection" if contradicted == 1 else "connections"

@@ -43,6 +43,7 @@ from auditor.model.version import VERSION
 from auditor.policy.addresses import to_text
 from auditor.wire import link
 from auditor.wire.pcap import LINKTYPE_NAMES
+from auditor.wire.text import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -634,7 +635,7 @@ def follow_one(
 
 def _continued(capture: Capture, skipped: int, spans: Sequence[int]) -> Capture:
     """A capture that has grown, without the packets that were audited before."""
-    says = f"its first {skipped:,} packets were audited before, and are not counted again"
+    says = f"its first {many(skipped, 'packet')} {'was' if skipped == 1 else 'were'} audited before, and {'is' if skipped == 1 else 'are'} not counted again"
     first, last = (min(spans), max(spans)) if spans else (None, None)
     return replace(
         capture,

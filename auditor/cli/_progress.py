@@ -13,6 +13,7 @@ from auditor.cli import complain
 from auditor.cli._machine import kernel_cache
 from auditor.cli._options import choice
 from auditor.report._text import clip, escape
+from auditor.wire.text import many
 
 EVERY_SECONDS = 0.1
 
@@ -59,7 +60,7 @@ class Meter:
             return
         self.last = now
         spent = max(now - self.began, 1e-6)
-        words = [f"{self.packets:,} packets", f"{self.packets / spent:,.0f} packets/s"]
+        words = [many(self.packets, "packet"), f"{self.packets / spent:,.0f} packets/s"]
         total = progress.total_bytes
         if total:
             share = min(self.bytes / total, 1.0)
@@ -83,7 +84,7 @@ class Meter:
         spent = max(time.monotonic() - self.began, 1e-6)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return (
-            f"{self.packets:,} packets, {size(self.bytes)} in {spent:.1f} s "
+            f"{many(self.packets, 'packet')}, {size(self.bytes)} in {spent:.1f} s "
             f"({self.packets / spent:,.0f} packets/s), at most {size(memory)} of memory"
         )
 

@@ -14,6 +14,7 @@ from auditor.cli import _filters
 from auditor.cli import _options as options
 from auditor.errors import ConfigError
 from auditor.report._text import escape
+from auditor.wire.text import many
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,12 +86,14 @@ def check(store: Store = "") -> None:
     """Look at every file of a store: what is damaged, and what was lost before. Exit status 3 where there is any."""
     from auditor.store.health import check as checked
 
-    found = checked(_named(store))
-    for says in found:
+    found, lost = checked(_named(store))
+    for says in (*found, *lost):
         print(escape(says))
-    if found:
+    print(
+        _state(store, lost) if not found else f"{store}: {many(len(found), 'thing')} to repair (auditor history repair)"
+    )
+    if found or lost:
         raise typer.Exit(3)
-    print(f"{store}: is whole")
 
 
 @app.command()
@@ -104,11 +107,19 @@ def repair(store: Store = "") -> None:
     place = _named(store)
     if not place.is_dir():
         raise ConfigError(store, "is no store of audits")
+    from auditor.store.health import check as checked
+
     with only_one(place, time.time_ns()):
         told = repaired(place, time.time_ns())
-    for says in told:
+        _, lost = checked(place)
+    for says in dict.fromkeys((*told, *lost)):
         print(escape(says))
-    print(f"{store}: " + (f"{len(told)} things were repaired or are lost" if told else "is whole"))
+    print(_state(store, lost))
+
+
+def _state(store: str, lost: list[str]) -> str:
+    """Of a store whose files are all as they were written."""
+    return f"{store}: is whole" + (f", but for {many(len(lost), 'loss', 'losses')} of before (above)" if lost else "")
 
 
 def _picked(table: pa.Table, fields: str | None) -> pa.Table:

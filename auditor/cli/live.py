@@ -24,6 +24,7 @@ from auditor.cli import _options as options
 from auditor.cli import complain
 from auditor.errors import ConfigError
 from auditor.report._text import clip, escape
+from auditor.wire.text import many
 
 if TYPE_CHECKING:
     from auditor.capture.live import Command, Place, Starter, Tool
@@ -513,10 +514,10 @@ def _signals(session: Session) -> Iterator[None]:
 def _line(status: Status) -> str:
     """How far it is, in a line."""
     words = [
-        f"{status.packets:,} packets",
-        f"{status.connections:,} connections",
+        many(status.packets, "packet"),
+        many(status.connections, "connection"),
         f"{status.dropped:,} dropped",
-        f"{status.findings:,} findings",
+        many(status.findings, "finding"),
     ]
     if status.running < status.sources:
         words.append(f"{status.running} of {status.sources} sources running")
@@ -625,7 +626,7 @@ class _Shown:
                     options.write(report, written.name, own, written.table, no_color=True, output=place)
                 if not self._quiet:
                     complain(
-                        f"{place}: {len(report.audit.connections):,} connections, {len(report.audit.findings):,} findings"
+                        f"{place}: {many(len(report.audit.connections), 'connection')}, {many(len(report.audit.findings), 'finding')}"
                     )
             else:
                 with options.destination(written.name, None) as out:
@@ -658,7 +659,7 @@ def _losses(source: dict[str, Any]) -> str:
     """What a source gave and where packets were lost, in a line."""
     dropped = source["dropped"]
     kernel = "unknown in the kernel" if dropped["kernel"] is None else f"{dropped['kernel']:,} in the kernel"
-    says = f"{source['packets']:,} packets; dropped: {kernel}, {dropped['pipe']:,} in the pipe, {dropped['table']:,} at the table"
+    says = f"{many(source['packets'], 'packet')}; dropped: {kernel}, {dropped['pipe']:,} in the pipe, {dropped['table']:,} at the table"
     if not source["packets"]:
         says += "; is it the right interface, and the filter not too narrow?"
     return f"{source['source']}: {says}"

@@ -184,18 +184,24 @@ def certificates(
     """Make a policy of Ops Manager's and CredHub's lists of certificates: whose each is, who renews it, until when it is in force.
 
     Audited with it, certificates accuse by the foundation's own names, and one that has expired is told under TLS 1.3, too. Private keys in what
-    CredHub exports are not looked at.
+    CredHub exports are not looked at. Exit status 3 where an entry could not be read; the others are there.
     """
     from auditor.policy import certificate_lists
     from auditor.policy.loader import load_policy
     from auditor.policy.present import write_whole
 
-    listed = [each for file in files for each in certificate_lists.read(file)]
+    read = [certificate_lists.read(file) for file in files]
+    wrong = [error for _, errors in read for error in errors]
+    listed = [each for found, _ in read for each in found]
     text = certificate_lists.draft(listed, load_policy(policy or ["tas"]), name)
+    for error in wrong:
+        complain(f"left out: {error}")
     if output is None:
         typer.echo(text, nl=False)
     else:
         write_whole(output, text)
+    if wrong:
+        raise typer.Exit(3)
 
 
 def _audited(

@@ -12,6 +12,7 @@ import typer
 
 from auditor.cli import _options as options
 from auditor.errors import AuditorError, ConfigError
+from auditor.wire.text import many
 
 if TYPE_CHECKING:
     from auditor.jobs.config import RunConfig
@@ -107,7 +108,7 @@ def _run(config: Path, told: RunConfig, log: Log, *, watch: bool, every: float, 
         for says in lacks:
             log.say("check", says, "warning")
         if lacks:
-            print(f"{config}: can be read; a pass would miss {len(lacks)} things")
+            print(f"{config}: can be read; a pass would miss {many(len(lacks), 'thing')}")
             raise typer.Exit(3)
         print(f"{config}: is in order")
         return

@@ -15,6 +15,7 @@ from auditor.cli import _options as options
 from auditor.cli import complain
 from auditor.cli._progress import meter
 from auditor.errors import ConfigError
+from auditor.wire.text import many
 
 if TYPE_CHECKING:
     from auditor.api import Report
@@ -142,7 +143,7 @@ def slice(  # noqa: A001  # it is the command's name
             if bundle and report is not None:
                 _bundle(target, file, report, choice, title, redact=redact, scope=scope, policy=policy, release=release)
     if not quiet:
-        from auditor.report._story import many
+        from auditor.wire.text import many
 
         missing = len(choice.connections) - len(done.connections)
         told_blocks = f", {done.read_blocks} of {done.all_blocks} parts read" if done.all_blocks else ""
@@ -266,7 +267,7 @@ def _verify(path: Path, *, quiet: bool) -> NoReturn:
         typer.echo(line)
     if not quiet:
         complain(
-            f"{path}: hashes are right; {len(verdict['connections'])} connections and {len(verdict['findings'])} findings judged again"
+            f"{path}: hashes are right; {many(len(verdict['connections']), 'connection')} and {many(len(verdict['findings']), 'finding')} judged again"
         )
     typer.echo("verified" if not differences else f"{len(differences)} differences")
     raise typer.Exit(1 if differences else 0)

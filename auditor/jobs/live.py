@@ -47,6 +47,7 @@ from auditor.model.limits import Limits, told
 from auditor.pipeline import Followed, follow_one
 from auditor.policy.addresses import to_int
 from auditor.wire import link, pcap
+from auditor.wire.text import many
 
 NS: Final = 1_000_000_000
 TICK_SECONDS: Final = 0.1
@@ -730,7 +731,7 @@ class Session:
                 full = sum(len(feed.tracker) for feed in self.feeds) >= self.limits.connections
                 if full or (self.window_ns is not None and now - window_began >= self.window_ns):
                     if full:
-                        says = f"{self.limits.connections:,} connections are held: the window ends early"
+                        says = f"{many(self.limits.connections, 'connection')} held: the window ends early"
                         yield Notice(told("connections", self.limits, says))
                     yield self._window(window_began, full, False)
                     # Windows follow each other without a gap, however long the report took.

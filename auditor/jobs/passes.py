@@ -46,6 +46,7 @@ from auditor.policy.policy import Policy
 from auditor.policy.waivers import Applied, Waivers, load_waivers, today_of
 from auditor.store import health
 from auditor.store.history import DamagedError, History, guarded, open_history, sync, write_whole
+from auditor.wire.text import many
 
 if TYPE_CHECKING:
     from auditor.pipeline import Followed, Progress
@@ -442,7 +443,7 @@ class _Pass:
                 changes.append(
                     {
                         "change": "clock",
-                        "title": f"{says}; kept apart as audit {number} ({len(audit.findings)} findings), not compared with history",
+                        "title": f"{says}; kept apart as audit {number} ({many(len(audit.findings), 'finding')}), not compared with history",
                     }
                 )
                 if name is not None:
@@ -522,13 +523,13 @@ class _Pass:
         outcome.failing += failing(audit, config.audit.fail_on)
         outcome.new += failing(audit, config.audit.fail_on, only_new=True)
         new = int((audit.findings["status"] == "new").sum()) if len(audit.findings) else 0
-        says = f"audit {number}: {len(follower.usable)} files, {len(audit.connections)} connections, {len(audit.findings)} findings, {new} new"
+        says = f"audit {number}: {many(len(follower.usable), 'file')}, {many(len(audit.connections), 'connection')}, {many(len(audit.findings), 'finding')}, {new:,} new"
         self.log.say(
             "audit", says, audit=number, id=str(audit.info["id"]), files=len(follower.usable), connections=len(audit.connections),
             findings=len(audit.findings), new=new,
         )  # fmt: skip
         if carry.dropped:
-            says = f"{carry.dropped} open connections were too many to be handed on; they will seem to begin midstream"
+            says = f"{many(carry.dropped, 'open connection')} could not be handed on, there being too many: in the next capture they begin midstream"
             self.log.say("carry", says, "warning", dropped=carry.dropped)
 
     def _carried(self, applications: Sequence[str]) -> Carry:

@@ -12,6 +12,7 @@ from auditor.jobs.digest import tell
 from auditor.jobs.lock import BusyError
 from auditor.jobs.log import Log
 from auditor.jobs.passes import Outcome, one_pass
+from auditor.wire.text import many
 
 
 class Runner:
@@ -58,13 +59,13 @@ class Runner:
 
     def summary(self, outcome: Outcome, seconds: float) -> str:
         """A pass in a sentence."""
-        says = f"{outcome.files} files in {len(outcome.audits)} audits, {outcome.new} new findings that count"
+        says = f"{many(outcome.files, 'file')} in {many(len(outcome.audits), 'audit')}, {many(outcome.new, 'new finding')} that count{'s' if outcome.new == 1 else ''}"
         if outcome.aside:
-            says += f", {len(outcome.aside)} files set aside"
+            says += f", {many(len(outcome.aside), 'file')} set aside"
         if outcome.apart:
-            says += f", {len(outcome.apart)} files dated ahead of the clock"
+            says += f", {many(len(outcome.apart), 'file')} dated ahead of the clock"
         if outcome.undone:
-            says += f", {outcome.undone} errands left to do"
+            says += f", {many(outcome.undone, 'errand')} left to do"
         return f"{says}; {seconds:.1f} s"
 
     def stay(self, every_s: float) -> int | None:

@@ -236,7 +236,7 @@ def new_files(history: History, found: Iterable[Found], now_ns: int) -> tuple[li
         if content is None:
             continue
         if content in ready or known(history, content):
-            again.append(Again(each, content, _taken_as(history, content, ready)))
+            again.append(Again(each, content, _taken_as(history, content, ready, each.path)))
             continue
         grown = max((packets for size, mark, packets in before if begins.get(size) == mark), default=0)
         ready[content] = Ready(each, content, grown)
@@ -253,13 +253,15 @@ def _taken_here(history: History, found: Found) -> list[tuple[int, str, int]]:
     return [row[:3] for row in history.sql.execute(sql, [found.path, found.inode, found.bytes])]
 
 
-def _taken_as(history: History, content: str, ready: dict[str, Ready]) -> str:
+def _taken_as(history: History, content: str, ready: dict[str, Ready], place: str) -> str:
     if content in ready:
         return f"holds what {ready[content].found.path} holds"
     path, audit, says = history.sql.execute(
         "SELECT path, audit, aside FROM taken WHERE content = ?", [content]
     ).fetchone()
-    return f"holds what was taken as {path}, " + (f"in audit {audit}" if says is None else "and set aside")
+    return ("holds what it held before, " if path == place else f"holds what was taken as {path}, ") + (
+        f"in audit {audit}" if says is None else "and set aside"
+    )
 
 
 def _no_content(found: Found) -> str:

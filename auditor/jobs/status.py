@@ -11,6 +11,7 @@ from auditor.jobs.passes import ENDED, UNBELIEVED, UNDELIVERED
 from auditor.jobs.sources import Sources, told
 from auditor.policy.inventory import time_text
 from auditor.store.history import History, guarded, open_history
+from auditor.wire.text import many
 
 
 def status(config: RunConfig, now_ns: int) -> tuple[list[str], int]:
@@ -26,13 +27,13 @@ def status(config: RunConfig, now_ns: int) -> tuple[list[str], int]:
 def _lines(config: RunConfig, history: History, time: clocks.Time) -> Iterator[str]:
     row = history.sql.execute("SELECT value FROM meta WHERE name = ?", [ENDED]).fetchone()
     (audits,) = history.sql.execute("SELECT count(*) FROM audits").fetchone()
-    yield f"{config.name}: {audits} audits; " + (
+    yield f"{config.name}: {many(audits, 'audit')}; " + (
         f"the last pass ended at {_moment(int(row[0]))}" if row else "no pass yet"
     )
     if time.says is not None:
         yield time.says
     for each in errands.waiting(history):
-        since = f"waits since {_moment(each.made_ns)}, {each.tries} tries"
+        since = f"waits since {_moment(each.made_ns)}, {many(each.tries, 'try', 'tries')}"
         following = f"; the next not before {_moment(each.due_ns)}" if each.tries else ""
         says = f": {each.says}" if each.says else ""
         yield f"errand {each.errand}: {each.kind} {each.name} {since}{following}{says}"

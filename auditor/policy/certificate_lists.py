@@ -56,16 +56,24 @@ class ListedCertificate:
 # Reading ---------------------------------------------------------------------------------------------------------------
 
 
-def read(file: str) -> list[ListedCertificate]:
-    """The certificates of a file. Raises ConfigError."""
+def read(file: str) -> tuple[list[ListedCertificate], list[ConfigError]]:
+    """The certificates of a file, and what is wrong with those that cannot be read. Raises ConfigError where that is all."""
     text = read_text(file, MAX_BYTES)
     # om says what it does in lines of its own before the list.
     start = re.search(r"^\s*[\[{]", text, re.MULTILINE)
     data = parse_json(file, text[start.start() :]).data if start else parse_yaml(file, text).data
-    found = list(_certificates(file, _lower(data)))
+    found: list[ListedCertificate] = []
+    wrong: list[ConfigError] = []
+    for each in _entries(_lower(data)):
+        try:
+            found += _of(file, each)
+        except ConfigError as error:
+            wrong.append(error)
+    if wrong and not found:
+        raise wrong[0]
     if not found:
         raise ConfigError(file, "holds no list of certificates", mend="write what om curl -p /api/v0/deployed/certificates or credhub export -j prints")  # fmt: skip
-    return found
+    return found, wrong
 
 
 def _lower(data: Any) -> Any:
@@ -77,22 +85,24 @@ def _lower(data: Any) -> Any:
     return [_lower(each) for each in data] if isinstance(data, list) else data
 
 
-def _certificates(file: str, data: Any) -> Iterator[ListedCertificate]:
+def _entries(data: Any) -> list[Mapping[str, Any]]:
     if isinstance(data, Mapping):
         for key in ("certificates", "credentials", "data"):
             if isinstance(data.get(key), list):
-                yield from _certificates(file, data[key])
-                return
+                return _entries(data[key])
         data = [data]
-    for each in data if isinstance(data, list) else ():
-        if not isinstance(each, Mapping):
-            continue
-        if str(each.get("type") or "") == "certificate":
-            yield from _of_credhub(file, each)
-        elif "valid_until" in each:
-            yield _of_ops_manager(file, each)
-        elif isinstance(each.get("versions"), list) and "name" in each:
-            yield from _of_metadata(file, each)
+    return [each for each in (data if isinstance(data, list) else ()) if isinstance(each, Mapping)]
+
+
+def _of(file: str, each: Mapping[str, Any]) -> list[ListedCertificate]:
+    """The certificates of one entry; none where it is none. Raises ConfigError."""
+    if str(each.get("type") or "") == "certificate":
+        return list(_of_credhub(file, each))
+    if "valid_until" in each:
+        return [_of_ops_manager(file, each)]
+    if isinstance(each.get("versions"), list) and "name" in each:
+        return list(_of_metadata(file, each))
+    return []
 
 
 def _of_ops_manager(file: str, each: Mapping[str, Any]) -> ListedCertificate:

@@ -671,7 +671,7 @@ class Classifier:
                 on_transport,
                 key=lambda each: (
                     ssh and each.application != "SSH",
-                    not _satisfies(each, question.application),
+                    not (_satisfies(each, question.application) or _unprotected(each, question.application)),
                     each.distance(port),
                 ),
             )
@@ -757,6 +757,11 @@ def _infrastructure(question: _Question) -> bool:
     if port == _NAME_PORT and application in ("dns", "none"):
         return True
     return question.resp.private and any(port == one and application in ("none", *spoken) for one, spoken in _AGENTS)
+
+
+def _unprotected(path: PolicyPath, application: str) -> bool:
+    """HTTP in the clear where HTTPS is documented: the same talk, as far as nearness goes."""
+    return application in HTTP_LIKE and path.application == "HTTPS"
 
 
 def _satisfies(path: PolicyPath, application: str) -> bool:

@@ -15,11 +15,25 @@ from auditor.policy.marked import Marked, Place
 def mistakes(marked: Marked, error: ValidationError, root: type[BaseModel]) -> list[ConfigError]:
     """In the order of lines."""
     found = []
+    misspelt: dict[tuple[Place, str], int] = {}
+    for each in error.errors(include_url=False, include_input=False):
+        if each["type"] == "extra_forbidden":
+            place = _place(marked.data, each["loc"])
+            misspelt[place[:-1], str(place[-1])] = marked.line(place) or 0
     for each in error.errors(include_url=False, include_input=True):
         place = _place(marked.data, each["loc"])
-        says, mend = _words(each, place, root)
+        says, mend = _words(each, place, root, marked.file.endswith(".toml"))
+        line = marked.line(place) or 0
+        meant = each["type"] == "missing" and next(
+            (
+                at
+                for (where, key), at in misspelt.items()
+                if where == place[:-1] and get_close_matches(key, [str(place[-1])], 1)
+            ),
+            0,
+        )
         # A misspelt key comes before the one that is missing for it.
-        found.append((marked.line(place) or 0, each["type"] != "extra_forbidden", marked.error(place, says, mend)))
+        found.append((max(line, meant), each["type"] != "extra_forbidden", marked.error(place, says, mend)))
     return [one for _, _, one in sorted(found, key=lambda each: each[:2])]
 
 
@@ -41,7 +55,7 @@ def _place(data: Any, loc: Iterable[str | int]) -> Place:
     return tuple(place)
 
 
-def _words(each: Any, place: Place, root: type[BaseModel]) -> tuple[str, str | None]:
+def _words(each: Any, place: Place, root: type[BaseModel], toml: bool) -> tuple[str, str | None]:
     kind, key = each["type"], str(place[-1]) if place else "the file"
     context = each.get("ctx") or {}
     got = each.get("input")
@@ -50,7 +64,7 @@ def _words(each: Any, place: Place, root: type[BaseModel]) -> tuple[str, str | N
         close = get_close_matches(key, known, 1)
         return f"unknown key '{key}'", f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
     if kind == "missing":
-        return f"'{key}' is missing", f"add {key}:"
+        return f"'{key}' is missing", f"add {key} =, or a table [{key}]" if toml else f"add {key}:"
     if kind == "literal_error":
         expected = str(context.get("expected", "")).replace(" or ", ", ")
         options = [option.strip(" '") for option in expected.split(",")]

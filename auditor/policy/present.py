@@ -18,7 +18,7 @@ from auditor.policy.deployments import INSTANCE
 from auditor.policy.inventory import Inventory, time_text
 from auditor.policy.loader import load_policy, members, title_of
 from auditor.policy.policy import UNNAMED, Policy, PolicyPath
-from auditor.wire.text import escape
+from auditor.wire.text import escape, many
 
 PATH_COLUMNS = ("path", "row", "source", "destination", "ports", "transport", "application", "authentication")
 
@@ -87,7 +87,7 @@ def shipped_list(width: int = 80) -> str:
         if members(name) != [name]:
             own, kind = list(policy.all_paths), "both"
         mark = " (default)" if name == shipped.DEFAULT else ""
-        rows.append((name + mark, f"{len(own)} paths", kind, title_of(name)))
+        rows.append((name + mark, many(len(own), "path"), kind, title_of(name)))
     room = max(width - sum(max(len(row[k]) for row in rows) + 2 for k in range(3)), 20)
     lines = []
     for *cells, title in rows:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,11 +79,25 @@ class Reach:
 def read(file: str) -> list[SecurityGroup]:
     """The groups of a file: rules alone (``cf security-group NAME``, what ``cf create-security-group`` takes), or groups with names
     (``cf curl /v3/security_groups``, ``/v2/security_groups``). Raises ConfigError."""
-    data = parse_json(file, read_text(file, MAX_BYTES)).data
-    found = list(_groups(file, data, Path(file).name.split(".")[0]))
+    text, name = _without_words(read_text(file, MAX_BYTES))
+    found = list(_groups(file, parse_json(file, text).data, name or Path(file).name.split(".")[0]))
     if not found:
         raise ConfigError(file, "holds no security group", mend="write what cf curl /v3/security_groups prints")
     return found
+
+
+def _without_words(text: str) -> tuple[str, str | None]:
+    """The JSON alone, and the group's name: ``cf security-group`` says what it does and the name before it, and what is bound behind it."""
+    start = re.search(r"^[ \t]*[\[{]", text, re.MULTILINE)
+    if start is None or not text[: start.start()].strip():
+        return text, None
+    said = text[: start.start()]
+    end = next(
+        (each.end() for each in reversed(list(re.finditer(r"^[ \t]*[\]}][ \t]*$", text, re.MULTILINE)))), len(text)
+    )
+    named = re.search(r"^name:?\s+(\S+)", said, re.MULTILINE | re.IGNORECASE)
+    # Lines keep their numbers.
+    return "\n" * said.count("\n") + text[start.start() : end], named[1] if named else None
 
 
 def _groups(file: str, data: Any, name: str) -> Iterable[SecurityGroup]:

@@ -55,7 +55,7 @@ _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
 
 _COLUMNS = (
     "id", "originator_ip", "originator_instance", "originator_role", "responder_ip", "responder_instance", "responder_role", "responder_port",
-    "transport", "application", "breach", "sibling", "tls",
+    "transport", "application", "breach", "sibling", "tls", "findings",
 )  # fmt: skip
 
 
@@ -66,6 +66,8 @@ class _Seen:
     ports: Counter[tuple[int, int]] = field(default_factory=Counter)
     pairs: Counter[str] = field(default_factory=Counter)
     first: str = ""
+    findings: dict[str, None] = field(default_factory=dict)
+    """Ids of those that accuse them."""
     mutual: int = 0
     connections: int = 0
 
@@ -110,7 +112,18 @@ def suggest(audit: Audit, policy: Policy, name: str = "suggested") -> str:
     }
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
     parts = [*_head(left), text.rstrip("\n"), *_foundation(learn(audit, policy)), *_identities(audit.names)]
-    return "\n".join([*parts, *_paths(seen, policy)]) + "\n"
+    rules = (
+        dict(
+            zip(
+                map(str, audit.findings["id"]),
+                zip(audit.findings["severity"], audit.findings["rule"], strict=True),
+                strict=True,
+            )
+        )
+        if len(audit.findings)
+        else {}
+    )
+    return "\n".join([*parts, *_paths(seen, policy, rules)]) + "\n"
 
 
 def _why_not(row: Mapping[Any, Any]) -> str:
@@ -133,6 +146,7 @@ def _add(one: _Seen, row: Mapping[Any, Any]) -> None:
     one.pairs[" to ".join(clip(escape(str(each)), 60) for each in ends)] += 1
     one.first = one.first or str(row["id"])
     one.connections += 1
+    one.findings |= dict.fromkeys(map(str, row["findings"] or ()))
     one.mutual += (row["tls"] or {}).get("client_certificate") in ("sent", "inferred_sent")
 
 
@@ -143,7 +157,9 @@ def _head(left: Counter[str]) -> Iterator[str]:
         yield f"# Left out, {count:,} connection{'' if count == 1 else 's'}: {why}"
 
 
-def _paths(seen: dict[tuple[str, str, str, str], _Seen], policy: Policy) -> Iterator[str]:
+def _paths(
+    seen: dict[tuple[str, str, str, str], _Seen], policy: Policy, rules: Mapping[str, tuple[Any, Any]]
+) -> Iterator[str]:
     if not seen:
         yield "paths: []"
         return
@@ -164,8 +180,18 @@ def _paths(seen: dict[tuple[str, str, str, str], _Seen], policy: Policy) -> Iter
         }
         told = ports_text(sorted(one.ports)) if len(one.ports) <= _MOST_PORTS else f"{len(one.ports)} ports"
         yield f"  # {one.connections:,} connection{'' if one.connections == 1 else 's'} on {told or transport}, the first {one.first}: {_examples(one)}"
+        accused = _accused(one, rules)
+        if accused:
+            yield f"  # UNDECLARED today: {accused}. Keep it only where somebody knows that it belongs."
         lines = yaml.safe_dump([path], sort_keys=False, allow_unicode=True, width=120).rstrip("\n").splitlines()
         yield from (f"  {line}" for line in lines)
+
+
+def _accused(one: _Seen, rules: Mapping[str, tuple[Any, Any]]) -> str:
+    """The findings about these connections, as the report names them."""
+    told = [f"{rules[name][0]} {rules[name][1]}, {name}" for name in one.findings if name in rules]
+    more = len(told) - _EXAMPLES
+    return "; ".join(told[:_EXAMPLES]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _foundation(switches: Iterable[Switch]) -> Iterator[str]:

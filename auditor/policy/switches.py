@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from auditor.model.audit import Audit
-from auditor.model.judgement import Disposition, Outcome
+from auditor.model.judgement import Disposition, Outcome, Verdict
 from auditor.policy.foundation import DATABASE, EXTERNAL_STORE, INTERNAL_STORE, PROXY
 from auditor.policy.policy import Policy
 
@@ -35,7 +35,9 @@ def learn(audit: Audit, policy: Policy) -> list[Switch]:
     """The switches that connections on declared paths show, in the order of the schema."""
     frame = audit.connections
     judged = frame["disposition"].isin([Disposition.DOCUMENTED.value, Disposition.AMBIENT.value])
-    rows = frame.loc[judged & (frame["outcome"] != Outcome.ATTEMPT.value), _COLUMNS]
+    # What was accused, or turned away, is no sample of how the foundation is meant to be.
+    wrong = frame["authentication_verdict"].isin([Verdict.VIOLATED.value, Verdict.REJECTED.value])
+    rows = frame.loc[judged & ~wrong & (frame["outcome"] != Outcome.ATTEMPT.value), _COLUMNS]
     told: list[Mapping[Any, Any]] = [
         each for each in rows.astype(object).where(rows.notna(), None).to_dict("records") if each["paths"]
     ]

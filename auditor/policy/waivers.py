@@ -27,6 +27,7 @@ from auditor.policy._ports import Ports
 from auditor.policy.marked import Marked, parse_json, parse_yaml, read_text
 from auditor.policy.mistakes import mistakes
 from auditor.policy.policy import canonical
+from auditor.wire.text import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -245,9 +246,9 @@ def apply(
         says = None
         if len(marks) > model.max_findings:
             ago = f" ({len(marks) - len(hits)} of them seen earlier)" if len(marks) > len(hits) else ""
-            says = f"covers {len(marks)} findings{ago}, more than its max_findings of {model.max_findings}"
+            says = f"covers {many(len(marks), 'finding')}{ago}, more than its max_findings of {model.max_findings}"
         elif model.max_connections is not None and concerned > model.max_connections:
-            says = f"covers {concerned} connections, more than its max_connections of {model.max_connections}"
+            says = f"covers {many(concerned, 'connection')}, more than its max_connections of {model.max_connections}"
         if says:
             over.append({**waiver.told(), "says": says})
             continue

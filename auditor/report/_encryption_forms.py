@@ -16,6 +16,7 @@ from auditor.report._columns import rfc3339
 from auditor.report._encryption import WITHOUT_ROLE, view
 from auditor.report._json import encode
 from auditor.report._text import clip, escape, markdown, spreadsheet
+from auditor.wire.text import many
 
 _SHOWN = 3
 _WIDE = 60
@@ -52,7 +53,7 @@ def _lead(audit: Audit, told: dict[str, Any]) -> list[str]:
     clear, encrypted, unknown = (told["summary"][kind] for kind in ("clear", "encrypted", "unknown"))
 
     def words(counts: dict[str, int]) -> str:
-        return f"{story.many(counts['connections'], 'connection')} on {story.many(counts['paths'], 'path')}, {story.size(counts['bytes'])}"
+        return f"{many(counts['connections'], 'connection')} on {many(counts['paths'], 'path')}, {story.size(counts['bytes'])}"
 
     lines = [f"In the clear: {words(clear)}.", f"Encrypted: {words(encrypted)}."]
     if unknown["connections"]:
@@ -60,7 +61,7 @@ def _lead(audit: Audit, told: dict[str, Any]) -> list[str]:
     strangers = told["summary"][WITHOUT_ROLE]
     if strangers["connections"]:
         lines.append(
-            f"Not counted, because no role is known of either end: {story.many(strangers['connections'], 'connection')}, "
+            f"Not counted, because no role is known of either end: {many(strangers['connections'], 'connection')}, "
             f"{story.size(strangers['bytes'])}. Name the VMs with --inventory FILE."
         )
     return [*lines, f"Read: {story.capture_lines(audit)[0]}", f"By: {story.provenance(audit)}"]
@@ -112,7 +113,7 @@ def _shown(told: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _others(told: dict[str, Any]) -> str:
     more = sum(1 for each in told["vms"] if each["clear"]["connections"]) - MOST_VMS
-    return f"and {story.many(more, 'VM')} more with less (--format json has all)" if more > 0 else ""
+    return f"and {many(more, 'VM')} more with less (--format json has all)" if more > 0 else ""
 
 
 def _as_table(audit: Audit) -> str:
@@ -138,7 +139,7 @@ def _paragraphs(entries: Iterable[dict[str, Any]], key: str) -> list[str]:
         if not clear["connections"]:
             continue
         mark = " (TLS IS DECLARED)" if each.get("tls_declared") else ""
-        lines.append(f"  {each[key]}{mark}: {story.many(clear['connections'], 'connection')}, {story.size(clear['bytes'])}, {', '.join(clear['applications'])}")  # fmt: skip
+        lines.append(f"  {each[key]}{mark}: {many(clear['connections'], 'connection')}, {story.size(clear['bytes'])}, {', '.join(clear['applications'])}")  # fmt: skip
         if each["credentials"]:
             lines.append(f"    credentials crossed: {', '.join(each['credentials'])}")
         if key == "path":
@@ -146,7 +147,7 @@ def _paragraphs(entries: Iterable[dict[str, Any]], key: str) -> list[str]:
             lines.append(f"    to {_few(clear['responders'])}")
         else:
             lines.append(f"    on {_few(clear['paths'])}")
-        also = f"; {story.many(each['encrypted']['connections'], 'connection')} encrypted" if each["encrypted"]["connections"] else ""  # fmt: skip
+        also = f"; {many(each['encrypted']['connections'], 'connection')} encrypted" if each["encrypted"]["connections"] else ""  # fmt: skip
         lines.append(f"    {clear['first_seen']} to {clear['last_seen']}{also}")
     return lines
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from auditor.errors import ConfigError
 from auditor.model.audit import Audit
-from auditor.report import _story as story
 from auditor.report._json import encode
 from auditor.report._pairs import Record, findings
 from auditor.report._text import clip, escape
+from auditor.wire.text import many
 
 SHORTEST_ID = 6
 SHOWN_CONNECTIONS = 10
@@ -85,7 +85,7 @@ def _evidence(audit: Audit, finding: Record) -> Iterator[str]:
 
 
 def _where(finding: Record, first: Record | None) -> Iterator[str]:
-    yield f"{story.many(int(finding['count'] or 0), 'connection')}, {finding['first_seen']} to {finding['last_seen']}"
+    yield f"{many(int(finding['count'] or 0), 'connection')}, {finding['first_seen']} to {finding['last_seen']}"
     if finding["path"]:
         yield f"path {finding['path']} (auditor explain {str(finding['path']).split(',')[0]})"
     if first is not None:

@@ -26,6 +26,7 @@ from auditor.report._json import encode
 from auditor.report._next import Next, candidates, next_of
 from auditor.report._text import clip
 from auditor.rules.unverifiable_authentication import LACKS
+from auditor.wire.text import many
 
 SHOWN_FINDINGS = 400
 """Findings of one rule that are told; the machine-readable formats have all."""
@@ -541,13 +542,13 @@ def _doubts(audit: Audit) -> Iterable[str]:
             says = "; ".join(str(each.get("says")) for each in problems[:3])
             yield f"{row['path']} {lost.get(word, 'was read in part, because a limit was hit')}: {says}."
         if row["dropped"]:
-            yield f"{row['path']}: {story.many(int(row['dropped']), 'packet')} dropped while capturing; nobody knows what was in them."
+            yield f"{row['path']}: {many(int(row['dropped']), 'packet')} dropped while capturing; nobody knows what was in them."
     for conflict in (audit.info.get("conflicts") or ())[:3]:
         yield f"The inventory contradicts itself: {conflict}."
     silent = [row for row in story.rows(audit.captures) if row["dropped"] is None]
     if silent and len(audit.captures):
         yield (
-            f"{story.many(len(silent), 'capture')} of {len(audit.captures):,} "
+            f"{many(len(silent), 'capture')} of {len(audit.captures):,} "
             f"{'does' if len(silent) == 1 else 'do'} not say whether packets were dropped."
         )
     openings = (sufficiency.get("reasons") or {}).get("nothing_decided")
@@ -573,7 +574,7 @@ def _doubts(audit: Audit) -> Iterable[str]:
         )
     if counts.get("inferred"):
         yield (
-            f"{story.many(counts['inferred'], 'verdict')} {'rests' if counts['inferred'] == 1 else 'rest'} on indirect evidence, "
+            f"{many(counts['inferred'], 'verdict')} {'rests' if counts['inferred'] == 1 else 'rest'} on indirect evidence, "
             "such as record lengths of an encrypted handshake; each connection says on which."
         )
 

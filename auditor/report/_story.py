@@ -21,6 +21,7 @@ from auditor.model.roles import Severity
 from auditor.report._columns import int_parts, rfc3339, row_digits
 from auditor.report._next import Next, candidates, next_of
 from auditor.report._text import clip
+from auditor.wire.text import many
 
 INSTANCE = 48
 """A longer name of a VM is cut: ``group/`` and a UUID fit."""
@@ -55,11 +56,6 @@ _REASONS = {
     "first_bytes_given_up": "connections whose first bytes were given up, memory being short",
 }
 """Reasons that are not about the connections that could not be decided."""
-
-
-def many(count: int, one: str, more: str | None = None) -> str:
-    """``1 finding``, ``2 findings``."""
-    return f"{count:,} {one if count == 1 else more or one + 's'}"
 
 
 def size(count: float) -> str:

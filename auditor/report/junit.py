@@ -17,6 +17,7 @@ from auditor.report._pairs import Record, findings
 from auditor.report._records import records
 from auditor.report._text import escape
 from auditor.rules import _pages
+from auditor.wire.text import many
 
 
 def _xml(text: object) -> str:
@@ -41,7 +42,7 @@ def _told(found: Iterable[Record]) -> str:
                 f"{finding['severity'].upper()} {finding['rule']}: {finding['title']}",
                 finding["detail"],
                 f"Fix: {finding['remediation']}" if finding["remediation"] else "",
-                f"{story.many(int(finding['count'] or 0), 'connection')}, the first {finding['connections'][0]}"
+                f"{many(int(finding['count'] or 0), 'connection')}, the first {finding['connections'][0]}"
                 if finding["connections"]
                 else "",
                 f"Fingerprint: {finding['fingerprint']}",
@@ -111,10 +112,10 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
             case = _case(suite, "path", f"{row['path']}: {row['source']} to {row['destination']}")
             found = by_path.pop(row["path"], [])
             if found:
-                says = f"{story.many(len(found), 'finding')}: {found[0]['title']}"
+                says = f"{many(len(found), 'finding')}: {found[0]['title']}"
                 _fail(case, "failure", says, found[0]["rule"], _told(found))
             elif not row["connections"]:
-                tried = story.many(row.get("attempts") or 0, "attempt")
+                tried = many(row.get("attempts") or 0, "attempt")
                 says = (
                     f"{tried}, and no connection"
                     if row.get("attempts")
@@ -122,7 +123,7 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
                 )
                 ET.SubElement(case, "skipped", {"message": says})
             else:
-                says = f"{story.many(row['connections'], 'connection')}: {story.verdict_words(row['verdicts'])}"
+                says = f"{many(row['connections'], 'connection')}: {story.verdict_words(row['verdicts'])}"
                 _say(case, says, waived.pop(row["path"], []))
             _say(case, "", waived.pop(row["path"], []))
         _count(suite)
@@ -134,7 +135,7 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
         case = _case(suite, "rule", rule)
         found = [finding for finding in elsewhere if finding["rule"] == rule]
         if found:
-            _fail(case, "failure", f"{story.many(len(found), 'finding')}: {found[0]['title']}", rule, _told(found))
+            _fail(case, "failure", f"{many(len(found), 'finding')}: {found[0]['title']}", rule, _told(found))
         _say(case, "", [finding for finding in rest if finding["rule"] == rule])
     _count(suite)
 

@@ -12,6 +12,7 @@ from auditor.report._columns import chosen
 from auditor.report._next import STANDS, next_of
 from auditor.report._records import text_rows
 from auditor.report._text import clip, markdown, markdown_code
+from auditor.wire.text import many
 
 CELL = 400
 DETAIL = 2_400
@@ -43,7 +44,7 @@ def _findings(audit: Audit) -> Iterator[str]:
         yield "None."
         yield ""
     for group in groups:
-        counts = f"{story.many(group.findings, 'finding')}, {story.many(group.connections, 'connection')}"
+        counts = f"{many(group.findings, 'finding')}, {many(group.connections, 'connection')}"
         yield f"### {group.severity.capitalize()}: {_code(group.rule)} ({counts})"
         yield ""
         for told in group.told:

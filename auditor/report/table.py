@@ -21,6 +21,7 @@ from auditor.report._columns import chosen
 from auditor.report._lines import CELL, connection_lines, plain_lines, record_lines, safe
 from auditor.report._next import next_of
 from auditor.report._text import clip, escape
+from auditor.wire.text import many
 
 _STYLE = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan", "info": "dim"}
 _MARK = {"critical": "!!", "high": "! ", "medium": "* ", "low": "- ", "info": "  "}
@@ -48,7 +49,7 @@ def _findings(console: Console, audit: Audit) -> None:
     if not groups:
         _say(console, "none", indent=2)
     for group in groups:
-        counts = f"{story.many(group.findings, 'finding')}, {story.many(group.connections, 'connection')}"
+        counts = f"{many(group.findings, 'finding')}, {many(group.connections, 'connection')}"
         _say(
             console,
             f"{_MARK[group.severity]} {group.severity.upper()} {group.rule}: {counts}",

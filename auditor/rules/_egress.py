@@ -35,6 +35,8 @@ class Kind(NamedTuple):
     title: str
     says: str
     remediation: str
+    where: str = "outside the platform"
+    """What is said of the destination's place: {where} in the title."""
     about: str = ""
     """In the subject, where one rule has several kinds."""
 
@@ -54,6 +56,12 @@ def _blocks(view: View) -> pd.DataFrame:
 
 def _bytes(view: View, inside: Rows, which: str) -> str:
     return amount(int(np.sum(view.column(f"{which}_bytes")[inside], dtype=np.int64)))
+
+
+def _where(view: View, inside: Rows, outside: str) -> str:
+    """Outside the platform, unless the inventory knows all of them: VMs of other deployments are."""
+    known = all(isinstance(each, str) and each for each in view.column("responder_instance")[inside])
+    return "of another deployment" if known else outside
 
 
 def _carries_away(view: View, inside: Rows) -> bool:
@@ -84,7 +92,11 @@ def findings(judged: Judged, rule: str, kinds: Sequence[Kind]) -> Iterator[Findi
                 rule=rule,
                 severity=Severity.HIGH if away else kind.severity,
                 title=kind.title.format(
-                    originator=originator, block=destination, addresses=addresses, services=services
+                    originator=originator,
+                    block=destination,
+                    addresses=addresses,
+                    services=services,
+                    where=_where(view, inside, kind.where),
                 ),
                 detail=(
                     f"{plural(len(rows), 'connection')} from {ends(view, inside, 'originator')} to "

@@ -27,7 +27,7 @@ _KINDS = (
     Kind(
         Breach.CELL_EGRESS,
         Severity.INFO,
-        "{originator} opens connections to {block}, outside the platform",
+        "{originator} opens connections to {block}, {where}",
         "Applications leave by the address of their cell, so the packets do not tell an application from a component.",
         "Compare with the application security groups. If the destination belongs to the platform, name it in the inventory.",
     ),
@@ -37,7 +37,7 @@ _KINDS = (
         "{originator} asks the cloud's metadata service at {addresses}",
         "It hands out the machine's own credentials; the packets do not tell an application from the cell's agent.",
         "Close the metadata service's addresses to applications by a security group; find out who asked.",
-        "metadata",
+        about="metadata",
     ),
     Kind(
         Breach.CELL_TO_DIRECTOR,
@@ -45,7 +45,7 @@ _KINDS = (
         "{originator} reaches {addresses} on {services}, a port that BOSH Directors have",
         "Nothing on a cell talks to the Director's API or CredHub; an application that does leaves by the cell's address.",
         "If it is the Director, close its network to applications and find the application; else name the address in the inventory's externals.",
-        "director",
+        about="director",
     ),
 )
 

@@ -22,7 +22,8 @@ from auditor.model.judgement import Breach
 from auditor.model.roles import Rule, Severity
 from auditor.rules._egress import Kind, findings
 
-_TITLE = "{originator} calls {addresses} on {services}, outside every platform network"
+_TITLE = "{originator} calls {addresses} on {services}, {where}"
+_OUTSIDE = "outside every platform network"
 _KINDS = (
     Kind(
         Breach.CONTROL_PLANE_EGRESS,
@@ -30,6 +31,7 @@ _KINDS = (
         _TITLE,
         "No application runs there.",
         "Find the process on the originator. If the destination belongs to the platform, name it in the inventory's externals; else treat it as an intrusion.",
+        where=_OUTSIDE,
     ),
     Kind(
         Breach.INFRASTRUCTURE_EGRESS,
@@ -38,7 +40,8 @@ _KINDS = (
         "It looks like a service that every BOSH VM calls.",
         "If it is the Director, a resolver, a time or a log server of yours, name it in the inventory's externals with its role; "
         "else find the process on the originator.",
-        "infrastructure",
+        where=_OUTSIDE,
+        about="infrastructure",
     ),
 )
 

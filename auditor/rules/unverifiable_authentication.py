@@ -19,8 +19,9 @@ import numpy as np
 
 from auditor.model.audit import Judged
 from auditor.model.finding import Finding
-from auditor.model.judgement import Verdict
+from auditor.model.judgement import Disposition, Verdict
 from auditor.model.roles import Rule, Severity
+from auditor.rules._failing import failing
 from auditor.rules._subject import View, holds, split_path
 from auditor.rules._words import first_frames, plural, who
 
@@ -38,6 +39,7 @@ LACKS = {
     "conflict": "whose packets contradict each other",
     "late_certificate": "in which a certificate may have been sent later, under encryption",
     "no_proof": "with a certificate that nothing proves to be the client's",
+    "hanging": "accepted and never answered",
 }
 """``Authentication.missing`` in words."""
 MEND = {
@@ -63,12 +65,15 @@ def check(judged: Judged) -> Iterator[Finding]:
     """One finding for each path, pair of ends, service and transport."""
     table = judged.connections
     counted = np.asarray(table["authentication_counted"].fillna(True), dtype=np.bool_)
-    view = View(table, holds(table, "authentication_verdict", Verdict.UNVERIFIABLE) & counted)
+    _, hang = failing(judged)
+    # What hangs on a documented path is documented-path-failing: no capture would tell more of it.
+    outage = hang & holds(table, "disposition", Disposition.DOCUMENTED)
+    view = View(table, holds(table, "authentication_verdict", Verdict.UNVERIFIABLE) & counted & ~outage)
     severity = Severity.MEDIUM if judged.options.get("strict") else RULE.severity
     for group in view.groups():
         missing = Counter(
-            word if isinstance(word, str) and word else "unknown"
-            for word in view.column("authentication_missing")[group.inside]
+            "hanging" if stuck else word if isinstance(word, str) and word else "unknown"
+            for stuck, word in zip(hang[group.rows], view.column("authentication_missing")[group.inside], strict=True)
         )
         ranked = sorted(missing, key=lambda word: (-missing[word], word))
         mend = "; ".join(dict.fromkeys(MEND[word] for word in ranked if word in MEND))

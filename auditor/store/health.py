@@ -42,6 +42,7 @@ from auditor.store.history import (
     parquet_file,
     wrong_with,
 )
+from auditor.wire.text import many
 
 SCRUB_BYTES = 64 << 20
 """So much is looked at again by each pass, the piece first that was not looked at for longest: a year's store is through in a few hours of passes."""
@@ -168,9 +169,10 @@ def _record_of(history: History, audit: int, held: set[str]) -> Record:
 # All of it
 
 
-def check(path: Path) -> list[str]:
+def check(path: Path) -> tuple[list[str], list[str]]:
     """What is wrong with a store, and what was lost of it before. Raises ConfigError where it is none."""
-    found = []
+    found: list[str] = []
+    lost: list[str] = []
     try:
         with open_history(path) as history:
             says = _state.complaint(path, history.sql, path / CATALOGUE, _state.logged(path / CATALOGUE))
@@ -180,7 +182,7 @@ def check(path: Path) -> list[str]:
                 wrong, _ = _looked_at(path / PIECES / file, size, sha256)
                 if wrong is not None:
                     found.append(f"{PIECES}/{file}: is damaged: {wrong}")
-            found += history.missing()
+            lost += history.missing()
     except DamagedError as error:
         found.append(f"{error.file}: is damaged: {error.what}")
     except sqlite3.DatabaseError as error:
@@ -189,7 +191,7 @@ def check(path: Path) -> list[str]:
         if _state.read(path) is None:
             how = "damaged" if (path / _state.NAME).exists() else "missing"
             found.append(f"{_state.NAME}: is {how}; the next writer makes it again")
-    return found
+    return found, lost
 
 
 def repair(path: Path, now_ns: int) -> list[str]:
@@ -380,14 +382,16 @@ def _audits_again(history: History, old: _Remains, tables: dict[str, list[dict[s
             history.hold(proven)
     wanted.difference_update(sha256 for (sha256,) in history.sql.execute("SELECT sha256 FROM deciders"))
     if wanted:
-        told.append(f"{len(wanted)} policies, inventories and waivers as they were are lost")
+        told.append(
+            f"{many(len(wanted), 'policy, inventory or waiver file', 'policies, inventories and waiver files')} of earlier audits lost"
+        )
     there = {audit for first, last in history.sql.execute("SELECT first, last FROM pieces WHERE of IN ('connections', 'findings')")
              for audit in range(first, last + 1)}  # fmt: skip
     floor = min(records, default=max(there, default=0) + 1)
     bare = sorted(audit for audit in there - records.keys() if audit > floor or not records)
     if bare:
         told.append(
-            f"what the catalogue said of {len(bare)} audits ({bare[0]} to {bare[-1]}) is lost; their tables are still there"
+            f"what the catalogue said of {many(len(bare), 'audit')} ({bare[0]} to {bare[-1]}) is lost; the tables are still there"
         )
     return told
 

@@ -41,6 +41,7 @@ from auditor.errors import ConfigError, MissingToolError
 from auditor.store import _state
 from auditor.store._files import digest_of, sync, whole_file, write_whole
 from auditor.store._schema import STEPS, VERSION
+from auditor.wire.text import many
 
 __all__ = [
     "CATALOGUE",
@@ -575,7 +576,11 @@ class History:
                 ).fetchall()
         if len(found) == 1:
             return _row(found[0])
-        says = f"{len(found)} audits begin with {name!r}" if found else f"there is no audit {name!r}"
+        says = (
+            f"{many(len(found), 'audit begins', 'audits begin')} with {name!r}"
+            if found
+            else f"there is no audit {name!r}"
+        )
         raise ConfigError(
             str(self.path), says, mend="auditor history list names them; latest and latest~1 are understood"
         )

@@ -27,6 +27,11 @@ def escape(text: str) -> str:
     return "".join(c if c.isprintable() and c not in _BLANK else visible(c) for c in text)
 
 
+def many(count: int, one: str, more: str | None = None) -> str:
+    """``1 finding``, ``2 findings``."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
 def clip(text: str, room: int) -> str:
     """``text``, or its start and an ellipsis where it is longer than ``room`` characters."""
     return text if len(text) <= room else text[: max(room - 1, 0)] + "…"

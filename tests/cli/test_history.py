@@ -190,3 +190,17 @@ def test_a_store_is_checked_and_mended(tmp_path, capsys):
     assert main(["history", "query", "SELECT count(*) n FROM findings", "--store", str(place)]) == 0
     assert main(["history", "check", "--store", str(tmp_path / "none")]) == 2
     assert main(["history", "repair", "--store", str(tmp_path / "none")]) == 2
+
+
+def test_check_and_repair_say_the_same_of_a_store(tmp_path, capsys):
+    place = tmp_path / "s"
+    auditor.audit("sample:healthy", store=place)
+    [piece] = (place / "pieces").glob("findings.*")
+    piece.write_bytes(piece.read_bytes()[:99])
+    told = []
+    for command, status in (("check", 3), ("repair", 0), ("check", 3), ("repair", 0)):
+        assert main(["history", command, "--store", str(place)]) == status
+        told.append(capsys.readouterr().out.splitlines())
+    assert told[0][-1] == f"{place}: 1 thing to repair (auditor history repair)"
+    assert told[1] == told[2] == told[3]
+    assert told[1][-1] == f"{place}: is whole, but for 1 loss of before (above)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,7 @@ def test_coverage_is_the_table_of_the_report() -> None:
 def test_what_is_suggested_is_a_policy_that_declares_it(tmp_path: Path) -> None:
     status, out, _ = run("suggest", "sample:diego", "--quiet")
     assert status == 0
+    assert re.search(r"# UNDECLARED today: high undeclared-\w+, F-\w+", out), "what is accused is marked"
     file = tmp_path / "suggested.yml"
     assert run("suggest", "sample:diego", "--quiet", "--output", str(file))[:2] == (0, "")
     assert file.read_text() == out

@@ -90,6 +90,10 @@ def test_each_content_is_taken_once_whatever_it_is_named(place):
         ready, aside, again = spool.new_files(history, found, NOW)
         assert (ready, aside) == ([], [])
         assert [each.says for each in again] == [f"holds what was taken as {place / 'in' / 'one'}, in audit 1"]
+        put(place, "one", b"same", age_s=30)
+        found, _ = spool.look(section(place), NOW)
+        _, _, again = spool.new_files(history, found, NOW)
+        assert "holds what it held before, in audit 1" in [each.says for each in again]
         (place / "in" / "one").rename(place / "in" / "renamed")
         put(place, "one", b"new content")
         found, _ = spool.look(section(place), NOW)

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from auditor.cli import main
 from auditor.errors import ConfigError
-from auditor.policy.certificate_lists import draft, read
+from auditor.policy import certificate_lists
+from auditor.policy.certificate_lists import draft
 from auditor.policy.listed import Listed
 from auditor.policy.loader import check_policy, load_policy
 from auditor.policy.policy import Policy
@@ -43,6 +45,13 @@ def written(tmp_path: Path, document: Any, name: str = "list.json") -> str:
     file = tmp_path / name
     file.write_text(document if isinstance(document, str) else json.dumps(document))
     return str(file)
+
+
+def read(file: str) -> list[certificate_lists.ListedCertificate]:
+    """All that a file lists, where nothing of it is wrong."""
+    found, wrong = certificate_lists.read(file)
+    assert not wrong
+    return found
 
 
 def loaded(tmp_path: Path, *documents: Any) -> Policy:
@@ -164,3 +173,19 @@ def test_a_variable_that_names_one_side_is_of_that_side(tmp_path: Path) -> None:
     text = draft(read(written(tmp_path, listed)), load_policy(["tas"]))
     assert "use:\n      - server\n" in text
     assert "- client\n" not in text
+
+
+def test_one_bad_entry_is_told_and_the_others_are_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = {
+        "certificates": [
+            deployed(".properties.bbs_server_cert", BEFORE),
+            deployed(".properties.rep_server_cert_v2", "soon"),
+        ]
+    }
+    found, wrong = certificate_lists.read(written(tmp_path, document))
+    assert [each.variable for each in found] == [".properties.bbs_server_cert"]
+    assert ["rep_server_cert_v2" in str(each) for each in wrong] == [True]
+    assert main(["policy", "certificates", str(tmp_path / "list.json")]) == 3
+    said = capsys.readouterr()
+    assert said.err.startswith("auditor: left out: ") and said.err.count("\n") == 1
+    assert "bbs_server_cert" in said.out

@@ -706,3 +706,10 @@ def test_an_answer_that_ports_share_is_the_one_that_each_would_have(
 
 
 EACH_PORT = list(range(65_536))
+
+
+def test_the_near_miss_of_a_port_is_the_nearest_one(foundation: Foundation) -> None:
+    """9022 is the Cloud Controller's port without TLS: its neighbour is 9023, not the Routing API's 3000."""
+    told = foundation.says("cell", "cc", 9022, "http")
+    assert told.near_miss is not None
+    assert (told.near_miss.path, told.near_miss.differs) == ("rep-to-cc", "port")

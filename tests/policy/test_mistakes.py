@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
+from auditor.errors import ConfigError
+from auditor.jobs.config import load_config
 from auditor.policy.marked import parse_yaml
 from auditor.policy.mistakes import mistakes
 from auditor.policy.schema import PolicyModel
@@ -23,3 +27,15 @@ def test_all_of_them_in_the_order_of_lines() -> None:
         "f.yml:6: unknown key 'colour' (known: aliases, ambient, foundation, identities, includes, name, origin, overlay, paths, releases, roles, "
         "schema, settings, title, version, vocabulary)",
     ]
+
+
+def test_a_misspelt_table_is_told_before_the_one_that_is_missing_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('store = "s"\n\n[spol]\nfolders = ["in"]\n')
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    assert str(caught.value) == f"{file}:3: unknown key 'spol' (did you mean spool?)"
+    file.write_text('store = "s"\n')
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    assert str(caught.value) == f"{file}:1: 'spool' is missing (add spool =, or a table [spool])"

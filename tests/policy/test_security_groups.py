@@ -164,3 +164,18 @@ def test_reversed_ports_are_refused(tmp_path: Path) -> None:
     file.write_text(json.dumps([rule("10.0.0.1", "8889-8000")]))
     with pytest.raises(ConfigError, match="8889-8000 are reversed"):
         read(str(file))
+
+
+def test_what_cf_says_before_and_behind_the_rules_is_skipped(tmp_path: Path) -> None:
+    """``cf security-group NAME`` of cf 7 and 8."""
+    rules = json.dumps([rule("10.0.0.0/8", "8889")], indent=2)
+    indented = "\n".join(f"\t{line}" for line in rules.splitlines())
+    text = f"Getting info for security group wide-open as admin...\n\nname:   wide-open\nrules:\n{indented}\n\n     org    space\n#0   o      s\n"
+    file = tmp_path / "groups.json"
+    file.write_text(text)
+    [group] = read(str(file))
+    assert (group.name, [each.destination for each in group.rules]) == ("wide-open", ["10.0.0.0/8"])
+    file.write_text(text.replace('"protocol"', "protocol"))
+    with pytest.raises(ConfigError) as caught:
+        read(str(file))
+    assert caught.value.line == 7, "lines are those of the file"

@@ -24,6 +24,7 @@ def policy() -> Policy:
 def seen(path: str, application: str = "tls", role: str = "nats", **more: Any) -> dict[str, Any]:
     row = {
         "paths": (path,), "application": application, "responder_role": role, "disposition": "documented", "outcome": "established", "tls": None,
+        "authentication_verdict": "verified",
         "nats": None,
     }  # fmt: skip
     return {**row, **more}
@@ -69,3 +70,11 @@ def test_networking_and_blobstore(policy: Policy) -> None:
 
 def test_attempts_and_undeclared_connections_tell_nothing(policy: Policy) -> None:
     assert told(policy, seen(NATS, "none", outcome="attempt"), seen(NATS, "nats", disposition="undeclared")) == {}
+
+
+@pytest.mark.parametrize("verdict", ["violated", "rejected"])
+def test_what_is_accused_or_turned_away_tells_nothing(policy: Policy, verdict: str) -> None:
+    inside = [seen(NATS, tls=SENT, nats=USERS)] * 3
+    assert told(policy, *inside, seen(NATS, "nats", nats=USERS, authentication_verdict=verdict)) == {
+        "nats": "mutual_tls_and_password"
+    }

@@ -56,3 +56,10 @@ def test_metadata_and_the_director_are_told_apart(fired):
         ("medium", "diego_cell reaches 10.0.0.6 on 25555/tcp, a port that BOSH Directors have"),
     ]
     assert len({each.subject for each in found}) == 3
+
+
+def test_a_vm_of_another_deployment_is_not_outside_of_everything(fired):
+    [known] = fired(RULE, judged(egress("10.0.9.5", responder_instance="redis/0", responder_role="service_instance")))
+    assert known.title == "diego_cell opens connections to 10.0.9.0/24, of another deployment"
+    [nobody] = fired(RULE, judged(egress("203.0.113.7")))
+    assert nobody.title == "diego_cell opens connections to 203.0.113.0/24, outside the platform"

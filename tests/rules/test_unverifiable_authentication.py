@@ -44,3 +44,13 @@ def test_what_does_not_count_is_not_noted(fired):
     quiet = unknown("no_payload", authentication_counted=False)
     others = [row(authentication_verdict=verdict) for verdict in ("verified", "inferred", "violated", "not_applicable")]
     assert fired(RULE, judged(quiet, *others)) == []
+
+
+def test_what_hangs_is_an_outage_and_needs_no_better_capture(fired):
+    hanging = unknown("encrypted", history="ShAD", conn_state="S1", duration=0.1)
+    later = row(after=60, responder_ip="10.0.6.99", responder_port=1, paths=("other",))
+    assert fired(RULE, judged(hanging, later)) == []
+    assert len(fired("documented-path-failing", judged(hanging, later))) == 1
+    [finding] = fired(RULE, judged(dict(hanging, disposition="ambient"), later))
+    assert "1 accepted and never answered" in finding.detail
+    assert finding.remediation == ""

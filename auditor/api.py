@@ -188,6 +188,29 @@ class Report:
         """The ``audit`` object of the JSON report: id, times, policies, inventories, options."""
         return self.audit.info
 
+    @property
+    def certificates(self) -> list[dict[str, Any]]:
+        """The certificates that crossed in sight, and who showed them: as in the JSON report."""
+        return list(self.audit.certificates)
+
+    @property
+    def incidents(self) -> list[dict[str, Any]]:
+        """What each actor did, those that got farthest first: as in the JSON report."""
+        from auditor.incidents import of
+
+        return [each.as_dict() for each in of(self.audit)]
+
+    def of_host(self, host: str) -> Report:
+        """The report as far as it is about one address, or one VM by its name in the inventory. Raises ConfigError."""
+        from auditor.incidents import told_of
+
+        try:
+            return Report(told_of(self.audit, host), self.warnings, self.waivers)
+        except ValueError:
+            raise ConfigError(
+                "--host", f"no connection has the end {host!r}", mend="an address, or a VM's name"
+            ) from None
+
     def to_json(self, table: str | None = None) -> str:
         """The JSON report (schema ``auditor.report/1``), or one table as an array."""
         return self._text("json", table=table)

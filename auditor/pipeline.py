@@ -112,6 +112,7 @@ def run(
     which connections the report is about; the others are there for what they tell of these (a full handshake before a resumed
     session). Raises InputError where nothing could be audited.
     """
+    from auditor.incidents import shown_certificates
     from auditor.model.audit import Audit, Judged
     from auditor.model.tables import (
         captures_table,
@@ -124,6 +125,8 @@ def run(
     from auditor.policy import readings
     from auditor.policy.certificates import forget, judge_for
     from auditor.policy.classify import Classifier
+    from auditor.policy.inventory import span_text
+    from auditor.policy.times import time_text
     from auditor.rules._explained import fold
     from auditor.rules._subject import identify
 
@@ -186,6 +189,7 @@ def run(
             table, answers, Classifier(policy, who, options.get("scope") or "diego"), certificates, judging, whole, ends
         )
     names = answers.learnt.names
+    describe = judge_for({**certificates, **(shown.certificates if shown else {})}, policy, judging).describe
     count: Callable[[pd.DataFrame], pd.DataFrame] | None = None
     if carry is not None:
         authentications = carry.inherited(table.facts, authentications)
@@ -207,6 +211,7 @@ def run(
         connections = count(connections)
     if wanted is not None:
         connections = connections[wanted].reset_index(drop=True)
+    certified = shown_certificates(connections, describe)
     judged = Judged(connections, who, policy, dict(options))
     findings = fold(finding for rule in discover("auditor.rules", "RULE") for finding in rule.check(judged))
     found, part_of = findings_table(findings, identify(findings), connections)
@@ -221,6 +226,11 @@ def run(
         "inventories": list(who.sources) if inventory is not None else [],
         "options": _told(options),
     }
+    window = {name: options.get(f"{name}_ns") for name in ("since", "until")}
+    if any(at is not None for at in window.values()):
+        info["window"] = {name: None if at is None else time_text(at) for name, at in window.items()}
+    if who.platform_networks:
+        info["platform_networks"] = [span_text(each) for each in who.platform_networks[:_MOST_NETWORKS]]
     if inventory is not None and who.conflicts:
         info["conflicts"] = list(who.conflicts[:_MOST_CONFLICTS])
     doubts = [*(who.warnings if inventory is not None else ()), *said]
@@ -232,7 +242,7 @@ def run(
     covered["origin"] = [(path.origin.file, path.origin.line or 1) for path in declared]  # for SARIF
     if carry is not None:
         carry.name(str(info["id"]))
-    return Audit(info, summary, captures_table(captures, seen), connections, found, covered, names)
+    return Audit(info, summary, captures_table(captures, seen), connections, found, covered, names, certified)
 
 
 @dataclass(frozen=True, slots=True)
@@ -949,6 +959,7 @@ def _distrust_tunnels(
         classes.append(Classification(Disposition.OUT_OF_SCOPE, says=says))
 
 
+_MOST_NETWORKS = 256
 _MOST_CONFLICTS = 100
 """So many of an inventory's are told in the report; ``auditor inventory check`` tells all."""
 

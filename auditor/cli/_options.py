@@ -118,6 +118,15 @@ Since = Annotated[
         show_default=False,
     ),
 ]
+Host = Annotated[
+    str | None,
+    typer.Option(
+        "--host",
+        metavar="ADDRESS",
+        help="The report about one address or VM alone: what it did, in order of time.",
+        show_default=False,
+    ),
+]
 Until = Annotated[
     str | None,
     typer.Option(

@@ -44,6 +44,7 @@ def audit(
     hash: options.Hash = False,  # noqa: A002  # it is the option's name
     since: options.Since = None,
     until: options.Until = None,
+    host: options.Host = None,
     allow_incomplete: options.AllowIncomplete = False,
     workers: options.Workers = 1,
     scheduler: options.Scheduler = None,
@@ -96,6 +97,8 @@ def audit(
             progress=tell,
         )
         tell.done()
+        if host is not None:
+            report = report.of_host(host)
         options.write(report, name, target, which, no_color=no_color, output=output)
     status = report.exit_status(fail_on, max_undecided, allow_incomplete)
     if not quiet:

@@ -199,6 +199,7 @@ def show(
     rule: Rule = None,
     since: options.Since = None,
     until: options.Until = None,
+    host: options.Host = None,
     negate: Negate = False,
     fields: Fields = None,
     table: Annotated[
@@ -223,7 +224,8 @@ def show(
     with _opened(store) as history:
         found = keep.restore(history, history.find(audit))
     with options.destination(name, output) as target:
-        shown = api.Report(_filters.apply(found, wanted, columns))
+        told = api.Report(found) if host is None else api.Report(found).of_host(host)
+        shown = api.Report(_filters.apply(told.audit, wanted, columns))
         options.write(shown, name, target, which, no_color=no_color, output=output)
 
 

@@ -59,6 +59,8 @@ _INSIDE = (
     "first_frame",
     "payload_bytes",
     "incomplete",
+    "shown",
+    "entered",
 )
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
@@ -230,7 +232,8 @@ def keep(
         first_ns=int(firsts.min()) if len(firsts) else None,
         last_ns=int(lasts.max()) if len(lasts) else None,
         counts=_counts(audit),
-        body={"audit": msgspec.json.decode(encode(audit.info)), "summary": msgspec.json.decode(encode(audit.summary))},
+        body={"audit": msgspec.json.decode(encode(audit.info)), "summary": msgspec.json.decode(encode(audit.summary)),
+              "certificates": msgspec.json.decode(encode(list(audit.certificates)))},
         tables=tables,
         facts=[
             Fact(str(mark), str(rule), str(severity), path if isinstance(path, str) else None, str(title), int(first), int(last),
@@ -384,7 +387,13 @@ def restore(history: History, row: Row) -> Audit:
     frames = {name: _frame(name, history.table(name, row.audit)) for name in COLUMNS}
     info = {**body["audit"], **{name: _moment(body["audit"][name]) for name in ("started", "finished")}}
     return Audit(
-        info, body["summary"], frames["captures"], frames["connections"], frames["findings"], frames["coverage"]
+        info,
+        body["summary"],
+        frames["captures"],
+        frames["connections"],
+        frames["findings"],
+        frames["coverage"],
+        certificates=tuple(body.get("certificates") or ()),
     )
 
 

@@ -34,3 +34,5 @@ class Audit:
     coverage: pd.DataFrame
     names: tuple[Any, ...] = ()
     """Names of certificates that this deployment gives (``policy.learnt.LearntName``): what a policy may declare."""
+    certificates: tuple[dict[str, Any], ...] = ()
+    """The certificates that were shown, and by whom (``incidents.shown_certificates``)."""

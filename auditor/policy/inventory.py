@@ -166,7 +166,7 @@ class Inventory:
 
     def listing(self) -> tuple[tuple[Entry, str, Host], ...]:
         """Each entry's addresses and networks as text, with its host by itself; for people."""
-        return tuple((entry, _span_text(one), self._host([entry])) for entry in self.entries for one in entry.spans)
+        return tuple((entry, span_text(one), self._host([entry])) for entry in self.entries for one in entry.spans)
 
     def standing(self) -> tuple[tuple[Span, Host], ...]:
         """Who is where once all leases that end are over: stretches of addresses in their order, none of them in another."""
@@ -214,7 +214,7 @@ class Inventory:
                     hosts.append(self._host(then) if then else None)
                 self._timed[address] = own, hosts
         for one in sorted(networks, key=lambda each: (each[1] - each[0], each)):
-            conflicts += _conflicts(_span_text(one), networks[one])
+            conflicts += _conflicts(span_text(one), networks[one])
             for group in _by_lease(networks[one]):
                 self._spans.append((*one, group[0].from_ns, group[0].until_ns, self._host(group)))
         self.conflicts = tuple(conflicts)
@@ -337,7 +337,8 @@ def _overlap(one: Entry, other: Entry) -> bool:
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def _span_text(one: Span) -> str:
+def span_text(one: Span) -> str:
+    """An address or a network."""
     first, last = one
     if first == last:
         return to_text(first)
@@ -358,7 +359,7 @@ def write_yaml(inventory: Inventory) -> str:
     out = ["schema: auditor.inventory/1"]
     if inventory.networks:
         out.append("networks:")
-        out += [f"  - {_quoted(_span_text(one))}" for one in inventory.networks]
+        out += [f"  - {_quoted(span_text(one))}" for one in inventory.networks]
     for key, external in (("vms", False), ("externals", True)):
         entries = [entry for entry in inventory.entries if entry.external is external]
         if entries:
@@ -372,8 +373,8 @@ def _entry_lines(entry: Entry) -> Iterable[str]:
     if entry.note:
         for line in entry.note.splitlines():
             yield f"  # {line}"
-    exact = [_span_text(one) for one in entry.spans if one[0] == one[1]]
-    networks = [_span_text(one) for one in entry.spans if one[0] != one[1]]
+    exact = [span_text(one) for one in entry.spans if one[0] == one[1]]
+    networks = [span_text(one) for one in entry.spans if one[0] != one[1]]
     pairs: list[tuple[str, str]] = []
     if entry.instance:
         pairs.append(("name", _quoted(entry.instance)))

@@ -140,6 +140,8 @@ def heading(audit: Audit) -> Heading:
         is_clean = False
     if "no_connection_in_scope" in ((audit.summary.get("sufficiency") or {}).get("reasons") or {}):
         verdict = f"NOTHING JUDGED, {_nothing(audit)}"
+    if window(audit):
+        verdict = f"{verdict}, {window(audit)} alone"
     counts = [f"{count:,} {word}" for word, count in severity_counts(audit).items() if count]
     total = sum(severity_counts(audit).values())
     waived = len(audit.findings) - total
@@ -152,6 +154,17 @@ def heading(audit: Audit) -> Heading:
         found += f", {continuing:,} of them known from before"
     says = f"{found} in {many(int(audit.summary.get('connections', len(audit.connections))), 'connection')}."
     return Heading(inferred, verdict, is_clean and is_complete, says)
+
+
+def window(audit: Audit) -> str:
+    """``from ... to ...``, where somebody asked for a part of the time; empty: all of it was looked at."""
+    told = audit.info.get("window") or {}
+    words = [
+        f"{word} {str(told[name]).replace('T', ' ').rstrip('Z')} UTC"
+        for name, word in (("since", "from"), ("until", "to"))
+        if told.get(name)
+    ]
+    return " ".join(words)
 
 
 def _nothing(audit: Audit) -> str:
@@ -209,6 +222,8 @@ def capture_lines(audit: Audit) -> tuple[str, list[tuple[str, list[str]]]]:
             ends.append(rfc3339(*int_parts(best), int(row_digits(audit, "captures").max()))[0].as_py())
     span = f", {ends[0]} to {ends[1]}" if len(ends) == 2 else ""
     line = f"{many(len(frame), 'capture')}, {many(packets, 'packet')}, {size(total)}{span}"
+    if window(audit):
+        line += f"; connections {window(audit)} were looked at, nothing outside of that"
     troubled = []
     for row in rows(frame):
         says = [_problem(problem) for problem in row["problems"] or ()]

@@ -28,6 +28,7 @@ from auditor.model.audit import Audit
 from auditor.model.columns import TABLES
 from auditor.model.roles import Format, Out
 from auditor.report import _embedded as embedded
+from auditor.report import _incidents as told
 from auditor.report import _overview as overview
 from auditor.report import _story as story
 from auditor.report._columns import int_parts
@@ -133,6 +134,13 @@ def _context(audit: Audit, table: str | None, review: str | None) -> dict[str, A
             "verdicts": {word: int((audit.summary.get("verdicts") or {}).get(word, 0)) for word in overview.VERDICTS},
             "explained": story.explained(audit),
             "warnings": story.warnings(audit),
+        }
+    if "summary" in sections:
+        context |= {
+            "incidents": told.incidents(audit),
+            "told": told,
+            "audit": audit,
+            "certificates": audit.certificates,
         }
     if sections & {"summary", "findings"}:
         context["groups"] = overview.groups(audit)

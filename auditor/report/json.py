@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out
+from auditor.report import _incidents as incidents
 from auditor.report._columns import SCHEMA
 from auditor.report._json import encode, encode_lines
 from auditor.report._records import records
@@ -35,6 +36,9 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
     for name in ("coverage", "connections", "findings"):
         out.write(b',\n"' + name.encode() + b'":')
         _array(audit, name, out)
+    for name, values in (("certificates", audit.certificates), ("incidents", incidents.records(audit))):
+        lines = b",\n".join(encode(each) for each in values)
+        out.write(b',\n"' + name.encode() + b'":[' + (b"\n" + lines + b"\n" if lines else b"") + b"]")
     out.write(b"}\n")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out
+from auditor.report import _incidents as incidents
 from auditor.report import _story as story
 from auditor.report._columns import chosen
 from auditor.report._next import STANDS, next_of
@@ -15,6 +16,8 @@ from auditor.report._text import clip, markdown, markdown_code
 from auditor.wire.text import many
 
 CELL = 400
+LONG = 1_000
+"""Of what an incident says."""
 DETAIL = 2_400
 """So long a finding's detail is told; JSON has all of it."""
 TABLE_ROWS = 1_000
@@ -97,6 +100,31 @@ def _path(row: dict[str, Any]) -> list[str]:
     return [number, *words, f"{row['connections']:,}", "*silent*" if told == "silent" else told]
 
 
+def _incidents(audit: Audit) -> Iterator[str]:
+    """Each incident with its five answers and its steps."""
+    found = incidents.incidents(audit)
+    if not found:
+        return
+    yield "## Incidents"
+    yield ""
+    for number, each in enumerate(found[: incidents.SHOWN], 1):
+        yield f"### {_words(incidents.heading(number, len(found), each))}"
+        yield ""
+        for name, says in each.answers:
+            yield f"- **{name}**: {markdown(clip(says, LONG))}"
+        yield ""
+        for place, step in enumerate(each.steps[: incidents.SHOWN_STEPS], 1):
+            shown = incidents.frames(audit, step)
+            yield f"{place}. {_words(incidents.when(step))} {markdown(clip(step.says, LONG))} ({_words(shown)}): {markdown_code(clip(step.command, LONG))}"
+        if len(each.steps) > incidents.SHOWN_STEPS:
+            yield ""
+            yield f"And {len(each.steps) - incidents.SHOWN_STEPS:,} more steps."
+        yield ""
+    if len(found) > incidents.SHOWN:
+        yield f"And {len(found) - incidents.SHOWN:,} more incidents."
+        yield ""
+
+
 def _report(audit: Audit) -> Iterator[str]:
     head = story.heading(audit)
     yield "# Diego flow audit"
@@ -109,6 +137,7 @@ def _report(audit: Audit) -> Iterator[str]:
         yield ""
     yield f"**{head.verdict}**: {_words(head.says)}"
     yield ""
+    yield from _incidents(audit)
     for line in () if story.complete(audit) else story.reasons(audit):
         yield f"- incomplete: {_words(line)}"
     yield f"- Connections: {story.dispositions(audit)}"

@@ -1,4 +1,5 @@
-"""The records of the JSON report one a line, each with its ``kind`` first: audit, capture, summary, coverage, connection, finding.
+"""The records of the JSON report one a line, each with its ``kind`` first: audit, capture, summary, coverage, connection,
+finding, certificate, incident.
 
 With ``table`` only that table's records.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out
+from auditor.report import _incidents as incidents
 from auditor.report._columns import SCHEMA
 from auditor.report._json import encode, encode_lines
 from auditor.report._records import records
@@ -29,6 +31,8 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
     out.write(encode({"kind": "summary", **audit.summary}) + b"\n")
     for name in ("coverage", "connections", "findings"):
         _lines(audit, name, out)
+    for kind, values in (("certificate", audit.certificates), ("incident", incidents.records(audit))):
+        out.write(encode_lines([{"kind": kind, **each} for each in values]) if values else b"")
 
 
 FORMAT = Format("ndjson", ".ndjson", write, tables=True)

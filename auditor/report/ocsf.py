@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
+from auditor.incidents import Incident, of
+from auditor.incidents.story import LET_IN
 from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out
 from auditor.report import _story as story
@@ -176,6 +178,32 @@ def _detection(audit: Audit, finding: Record, connection: Record | None) -> Reco
     )
 
 
+def _incident(audit: Audit, each: Incident) -> Record:
+    """Incident Finding: what one actor did."""
+    first, last = each.first_ns // 1_000_000, each.last_ns // 1_000_000
+    return present(
+        {
+            "category_uid": 2,
+            "class_uid": 2005,
+            "activity_id": 1,
+            "type_uid": 200501,
+            "severity_id": _SEVERITIES[each.severity],
+            "status_id": 1,
+            "is_suspected_breach": each.reach == LET_IN,
+            "assignee_group": {"name": "nobody yet"},  # the class asks for somebody
+            "time": last or first,
+            "start_time": first,
+            "end_time": last,
+            "count": each.connections,
+            "message": each.title,
+            "desc": "; ".join(f"{name}: {says}" for name, says in each.answers),
+            "metadata": _metadata(audit, each.id),
+            "finding_info_list": [{"uid": name, "title": each.title} for name in (each.findings or (each.id,))],
+            "unmapped": {"auditor": {"incident": each.as_dict()}},
+        }
+    )
+
+
 def _warning(audit: Audit, says: str) -> Record:
     """What is doubtful of the inventory or the policy: an event of no class."""
     uid = f"{audit.info.get('id')}-{hashlib.sha256(says.encode()).hexdigest()[:16]}"
@@ -202,6 +230,9 @@ def _events(audit: Audit, table: str | None) -> Iterator[Record]:
     if table in (None, "findings"):
         for finding, first in findings(audit):
             yield _detection(audit, finding, first)
+    if table is None:
+        for each in of(audit):
+            yield _incident(audit, each)
 
 
 def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = False, width: int = 80) -> None:

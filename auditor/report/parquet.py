@@ -16,6 +16,7 @@ from pyarrow import parquet
 from auditor.model.audit import Audit
 from auditor.model.columns import TABLES, Column
 from auditor.model.roles import Format
+from auditor.report import _incidents as incidents
 from auditor.report._columns import (
     ELEMENTS,
     SCHEMA,
@@ -87,7 +88,13 @@ def write(audit: Audit, out: Path, *, table: str | None = None, color: bool = Fa
                 rows = slice(start, start + CHUNK_ROWS)
                 arrays = [_column(audit, name, column, rows) for column in columns]
                 writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
-    about = {"schema": SCHEMA, "audit": audit.info, "summary": audit.summary}
+    about = {
+        "schema": SCHEMA,
+        "audit": audit.info,
+        "summary": audit.summary,
+        "certificates": list(audit.certificates),
+        "incidents": incidents.records(audit),
+    }
     (out / "audit.json").write_bytes(encode(about) + b"\n")
 
 

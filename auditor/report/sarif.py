@@ -14,6 +14,7 @@ from typing import Any
 
 from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out, Severity
+from auditor.report import _incidents as incidents
 from auditor.report import _story as story
 from auditor.report._json import encode
 from auditor.report._records import records
@@ -75,7 +76,9 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
         "originalUriBaseIds": {"POLICIES": {"description": {"text": "Where the policies of the audit lie."}}},
         "columnKind": "unicodeCodePoints",
         "results": results,
-        "properties": {"auditor": {"schema": "auditor.report/1", "summary": audit.summary}},
+        "properties": {
+            "auditor": {"schema": "auditor.report/1", "summary": audit.summary, "incidents": incidents.records(audit)}
+        },
     }
     out.write(encode({"$schema": SCHEMA_URI, "version": "2.1.0", "runs": [run]}) + b"\n")
 

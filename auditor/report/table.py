@@ -16,6 +16,7 @@ from rich.text import Text
 from auditor.model.audit import Audit
 from auditor.model.columns import TABLES
 from auditor.model.roles import Format, Out
+from auditor.report import _incidents as incidents
 from auditor.report import _story as story
 from auditor.report._columns import chosen
 from auditor.report._lines import CELL, connection_lines, plain_lines, record_lines, safe
@@ -129,6 +130,10 @@ def _report(console: Console, audit: Audit) -> None:
     _say(console, f"{head.verdict}: {head.says}", style="bold green" if head.good else "bold red")
     for line in () if story.complete(audit) else story.reasons(audit):
         _say(console, f"incomplete: {line}", indent=2, hang=2)
+    for severity, title, answers in incidents.head(audit):
+        _say(console, title, style=_STYLE[severity], hang=2)
+        for name, answer in answers:
+            _say(console, f"{name}: {answer}", indent=2, hang=2)
     _say(console, f"Connections: {story.dispositions(audit)}", hang=2)
     verdicts = story.verdict_words(audit.summary.get("verdicts"))
     if verdicts:
@@ -141,9 +146,28 @@ def _report(console: Console, audit: Audit) -> None:
     _say(console, f"By: {story.provenance(audit)}", hang=2)
     for line in story.explained(audit):
         _say(console, line, hang=2)
+    _incidents(console, audit)
     _findings(console, audit)
     if len(audit.coverage):
         _coverage(console, audit)
+
+
+def _incidents(console: Console, audit: Audit) -> None:
+    """What each actor did, in order of time."""
+    found = incidents.incidents(audit)
+    for number, each in enumerate(found[: incidents.SHOWN], 1):
+        console.print()
+        _say(console, f"{incidents.heading(number, len(found), each)} ({each.id})", style="bold", hang=2)
+        for step in each.steps[: incidents.SHOWN_STEPS]:
+            _say(console, f"{incidents.when(step)}  {step.says}", indent=2, hang=4)
+            _say(console, f"{incidents.frames(audit, step)}: {step.command}", style="dim", indent=6, hang=2)
+        if len(each.steps) > incidents.SHOWN_STEPS:
+            _say(
+                console, f"and {len(each.steps) - incidents.SHOWN_STEPS:,} more steps (--format json has all)", indent=2
+            )
+        _say(console, f"findings {', '.join(each.findings) or 'none'}; all of it: {each.command}", indent=2, hang=2)
+    if len(found) > incidents.SHOWN:
+        _say(console, f"and {len(found) - incidents.SHOWN:,} more incidents (--format json has all)")
 
 
 def _plain(console: Console, audit: Audit, name: str) -> None:

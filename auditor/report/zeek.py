@@ -1,4 +1,4 @@
-"""Logs in Zeek's tab-separated form: a folder with ``conn.log``, ``ssl.log``, ``notice.log`` and ``reporter.log`` (warnings).
+"""Logs in Zeek's tab-separated form: a folder with ``conn.log``, ``ssl.log``, ``x509.log``, ``notice.log`` and ``reporter.log`` (warnings).
 
 Columns have the names and types that Zeek's own have, so that zeek-cut and whatever reads Zeek's logs read these; what only an auditor
 knows stands behind them, under ``auditor_``. ``uid`` is the connection's id. Bytes of payload each way are unset: the report counts
@@ -46,6 +46,18 @@ def _set(values: Iterable[Any] | None) -> str:
 
 def _seconds(ns: int) -> str:
     return f"{ns // 1_000_000_000}.{ns % 1_000_000_000 // 1_000:06d}"
+
+
+def _vector(values: Iterable[Any] | None) -> str:
+    return "-" if values is None else _set(values)
+
+
+def _moment(text: str | None) -> str:
+    return "-" if not text else _seconds(max(nanoseconds(text), 0))
+
+
+def _shown_by(record: Record, side: str) -> str:
+    return _set(dict.fromkeys(each["ip"] for each in record["shown_by"] if each["as"] == side))
 
 
 def _flag(value: Any) -> str:
@@ -100,7 +112,24 @@ SSL: Cells = {
     "resumed": ("bool", lambda c: _flag(c["tls"].get("resumed"))),
     "next_protocol": ("string", lambda c: _text(c["tls"].get("alpn"))),
     "established": ("bool", lambda c: _flag(c["tls"].get("server_finished"))),
+    "cert_chain_fps": ("vector[string]", lambda c: _vector(c["tls"].get("server_certificates"))),
+    "client_cert_chain_fps": ("vector[string]", lambda c: _vector(c["tls"].get("client_certificates"))),
     "auditor_client_certificate": ("string", lambda c: _text(c["tls"].get("client_certificate"))),
+}
+
+X509: Cells = {
+    "ts": ("time", lambda x: _seconds(nanoseconds(x["shown_by"][0]["first_seen"]))),
+    "fingerprint": ("string", lambda x: _text(x["sha256"])),
+    "certificate.subject": ("string", lambda x: _text(x.get("subject"))),
+    "certificate.issuer": ("string", lambda x: _text(x.get("issuer_name"))),
+    "certificate.not_valid_before": ("time", lambda x: _moment(x.get("not_before"))),
+    "certificate.not_valid_after": ("time", lambda x: _moment(x.get("not_after"))),
+    "san.dns": ("vector[string]", lambda x: _vector(x.get("names"))),
+    "basic_constraints.ca": ("bool", lambda x: _flag(x.get("authority"))),
+    "host_cert": ("bool", lambda x: _flag(any(each["leaf"] for each in x["shown_by"]))),
+    "client_cert": ("bool", lambda x: _flag(any(each["as"] == "client" for each in x["shown_by"]))),
+    "auditor_client_hosts": ("set[addr]", lambda x: _shown_by(x, "client")),
+    "auditor_server_hosts": ("set[addr]", lambda x: _shown_by(x, "server")),
 }
 
 NOTICE: Cells = {
@@ -147,13 +176,16 @@ def _log(out: IO[bytes], path: str, cells: Cells, rows: Iterable[Record]) -> Non
 
 
 def write(audit: Audit, out: Path, *, table: str | None = None, color: bool = False, width: int = 80) -> None:
-    """The logs into the folder ``out``; with ``table`` only ``conn.log`` and ``ssl.log`` (connections), or only ``notice.log`` (findings)."""
+    """The logs into the folder ``out``; with ``table`` only ``conn.log``, ``ssl.log`` and ``x509.log`` (connections), or only ``notice.log`` (findings)."""
     out.mkdir(parents=True, exist_ok=True)
     if table in (None, "connections"):
         with (out / "conn.log").open("wb") as file:
             _log(file, "conn", CONN, connections(audit))
         with (out / "ssl.log").open("wb") as file:
             _log(file, "ssl", SSL, (each for each in connections(audit) if each.get("tls")))
+        with (out / "x509.log").open("wb") as file:
+            shown = sorted(audit.certificates, key=lambda each: (each["shown_by"][0]["first_seen"], each["sha256"]))
+            _log(file, "x509", X509, shown)
     if table is None:
         with (out / "reporter.log").open("wb") as file:
             _log(
@@ -164,7 +196,8 @@ def write(audit: Audit, out: Path, *, table: str | None = None, color: bool = Fa
             )
     if table in (None, "findings"):
         with (out / "notice.log").open("wb") as file:
-            _log(file, "notice", NOTICE, ({**finding, "first": first} for finding, first in findings(audit)))
+            told = sorted(findings(audit), key=lambda pair: nanoseconds(pair[0]["first_seen"]))  # stable
+            _log(file, "notice", NOTICE, ({**finding, "first": first} for finding, first in told))
 
 
 FORMAT = Format("zeek", "", write, folder=True, tables=True)

@@ -71,6 +71,8 @@ class Scenario:
     connections: list[str] = field(default_factory=lambda: ["full"])
     story: bool = False
     small: bool = False
+    pause: float = 0
+    """Seconds before it is played."""
 
 
 @dataclass
@@ -134,7 +136,7 @@ def _one(raw: Spec, names: Spec, lab: Spec, machines: dict[str, Machine], table:
         del client["cert"]
     if number:
         row = table[number]
-        source = machines[raw.get("from", f"{row.source}/0")]
+        source = machines[_fill(raw.get("from", f"{row.source}/0"), names)]
         second = row.source == row.destinations[0]
         target = machines[raw.get("to", f"{row.destinations[0]}/{int(second)}")]
         port = raw.get("port") or usual.get("port") or row.ports
@@ -154,15 +156,21 @@ def _one(raw: Spec, names: Spec, lab: Spec, machines: dict[str, Machine], table:
         ports,
         **{
             key: raw[key]
-            for key in ("rule", "case", "place", "captured", "after", "connections", "story", "small")
+            for key in ("rule", "case", "place", "captured", "after", "connections", "story", "small", "pause")
             if key in raw
         },
     )
 
 
-def load(text: str | None = None) -> Lab:
-    """The lab, unfolded. Raises ValueError or KeyError where the file is wrong."""
+def load(text: str | None = None, play: str | None = None) -> Lab:
+    """The lab, unfolded; ``play``: a file of other scenarios on its machines, recorded on the bridge alone. Raises ValueError or KeyError where a file is wrong."""
     raw = yaml.safe_load(text or (HERE / "scenarios.yml").read_text(encoding="utf-8"))
+    if play is not None:
+        other = yaml.safe_load((HERE / f"{play}.yml").read_text(encoding="utf-8"))
+        raw["machines"] = [{k: v for k, v in each.items() if k != "record"} for each in raw["machines"]]
+        raw["machines"] += other["machines"]
+        raw["services"] |= other["services"]
+        raw["scenarios"] = other["scenarios"]
     machines = {each["name"]: _machine(each) for each in raw["machines"]}
     table = rows()
     scenarios: list[Scenario] = []

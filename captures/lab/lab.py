@@ -29,8 +29,10 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 ROOT = HERE.parents[1]
 PEERS = HERE.parent / "tls" / "peers"
-SETS = ("all", "story", "small")
-SECONDS = {"all": 600, "story": 300, "small": 150}
+SETS = ("all", "story", "small", "intruder")
+PLAYS = {"intruder": "intruder"}
+"""Sets that are a file of their own."""
+SECONDS = {"all": 600, "story": 300, "small": 150, "intruder": 200}
 """What a recording may take, installing and compiling apart."""
 PACKAGES = {
     "nats-server": "nats-server",
@@ -122,8 +124,8 @@ def chosen(only: str) -> tuple[Any, list[Any]]:
     """The lab, and its scenarios of that set that this machine's stacks can play."""
     from data import load
 
-    lab = load()
-    scenes = [each for each in lab.scenarios if only == "all" or getattr(each, only)]
+    lab = load(play=PLAYS.get(only))
+    scenes = [each for each in lab.scenarios if only == "all" or only in PLAYS or getattr(each, only)]
     have = {"go": found("go"), "java": found("javac")}
     if only == "small":
         scenes = [

@@ -445,6 +445,7 @@ def play(lab: Lab, scenes: list[Scenario], stage: Stage, record: Any) -> list[Sa
         if scene.captured == "midstream":
             continue
         start = time.monotonic()
+        time.sleep(scene.pause)
         try:
             rows += stage.play(scene)
         except Exception as error:

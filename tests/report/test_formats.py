@@ -124,7 +124,18 @@ def test_the_schema_is_closed_where_the_contract_lists_the_keys(schema, audit, w
 
 def test_json_has_the_keys_of_the_contract_in_their_order(audit, written):
     report = json.loads(written("json", audit))
-    assert list(report) == ["schema", "audit", "captures", "summary", "coverage", "connections", "findings"]
+    keys = [
+        "schema",
+        "audit",
+        "captures",
+        "summary",
+        "coverage",
+        "connections",
+        "findings",
+        "certificates",
+        "incidents",
+    ]
+    assert list(report) == keys
     first = report["connections"][0]
     end = ["ip", "port", "instance", "role", "roles", "component", "packets", "bytes", "copies"]
     assert list(first["originator"]) == end
@@ -173,8 +184,16 @@ def test_ndjson_has_the_same_records_with_their_kind(audit, written):
     whole = json.loads(written("json", audit))
     lines = [json.loads(line) for line in written("ndjson", audit).splitlines()]
     assert [line.pop("kind") for line in lines] == (
-        ["audit"] + ["capture"] * 3 + ["summary"] + ["coverage"] * 25 + ["connection"] * 30 + ["finding"] * 12
+        ["audit"]
+        + ["capture"] * 3
+        + ["summary"]
+        + ["coverage"] * 25
+        + ["connection"] * 30
+        + ["finding"] * 12
+        + ["incident"] * len(whole["incidents"])
     )
+    assert whole["incidents"]
+    assert lines[72:] == whole["incidents"]
     assert lines[0] == {"schema": "auditor.report/1", **whole["audit"]}
     assert lines[5:30] == whole["coverage"]
     assert lines[30:60] == whole["connections"]

@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
+from auditor.incidents import of
 from auditor.report.ocsf import VERSION
 
 
@@ -16,7 +17,7 @@ def classes() -> dict[int, jsonschema.Draft202012Validator]:
     schema = OcsfJsonSchemaEmbedded(get_ocsf_schema(VERSION))
     return {
         uid: jsonschema.Draft202012Validator(schema.get_class_schema(schema.lookup_class_name_from_uid(uid)))
-        for uid in (4001, 2004)
+        for uid in (4001, 2004, 2005)
     }
 
 
@@ -28,7 +29,8 @@ def events(written, audit, **options) -> list[dict]:
 def test_the_schema_has_no_objection(which, request, written, classes):
     audit = request.getfixturevalue(which)
     found = events(written, audit)
-    assert len(found) == len(audit.connections) + len(audit.findings)
+    assert len(found) == len(audit.connections) + len(audit.findings) + len(of(audit))
+    assert len(of(audit)) > 0
     assert [error.message for event in found for error in classes[event["class_uid"]].iter_errors(event)] == []
 
 

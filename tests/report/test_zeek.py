@@ -41,9 +41,22 @@ def test_what_tls_shows(logs, real):
 
 def test_the_findings(logs, real):
     found = rows(logs / "notice.log")
-    assert [row["auditor_fingerprint"] for row in found] == real.findings["fingerprint"].tolist()
-    assert found[0]["note"] == "Auditor::MissingClientCertificate"
-    assert found[0]["n"] == real.findings["count"].iloc[0]
+    ordered = real.findings.sort_values("first_seen", kind="stable")
+    assert [row["auditor_fingerprint"] for row in found] == ordered["fingerprint"].tolist()
+    assert [float(str(row["ts"])) for row in found] == sorted(float(str(row["ts"])) for row in found)
+    by_mark = {row["auditor_fingerprint"]: row for row in found}
+    worst = real.findings.iloc[0]
+    assert by_mark[worst["fingerprint"]]["note"] == "Auditor::MissingClientCertificate"
+    assert by_mark[worst["fingerprint"]]["n"] == worst["count"]
+
+
+def test_the_certificates(logs, real):
+    found = rows(logs / "x509.log")
+    assert {row["fingerprint"] for row in found} == {each["sha256"] for each in real.certificates}
+    cell = next(row for row in found if "CN=" in str(row["certificate.subject"]) and row["client_cert"] is True)
+    assert cell["certificate.issuer"]
+    shown = [row for row in rows(logs / "ssl.log") if row["cert_chain_fps"]]
+    assert shown
 
 
 def test_nothing_from_the_wire_breaks_a_row(audit, tmp_path):

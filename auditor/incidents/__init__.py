@@ -1,0 +1,10 @@
+"""What one actor did: findings and connections told as a story, and the certificates that were shown.
+
+``of`` makes incidents of any audit, one just made or one of the store; ``told_of`` narrows an audit to one address.
+"""
+
+from auditor.incidents.actors import of, told_of
+from auditor.incidents.certificates import shown_certificates
+from auditor.incidents.story import Incident, Step
+
+__all__ = ["Incident", "Step", "of", "shown_certificates", "told_of"]

@@ -1,0 +1,708 @@
+"""Who did something that nobody declared, and what it did in order of time.
+
+The rules that hold here:
+
+1. An **actor** is a VM of the inventory (whatever addresses it had) or an address in none. It is one where a finding says that it did what no path
+   declares: a stranger, an undeclared connection or attempt, a sweep, a certificate of others, a platform VM that leaves the platform. Faults of
+   documented connections make no actor, nor what a shipped policy would explain, nor what somebody waived.
+2. Once it is an actor, **all** its connections are its story, those out of scope too: where it took what it got is the question.
+3. A step is what a reader would say in one breath: a sweep however many ports, a login at one server, a call that comes back every minute.
+4. Nothing is said that the tables do not hold, so that an audit of the store tells the same story as on the day it was made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import weakref
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from auditor.incidents.story import CONNECTED, LET_IN, TRIED, Incident, Step, amount, listed, many
+from auditor.model.audit import Audit
+from auditor.model.roles import Severity
+from auditor.policy.addresses import to_int
+from auditor.policy.inventory import parse_span
+
+FOUNDING = frozenset(
+    {
+        *("unknown-host", "stolen-credential", "undeclared-connection", "undeclared-port", "ssh-port-out-of-range"),
+        *("undeclared-attempt", "port-sweep", "control-plane-egress"),
+    }
+)
+"""Rules that make an actor of whom they find."""
+
+MOST_ACTORS = 500
+"""So many are told, those that got farthest; more is a policy that does not fit."""
+MOST_STEPS = 200
+MOST_ROWS = 200_000
+"""So many connections of one actor are looked at."""
+SHOWN_CONNECTIONS = 20
+SHOWN_FRAMES = 8
+SWEEP_GAP_NS = 120 * 1_000_000_000
+"""Attempts that lie closer together are one step."""
+BEATS = 6
+"""So many calls, regularly, make a beacon."""
+REGULAR = 0.25
+"""... where most of them come within this share of the period."""
+SHORTEST_PERIOD_NS = 500_000_000
+
+_REFUSED = ("REJ", "RSTR", "RSTRH", "RSTOS0")
+
+_LATEST: list[tuple[weakref.ref[pd.DataFrame], weakref.ref[pd.DataFrame], tuple[Incident, ...]]] = []
+
+
+def of(audit: Audit) -> tuple[Incident, ...]:
+    """The incidents of an audit, those that got farthest first."""
+    if _LATEST:
+        findings, connections, known = _LATEST[0]
+        if findings() is audit.findings and connections() is audit.connections:
+            return known
+    made = _Teller(audit).incidents() if _tellable(audit) else ()
+    _LATEST[:] = [(weakref.ref(audit.findings), weakref.ref(audit.connections), made)]
+    return made
+
+
+def told_of(audit: Audit, address: str) -> Audit:
+    """The same audit as far as it is about one address or VM: its connections, its findings, its story. Raises ValueError where nothing is."""
+    table = audit.connections
+    mine = np.zeros(len(table), np.bool_)
+    for which in ("originator", "responder"):
+        for column in (f"{which}_ip", f"{which}_instance"):
+            if column in table:
+                mine |= (table[column] == address).fillna(False).to_numpy(bool)
+    if not mine.any():
+        raise ValueError(address)
+    connections = table[mine].reset_index(drop=True)
+    ids = set(connections["id"].astype(str))
+    held = [bool(ids.intersection(map(str, each or ()))) for each in audit.findings["connections"].tolist()]
+    findings = audit.findings[np.array(held, np.bool_)].reset_index(drop=True)
+    severities, rules = findings["severity"].value_counts(), findings["rule"].value_counts()
+    summary = {
+        **audit.summary,
+        "connections": len(connections),
+        **{
+            word: int((connections["disposition"] == word).sum())
+            for word in ("documented", "undeclared", "ambient", "out_of_scope")
+            if "disposition" in connections
+        },
+        "verdicts": {
+            word: int((connections["authentication_verdict"] == word).sum())
+            for word in audit.summary.get("verdicts") or {}
+        },
+        "findings": {
+            "by_severity": {each.word: int(severities.get(each.word, 0)) for each in sorted(Severity, reverse=True)},
+            "by_rule": {str(rule): int(count) for rule, count in sorted(rules.items()) if count},
+        },
+    }
+    shown = tuple(
+        each
+        for each in audit.certificates
+        if any(address in (host["ip"], host["instance"]) for host in each["shown_by"])
+    )
+    options = {**(audit.info.get("options") or {}), "host": address}
+    return replace(
+        audit,
+        info={**audit.info, "options": options},
+        summary=summary,
+        connections=connections,
+        findings=findings,
+        coverage=audit.coverage.iloc[:0],
+        certificates=shown,
+    )
+
+
+def _tellable(audit: Audit) -> bool:
+    wanted = {"id", "start", "originator_ip", "responder_ip", "originator_roles", "conn_state"}
+    return wanted <= set(audit.connections.columns) and "rule" in audit.findings.columns
+
+
+@dataclass(slots=True)
+class _Actor:
+    name: str
+    rows: set[int]
+    findings: list[int]
+
+
+class _Teller:
+    """Makes incidents of one audit."""
+
+    def __init__(self, audit: Audit) -> None:
+        self.audit = audit
+        table = audit.connections
+        self.table = table
+        self.ids = table["id"].astype(str).to_numpy(dtype=object)
+        self.names = {which: self._names(which) for which in ("originator", "responder")}
+        self.start = table["start"].to_numpy().astype(np.int64)
+        self.end = self.start + np.round(table["duration"].to_numpy(np.float64) * 1e9).astype(np.int64)
+        self.networks = [parse_span(each) for each in audit.info.get("platform_networks") or ()]
+        self._outside: dict[str, bool] = {}
+        self._columns: dict[str, npt.NDArray[np.object_]] = {}
+        self.certificates = {str(each["sha256"]): each for each in audit.certificates}
+        paths = [str(path) for path in audit.captures["path"]] if len(audit.captures) else []
+        self.captures = shlex.join(paths) if 0 < len(paths) <= 3 else "CAPTURE..."
+
+    def _names(self, which: str) -> npt.NDArray[np.object_]:
+        """Instance, or address where it is in no inventory."""
+        addresses = self.table[f"{which}_ip"].astype(object).to_numpy()
+        instances = self.table[f"{which}_instance"].astype(object)
+        named = instances.notna().to_numpy()
+        return np.where(named, instances.to_numpy(), addresses)
+
+    def at(self, name: str, row: int) -> Any:
+        """A value of a row; None where the audit has no such column."""
+        values = self._columns.get(name)
+        if values is None:
+            if name not in self.table:
+                return None
+            values = self._columns[name] = self.table[name].astype(object).to_numpy()
+        return values[row]
+
+    def text(self, name: str, row: int) -> str | None:
+        """A text of a row; None where there is none."""
+        value = self.at(name, row)
+        return str(value) if isinstance(value, str) and value else None
+
+    def known(self, which: str, row: int) -> bool:
+        """Whether this end is in the inventory."""
+        return self.text(f"{which}_instance", row) is not None or bool(self.at(f"{which}_roles", row))
+
+    def outside(self, address: str) -> bool:
+        """Whether it lies outside every network of the platform, as far as those are known."""
+        if address not in self._outside:
+            number = to_int(address)
+            self._outside[address] = bool(self.networks) and not any(
+                first <= number <= last for first, last in self.networks
+            )
+        return self._outside[address]
+
+    # Who
+
+    def incidents(self) -> tuple[Incident, ...]:
+        host = (self.audit.info.get("options") or {}).get("host")
+        actors = self._of_host(str(host)) if host else self._actors()
+        if not actors:
+            return ()
+        rows_of = self._rows_of(set(actors))
+        made = [self._incident(actor, rows_of[actor.name]) for actor in actors.values() if rows_of.get(actor.name)]
+        made.sort(key=_rank)
+        made = made[:MOST_ACTORS]
+        return tuple(self._led(each, made) for each in made)
+
+    def _of_host(self, host: str) -> dict[str, _Actor]:
+        """The one that the audit is about, whatever it did."""
+        for which in ("originator", "responder"):
+            for column in (f"{which}_ip", f"{which}_instance"):
+                rows = np.flatnonzero((self.table[column] == host).fillna(False).to_numpy(bool))
+                if rows.size:
+                    name = str(self.names[which][rows[0]])
+                    return {name: _Actor(name, set(), list(range(len(self.audit.findings))))}
+        return {}
+
+    def _actors(self) -> dict[str, _Actor]:
+        findings = self.audit.findings
+        founding = findings["rule"].isin(FOUNDING).to_numpy(bool) & findings["waived"].isna().to_numpy(bool)
+        if "sibling" in findings:
+            founding &= findings["sibling"].isna().to_numpy(bool)
+        if not founding.any():
+            return {}
+        place = pd.Series(np.arange(len(self.ids)), index=self.ids)
+        place = place[~place.index.duplicated()]
+        actors: dict[str, _Actor] = {}
+        for at in np.flatnonzero(founding).tolist():
+            told = [str(each) for each in findings["connections"].iloc[at] or ()]
+            rows = place.reindex(told).dropna().astype(np.int64).tolist()
+            for row in rows:
+                name = self._who(row)
+                actor = actors.setdefault(name, _Actor(name, set(), []))
+                actor.rows.add(row)
+                if not actor.findings or actor.findings[-1] != at:
+                    actor.findings.append(at)
+        for actor in actors.values():
+            actor.findings = sorted(set(actor.findings))
+        self._add_other_findings(actors, place)
+        return actors
+
+    def _add_other_findings(self, actors: dict[str, _Actor], place: pd.Series[int]) -> None:
+        """What else was found of what an actor opened."""
+        findings = self.audit.findings
+        others = ~findings["rule"].isin(FOUNDING).to_numpy(bool) & (findings["severity"] != "info").to_numpy(bool)
+        for at in np.flatnonzero(others).tolist():
+            told = [str(each) for each in findings["connections"].iloc[at] or ()][:2_000]
+            rows = place.reindex(told).dropna().astype(np.int64).tolist()
+            for name in {str(self.names["originator"][row]) for row in rows} & set(actors):
+                actors[name].findings.append(at)
+
+    def _who(self, row: int) -> str:
+        """Whose doing a connection is: of a stranger and a VM the stranger's, else the originator's."""
+        if self.known("originator", row) and not self.known("responder", row):
+            address = str(self.at("responder_ip", row))
+            if not self.outside(address) and self.text("breach", row) == "unknown_host":
+                return str(self.names["responder"][row])
+        return str(self.names["originator"][row])
+
+    def _rows_of(self, names: set[str]) -> dict[str, list[int]]:
+        """All connections of each actor, by time."""
+        found: dict[str, set[int]] = {}
+        for which in ("originator", "responder"):
+            column = self.names[which].tolist()
+            mine = np.flatnonzero(np.fromiter((name in names for name in column), np.bool_, len(column)))
+            for row in mine.tolist():
+                rows = found.setdefault(str(self.names[which][row]), set())
+                if len(rows) < MOST_ROWS:
+                    rows.add(row)
+        return {name: sorted(rows, key=lambda row: (int(self.start[row]), row)) for name, rows in found.items()}
+
+    # What
+
+    def _incident(self, actor: _Actor, rows: list[int]) -> Incident:
+        findings = self.audit.findings
+        first = rows[0]
+        which = "originator" if self.names["originator"][first] == actor.name else "responder"
+        known = self.known(which, first)
+        if known and "host" not in (self.audit.info.get("options") or {}):
+            # What a VM does by the documents is no part of the story; what it did beside them is.
+            rows = [row for row in rows if self._beside(row, actor)] or rows
+        addresses = self._addresses(actor.name, rows)
+        roles = tuple(map(str, self.at(f"{which}_roles", first) or ()))
+        steps = self._steps(actor, rows)
+        let_in = [each for each in steps if each.let_in]
+        connected = [each for each in steps if each.kind in ("connection", "login", "request", "beacon", "egress")]
+        mine = [each for each in connected if each.outcome != "refused"]
+        reach = LET_IN if let_in else CONNECTED if mine else TRIED
+        # What a VM is found for on documented paths is listed, and makes the incident no graver.
+        counted = [at for at in actor.findings if findings["rule"].iloc[at] in FOUNDING]
+        worst = max((Severity[str(findings["severity"].iloc[at]).upper()] for at in counted), default=Severity.INFO)
+        reached = list(dict.fromkeys(peer for each in (let_in or mine) for peer in each.peers))
+        outside = sum(each.sent_bytes for each in steps if each.peers and self._leaves(each))
+        credentials = tuple(dict.fromkeys(text for each in rows for text in self._credential(each, actor.name)))
+        # What a sweep sent is no conversation.
+        talks = [each for each in steps if each.kind not in ("sweep", "attempt")]
+        sent, received = sum(each.sent_bytes for each in talks), sum(each.received_bytes for each in talks)
+        who = f"{_short(actor.name)} ({', '.join(addresses[:2])})" if known else f"{actor.name}, in no inventory,"
+        name = hashlib.sha256(actor.name.encode("utf-8", "replace")).hexdigest()[:10]
+        told = [str(findings["id"].iloc[at]) for at in actor.findings]
+        command = f"auditor audit {self.captures} --host {shlex.quote(addresses[0])}"
+        return Incident(
+            id=f"I-{name}",
+            actor=actor.name,
+            addresses=addresses,
+            roles=roles,
+            severity=worst.word,
+            reach=reach,
+            first_ns=min(each.first_ns for each in steps),
+            last_ns=max(each.last_ns for each in steps),
+            who=who,
+            how=self._how(steps, let_in, credentials),
+            how_far=self._how_far(steps, reached, reach, outside),
+            proof=self._proof(let_in or mine or list(steps), told),
+            credentials=credentials,
+            reached=tuple(reached),
+            sent_bytes=sent,
+            received_bytes=received,
+            outside_bytes=outside,
+            connections=len(rows),
+            findings=tuple(told),
+            led_to=(),
+            steps=tuple(steps[:MOST_STEPS]),
+            command=command,
+        )
+
+    def _beside(self, row: int, actor: _Actor) -> bool:
+        return row in actor.rows or self.text("disposition", row) in ("undeclared", "out_of_scope")
+
+    def _addresses(self, name: str, rows: list[int]) -> tuple[str, ...]:
+        found: dict[str, None] = {}
+        for row in rows:
+            for which in ("originator", "responder"):
+                if self.names[which][row] == name:
+                    found[str(self.at(f"{which}_ip", row))] = None
+        return tuple(found)
+
+    def _leaves(self, step: Step) -> bool:
+        return step.kind in ("egress", "beacon") and self.outside(_address(step.peers[0]))
+
+    def peer(self, row: int, which: str) -> str:
+        """``10.0.8.40:8889 (diego_database/0)``."""
+        address = str(self.at(f"{which}_ip", row))
+        port = self.at(f"{which}_port", row)
+        place = address if which == "originator" or pd.isna(port) else _placed(address, int(port))
+        who = self.text(f"{which}_instance", row)
+        return f"{place} ({_short(who)})" if who else place
+
+    def _steps(self, actor: _Actor, rows: list[int]) -> list[Step]:
+        attempts, talks = [], []
+        swept_hosts = set()
+        for row in rows:
+            mine = self.names["originator"][row] == actor.name
+            attempt = self.text("outcome", row) == "attempt"
+            if mine and attempt:
+                attempts.append(row)
+                swept_hosts.add(str(self.at("responder_ip", row)))
+            elif not attempt:
+                talks.append(row)
+        bursts = self._bursts(attempts)
+        opened: dict[int, list[int]] = {}
+        left = []
+        for row in talks:
+            at = self._in_burst(row, bursts, swept_hosts) if self.names["originator"][row] == actor.name else None
+            if at is None:
+                left.append(row)
+            else:
+                opened.setdefault(at, []).append(row)
+        steps = [self._sweep(burst, opened.get(at, [])) for at, burst in enumerate(bursts)]
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for row in left:
+            mine = self.names["originator"][row] == actor.name
+            other = "responder" if mine else "originator"
+            key = (
+                mine,
+                str(self.names[other][row]),
+                _port(self.at("responder_port", row)),
+                self.text("transport", row),
+                self.text("application", row),
+                self.text("authentication_outcome", row),
+                bool(self.at("entered", row)),
+                self._certificate(row) if mine else "",
+            )
+            groups.setdefault(key, []).append(row)
+        steps += [self._talk(key[0], group) for key, group in groups.items()]
+        return sorted(steps, key=lambda each: (each.first_ns, each.last_ns, each.says))
+
+    def _bursts(self, attempts: list[int]) -> list[list[int]]:
+        """Attempts that lie close together."""
+        found: list[list[int]] = []
+        for row in attempts:
+            if found and int(self.start[row]) - int(self.start[found[-1][-1]]) <= SWEEP_GAP_NS:
+                found[-1].append(row)
+            else:
+                found.append([row])
+        return found
+
+    def _in_burst(self, row: int, bursts: list[list[int]], hosts: set[str]) -> int | None:
+        """The sweep that found this port open: a connection in its time, to one of its hosts, on which nothing was said."""
+        if (
+            "payload_bytes" not in self.table
+            or int(self.at("payload_bytes", row))
+            or str(self.at("responder_ip", row)) not in hosts
+        ):
+            return None
+        for at, burst in enumerate(bursts):
+            first, last = int(self.start[burst[0]]), int(self.start[burst[-1]])
+            if len(burst) > 2 and first - SWEEP_GAP_NS <= int(self.start[row]) <= last + SWEEP_GAP_NS:
+                return at
+        return None
+
+    def _sweep(self, rows: list[int], opened: list[int]) -> Step:
+        everything = sorted([*rows, *opened], key=lambda row: (int(self.start[row]), row))
+        targets = {(str(self.at("responder_ip", row)), _port(self.at("responder_port", row))) for row in everything}
+        open_ones = list(dict.fromkeys(self.peer(row, "responder") for row in opened))
+        open_targets = {(str(self.at("responder_ip", row)), _port(self.at("responder_port", row))) for row in opened}
+        by: dict[tuple[str, int], str] = {}
+        for row in rows:
+            target = str(self.at("responder_ip", row)), _port(self.at("responder_port", row))
+            state = self.text("conn_state", row) or ""
+            became = "closed" if state in _REFUSED else "silent"
+            by[target] = "closed" if "closed" in (by.get(target), became) else became
+        counts = Counter(word for target, word in by.items() if target not in open_targets)
+        hosts = list(dict.fromkeys(str(self.names["responder"][row]) for row in everything))
+        told = []
+        if counts["closed"]:
+            told.append(f"{counts['closed']:,} closed (refused)")
+        if counts["silent"]:
+            told.append(f"{counts['silent']:,} without an answer")
+        if open_ones:
+            told.append(f"{len(open_targets):,} open: {listed(open_ones)}")
+        ports = len({port for _, port in targets})
+        what = f"tried {many(ports, 'port')} of {listed(hosts)}"
+        outcome = "closed" if not counts["silent"] else "silent" if not counts["closed"] else "mixed"
+        sweep = len(targets) >= 10
+        return self._step(
+            "sweep" if sweep else "attempt",
+            f"{what}: {', '.join(told)}",
+            everything,
+            mine=True,
+            peers=tuple(dict.fromkeys(self.peer(row, "responder") for row in (opened or rows)[:SHOWN_CONNECTIONS])),
+            outcome=outcome,
+            let_in=False,
+            application=None,
+        )
+
+    def _certificate(self, row: int) -> str:
+        tls = self.at("tls", row)
+        chain = tls.get("client_certificates") if isinstance(tls, dict) else None
+        return str(chain[0]) if chain else ""
+
+    def _credential(self, row: int, actor: str) -> list[str]:
+        """What the actor showed of itself on a connection that it opened, in words."""
+        if self.names["originator"][row] != actor:
+            return []
+        told = []
+        leaf = self._certificate(row)
+        tls = self.at("tls", row)
+        if leaf:
+            told.append(self._certificate_words(leaf, actor))
+        elif isinstance(tls, dict) and tls.get("client_certificate") in ("sent", "inferred_sent"):
+            told.append("a client certificate that TLS 1.3 hides")
+        nats = self.at("nats", row)
+        if isinstance(nats, dict) and nats.get("connect"):
+            words = [word for word in ("user", "pass", "token", "jwt", "nkey") if nats.get(word)]
+            told.append(
+                "NATS "
+                + ("user and password" if words[:2] == ["user", "pass"] else ", ".join(words) or "without credentials")
+            )
+        mysql = self.at("mysql", row)
+        if isinstance(mysql, dict) and mysql.get("auth_response"):
+            told.append(
+                "an empty MySQL password"
+                if mysql["auth_response"] == "empty"
+                else f"a MySQL login ({mysql.get('plugin')})"
+            )
+        http = self.at("http", row)
+        if isinstance(http, dict):
+            schemes = [each for each in http.get("authorization") or () if each != "none"]
+            told += [f"HTTP {'bearer token' if each == 'bearer' else each}" for each in dict.fromkeys(schemes)]
+            if any(each != "none" for each in http.get("signed_url") or ()):
+                told.append("a signed URL")
+        ssh = self.at("ssh", row)
+        if isinstance(ssh, dict) and ssh.get("login") == "accepted":
+            told.append("an SSH login")
+        return told
+
+    def _certificate_words(self, leaf: str, actor: str) -> str:
+        known = self.certificates.get(leaf) or {}
+        name = known.get("common_name")
+        others = list(
+            dict.fromkeys(
+                str(host["instance"] or host["ip"])
+                for host in known.get("shown_by") or ()
+                if host["leaf"] and actor not in (host["instance"], host["ip"])
+            )
+        )
+        shown = f", which {listed(others)} {'shows' if len(others) == 1 else 'show'} too" if others else ""
+        return f"client certificate {leaf[:12]}…{f' ({name})' if name else ''}{shown}"
+
+    def _talk(self, mine: bool, rows: list[int]) -> Step:
+        row = rows[0]
+        other = "responder" if mine else "originator"
+        peer = self.peer(row, "responder") if mine else self.peer(row, "originator")
+        application = self.text("application", row) or "unknown"
+        let_in = mine and bool(self.at("entered", row))
+        outcome = self.text("authentication_outcome", row) or "unknown"
+        shown = self.text("shown", row) if mine else None
+        beat = self._beat(rows) if mine else None
+        leaves = mine and self.outside(str(self.at(f"{other}_ip", row)))
+        sent, received = self._bytes(rows, mine=mine)
+        times = "" if len(rows) == 1 else f" in {many(len(rows), 'connection')}"
+        moved = f"sent {amount(sent)}, received {amount(received)}"
+        spoken = "" if application in ("none", "unknown") else f" ({application})"
+        if not mine:
+            port = _port(self.at("responder_port", row))
+            on = f" on its port {port}/{self.text('transport', row)}" if port >= 0 else ""
+            kind, says = "called", f"was called by {peer}{on}{spoken}{times}; {moved}"
+        elif beat is not None:
+            period, jitter = beat
+            kind = "beacon"
+            says = f"called {peer}{spoken} every {_seconds(period)} (give or take {_seconds(jitter)}), {len(rows):,} times; {moved}"
+        elif leaves:
+            kind, says = "egress", f"left the platform to {peer}{spoken}{times}; {moved}"
+        elif let_in:
+            kind = "login" if self._credential(row, str(self.names["originator"][row])) else "request"
+            says = f"was let in by {peer}{spoken}{times}: {shown}; {moved}"
+        elif outcome == "refused":
+            kind, says = "login", f"was turned away by {peer}{spoken}{times}: {shown or 'refused'}"
+        else:
+            kind = "connection"
+            detail = f": {shown}" if shown else ""
+            says = f"connected to {peer}{spoken}{times}{detail}; {moved}"
+        step = self._step(
+            kind, says, rows, mine=mine, peers=(peer,), outcome=outcome, let_in=let_in, application=application
+        )
+        if beat is not None:
+            step = replace(step, period_s=round(beat[0] / 1e9, 3), jitter_s=round(beat[1] / 1e9, 3))
+        return step
+
+    def _beat(self, rows: list[int]) -> tuple[float, float] | None:
+        """Period and jitter in nanoseconds of calls that come back regularly."""
+        if len(rows) < BEATS:
+            return None
+        return regular(self.start[np.array(rows)])
+
+    def _bytes(self, rows: list[int], *, mine: bool) -> tuple[int, int]:
+        at = np.array(rows)
+        sent, received = (
+            int(self.table[f"{which}_bytes"].to_numpy()[at].sum()) for which in ("originator", "responder")
+        )
+        return (sent, received) if mine else (received, sent)
+
+    def _step(
+        self,
+        kind: str,
+        says: str,
+        rows: list[int],
+        *,
+        mine: bool,
+        peers: tuple[str, ...],
+        outcome: str,
+        let_in: bool,
+        application: str | None,
+    ) -> Step:
+        sent, received = self._bytes(rows, mine=mine)
+        ids = tuple(str(self.ids[row]) for row in rows[:SHOWN_CONNECTIONS])
+        return Step(
+            kind=kind,
+            says=says,
+            first_ns=int(self.start[rows].min()),
+            last_ns=int(self.end[rows].max()),
+            count=len(rows),
+            peers=peers,
+            application=application,
+            outcome=outcome,
+            let_in=let_in,
+            sent_bytes=sent,
+            received_bytes=received,
+            connections=ids,
+            frames=self._frames(rows),
+            command=f"auditor slice {self.captures} --connection {ids[0]} -w {ids[0][:10]}.pcapng",
+        )
+
+    def _frames(self, rows: list[int]) -> tuple[tuple[int, int], ...]:
+        """The first frame of the first connections, and the frames that show what came of the first."""
+        found: set[tuple[int, int]] = set()
+        if {"capture", "first_frame"} <= set(self.table.columns):
+            for row in rows[: SHOWN_FRAMES // 2]:
+                found.add((int(self.at("capture", row)), int(self.at("first_frame", row))))
+        evidence = self.at("authentication_evidence", rows[0])
+        for each in evidence or ():
+            for capture, frame in each.get("frames") or ():
+                if len(found) < SHOWN_FRAMES:
+                    found.add((int(capture), int(frame)))
+        return tuple(sorted(found))
+
+    # The five questions
+
+    def _how(self, steps: list[Step], let_in: list[Step], credentials: tuple[str, ...]) -> str:
+        told = []
+        swept = [each for each in steps if each.kind == "sweep"]
+        if swept:
+            told.append(swept[0].says + (f", and {many(len(swept) - 1, 'sweep')} more" if len(swept) > 1 else ""))
+        if credentials:
+            told.append(f"{'let in by' if let_in else 'showed'} {listed(list(credentials), 4)}")
+        elif let_in:
+            told.append("let in without any credential")
+        refused = sum(each.count for each in steps if each.outcome == "refused")
+        if refused:
+            told.append(f"turned away {many(refused, 'time')}")
+        called = [each for each in steps if each.kind == "called"]
+        if called and not told:
+            told.append(called[0].says)
+        return "; ".join(told) or "connections that no path declares, no credential seen"
+
+    def _how_far(self, steps: list[Step], reached: list[str], reach: str, outside: int) -> str:
+        word = {LET_IN: "let in by", CONNECTED: "connected to", TRIED: ""}[reach]
+        told = [f"{word} {listed(reached, 4)}"] if word and reached else ["let in nowhere"]
+        inside = [
+            each for each in steps if each.kind in ("login", "request", "connection") and each.outcome != "refused"
+        ]
+        took = sum(each.received_bytes for each in inside)
+        if took:
+            told.append(f"took {amount(took)} from the platform")
+        if outside:
+            names = list(dict.fromkeys(each.peers[0] for each in steps if each.peers and self._leaves(each)))
+            told.append(f"sent {amount(outside)} outside to {listed(names)}")
+        beats = [each for each in steps if each.kind == "beacon" and each.period_s]
+        if beats:
+            told.append(f"calls {beats[0].peers[0]} every {_seconds((beats[0].period_s or 0) * 1e9)}")
+        return "; ".join(told)
+
+    def _proof(self, steps: list[Step], findings: list[str]) -> str:
+        """Frames of the telling step, and how to cut them out."""
+        step = steps[0]
+        by: dict[int, list[int]] = {}
+        for capture, frame in step.frames:
+            by.setdefault(capture, []).append(frame)
+        named = len(self.audit.captures) > 1
+        shown = "; ".join(
+            f"{'' if not named else self._capture(capture) + ' '}frames {', '.join(map(str, frames))}"
+            for capture, frames in by.items()
+        )
+        cited = f"findings {listed(findings, 3)}" if findings else "no finding"
+        return f"{shown or 'no frames'}; {cited}; {step.command}"
+
+    def _capture(self, index: int) -> str:
+        paths = self.audit.captures["path"]
+        return str(paths.iloc[index]) if 0 <= index < len(paths) else f"capture {index}"
+
+    def _led(self, one: Incident, everyone: Iterable[Incident]) -> Incident:
+        """With the incidents of those whom it reached, that began after it was there."""
+        reached = {_address(step.peers[0]): step.first_ns for step in reversed(one.steps) if step.let_in and step.peers}
+        after = tuple(
+            each.id
+            for each in everyone
+            if each.id != one.id
+            and any(reached.get(here, each.first_ns + 1) <= each.first_ns for here in each.addresses)
+        )
+        return replace(one, led_to=after) if after else one
+
+
+def regular(starts: npt.NDArray[np.int64]) -> tuple[float, float] | None:
+    """Period and jitter in nanoseconds, where calls come back regularly; None: they do not.
+
+    A call that was missed leaves a gap of a whole multiple: so gaps are held against the nearest multiple of the period.
+    """
+    gaps = np.diff(np.sort(starts)).astype(np.float64)
+    gaps = gaps[gaps > 0]
+    if len(gaps) < BEATS - 1:
+        return None
+    period = float(np.median(gaps))
+    if period < SHORTEST_PERIOD_NS:
+        return None
+    off = np.abs(gaps - np.maximum(np.round(gaps / period), 1) * period)
+    jitter = float(np.median(off))
+    steady = float((off <= REGULAR * period).mean())
+    return (period, jitter) if steady >= 0.8 and jitter <= REGULAR / 2 * period else None
+
+
+def _rank(each: Incident) -> tuple[Any, ...]:
+    order = (LET_IN, CONNECTED, TRIED).index(each.reach)
+    severity = -int(Severity[each.severity.upper()])
+    return severity, order, -len(each.reached), -each.outside_bytes, -each.received_bytes, each.first_ns, each.actor
+
+
+def _short(name: str) -> str:
+    """A VM's name with no more of its UUID than tells it apart."""
+    group, slash, which = name.partition("/")
+    return f"{group}{slash}{which[:8]}" if len(which) == _UUID else name
+
+
+_UUID = 36
+
+
+def _port(value: Any) -> int:
+    return -1 if pd.isna(value) else int(value)
+
+
+def _placed(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _address(peer: str) -> str:
+    place = peer.split(" ", 1)[0]
+    if place.startswith("["):
+        return place[1:].partition("]")[0]
+    return place.rpartition(":")[0] if place.count(":") == 1 else place
+
+
+def _seconds(ns: float) -> str:
+    seconds = ns / 1e9
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,174 @@
+"""An incident, as every report tells it: one actor, what it did in order of time, and the frames that show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from auditor.policy.times import time_text
+
+LET_IN, CONNECTED, TRIED = "let_in", "connected", "tried"
+REACHES = (LET_IN, CONNECTED, TRIED)
+"""How far an actor got, the farthest first."""
+
+
+def amount(size: float) -> str:
+    """Bytes as people say them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1_000 or unit == "GB":
+            return f"{size:,.0f} B" if unit == "B" else f"{size:,.1f} {unit}"
+        size /= 1_000
+    raise AssertionError
+
+
+def many(count: int, one: str, more: str | None = None) -> str:
+    """``1 port``, ``2 ports``."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
+def listed(names: list[str], most: int = 3) -> str:
+    """``a, b, c and 4 more``."""
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that an actor did, or that was done to it."""
+
+    kind: str
+    """sweep, attempt, login, request, connection, called, egress, beacon"""
+    says: str
+    first_ns: int
+    last_ns: int
+    count: int
+    peers: tuple[str, ...]
+    """``10.0.8.40:8889 (diego_database/0)``, the most frequent first."""
+    application: str | None
+    outcome: str
+    """served, refused, unknown; of attempts closed, silent or mixed"""
+    let_in: bool
+    sent_bytes: int
+    """By the actor."""
+    received_bytes: int
+    connections: tuple[str, ...]
+    """Ids of the first of them."""
+    frames: tuple[tuple[int, int], ...]
+    """(capture, frame) that show it."""
+    command: str
+    period_s: float | None = None
+    """Of a beacon."""
+    jitter_s: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        return {
+            "kind": self.kind,
+            "says": self.says,
+            "first_seen": time_text(self.first_ns),
+            "last_seen": time_text(self.last_ns),
+            "count": self.count,
+            "peers": list(self.peers),
+            "application": self.application,
+            "outcome": self.outcome,
+            "let_in": self.let_in,
+            "sent_bytes": self.sent_bytes,
+            "received_bytes": self.received_bytes,
+            "period_s": self.period_s,
+            "jitter_s": self.jitter_s,
+            "connections": list(self.connections),
+            "frames": [list(each) for each in self.frames],
+            "command": self.command,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """What one actor did."""
+
+    id: str
+    """The same for the same actor in every audit."""
+    actor: str
+    """Name of the VM, or the address."""
+    addresses: tuple[str, ...]
+    roles: tuple[str, ...]
+    """Empty: it is in no inventory."""
+    severity: str
+    reach: str
+    """One of ``REACHES``."""
+    first_ns: int
+    last_ns: int
+    who: str
+    how: str
+    how_far: str
+    proof: str
+    credentials: tuple[str, ...]
+    reached: tuple[str, ...]
+    """Whom it was let in by, or else connected to."""
+    sent_bytes: int
+    received_bytes: int
+    outside_bytes: int
+    """Sent to addresses outside the platform."""
+    connections: int
+    findings: tuple[str, ...]
+    led_to: tuple[str, ...]
+    """Ids of the incidents of those it reached, that began after."""
+    steps: tuple[Step, ...]
+    command: str
+
+    @property
+    def title(self) -> str:
+        """One line."""
+        became = {
+            LET_IN: f"was let in by {listed(list(self.reached))}",
+            CONNECTED: f"connected to {listed(list(self.reached))}",
+            TRIED: "tried, and was let in nowhere",
+        }[self.reach]
+        return f"{self.who} {became}"
+
+    @property
+    def when(self) -> str:
+        """From the first to the last packet."""
+        first, last = time_text(self.first_ns), time_text(self.last_ns)
+        same = first[:10] == last[:10]
+        shown = last[11:] if same else last
+        return f"{first.replace('T', ' ')} to {shown.replace('T', ' ')}"
+
+    @property
+    def answers(self) -> tuple[tuple[str, str], ...]:
+        """The five questions, answered."""
+        return (
+            ("who", self.who.rstrip(",")),
+            ("when", self.when),
+            ("how", self.how),
+            ("how far", self.how_far),
+            ("proof", self.proof),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        return {
+            "id": self.id,
+            "actor": {
+                "name": self.actor,
+                "addresses": list(self.addresses),
+                "roles": list(self.roles),
+                "known": bool(self.roles) or self.actor not in self.addresses,
+            },
+            "severity": self.severity,
+            "reach": self.reach,
+            "title": self.title,
+            "first_seen": time_text(self.first_ns),
+            "last_seen": time_text(self.last_ns),
+            "answers": {name.replace(" ", "_"): says for name, says in self.answers},
+            "credentials": list(self.credentials),
+            "reached": list(self.reached),
+            "sent_bytes": self.sent_bytes,
+            "received_bytes": self.received_bytes,
+            "outside_bytes": self.outside_bytes,
+            "connections": self.connections,
+            "findings": list(self.findings),
+            "led_to": list(self.led_to),
+            "steps": [each.as_dict() for each in self.steps],
+            "command": self.command,
+        }

@@ -271,7 +271,7 @@ class Report:
         return None if len(self.audit.connections) else _idle(self.audit.captures["packets"])
 
     def incomplete(self, max_undecided: float = 5.0) -> list[str]:
-        """Why the job was not done whole: damaged inputs, dropped packets, too much undecided. Empty: it was."""
+        """Why the audit is incomplete: damaged inputs, dropped packets, too much undecided. Empty: it was."""
         captures = self.audit.captures
         reasons = (
             _losses(captures["problems"].tolist(), captures["dropped"].fillna(0).tolist()) if len(captures) else []
@@ -317,7 +317,7 @@ class Report:
         return int((findings["severity"].isin(counted) & findings["waived"].isna()).sum())
 
     def exit_status(self, fail_on: str = "medium", max_undecided: float = 5.0, allow_incomplete: bool = False) -> int:
-        """0: clean and whole. 1: findings at or above ``fail_on``, or a waiver that has expired. 3: none of these, but not done whole."""
+        """0: clean and whole. 1: findings at or above ``fail_on``, or a waiver that has expired. 3: none of these, but incomplete."""
         if self.failing(fail_on) or (self.waivers is not None and self.waivers.expired):
             return 1
         return 3 if self.incomplete(max_undecided) and not allow_incomplete else 0
@@ -364,7 +364,7 @@ def audit(
     strict : what the capture cannot tell counts as a finding of medium severity
     linktype : LINKTYPE_ number to take for every input instead of what it says
     limits : how much may be asked of the machine (``auditor.Limits``, or some of its values by name). One that is hit makes the audit
-        incomplete and is told in ``report.captures.problems``
+        incomplete and is reported in ``report.captures.problems``
     follow : the one capture is still being written: read on at its end until this function says True, the file is rotated, or
         ``limits.follow_idle_seconds`` are over
     fail_on, max_undecided : what the report calls clean and complete
@@ -615,4 +615,4 @@ def _check_keylog(options: dict[str, Any], warnings: list[str]) -> None:
     try:
         check(Path(options["keylog"]))
     except MissingToolError as error:
-        warnings.append(f"{options.pop('keylog')}: {error}; verdicts are what the wire alone allows")
+        warnings.append(f"{options.pop('keylog')}: {error}; verdicts rest on the packets alone")

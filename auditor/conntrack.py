@@ -47,7 +47,7 @@ QUEUE_ROWS = 4_096
 LINGER_ROWS = 16_384
 FIRST_ROWS = 4_096
 ODDS_KEPT = 8_192
-"""Of so many contradictions of one capture the frames are told."""
+"""Of so many contradictions of one capture the frames are reported."""
 OUT_OF_ORDER_NS = 100_000_000
 """Consecutive parts may overlap by so much: packets are out of order by less."""
 AGREEING_NS = 1_000_000

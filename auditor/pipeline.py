@@ -107,7 +107,7 @@ def run(
 ) -> Audit:
     """Audit captures.
 
-    ``options``: scope, strict, linktype, ... (``auditor.api.audit``); ``ca`` are ``Authorities``. ``warn`` is told in a line what could not
+    ``options``: scope, strict, linktype, ... (``auditor.api.audit``); ``ca`` are ``Authorities``. ``warn`` is reported in a line what could not
     be done and hinders nothing. ``carry``: what earlier passes hand to this one; afterwards, what this one hands to the next. ``within`` says
     which connections the report is about; the others are there for what they tell of these (a full handshake before a resumed
     session). Raises InputError where nothing could be audited.
@@ -574,7 +574,7 @@ def follow_one(
     progress: Callable[[Progress], None] | None = None,
     before: _Before | None = None,
 ) -> Followed:
-    """Follow one capture to its end; what is wrong with it is told in its ``Capture``, not raised (unless it is ``alone``)."""
+    """Follow one capture to its end; what is wrong with it is reported in its ``Capture``, not raised (unless it is ``alone``)."""
     before = before or _Before()
     limits: Limits = options.get("limits", DEFAULTS)
     examiner = Examiner(collect=options.get("evidence", True), limits=limits)
@@ -961,7 +961,7 @@ def _distrust_tunnels(
 
 _MOST_NETWORKS = 256
 _MOST_CONFLICTS = 100
-"""So many of an inventory's are told in the report; ``auditor inventory check`` tells all."""
+"""So many of an inventory's are reported in the report; ``auditor inventory check`` tells all."""
 
 
 def attribute(

@@ -21,7 +21,7 @@ from auditor.policy.addresses import to_text
 
 MOST_FRAMES = 5
 MOST_SAID = 8
-"""So many different errors of one connection are told."""
+"""So many different errors of one connection are reported."""
 _NOTHING: MappingProxyType[str, Any] = MappingProxyType({})
 """Shared, so that all connections of which nothing else is known are alike."""
 

@@ -38,7 +38,7 @@ def _moved(block: bytes, by_ns: int) -> bytes:
 
 
 def _vms() -> dict[str, object]:
-    """The VMs of the sample's inventory as ``bosh vms --json`` prints them: what is no VM, and who was deleted, is not there."""
+    """The VMs of the sample's inventory as ``bosh vms --json`` prints them: what is not a VM, and who was deleted, is not there."""
     import yaml
 
     known = yaml.safe_load((SAMPLE / "diego.inventory.yml").read_text(encoding="utf-8"))

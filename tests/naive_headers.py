@@ -10,7 +10,7 @@ from typing import Any
 from auditor.model import packets as p
 
 
-class Stop(Exception):  # noqa: N818 - it ends a frame, it is no error
+class Stop(Exception):  # noqa: N818 - it ends a frame, it is not an error
     def __init__(self, code: int, kind: int = 0) -> None:
         self.code, self.kind = code, kind
 

@@ -178,7 +178,7 @@ def test_a_closing_packet_that_is_out_of_the_stream_tells_nothing(flags: int, fa
 
 
 def test_a_reset_behind_a_lost_answer_to_a_syn_ends_a_connection_and_refuses_none() -> None:
-    """The server acknowledged what the client said before it reset: the connection had come about, though its SYN+ACK was lost."""
+    """The server acknowledged what the client said before it reset: the connection was established, though its SYN+ACK was lost."""
 
     def teller(wire: Wire, talk: Talk) -> None:
         talk.opens().says(b"ask").server_acks()

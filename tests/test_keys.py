@@ -227,7 +227,7 @@ def test_without_tshark_the_wire_decides_and_a_line_says_so(told, closed, with_s
         assert told.verdicts(report) == told.verdicts(closed)
         [line] = report.warnings
         assert "tshark" in line
-        assert line.endswith("verdicts are what the wire alone allows")
+        assert line.endswith("verdicts rest on the packets alone")
     arguments = ["audit", str(told.capture), "--inventory", str(told.inventory), "--keylog", str(told.keylog)]
     assert main([*arguments, "--format", "csv"]) == 1
     assert "tshark is not installed" in capsys.readouterr().err

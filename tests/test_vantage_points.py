@@ -204,7 +204,7 @@ def translated(data: bytes, inside: bytes, outside: bytes, port: int) -> bytes:
 
 
 def conversation() -> tuple[int, list[tuple[int, bytes, int]], bytes]:
-    """The longest TCP conversation of the healthy sample with a port that is no range's, whole; and the address that opened it."""
+    """The longest TCP conversation of the healthy sample with a port that is not a range's, whole; and the address that opened it."""
     link_type, frames = frames_of(ROOT / "captures" / "sample" / "healthy.pcap")
     by_ends: dict[frozenset[bytes], list[tuple[int, bytes, int]]] = {}
     for frame in frames:
@@ -269,7 +269,7 @@ def test_copied_sequence_numbers_hide_no_connection(
 
 
 def test_other_sequence_numbers_are_another_connection(tmp_path: Path) -> None:
-    """The same conversation a second time, from an address nobody knows: it is no translation of the first."""
+    """The same conversation a second time, from an address nobody knows: it is not a translation of the first."""
     link_type, inside, address = conversation()
     other = []
     for ts_ns, data, wire in inside:

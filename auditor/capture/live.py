@@ -94,7 +94,7 @@ def place_of(text: str) -> Place:
     if mode is not None and stat.S_ISREG(mode):
         return Place(FILE, text, path=text)
     if "/" in text or mode is not None:
-        says = "is no file and no pipe" if mode is not None else "there is no such file"
+        says = "is neither a file nor a pipe" if mode is not None else "there is no such file"
         raise ConfigError(
             text, says, mend="an interface, a file, a pipe, -, ssh://HOST/IFACE or bosh://DEPLOYMENT/GROUP/ID"
         )
@@ -106,10 +106,10 @@ def _remote(text: str) -> Place:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise ConfigError(text, "is no address", mend="ssh://[USER@]HOST[:PORT]/IFACE") from None
+        raise ConfigError(text, "is not an address", mend="ssh://[USER@]HOST[:PORT]/IFACE") from None
     steps = [unquote(each) for each in parts.path.split("/") if each]
     if parts.query or parts.fragment or parts.password:
-        raise ConfigError(text, "has parts that mean nothing here", mend="ssh://[USER@]HOST[:PORT]/IFACE")
+        raise ConfigError(text, "has parts that are not used here", mend="ssh://[USER@]HOST[:PORT]/IFACE")
     if parts.scheme == "ssh":
         if len(steps) > 1 or not host:
             raise ConfigError(text, "names no host and interface", mend="ssh://[USER@]HOST[:PORT]/IFACE")
@@ -127,7 +127,7 @@ def _remote(text: str) -> Place:
         interface = steps[2] if len(steps) == 3 else DEFAULT_INTERFACE
         return Place(BOSH, text, interface, host="/".join(steps[:2]), deployment=deployment)
     raise ConfigError(
-        text, f"nothing is captured through {parts.scheme}", mend="ssh://HOST/IFACE or bosh://DEPLOYMENT/GROUP/ID"
+        text, f"cannot capture through {parts.scheme}", mend="ssh://HOST/IFACE or bosh://DEPLOYMENT/GROUP/ID"
     )
 
 
@@ -279,7 +279,7 @@ _JOIN: Final = '[ -n "$f" ] && [ -n "{own}" ] && f="$f and {own}" || f="$f{own}"
 
 
 def without(apart: Sequence[Ends]) -> str:
-    """The filter expression that leaves connections out. Raises ValueError for what is no address or port."""
+    """The filter expression that leaves connections out. Raises ValueError for what is not an address or port."""
     return " and ".join(f"not ({_expression(each)})" for each in apart)
 
 
@@ -853,7 +853,7 @@ def open_stream(
             return Stream(place.text, running, running.stdout, hexed=command.hexed)
         if place.kind == STDIN:
             if sys.stdin is None or sys.stdin.isatty():
-                raise InputError("-", "standard input is no pipe and no file; nothing to read")
+                raise InputError("-", "standard input is neither a pipe nor a file; nothing to read")
             descriptor = os.dup(sys.stdin.fileno())
             return Stream(place.text, None, descriptor)
         # Non-blocking: a pipe is open at once, before its writer is.

@@ -142,7 +142,7 @@ def _capture_head(rewound: Rewound, label: str, compressions: list[str], limits:
         raise NotACaptureError(label, told("nesting", limits, "is compressed again inside its compressions"))
     if any(head[:4] in (each.to_bytes(4, "little"), each.to_bytes(4, "big")) for each in pcap.FOREIGN_MAGICS):
         raise NotACaptureError(label, "is a variant of pcap that is not known; convert it with editcap -F pcap")
-    says = "is no pcap or pcapng capture"
+    says = "is not a pcap or pcapng capture"
     for magic, what in (*_OTHER_FORMATS, (b"", "")):
         if magic and head.startswith(magic):
             says += f", but {what}"
@@ -179,7 +179,7 @@ def _opened(source: str | Path | BinaryIO) -> tuple[BinaryIO, str, Callable[[], 
     text = str(source)
     if text == STANDARD_INPUT:
         if sys.stdin is None or sys.stdin.isatty():
-            raise InputError(STANDARD_INPUT, "standard input is no pipe and no file; nothing to read")
+            raise InputError(STANDARD_INPUT, "standard input is neither a pipe nor a file; nothing to read")
         return sys.stdin.buffer, STANDARD_INPUT, None
     if isinstance(source, str) and is_url(text):
         remote = open_url(text)
@@ -233,7 +233,7 @@ def _expanded(source: str) -> Iterator[str]:
         yield from expand_url(source, _is_capture)
         return
     if not source or "\0" in source:
-        raise InputError(repr(source), "is no file name")
+        raise InputError(repr(source), "is not a file name")
     try:
         exists = Path(source).exists()
     except OSError as error:

@@ -23,7 +23,7 @@ from auditor.wire import pcapng
 MAX_NAME_CHARS: Final = 256
 MAX_FILTER_CHARS: Final = 80
 MAX_FILTERS: Final = 16
-"""So many different ones are told."""
+"""So many different ones are reported."""
 MAX_OPTIONS_BYTES: Final = MIB
 """What a packet block may hold beside its packet."""
 

@@ -100,7 +100,7 @@ class RingWriter:
         """Why nothing more is kept."""
 
     def write(self, batch: FrameBatch, link_type: NDArray[np.int32]) -> None:
-        """Keep the frames. A disk that takes no more is told in ``failed``."""
+        """Keep the frames. A disk that takes no more is reported in ``failed``."""
         if self.failed is not None or not len(batch):
             return
         largest = int(batch.caplen_bytes.max()) + RECORD_BYTES

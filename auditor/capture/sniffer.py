@@ -2,7 +2,7 @@
 
 Run as a program of its own (``python -m auditor.capture.sniffer IFACE SNAPLEN [FILTER]``) where neither dumpcap nor tcpdump is installed. It
 needs nothing but the right to open a packet socket (and, for a filter, libpcap), and it is slow: every packet passes through Python. What the
-kernel had to drop is told on standard error in the words of tcpdump, at SIGUSR1 and at the end (SIGINT).
+kernel had to drop is reported on standard error in the words of tcpdump, at SIGUSR1 and at the end (SIGINT).
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class _Commands(TyperGroup):
 
     def get_help(self, ctx: Any) -> str:
         made = page(self, ctx, [Entry(name, says) for name, says in COMMANDS.items()])
-        return f"{made.as_text()}\nauditor COMMAND -h tells more of each.".rstrip("\n")
+        return f"{made.as_text()}\nauditor COMMAND -h tells more about each.".rstrip("\n")
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
@@ -95,7 +95,9 @@ class _Commands(TyperGroup):
 
 def _root(
     ctx: typer.Context,
-    version: bool = typer.Option(False, "--version", help="The version; with --verbose, of all that matters."),
+    version: bool = typer.Option(
+        False, "--version", help="The version; with --verbose, the versions of libraries, tools and policies too."
+    ),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="With --version: Python, libraries, tools, policies."),
     show_completion: str = typer.Option(
         "", "--show-completion", metavar="SHELL", help="Print the completion for bash, zsh or fish.", show_default=False
@@ -199,7 +201,7 @@ def _call(argv: Sequence[str]) -> int:
 
 
 def _finish(status: int) -> int:
-    """Flush what was printed; a reader who has gone is no error of ours."""
+    """Flush what was printed; a reader who has gone is not an error of ours."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

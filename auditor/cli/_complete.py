@@ -2,7 +2,7 @@
 
 A shell asks by running ``auditor`` with ``_AUDITOR_COMPLETE`` in the environment and the words so far (``_AUDITOR_WORDS``, a line each, the last
 one unfinished; bash: ``_AUDITOR_LINE``). The answer is a line for each candidate, ``value<TAB>what it is``; the line ``:files`` or ``:folders`` asks
-the shell to add its own. Nothing slow is imported for it, and whatever goes wrong is no candidate.
+the shell to add its own. Nothing slow is imported for it, and whatever goes wrong is not a candidate.
 """
 
 from __future__ import annotations
@@ -315,7 +315,7 @@ def _captures(_line: _Line, last: str) -> Iterator[Candidate]:
     from auditor.cli._machine import sample_names
 
     if last.startswith("s") or not last:
-        yield from ((f"sample:{each}", "a recording that comes along") for each in sample_names())
+        yield from ((f"sample:{each}", "a sample recording") for each in sample_names())
     yield FILES, ""
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "": (
-        ("auditor audit sample:lab", "a first look, with a recording that comes along"),
+        ("auditor audit sample:lab", "a first look, with a sample recording"),
         ("auditor audit cell.pcap brain.pcapng --inventory vms.json", "your own captures"),
     ),
     "audit": (
         ("auditor audit cell.pcap brain.pcapng --inventory vms.json", "one audit, for people"),
-        ("auditor audit captures/ --inventory vms.json -f html -o audit.html", "one page to read and to send on"),
+        ("auditor audit captures/ --inventory vms.json -f html -o audit.html", "one page to read and to hand over"),
         ("auditor audit cell.pcap --store history --new-only", "only what is new since the last audit"),
     ),
     "run": (
@@ -22,7 +22,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("auditor history diff --store history", "what changed between the last two"),
     ),
     "history check": (("auditor history check --store history", "look at every file"),),
-    "history repair": (("auditor history repair --store history", "put aside what is damaged"),),
+    "history repair": (("auditor history repair --store history", "repair it, and move damaged files away"),),
     "history list": (
         ("auditor history list --store history --last 10", "the last ten"),
         ("auditor history list --store history --since 7d -f csv", "those of a week, for a script"),
@@ -58,12 +58,12 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "dissect": (
         ("auditor dissect cell.pcap --connection 3f2a9c", "the protocol tree of one connection"),
-        ("auditor dissect cell.pcap --compare", "how far tshark agrees with all that is told"),
+        ("auditor dissect cell.pcap --compare", "compare our fields with tshark's"),
     ),
     "slice": (
         ("auditor slice cell.pcap --finding F-3dca8798d5 -w proof.pcapng", "the packets of a finding"),
         ("auditor slice --store history --connection 3f2a9c -w one.pcapng", "of a connection of the history"),
-        ("auditor slice cell.pcap --finding F-3dca8798d5 --bundle -w proof.zip", "with all that judges it again"),
+        ("auditor slice cell.pcap --finding F-3dca8798d5 --bundle -w proof.zip", "with everything needed to judge it again"),
     ),
     "explain": (
         ("auditor explain missing-client-certificate", "a rule"),
@@ -101,7 +101,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("auditor policy export --to nftables --inventory vms.json", "the declared paths as a firewall's rules"),
     ),
     "policy filter": (
-        ('tcpdump -i eth0 -w cell.pcap "$(auditor policy filter -q)"', "capture what every rule needs"),
+        ('tcpdump -i eth0 -w cell.pcap "$(auditor policy filter -q)"', "capture just what the rules need"),
         ("auditor policy filter --bosh-pcap -d cf -i eth0", "the same with bosh pcap"),
     ),
     "inventory": (

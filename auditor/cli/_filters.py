@@ -109,7 +109,7 @@ def _network(text: str) -> Any:
         return ipaddress.ip_network(text, strict=False)
     except ValueError as error:
         raise ConfigError(
-            "--ip", f"{text!r} is no address and no network", mend="such as 10.0.4.5 or 10.0.4.0/24"
+            "--ip", f"{text!r} is neither an address nor a network", mend="such as 10.0.4.5 or 10.0.4.0/24"
         ) from error
 
 
@@ -119,7 +119,7 @@ def _ports(text: str) -> range:
     if not all(each.isascii() and each.isdigit() and int(each) <= 65_535 for each in (low, high)) or int(low) > int(
         high
     ):
-        raise ConfigError("--to-port", f"{text!r} is no port and no range", mend="such as 8889 or 61001-65534")
+        raise ConfigError("--to-port", f"{text!r} is neither a port nor a range", mend="such as 8889 or 61001-65534")
     return range(int(low), int(high) + 1)
 
 
@@ -145,7 +145,7 @@ def moment(option: str, text: str | None) -> int | None:
         return parse_time(text) + (_SECONDS["d"] * 1_000_000_000 - 1 if whole_day else 0)
     except (ValueError, OverflowError):
         mend = "such as 2026-11-22T10:00:00Z, 2026-11-22, or 2h for two hours ago"
-        raise ConfigError(option, f"{text!r} is no time", mend=mend) from None
+        raise ConfigError(option, f"{text!r} is not a time", mend=mend) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +304,7 @@ def make_filter(
         moment("--until", until),
     )
     if negate and made == Filter():
-        raise ConfigError("--not", "turns a filter around, and there is none", mend="add --ip, --to-port, ...")
+        raise ConfigError("--not", "inverts a filter, and there is none", mend="add --ip, --to-port, ...")
     return replace(made, negate=negate)
 
 

@@ -12,15 +12,15 @@ from auditor.cli import COMMANDS, app
 from auditor.cli._help import Page, page
 
 _STATUSES = (
-    ("0", "Nothing at or above --fail-on, and the job was done whole."),
+    ("0", "No finding at or above --fail-on, and the audit is complete."),
     ("1", "Findings at or above --fail-on, or a waiver that has expired."),
     (
         "2",
         "Nothing could be audited, or an argument, policy or inventory is wrong: one line on standard error says what.",
     ),
-    ("3", "Nothing at or above --fail-on, but not done whole; --allow-incomplete makes it 0."),
+    ("3", "No finding at or above --fail-on, but the audit is incomplete; --allow-incomplete makes it 0."),
     ("130", "Interrupted."),
-    ("141", "The reader of standard output has gone."),
+    ("141", "Whoever read standard output stopped reading."),
 )
 _ENVIRONMENT = (
     ("AUDITOR_STORE", "The store, where --store names none."),

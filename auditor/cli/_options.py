@@ -56,7 +56,7 @@ Policies = Annotated[
 ]
 Release = Annotated[
     str | None,
-    typer.Option("--release", metavar="VERSION", help="Release of the platform, 2.10 say.", show_default=False),
+    typer.Option("--release", metavar="VERSION", help="Release of the platform, such as 2.10.", show_default=False),
 ]
 Inventories = Annotated[
     list[str] | None,
@@ -72,7 +72,7 @@ Cas = Annotated[
     typer.Option(
         "--ca",
         metavar="[ROLE=]FILE",
-        help="Certificates (PEM) that those shown must lead to; with a role, for that service alone; repeatable.",
+        help="Authorities (PEM) that must have issued the certificates shown; with a role, for that service only; repeatable.",
         show_default=False,
     ),
 ]
@@ -88,12 +88,14 @@ Keylog = Annotated[
 Waivers = Annotated[
     list[str] | None,
     typer.Option(
-        "--waivers", metavar="FILE", help="Findings that somebody answers for; repeatable.", show_default=False
+        "--waivers", metavar="FILE", help="Waivers: findings that somebody answers for; repeatable.", show_default=False
     ),
 ]
 Store = Annotated[
     str | None,
-    typer.Option("--store", metavar="FILE", help="Keep this audit with earlier ones there.", show_default=False),
+    typer.Option(
+        "--store", metavar="FILE", help="Keep this audit in this store, with earlier ones.", show_default=False
+    ),
 ]
 Baseline = Annotated[
     str | None,
@@ -114,7 +116,7 @@ Since = Annotated[
     typer.Option(
         "--since",
         metavar="TIME",
-        help="Connections seen then or later: RFC 3339, or 2h for so long ago.",
+        help="Connections seen at this time or later: RFC 3339, or 2h for two hours ago.",
         show_default=False,
     ),
 ]
@@ -132,7 +134,7 @@ Until = Annotated[
     typer.Option(
         "--until",
         metavar="TIME",
-        help="Connections begun then or earlier; a date: to the end of that day (UTC).",
+        help="Connections begun at this time or earlier; a date means the end of that day (UTC).",
         show_default=False,
     ),
 ]
@@ -145,20 +147,25 @@ Output = Annotated[
         "-o",
         "-o",
         metavar="FILE|DIR",
-        help="Write there, whole or not at all, instead of standard output.",
+        help="Write there instead of standard output; nothing half-written is left.",
         show_default=False,
     ),
 ]
 Linktype = Annotated[
     str | None,
-    typer.Option("--linktype", metavar="NUMBER", help="Take every input for this LINKTYPE_.", show_default=False),
+    typer.Option(
+        "--linktype",
+        metavar="NUMBER",
+        help="Read every capture with this link type (LINKTYPE_ number).",
+        show_default=False,
+    ),
 ]
 LimitValues = Annotated[
     list[str] | None,
     typer.Option(
         "--limit",
         metavar="NAME=VALUE",
-        help="Ask more or less of the machine; repeatable. auditor doctor lists names and defaults.",
+        help="Set a limit on memory or time; repeatable. auditor doctor lists names and defaults.",
         show_default=False,
     ),
 ]
@@ -174,17 +181,18 @@ MaxUndecided = Annotated[
 ]
 AllowIncomplete = Annotated[bool, typer.Option("--allow-incomplete", help="Exit 0 instead of 3.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say on standard error how it went.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Report statistics on standard error.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colour; NO_COLOR in the environment does the same.")]
 Workers = Annotated[
-    int, typer.Option("--workers", metavar="N", help="Processes that follow captures, one capture each at a time.")
+    int,
+    typer.Option("--workers", metavar="N", help="Number of processes that read captures, each one capture at a time."),
 ]
 Scheduler = Annotated[
     str | None,
     typer.Option(
         "--scheduler",
         metavar="ADDRESS",
-        help="Dask scheduler, tls://10.0.0.5:8786 say, whose workers follow captures instead.",
+        help="Dask scheduler, such as tls://10.0.0.5:8786, whose workers read the captures instead.",
         show_default=False,
     ),
 ]
@@ -233,7 +241,7 @@ def following(wanted: bool) -> Iterator[Callable[[], bool] | None]:
 def percent(option: str, given: float) -> float:
     """``given``, where it is a percentage. Raises ConfigError."""
     if not (math.isfinite(given) and 0 <= given <= 100):
-        raise ConfigError(option, f"{given:g} is no percentage", mend="a number from 0 to 100")
+        raise ConfigError(option, f"{given:g} is not a percentage", mend="a number from 0 to 100")
     return given
 
 
@@ -242,7 +250,7 @@ def number(option: str, given: str | None, most: int) -> int | None:
     if given is None:
         return None
     if not (given.isascii() and given.isdigit() and int(given) <= most):
-        raise ConfigError(option, f"{given!r} is no number of that kind", mend=f"a whole number from 0 to {most}")
+        raise ConfigError(option, f"{given!r} is not a number of that kind", mend=f"a whole number from 0 to {most}")
     return int(given)
 
 

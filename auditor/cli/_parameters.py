@@ -2,7 +2,7 @@
 
 typer asks pydantic to convert the value of every option but flags, given or not, and to import pydantic takes longer than to follow a small
 capture. What a parameter's type makes of a word is plain for texts, paths and numbers: these are made here. Everything else, and everything
-that may be wrong, goes typer's own way, so that mistakes are told as ever.
+that may be wrong, goes typer's own way, so that mistakes are reported as ever.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Progress on standard error, one line that is written over; nothing at all where standard error is no terminal."""
+"""Progress on standard error, one line that is written over; nothing at all where standard error is not a terminal."""
 
 from __future__ import annotations
 

@@ -55,8 +55,8 @@ def audit(
 ) -> None:
     """One pass over captures: every connection against the documented paths.
 
-    Exit status: 0 nothing found and the job done whole; 1 findings at or above --fail-on, or a waiver that has expired; 2 nothing could be audited, or the
-    arguments are wrong; 3 nothing found, but not done whole.
+    Exit status: 0 nothing found, and the audit is complete; 1 findings at or above --fail-on, or a waiver that has expired; 2 nothing could be audited, or the
+    arguments are wrong; 3 nothing found, but the audit is incomplete.
     """
     name, which = options.written_as(format, output, table)
     options.choice("--fail-on", fail_on, options.FAIL_ON)

@@ -35,14 +35,16 @@ def connections(
     from_role: Annotated[Words, _option("--from-role", "ROLE", "Opened by a VM with this role; repeatable.")] = None,
     to_role: Annotated[Words, _option("--to-role", "ROLE", "Answered by a VM with this role; repeatable.")] = None,
     to_port: Annotated[Words, _option("--to-port", "PORT[-PORT]", "Answered on this port; repeatable.")] = None,
-    ip: Annotated[Words, _option("--ip", "ADDRESS[/BITS]", "Either end lies there; repeatable.")] = None,
+    ip: Annotated[
+        Words, _option("--ip", "ADDRESS[/BITS]", "Either end has this address, or is in this network; repeatable.")
+    ] = None,
     application: Annotated[Words, _option("--application", "NAME", "tls, ssh, http, ...; repeatable.")] = None,
     disposition: Annotated[Words, _option("--disposition", "WORD", "documented, undeclared, ...; repeatable.")] = None,
     verdict: Annotated[Words, _option("--verdict", "WORD", "verified, violated, ...; repeatable.")] = None,
     rule: Annotated[Words, _option("--rule", "NAME", "Part of a finding of this rule; repeatable.")] = None,
     since: options.Since = None,
     until: options.Until = None,
-    negate: Annotated[bool, typer.Option("--not", help="Those that the filter does not match.")] = False,
+    negate: Annotated[bool, typer.Option("--not", help="Invert the filter.")] = False,
     policy: options.Policies = None,
     release: options.Release = None,
     inventory: options.Inventories = None,

@@ -29,15 +29,19 @@ def dissect(
     captures: options.Captures,
     connection: Annotated[
         str | None,
-        typer.Option("--connection", metavar="ID", help="Its id, or how it begins.", show_default=False),
+        typer.Option(
+            "--connection", metavar="ID", help="The connection's id, or its first characters.", show_default=False
+        ),
     ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Instead: our fields of all connections beside tshark's, as a table.")
     ] = False,
     format: Annotated[str, typer.Option("--format", "-f", metavar="|".join(FORMATS), help="How to write it.")] = "text",  # noqa: A002
     keylog: options.Keylog = None,
-    limit: Annotated[str, typer.Option("--limit", metavar="N", help="So many frames at most.")] = "200",
-    timeout: Annotated[str, typer.Option("--timeout", metavar="SECONDS", help="So long at most, a capture.")] = "120",
+    limit: Annotated[str, typer.Option("--limit", metavar="N", help="At most this many frames.")] = "200",
+    timeout: Annotated[
+        str, typer.Option("--timeout", metavar="SECONDS", help="At most this long for each capture.")
+    ] = "120",
     linktype: options.Linktype = None,
     quiet: options.Quiet = False,
     progress: options.Progress = "auto",
@@ -89,7 +93,9 @@ def _compare(report: Report, form: str, seconds: float) -> NoReturn:
     table, told = report.audit.connections, beside.Agreement()
     for index, path in enumerate(report.audit.captures["path"]):
         if not Path(path).is_file():
-            raise ConfigError(str(path), "is no file, and tshark reads a capture twice", mend="save it to a file first")
+            raise ConfigError(
+                str(path), "is not a file, and tshark reads a capture twice", mend="save it to a file first"
+            )
         told.add(beside.compare(Path(path), beside.ours_of(table[table["capture"] == index]), seconds=seconds))
     sys.stdout.writelines(f"{line}\n" for line in ([beside.as_json(told)] if form == "json" else beside.as_lines(told)))
     for problem in told.problems:
@@ -100,7 +106,7 @@ def _compare(report: Report, form: str, seconds: float) -> NoReturn:
 def _at_least_one(option: str, given: str, most: int) -> int:
     found = options.number(option, given, most)
     if not found:
-        raise ConfigError(option, f"{given!r} is not enough", mend=f"a whole number from 1 to {most}")
+        raise ConfigError(option, f"{given!r} is not a number of that kind", mend=f"a whole number from 1 to {most}")
     return found
 
 
@@ -144,7 +150,7 @@ def _flow(row: dict[str, Any]) -> Flow:
 
 
 def _where(captures: Any, flow: Flow) -> list[Path]:
-    """The captures that were running while the connection was, earliest first. Raises ConfigError where one is no file."""
+    """The captures that were running while the connection was, earliest first. Raises ConfigError where one is not a file."""
     import pandas as pd
 
     running = []
@@ -152,6 +158,8 @@ def _where(captures: Any, flow: Flow) -> list[Path]:
         if pd.isna(first) or int(first) > flow.last_ns or int(last) < flow.first_ns:
             continue
         if not Path(path).is_file():
-            raise ConfigError(str(path), "is no file, and tshark reads a capture twice", mend="save it to a file first")
+            raise ConfigError(
+                str(path), "is not a file, and tshark reads a capture twice", mend="save it to a file first"
+            )
         running.append((int(first), Path(path)))
     return [path for _, path in sorted(running)]

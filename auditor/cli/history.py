@@ -106,7 +106,7 @@ def repair(store: Store = "") -> None:
 
     place = _named(store)
     if not place.is_dir():
-        raise ConfigError(store, "is no store of audits")
+        raise ConfigError(store, "is not a store of audits")
     from auditor.store.health import check as checked
 
     with only_one(place, time.time_ns()):

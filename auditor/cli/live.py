@@ -51,7 +51,7 @@ def seconds(option: str, text: str | None) -> float | None:
     match = _DURATION.match(text.strip())
     found = float(match[1]) * _SECONDS[match[2] or "s"] if match else 0.0
     if not 0 < found <= 400 * 86_400:
-        raise ConfigError(option, f"{text!r} is no span of time", mend="30s, 5m, 2h or 1d")
+        raise ConfigError(option, f"{text!r} is not a span of time", mend="30s, 5m, 2h or 1d")
     return found
 
 
@@ -59,7 +59,7 @@ def size(option: str, text: str) -> int:
     """``512MiB``, ``1GiB``, ``1G``; a bare number is bytes. Raises ConfigError."""
     match = _SIZE.match(text.strip())
     if match is None:
-        raise ConfigError(option, f"{text!r} is no size", mend="512MiB, 1GiB")
+        raise ConfigError(option, f"{text!r} is not a size", mend="512MiB, 1GiB")
     power = " KMGT".index(match[2].upper() or " ")
     return int(
         float(match[1]) * (1000 if match[2] and not match[3] and text.strip().upper().endswith("B") else 1024) ** power
@@ -96,18 +96,26 @@ def live(
             help="What to capture: a pcap filter; needed: `auditor policy filter`.",
         ),
     ] = "none",
-    snaplen: Annotated[int, typer.Option("--snaplen", metavar="BYTES", help="So much of each packet.")] = 262_144,
+    snaplen: Annotated[
+        int, typer.Option("--snaplen", metavar="BYTES", help="Capture at most this many bytes of each packet.")
+    ] = 262_144,
     capture_with: Annotated[
         str | None,
         typer.Option(
-            "--capture-with", metavar="dumpcap|tcpdump|scapy", help="Instead of the best there is.", show_default=False
+            "--capture-with",
+            metavar="dumpcap|tcpdump|scapy",
+            help="Capture with this tool instead of the best one.",
+            show_default=False,
         ),
     ] = None,
     duration: Annotated[
         str | None, typer.Option("--duration", metavar="TIME", help="Stop after 30s, 5m, 2h, 1d.", show_default=False)
     ] = None,
     window: Annotated[
-        str | None, typer.Option("--window", metavar="TIME", help="A report for every so long.", show_default=False)
+        str | None,
+        typer.Option(
+            "--window", metavar="TIME", help="Write a report for each stretch of this length.", show_default=False
+        ),
     ] = None,
     write_ring: Annotated[
         Path | None,
@@ -118,14 +126,16 @@ def live(
             show_default=False,
         ),
     ] = None,
-    ring_size: Annotated[str, typer.Option("--ring-size", metavar="SIZE", help="Of all kept packets.")] = "1GiB",
+    ring_size: Annotated[
+        str, typer.Option("--ring-size", metavar="SIZE", help="Total size of the kept packets.")
+    ] = "1GiB",
     limit: options.LimitValues = None,
     user: Annotated[
         str | None,
         typer.Option(
             "--user",
             metavar="NAME",
-            help="Whom to become when started as root. Default: who called sudo, or nobody.",
+            help="User to become when started as root. Default: who called sudo, or nobody.",
             show_default=False,
         ),
     ] = None,
@@ -169,7 +179,7 @@ def live(
     if capture_with is not None:
         options.choice("--capture-with", capture_with, ("dumpcap", "tcpdump", "scapy"))
     if not 64 <= snaplen <= 262_144:
-        raise ConfigError("--snaplen", f"{snaplen} makes no sense", mend="from 64 to 262144")
+        raise ConfigError("--snaplen", f"{snaplen} bytes are out of range", mend="from 64 to 262144")
     from auditor.model.limits import Limits, parse_limits
 
     limits = parse_limits(limit or (), Limits(connections=CONNECTIONS))
@@ -289,7 +299,7 @@ class _Judging:
             self.warnings += [*self.inventory.warnings, *self.inventory.conflicts]
         else:
             self.warnings.append(
-                "no inventory: roles are inferred, so findings are told when a window ends (--inventory FILE)"
+                "no inventory: roles are inferred, so findings are reported when a window ends (--inventory FILE)"
             )
         self.options = {
             "scope": self.scope, "strict": self.strict, "release": self.release, "fail_on": self.fail_on,

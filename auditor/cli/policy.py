@@ -64,7 +64,7 @@ def show(
 def check(
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME|FILE]...", help="Policies to check, each by itself.", show_default=False),
+        typer.Argument(metavar="[NAME|FILE]...", help="Policies to check, each on its own.", show_default=False),
     ] = None,
     asg: Annotated[
         list[str] | None,
@@ -112,7 +112,7 @@ def _check_groups(files: list[str], names: list[str], inventory: list[str] | Non
 
     options.choice("--format", form, ("table", "json"))
     if not inventory:
-        raise ConfigError("--asg", "where the control plane is has to be known", mend="add --inventory FILE")
+        raise ConfigError("--asg", "needs to know where the control plane is", mend="add --inventory FILE")
     policy = load_policy(names)
     groups = [group for file in files for group in security_groups.read(file)]
     found = security_groups.reaches(groups, policy, load_inventory(inventory, policy))
@@ -122,7 +122,7 @@ def _check_groups(files: list[str], names: list[str], inventory: list[str] | Non
         clean = len(groups) - len({id(each.group) for each in found})
         typer.echo(security_groups.told(found), nl=False)
         typer.echo(
-            f"{clean} of {len(groups)} security group{'' if len(groups) == 1 else 's'} reach nothing of the control plane"
+            f"{clean} of {len(groups)} security group{'' if len(groups) == 1 else 's'} do not reach the control plane"
         )
     raise typer.Exit(1 if found else 0)
 
@@ -183,7 +183,7 @@ def certificates(
 ) -> None:
     """Make a policy of Ops Manager's and CredHub's lists of certificates: whose each is, who renews it, until when it is in force.
 
-    Audited with it, certificates accuse by the foundation's own names, and one that has expired is told under TLS 1.3, too. Private keys in what
+    Audited with it, certificates accuse by the foundation's own names, and one that has expired is reported under TLS 1.3, too. Private keys in what
     CredHub exports are not looked at. Exit status 3 where an entry could not be read; the others are there.
     """
     from auditor.policy import certificate_lists
@@ -264,7 +264,7 @@ def export(
     inventory: options.Inventories = None,
     vm: Annotated[
         str | None,
-        typer.Option("--vm", metavar="NAME|ADDRESS", help="For --to: the rules of this VM alone.", show_default=False),
+        typer.Option("--vm", metavar="NAME|ADDRESS", help="For --to: only the rules of this VM.", show_default=False),
     ] = None,
     output: options.Output = None,
 ) -> None:
@@ -319,7 +319,7 @@ def filter_(
 ) -> None:
     """Print the capture filter (pcap-filter) that lets every rule be decided: tcpdump -s SNAPLEN "$(auditor policy filter)".
 
-    Where to capture, how much of each packet, and what is left out is told on standard error.
+    Where to capture, how much of each packet, and what is left out is reported on standard error.
     """
     from auditor.cli import complain
     from auditor.policy import capture_filter

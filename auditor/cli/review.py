@@ -34,12 +34,14 @@ def review(
     captures: Annotated[
         list[Path] | None,
         typer.Option(
-            "--captures", metavar="DIR", help="Captures that were moved lie there; repeatable.", show_default=False
+            "--captures", metavar="DIR", help="Folder with captures that were moved; repeatable.", show_default=False
         ),
     ] = None,
     keylog: options.Keylog = None,
-    port: Annotated[str, typer.Option("--port", metavar="NUMBER", help="Of 127.0.0.1; 0: any that is free.")] = "0",
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, open nothing.")] = False,
+    port: Annotated[str, typer.Option("--port", metavar="NUMBER", help="Port on 127.0.0.1; 0: any free port.")] = "0",
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the address, and do not open a browser.")
+    ] = False,
 ) -> None:
     """The audits of a store in a web page that this machine alone can see: timeline, findings, packets, comparison, waivers.
 
@@ -58,7 +60,7 @@ def review(
         check(keylog)
     for folder in captures or ():
         if not folder.is_dir():
-            raise ConfigError(str(folder), "is no folder", mend="name one with --captures")
+            raise ConfigError(str(folder), "is not a folder", mend="name one with --captures")
     from auditor.jobs.keep import rule_names
     from auditor.review.packets import Library
     from auditor.review.pages import Review

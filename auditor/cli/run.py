@@ -28,7 +28,7 @@ def run(
     ],
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and react to new files.")] = False,
     every: Annotated[
-        float, typer.Option("--every", metavar="SECONDS", min=1, help="With --watch: look at least so often.")
+        float, typer.Option("--every", metavar="SECONDS", min=1, help="With --watch: look at least this often.")
     ] = 60.0,
     all_: Annotated[
         bool, typer.Option("--all", help="Exit as auditor audit does: for all findings, not only new ones.")
@@ -37,11 +37,16 @@ def run(
         bool, typer.Option("--check", help="Read the configuration and what it names, and do nothing else.")
     ] = False,
     status: Annotated[
-        bool, typer.Option("--status", help="What waits, which sources are silent or not whole, what was lost.")
+        bool,
+        typer.Option(
+            "--status", help="Show what waits for delivery, which sources are silent or incomplete, and what was lost."
+        ),
     ] = False,
     withdraw: Annotated[
         str | None,
-        typer.Option("--withdraw", metavar="ERRAND|all", help="Forget what waits to be delivered.", show_default=False),
+        typer.Option(
+            "--withdraw", metavar="ERRAND|all", help="Stop trying to deliver this errand, or all.", show_default=False
+        ),
     ] = None,
     log_format: Annotated[
         str | None,
@@ -51,8 +56,8 @@ def run(
 ) -> None:
     """One pass: what is finished and new in the spool is audited, kept and told.
 
-    Exit status: 0 nothing new and the job done whole; 1 findings at or above fail_on that are new since the last pass, or a waiver that has
-    expired; 2 it could not be done; 3 something was not done whole that was before. Added to that: 4 while the clock, or the dates of captures, are not
+    Exit status: 0 nothing new, and everything is complete; 1 findings at or above fail_on that are new since the last pass, or a waiver that has
+    expired; 2 it could not be done; 3 something is incomplete that was complete before. Added to that: 4 while the clock, or the dates of captures, are not
     believed; 8 while something waits to be delivered. --all: as auditor audit.
     """
     from auditor.jobs.log import Log
@@ -95,7 +100,7 @@ def _withdraw(told: RunConfig, which: str) -> None:
 
     store = Path(told.store)
     if not store.is_dir():
-        raise ConfigError(told.store, "is no store of audits")
+        raise ConfigError(told.store, "is not a store of audits")
     with only_one(store, time.time_ns()), guarded(store), open_history(store, write=True) as history:
         print(f"{withdraw(history, which)} withdrawn")
 
@@ -110,7 +115,7 @@ def _run(config: Path, told: RunConfig, log: Log, *, watch: bool, every: float, 
         if lacks:
             print(f"{config}: can be read; a pass would miss {many(len(lacks), 'thing')}")
             raise typer.Exit(3)
-        print(f"{config}: is in order")
+        print(f"{config}: everything is in order")
         return
     from auditor.jobs.runner import Runner
 

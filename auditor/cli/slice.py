@@ -37,10 +37,11 @@ def _option(name: str, metavar: str, says: str, *more: str) -> Any:
 def slice(  # noqa: A001  # it is the command's name
     captures: Captures = None,
     finding: Annotated[
-        list[str] | None, _option("--finding", "ID", "A finding's id or fingerprint, or how it begins; repeatable.")
+        list[str] | None,
+        _option("--finding", "ID", "A finding's id or fingerprint, or its first characters; repeatable."),
     ] = None,
     connection: Annotated[
-        list[str] | None, _option("--connection", "ID", "A connection's id, or how it begins; repeatable.")
+        list[str] | None, _option("--connection", "ID", "A connection's id, or its first characters; repeatable.")
     ] = None,
     output: Annotated[Path | None, _option("--write", "OUT", "The pcapng, or the bundle.", "-w")] = None,
     bundle: Annotated[
@@ -58,7 +59,7 @@ def slice(  # noqa: A001  # it is the command's name
     inventory: options.Inventories = None,
     ca: options.Cas = None,
     scope: Annotated[
-        str, typer.Option("--scope", metavar="diego|all", help="As in the audit that found it.")
+        str, typer.Option("--scope", metavar="diego|all", help="As given to the audit that found it.")
     ] = "diego",
     linktype: options.Linktype = None,
     limit: options.LimitValues = None,
@@ -82,7 +83,7 @@ def slice(  # noqa: A001  # it is the command's name
     if verify is not None:
         _verify(verify, quiet=quiet)
     if not (finding or connection):
-        raise ConfigError("--finding", "what is to be cut out?", mend="name a --finding or a --connection")
+        raise ConfigError("--finding", "says nothing about what to cut out", mend="name a --finding or a --connection")
     if output is None:
         raise ConfigError("--write", "where to?", mend="name a file with -w OUT")
     if not captures and store is None:
@@ -121,7 +122,9 @@ def slice(  # noqa: A001  # it is the command's name
         tell.done()
         for path in paths:
             if not path.is_file():
-                raise ConfigError(str(path), "is no file, and a slice reads it again", mend="save it to a file first")
+                raise ConfigError(
+                    str(path), "is not a file, and a slice reads it again", mend="save it to a file first"
+                )
         folder = None if index == "none" else Path(index) if index else indexes.default_folder()
         title = ", ".join(
             dict.fromkeys(each.says.rstrip(", ") or f"connection {each.id}" for each in choice.connections)
@@ -154,7 +157,7 @@ def slice(  # noqa: A001  # it is the command's name
         )
         complain(f"{output}: {counts[0]} of {counts[1]} from {counts[2]}{told_blocks}")
         if missing:
-            complain(f"{many(missing, 'connection')} of it without a packet in these captures")
+            complain(f"{many(missing, 'connection')} of it have no packet in these captures")
         if not redact:
             complain("it holds what crossed the wire, credentials too (--redact overwrites payload)")
 

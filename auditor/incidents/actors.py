@@ -39,7 +39,7 @@ FOUNDING = frozenset(
 """Rules that make an actor of whom they find."""
 
 MOST_ACTORS = 500
-"""So many are told, those that got farthest; more is a policy that does not fit."""
+"""So many are reported, those that got farthest; more is a policy that does not fit."""
 MOST_STEPS = 200
 MOST_ROWS = 200_000
 """So many connections of one actor are looked at."""
@@ -267,7 +267,7 @@ class _Teller:
         which = "originator" if self.names["originator"][first] == actor.name else "responder"
         known = self.known(which, first)
         if known and "host" not in (self.audit.info.get("options") or {}):
-            # What a VM does by the documents is no part of the story; what it did beside them is.
+            # What a VM does by the documents is not part of the story; what it did beside them is.
             rows = [row for row in rows if self._beside(row, actor)] or rows
         addresses = self._addresses(actor.name, rows)
         roles = tuple(map(str, self.at(f"{which}_roles", first) or ()))
@@ -516,7 +516,7 @@ class _Teller:
             kind = "login" if self._credential(row, str(self.names["originator"][row])) else "request"
             says = f"was let in by {peer}{spoken}{times}: {shown}; {moved}"
         elif outcome == "refused":
-            kind, says = "login", f"was turned away by {peer}{spoken}{times}: {shown or 'refused'}"
+            kind, says = "login", f"was refused by {peer}{spoken}{times}: {shown or 'refused'}"
         else:
             kind = "connection"
             detail = f": {shown}" if shown else ""
@@ -598,7 +598,7 @@ class _Teller:
             told.append("let in without any credential")
         refused = sum(each.count for each in steps if each.outcome == "refused")
         if refused:
-            told.append(f"turned away {many(refused, 'time')}")
+            told.append(f"refused {many(refused, 'time')}")
         called = [each for each in steps if each.kind == "called"]
         if called and not told:
             told.append(called[0].says)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 MOST_HOSTS = 200
-"""So many addresses of a certificate are told; ``hosts`` counts them all."""
+"""So many addresses of a certificate are reported; ``hosts`` counts them all."""
 
 SIDES = (("client", "originator"), ("server", "responder"))
 

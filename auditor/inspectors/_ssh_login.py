@@ -30,7 +30,7 @@ class Protection:
     shown: bool
     """The packet's length is in the clear."""
     apart: bool
-    """The length is no part of what is filled up to blocks."""
+    """The length is not part of what is filled up to blocks."""
 
     def size(self, payload: int) -> int:
         """Bytes of a packet with so much payload and no more padding than must be."""

@@ -67,7 +67,7 @@ def split_alpn(body: bytes) -> tuple[str, ...]:
 
 
 class Certificates:
-    """Distinct certificates by SHA-256 fingerprint, each and all bounded; beyond the bounds only fingerprints are told."""
+    """Distinct certificates by SHA-256 fingerprint, each and all bounded; beyond the bounds only fingerprints are reported."""
 
     def __init__(
         self, max_bytes: int = DEFAULTS.certificates_bytes, max_one_bytes: int = DEFAULTS.certificate_bytes

@@ -176,7 +176,7 @@ def _pass_body(reader: Reader, message: _Message, *, until_close: bool) -> int |
             at = reader.at
             size = _number(reader.line(wire.MAX_LINE_BYTES, "chunk size").split(b";")[0].strip(), 16)
             if size is None:
-                raise WireError("chunk size is no number", at=at)
+                raise WireError("chunk size is not a number", at=at)
             if size == 0:
                 while reader.line(wire.MAX_LINE_BYTES, "trailer"):
                     pass
@@ -187,7 +187,7 @@ def _pass_body(reader: Reader, message: _Message, *, until_close: bool) -> int |
     text = message.headers.get(b"content-length")
     size = _number(text)
     if text is not None and size is None:
-        raise WireError("Content-Length is no number", at=message.start)
+        raise WireError("Content-Length is not a number", at=message.start)
     if size is None:
         return _TO_THE_END if until_close else None
     if size > reader.left:

@@ -2,7 +2,7 @@
 
 The plugin that the greeting offers, and even the one that the client names in its response, prove nothing: the server may ask for
 another with AuthSwitchRequest, and the last one asked for is the one that decides. What a client answers is a secret; only whether it
-is empty is told.
+is empty is reported.
 """
 
 from collections.abc import Iterator

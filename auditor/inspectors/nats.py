@@ -58,7 +58,7 @@ class _Told:
         """The last INFO behind the first line."""
 
     def read(self, reader: Reader, known: frozenset[bytes]) -> None:
-        """Lines until something is no line of NATS; payloads are passed over."""
+        """Lines until something is not a line of NATS; payloads are passed over."""
         while reader.left:
             start = reader.at
             if reader.peek(9).upper() == _CONNECT:
@@ -77,7 +77,7 @@ class _Told:
             if verb in {b"PUB", b"HPUB", b"MSG", b"HMSG", b"RMSG", b"LMSG"}:
                 size = words[-1]
                 if not size.isdigit() or len(size) > 9:
-                    raise WireError("size of a message is no number", at=start)
+                    raise WireError("size of a message is not a number", at=start)
                 if int(size) + 2 > reader.left:
                     return
                 reader.skip(int(size) + 2)

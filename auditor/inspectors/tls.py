@@ -1,7 +1,7 @@
 """TLS: hellos, certificates and alerts in the clear, and how long the records are that are not.
 
 Up to TLS 1.2 the handshake is in the clear until ChangeCipherSpec; of TLS 1.3 only the hellos are, and what follows is records of type
-23 whose lengths and order are told. Record layer and messages are read here message by message, spread over records or not; the kernel
+23 whose lengths and order are reported. Record layer and messages are read here message by message, spread over records or not; the kernel
 that reads many connections at once must say the same (``auditor/kernels/tls.py``).
 """
 
@@ -681,7 +681,7 @@ def _signature_fits(seen: _Seen, streams: Streams) -> bool | None:
 
 
 def inspect(streams: Streams) -> Iterator[Evidence | Attachment]:
-    """Never raises: what contradicts itself is told as ``tls.malformed``, beside what was read before it."""
+    """Never raises: what contradicts itself is reported as ``tls.malformed``, beside what was read before it."""
     seen = _look(streams)
     told = facts.describe(
         seen.flags,

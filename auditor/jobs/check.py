@@ -79,7 +79,7 @@ def _folders(config: RunConfig) -> Iterator[str]:
             continue
         there = next((each for each in (folder, *folder.parents) if os.path.lexists(each)), Path("/"))
         if not there.is_dir():
-            yield f"{name}: {there}: is no folder"
+            yield f"{name}: {there}: is not a folder"
         elif not os.access(there, os.W_OK | os.X_OK):
             yield f"{name}: {folder}: this user may not write there"
 

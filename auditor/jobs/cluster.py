@@ -54,7 +54,7 @@ _ENCRYPTED = ("tls", "wss")
 def follow_on_cluster(address: str) -> Follow:
     """Follows captures on the Dask cluster whose scheduler has this address (``tcp://10.0.0.5:8786``).
 
-    What it gives raises MissingToolError without Dask, ConfigError where the cluster does not answer or is no cluster of this
+    What it gives raises MissingToolError without Dask, ConfigError where the cluster does not answer or is not a cluster of this
     auditor, and InputError where a worker cannot read a capture, or none lived to follow it.
     """
 
@@ -80,7 +80,7 @@ class Errand:
     alone: bool
     version: str
     size: int
-    """At least so many bytes of it were there when it was sent off; -1: its sender could not read it, or it is no file."""
+    """At least so many bytes of it were there when it was sent off; -1: its sender could not read it, or it is not a file."""
     head: tuple[int, int] = (0, 0)
     """Length and CRC-32 of its beginning."""
 
@@ -192,7 +192,7 @@ class _Run:
         return task
 
     def _fetch(self) -> None:
-        """In a thread of its own: what workers gave, one after the other. Where the client was closed it waits in vain, and ends with the process."""
+        """In a thread of its own: what workers gave, one after the other. Where the client was closed it waits without success, and ends with the process."""
         while (ended := self._ended.get()) is not None:
             k, done = ended
             try:
@@ -336,7 +336,7 @@ def _connected(address: str) -> Iterator[Any]:
         raise MissingToolError(says) from None
     make: Any = distributed.Client  # it says nothing of its types
     if not _is_address(address):
-        raise ConfigError(OPTION, f"{address!r} is no address", mend="such as tls://10.0.0.5:8786")
+        raise ConfigError(OPTION, f"{address!r} is not an address", mend="such as tls://10.0.0.5:8786")
     address = protected(address)
     with _silent():
         client = _within_patience(

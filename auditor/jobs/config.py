@@ -33,7 +33,7 @@ def _bad(kind: str, says: str, mend: str) -> PydanticCustomError:
 def _duration(value: Any) -> Any:
     match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
-        raise _bad("duration", f"{value!r} is no duration", 'write "30s", "15m", "2h" or "7d"')
+        raise _bad("duration", f"{value!r} is not a duration", 'write "30s", "15m", "2h" or "7d"')
     return int(match[1]) * _SECONDS[match[2]] * 1_000_000_000
 
 
@@ -42,7 +42,7 @@ def _size(value: Any) -> Any:
     if match is None and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     if match is None:
-        raise _bad("size", f"{value!r} is no size", 'write "500MiB" or "10GiB"')
+        raise _bad("size", f"{value!r} is not a size", 'write "500MiB" or "10GiB"')
     return int(match[1]) * _UNITS[match[2] or ""]
 
 
@@ -168,7 +168,7 @@ class ReportSection(Section):
 
 
 class NotifySection(Section):
-    """Somebody who is told."""
+    """Somebody who is reported."""
 
     name: Text
     url: Text | None = Field(None, description="As apprise has it; better in a file or the environment.")
@@ -186,7 +186,10 @@ class NotifySection(Section):
     ]
     severity: Severity = "medium"
     tries: int = Field(
-        8, ge=1, le=100, description="After so many failed tries it is told as an error; it is tried until it is done."
+        8,
+        ge=1,
+        le=100,
+        description="After so many failed tries it is reported as an error; it is tried until it is done.",
     )
     timeout: Ns = Field(30_000_000_000)
 
@@ -206,7 +209,7 @@ class MetricsSection(Section):
     @model_validator(mode="after")
     def _address(self) -> MetricsSection:
         if self.listen is not None and not re.fullmatch(r"\S+:\d{1,5}", self.listen):
-            raise _bad("listen", f"{self.listen!r} is no address", 'write "127.0.0.1:9465"')
+            raise _bad("listen", f"{self.listen!r} is not an address", 'write "127.0.0.1:9465"')
         return self
 
 

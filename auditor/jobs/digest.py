@@ -21,11 +21,11 @@ LINES = 25
 _HEADS = {
     "new": "New findings",
     "gone": "Findings that are gone",
-    "waiver": "Waivers that do not hold",
+    "waiver": "Waivers that do not apply",
     "unwaived": "Findings that are waived no longer",
-    "incomplete": "Not done whole",
+    "incomplete": "Incomplete",
     "aside": "Files set aside",
-    "silent": "Sources that deliver nothing any more",
+    "silent": "Sources that went silent",
     "clock": "Times that are not believed",
     "store": "Damage to the store",
 }
@@ -68,7 +68,7 @@ def digest_of(
     words = {
         "new": "new",
         "gone": "gone",
-        "waiver": "waivers that do not hold",
+        "waiver": "waivers that do not apply",
         "unwaived": "no longer waived",
         "incomplete": "incomplete",
         "aside": "files aside",
@@ -91,7 +91,7 @@ def digest_of(
             lines.append(f"- and {len(found) - LINES} more")
     span = f"audits {audits[0]} to {audits[-1]}, " if len(audits) > 1 else f"audit {audits[0]}, " if audits else ""
     if late_ns is not None:
-        lines += ["", f"This could not be told sooner; some of it has waited since {_moment(late_ns)}."]
+        lines += ["", f"This could not be delivered sooner; some of it has waited since {_moment(late_ns)}."]
     foot = [
         "",
         f"{span}{_moment(now_ns)}; auditor history diff tells the rest",
@@ -168,4 +168,4 @@ def tell(section: NotifySection, digest: Mapping[str, Any], environment: Mapping
     finally:
         socket.setdefaulttimeout(before)
     if not done:
-        raise NotToldError(f"notify {section.name}: the other end did not take it")
+        raise NotToldError(f"notify {section.name}: the other end refused it")

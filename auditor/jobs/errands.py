@@ -80,7 +80,7 @@ def waiting(history: History) -> list[Waiting]:
 def withdraw(history: History, which: str) -> int:
     """Forget an errand, by its number, or ``all``; how many there were. Raises ConfigError."""
     if which != "all" and not (which.isascii() and which.isdigit() and len(which) < 16):
-        raise ConfigError("--withdraw", f"{which!r} is no errand", mend="a number that --status names, or all")
+        raise ConfigError("--withdraw", f"{which!r} is not an errand", mend="a number that --status names, or all")
     with history.writing() as sql:
         where, values = ("1", []) if which == "all" else ("errand = ?", [int(which)])
         count = sql.execute(f"DELETE FROM errands WHERE {where}", values).rowcount  # noqa: S608  # our own words

@@ -191,9 +191,9 @@ def _of_report(place: Path) -> frozenset[str]:
     try:
         lines = [msgspec.json.decode(line, type=_Line) for line in raw.splitlines() if line.strip()]
     except msgspec.MsgspecError as error:
-        raise ConfigError(str(place), f"is no report: {error}", mend=mend) from None
+        raise ConfigError(str(place), f"is not a report: {error}", mend=mend) from None
     if not any(line.kind == "audit" for line in lines):
-        raise ConfigError(str(place), "is no whole report", mend=mend)
+        raise ConfigError(str(place), "is not a whole report", mend=mend)
     return frozenset(line.fingerprint for line in lines if line.kind == "finding" and line.fingerprint)
 
 
@@ -211,7 +211,7 @@ def keep(
 ) -> int:
     """Keep an audit whose findings are ``marked``; its number. ``files``: policies, inventories and waivers that decided. Raises ConfigError.
 
-    ``until_ns``: as of ``History.keep``. An audit of kind ``apart`` is kept beside history: its findings are no part of any story.
+    ``until_ns``: as of ``History.keep``. An audit of kind ``apart`` is kept beside history: its findings are not part of any story.
     """
     captures = audit.captures.copy()
     captures["capture"] = np.arange(len(captures))
@@ -308,7 +308,7 @@ class Wishes:
     def ready(self) -> Iterator[Callable[[Audit], tuple[Audit, Applied | None, list[str]]]]:
         """Everything read and tried before the audit begins; what to do with it then. Raises ConfigError."""
         if self.new_only and self.store is None and self.baseline is None:
-            raise ConfigError("--new-only", "nothing says what was there before", mend="add --store or --baseline")
+            raise ConfigError("--new-only", "needs something to compare with", mend="add --store or --baseline")
         waivers = load_waivers(self.waivers, rule_names()) if self.waivers else None
         with contextlib.ExitStack() as stack:
             history = stack.enter_context(open_history(self.store, write=True)) if self.store is not None else None

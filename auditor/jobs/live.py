@@ -297,7 +297,7 @@ class Feed:
         finally:
             stream.close()
             with self.lock:
-                # What it dropped is told at its very end.
+                # What it dropped is reported at its very end.
                 self._kernel_before += stream.said.drops.kernel or 0
                 self._pipe_before += stream.said.drops.pipe or 0
                 self._counted = self._counted or stream.said.drops.kernel is not None

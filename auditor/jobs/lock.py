@@ -47,7 +47,7 @@ def only_one(store: Path, now_ns: int) -> Iterator[Held]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             who = _read(handle)
-            says = "another pass is at work" + (f": {who}" if who else "")
+            says = "another pass is running" + (f": {who}" if who else "")
             raise BusyError(str(store), says, mend="wait for it, or end it") from None
         died = _read(handle) or None
         _write(

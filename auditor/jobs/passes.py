@@ -227,7 +227,7 @@ class _Pass:
     # What surrounds it
 
     def _clock(self) -> None:
-        """A clock that is not believed is told once, and again when it is another."""
+        """A clock that is not believed is reported once, and again when it is another."""
         self.outcome.clock = self.time.says
         if self.time.says is not None:
             self.log.say("clock", self.time.says, "error")
@@ -236,7 +236,7 @@ class _Pass:
             self._tell_change("clock told", since, [{"change": "clock", "title": self.time.says}] if since else [])
 
     def _damaged(self, told: Sequence[str], said: bool = False) -> None:
-        """What was damaged in the store is told, once."""
+        """What was damaged in the store is reported, once."""
         if not told:
             return
         if not said:
@@ -628,7 +628,7 @@ class _Pass:
             self.outcome.new += sum(Severity[each["severity"].upper()] >= Severity[least.upper()] for each in unwaived)
 
     def _ceilings(self) -> None:
-        """Waivers above their ceiling, and those that matched nothing, are told where that is new."""
+        """Waivers above their ceiling, and those that matched nothing, are reported where that is new."""
         outcome = self.outcome
         if not outcome.audits:
             return
@@ -647,7 +647,7 @@ class _Pass:
             self._tell_change("unused", unused, [])
 
     def _expiries(self, waivers: Waivers) -> None:
-        """Waivers that have expired fail the pass, and are told once, with the findings that they cover no longer."""
+        """Waivers that have expired fail the pass, and are reported once, with the findings that they cover no longer."""
         today = today_of(self.now_ns())
         expired = [each for each in waivers.entries if each.expired(today)]
         self.outcome.expired = len(expired)

@@ -71,7 +71,7 @@ class Source:
     gaps: list[int] = field(default_factory=list)
     """Its last pauses."""
     silences: list[int] = field(default_factory=list)
-    """Its last pauses that were told."""
+    """Its last pauses that were reported."""
     silent: bool = False
     incomplete: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By kind of incompleteness: ``last`` (when), ``whole`` (audits in a row without), ``says``."""

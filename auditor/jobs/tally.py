@@ -1,4 +1,4 @@
-"""What of an audit counts: failing findings, and what was not done whole, as words that stay the same from pass to pass."""
+"""What of an audit counts: failing findings, and what was incomplete, as words that stay the same from pass to pass."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def failing(audit: Audit, fail_on: str, *, only_new: bool = False) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """One thing that was not done whole."""
+    """One reason for which an audit is incomplete."""
 
     path: str | None
     """Of the capture that it is about; None: the audit as a whole."""
@@ -36,7 +36,7 @@ class Loss:
 
 
 def incomplete(audit: Audit, max_undecided: float) -> list[str]:
-    """Why it was not done whole: a word, a colon, and what there is to say of it."""
+    """Why it is incomplete: a word, a colon, and what there is to say of it."""
     return [each.says for each in losses(audit, max_undecided)]
 
 

@@ -174,7 +174,7 @@ ROW_RELEASED = 8  # settled early, because room for heads ran out
 ROW_FIRST = 16  # the first of its key in this part of the capture: it may go on with one of an earlier part
 ROW_HANDSHAKE = 32  # datagrams that begin a handshake (QUIC, DTLS): a head holds several of them
 ROW_BEYOND = (
-    64  # side 0's head has all it can, and what follows it was followed as far as is told; shifted by one: side 1
+    64  # side 0's head has all it can, and what follows it was followed as far as is reported; shifted by one: side 1
 )
 
 ROW_FOLLOWED = 1  # records of side 0 were still followed when its head was handed on; shifted by one: side 1
@@ -247,7 +247,7 @@ class ConnectionTable:
     application: NDArray[np.int16]
     """Index into ``applications``."""
     established: NDArray[np.bool_]
-    """A connection came about, as far as the packets tell."""
+    """A connection was established, as far as the packets tell."""
     first_bytes: NDArray[np.bool_]
     """The opening was seen, and the first payload byte of every direction that has payload."""
     incomplete: NDArray[np.uint8]

@@ -14,7 +14,7 @@ class Disposition(StrEnum):
 
 
 class Outcome(StrEnum):
-    """Whether a connection came about, as far as the packets tell."""
+    """Whether a connection was established, as far as the packets tell."""
 
     ESTABLISHED = "established"
     """Both ends took part (TCP: SYN answered, or midstream traffic; UDP: any datagram)."""
@@ -60,7 +60,7 @@ class Breach(StrEnum):
     INFRASTRUCTURE_EGRESS = "infrastructure_egress"
     """As CONTROL_PLANE_EGRESS, to what looks like a service that every BOSH VM calls: names, time, logs, the Director."""
     ATTEMPT = "attempt"
-    """As the others, but no connection came about."""
+    """As the others, but no connection was established."""
     APPLICATION = "application"
     """Documented pair and port, another protocol on the wire."""
 
@@ -117,7 +117,7 @@ class Classification:
     near_miss: NearMiss | None = None
     breach: Breach | None = None
     would_be: Breach | None = None
-    """For ``Breach.ATTEMPT``: what it would have been, had it come about."""
+    """For ``Breach.ATTEMPT``: what it would have been, had it been established."""
     says: str = ""
     """One sentence: why it is what it is."""
     orig_role: str | None = None

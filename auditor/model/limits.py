@@ -121,7 +121,7 @@ def parse_limits(given: Iterable[str], base: Limits = DEFAULTS) -> Limits:
             raise ConfigError("--limit", f"there is no limit {name!r}", mend=f"one of {', '.join(names)}")
         match = _VALUE.fullmatch(value.strip().replace("_", ""))
         if not equals or match is None:
-            raise ConfigError("--limit", f"{text!r} says no number", mend=f"{name}=NUMBER, with K, M or G if need be")
+            raise ConfigError("--limit", f"{text!r} has no number", mend=f"{name}=NUMBER, with K, M or G if need be")
         found[name] = int(match[1]) * _UNITS[(match[2] or "").upper()]
     return replace(base, **found)
 

@@ -145,7 +145,7 @@ def factor(name: str, seen: Seen, wanted: Wanted, tls: TlsReading | None) -> Sai
 
 
 def _nothing_asked(seen: Seen, tls: TlsReading | None) -> Said:
-    """No authentication is documented; yet a TLS session that was tried and never came about was not served without it either."""
+    """No authentication is documented; yet a TLS session that was tried and never established was not served without it either."""
     if tls is not None:
         session = judge_server_only(tls)
         begun = "tls.client_hello" in seen.facts and seen.lacks is None
@@ -275,7 +275,7 @@ def _instead_of_tls(seen: Seen) -> Said:
         if clear.outcome == "accepted":
             return violated("plaintext", f"{what} in the clear where TLS is documented; {clear.why}", *clear.kinds)
         if clear.outcome == "refused":
-            return rejected(f"{what} in the clear was turned away: {clear.why}", *clear.kinds)
+            return rejected(f"{what} in the clear was refused: {clear.why}", *clear.kinds)
         return unverifiable(seen.lacks or "outcome", f"{what} in the clear; {clear.why}", *clear.kinds)
     return _foreign(seen)
 
@@ -306,7 +306,7 @@ def _foreign(seen: Seen) -> Said:
             confidence="medium" if unknown else "high",
         )
     if clear.outcome == "refused":
-        return rejected(f"{what} was turned away: {clear.why}", *clear.kinds)
+        return rejected(f"{what} was refused: {clear.why}", *clear.kinds)
     return unverifiable(seen.lacks or "outcome", f"{what} is spoken; {clear.why}", *clear.kinds)
 
 

@@ -51,7 +51,7 @@ def _port_range(item: Any) -> tuple[int, int]:
         match = _RANGE.match(item)
         if match:
             return int(match[1]), int(match[2])
-    raise bad("port", f"{item!r} is no port", "write a port (8889), a range (61001-65534), or varies")
+    raise bad("port", f"{item!r} is not a port", "write a port (8889), a range (61001-65534), or varies")
 
 
 _PORT_SCHEMA: dict[str, Any] = {

@@ -104,7 +104,7 @@ def hidden(what: str, *kinds: str) -> Said:
 
 
 def rejected(says: str, *kinds: str, confidence: str = "high") -> Said:
-    """Either end turned the attempt away."""
+    """Either end refused the attempt."""
     return Said(Verdict.REJECTED, says, confidence, None, (), kinds)
 
 

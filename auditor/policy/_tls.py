@@ -38,12 +38,12 @@ VERSIONS = ("SSL 2.0", "SSL 3.0", "TLS 1.0", "TLS 1.1", "TLS 1.2", "TLS 1.3")
 
 SENT, EMPTY, NOT_SENT, NOT_ASKED, UNKNOWN = "sent", "empty", "not_sent", "not_asked", "unknown"
 ACCEPTED, REFUSED, VEILED, OPEN = "accepted", "refused", "veiled", "open"
-"""What became of it: data followed; it was turned away; an answer that may be either, hidden; neither was seen."""
+"""What became of it: data followed; it was refused; an answer that may be either, hidden; neither was seen."""
 
 LONG_FLIGHT = f"the server's flight goes on behind the {TRAIL_RECORDS} records that are followed of it"
 
 LOGIN_RECORDS = 3
-"""A client that is turned away has said so much at most: CONNECT and PING, in one record or two, and close_notify."""
+"""A client that is refused has said so much at most: CONNECT and PING, in one record or two, and close_notify."""
 
 LONGEST_CLIENT_FLIGHT = 4
 LONGEST_SERVER_FLIGHT = 8
@@ -355,7 +355,7 @@ class Digests:
         self._framed: dict[tuple[Any, ...], Tls13Judgement] = {}
 
     def of(self, facts: Facts) -> tuple[Any, ...] | None:
-        """The digest; None: no lengths are told. ``facts`` live as long as this does."""
+        """The digest; None: no lengths are reported. ``facts`` live as long as this does."""
         own = facts.own
         server = own.get("tls.server_records")
         if server is None:

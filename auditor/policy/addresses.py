@@ -29,7 +29,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def to_int(text: str) -> int:
-    """Raises ValueError where ``text`` is no address. A zone (``%eth0``) and an IPv4 prefix of /32 or IPv6 /128 are dropped."""
+    """Raises ValueError where ``text`` is not an address. A zone (``%eth0``) and an IPv4 prefix of /32 or IPv6 /128 are dropped."""
     bare = text.strip().strip("[]").partition("%")[0]
     host, slash, length = bare.partition("/")
     address = ipaddress.ip_address(host)

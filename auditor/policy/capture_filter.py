@@ -2,7 +2,7 @@
 
 What the rules need:
 
-- Who talked to whom, and whether a connection came about: the packets that open and close it (SYN, FIN, RST), on every port. Undeclared traffic is known by them.
+- Who talked to whom, and whether a connection was established: the packets that open and close it (SYN, FIN, RST), on every port. Undeclared traffic is known by them.
 - What was spoken and how it was protected, on documented paths: the first bytes of both directions. A filter sees packets, not connections, so all payload of a
   documented port is kept; where a path's port varies, all payload of the end with fewer addresses.
 - SSH wherever it is (``ssh-port-out-of-range``): its banner is told by its first four bytes (RFC 4253 section 4.2).

@@ -143,7 +143,7 @@ def _time(file: str, name: str, value: Any) -> int:
     try:
         return parse_time(value)
     except (ValueError, OverflowError):
-        raise ConfigError(file, f"{clip(escape(name), _NAMED)}: {value!r} is no time") from None
+        raise ConfigError(file, f"{clip(escape(name), _NAMED)}: {value!r} is not a time") from None
 
 
 # The table -------------------------------------------------------------------------------------------------------------

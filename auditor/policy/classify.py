@@ -428,7 +428,7 @@ class Classifier:
         orig, resp = question.orig, question.resp
         if question.about_others:
             return self._beside(
-                question, "ICMP errors: they belong to the connections that they quote, and are told there"
+                question, "ICMP errors: they belong to the connections that they quote, and are reported there"
             )
         if orig.kind or resp.kind:
             return self._housekeeping(question)
@@ -566,7 +566,7 @@ class Classifier:
         """Ports vary, and no content tells whether it is the documented protocol."""
         path = match.path
         known = f" ({ports_text(path.ports)} is known)" if path.ports else ""
-        what = "no connection came about" if question.outcome is Outcome.ATTEMPT else "no content shows it"
+        what = "no connection was established" if question.outcome is Outcome.ATTEMPT else "no content shows it"
         says = f"ports vary on {path.id}{known}; port {_port_word(question)} may be {path.application_text}, and {what}"
         near = NearMiss(path.id, "port", says), match.orig_role, match.resp_role
         return self._told(Disposition.UNDECLARED, question, says, breach=Breach.PORT, near=near)
@@ -631,7 +631,7 @@ class Classifier:
         diego = self._is_diego(known)
         if not diego and not listener and self.scope == "diego":
             return self._told(
-                Disposition.OUT_OF_SCOPE, question, "one end is in no inventory, the other is no Diego VM"
+                Disposition.OUT_OF_SCOPE, question, "one end is in no inventory, the other is not a Diego VM"
             )
         if not stranger.platform and known.external and not diego and not listener:
             return self._told(Disposition.OUT_OF_SCOPE, question, "neither end is a VM of the platform")

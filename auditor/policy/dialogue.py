@@ -2,13 +2,13 @@
 
 Inside TLS nothing of an answer shows but its length, when it came, and what came after it. That is enough for much, and for some of it it is not:
 
-1. What a server says of its own accord is no answer: session tickets (RFC 8446 section 4.6.1), and the control frames of HTTP/2 (RFC 9113 section 6).
+1. What a server says of its own accord is not an answer: session tickets (RFC 8446 section 4.6.1), and the control frames of HTTP/2 (RFC 9113 section 6).
    Where a record may be a ticket or an answer, neither is built on.
 2. A refusal inside TLS (400, 401, 403 and 421, or the status of gRPC) is short, and the same each time. So answers that are few, short and alike
    (``ALIKE``) may all be refusals. A long answer, several answers that differ, and a long talk are ``SERVICE``: hardly anybody goes on so
-   with one who is turned away. Who keeps asking and is told the same each time is the exception, so of a talk that is only long
+   with one who is refused. Who keeps asking and is told the same each time is the exception, so of a talk that is only long
    (``monotonous``) less is claimed.
-3. An attempt that the server ended with requests unanswered was turned away (``UNANSWERED``), whatever tickets came before.
+3. An attempt that the server ended with requests unanswered was refused (``UNANSWERED``), whatever tickets came before.
 
 This reads one direction's lengths beside the other's; what it means for a certificate that was sent, empty or not asked for is ``_tls.py``'s
 business, and what other connections of the same server say of it that of ``population.py``.

@@ -27,14 +27,14 @@ _ROUNDS = 4
 _HOST_PORTS = (61001, 65534)
 _ROUTED = frozenset({"tls", "http", "https", "websocket"})
 _FEW = 3
-"""Of reasons and candidates no more than this are told."""
+"""Of reasons and candidates no more than this are reported."""
 
 COLLIDING = frozenset({22, 80, 443, 2222, 4222, 8080, 8082, 8443, 8844, 9091})
 """Ports that more than the documented roles serve (Director, routers' status, health checks): they decide nothing alone."""
 
 
 _ELSEWHERE = frozenset({"blobstore", "external_database", CONTAINER, WINDOWS})
-"""Roles of what is no VM of the platform, or none by itself: no port of theirs is known."""
+"""Roles of what is not a VM of the platform, or none by itself: no port of theirs is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def draft(services: Sequence[Service], policy: Policy) -> str:
     for guess in guesses:
         if guess.address not in decided:
             rest.setdefault(guess.address, []).append(guess)
-    # A port that many roles serve is no remark worth a line.
+    # A port that many roles serve is not a remark worth a line.
     told = {address: found for address, found in rest.items() if len(found) <= _FEW or found[0].points > _SHARED_PORT}
     if told:
         out.append("# Not decided:")

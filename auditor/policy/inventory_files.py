@@ -128,7 +128,7 @@ def _span(file: str, literal: str, line: int | None, where: str = "", text: str 
             except ValueError:
                 pass
         place = line if line is not None else _line_of(text, literal)
-        raise ConfigError(file, f"{where}{literal!r} is no address or network", place, mend) from None
+        raise ConfigError(file, f"{where}{literal!r} is not an address or network", place, mend) from None
 
 
 # Our own -------------------------------------------------------------------------------------------------------------
@@ -141,7 +141,9 @@ def _own(marked: Marked, text: str, policy: Policy) -> Read:
         data = {"vms": data}
         marked = Marked(marked.file, data, {("vms", *place): line for place, line in marked.lines.items()})
     if not isinstance(data, dict):
-        raise ConfigError(marked.file, "is no inventory", 1, "list VMs: - {ip: 10.0.4.20, name: ..., role: diego_cell}")
+        raise ConfigError(
+            marked.file, "is not an inventory", 1, "list VMs: - {ip: 10.0.4.20, name: ..., role: diego_cell}"
+        )
     try:
         model = InventoryModel.model_validate(data)
     except ValidationError as error:
@@ -209,7 +211,7 @@ def _moment(file: str, key: str, value: Any, line: int | None) -> int | None:
     try:
         return parse_time(value)
     except (ValueError, OverflowError):
-        raise ConfigError(file, f"{key}: {value!r} is no time", line, "write 2026-01-31T12:00:00Z") from None
+        raise ConfigError(file, f"{key}: {value!r} is not a time", line, "write 2026-01-31T12:00:00Z") from None
 
 
 def _made(
@@ -261,7 +263,7 @@ def _bosh(marked: Marked, text: str) -> Read:
     tables = marked.data.get("Tables")
     mend = "write it with: bosh vms --json, or bosh instances --details --json"
     if not isinstance(tables, list):
-        raise ConfigError(marked.file, "'Tables' is no list", mend=mend)
+        raise ConfigError(marked.file, "'Tables' is not a list", mend=mend)
     seen: set[tuple[str, str]] = set()
     with_addresses = False
     for number, table in enumerate(tables):
@@ -269,11 +271,11 @@ def _bosh(marked: Marked, text: str) -> Read:
         if rows is None:
             continue
         if not isinstance(rows, list):
-            raise ConfigError(marked.file, f"Tables[{number}]: 'Rows' is no list", mend=mend)
+            raise ConfigError(marked.file, f"Tables[{number}]: 'Rows' is not a list", mend=mend)
         for at, row in enumerate(rows):
             place = f"Tables[{number}].Rows[{at}]"
             if not isinstance(row, dict) or not all(isinstance(value, str | None) for value in row.values()):
-                raise ConfigError(marked.file, f"{place} is no row of texts", mend=mend)
+                raise ConfigError(marked.file, f"{place} is not a row of texts", mend=mend)
             if "instance" not in row or "ips" not in row:
                 continue
             with_addresses = True
@@ -355,7 +357,7 @@ def _records(marked: Marked, text: str) -> Read:
         record = dict(zip(keys, row, strict=False))
         address, group = record["ip"], record["instance_group"]
         if not isinstance(address, str) or not isinstance(group, str):
-            raise ConfigError(marked.file, f"{place}: ip or instance_group is no text", mend=mend)
+            raise ConfigError(marked.file, f"{place}: ip or instance_group is not a text", mend=mend)
         literal = _span(marked.file, address, None, f"{place}: ", text)
         key = (group, str(record.get("id") or record.get("instance_index") or ""), str(record.get("deployment") or ""))
         merged.setdefault(key, []).append(literal)

@@ -5,7 +5,7 @@ The rules that hold here:
 1. **A table that is presumed has to be confirmed** before its names accuse: at least three of its names, each shown where it belongs, from one
    authority, and three for each that contradicts it. Clients' names and servers' are confirmed apart: the servers' are published, the
    clients' are each deployment's own.
-2. **What all VMs of a group show is a convention**, whatever a table says; it is told once and accuses nobody.
+2. **What all VMs of a group show is a convention**, whatever a table says; it is reported once and accuses nobody.
 3. **One that differs from its peers is the finding**, and only that: peers are VMs of one instance group that use or give the same
    service. At least two of them have to agree, and three VMs have to be there (or two with several connections each).
 4. **Several components of a VM may call one service**, each with a certificate of its own, and some of them on one VM at a time (who holds a lock).
@@ -64,7 +64,7 @@ FEW = 4
 """Up to so many VMs a deviation is of medium confidence."""
 
 _OTHERS = 3
-"""So many VMs of other roles agree on an authority before one connection with another is told,"""
+"""So many VMs of other roles agree on an authority before one connection with another is reported,"""
 _TOGETHER = 8
 """in so many connections."""
 

@@ -155,7 +155,7 @@ def _read_file(path: str, shown: str) -> PolicyFile | list[ConfigError]:
     text = read_text(path, MAX_POLICY_BYTES)
     marked = parse_yaml(shown, text, MAX_POLICY_VALUES)
     if not isinstance(marked.data, dict):
-        raise ConfigError(shown, "is no policy", 1, "begin with schema: auditor.policy/1")
+        raise ConfigError(shown, "is not a policy", 1, "begin with schema: auditor.policy/1")
     try:
         model = PolicyModel.model_validate(marked.data)
     except ValidationError as error:
@@ -438,7 +438,7 @@ def covers(releases: str | None, release: str) -> bool:
 
 def _of_release(paths: tuple[PolicyPath, ...], release: str) -> tuple[PolicyPath, ...]:
     if _version(release, last=False) is None:
-        raise ConfigError("--release", f"{release!r} is no release", mend="write TAS 4.0 or TPCF 10")
+        raise ConfigError("--release", f"{release!r} is not a release", mend="write TAS 4.0 or TPCF 10")
     kept = tuple(path for path in paths if covers(path.origin.releases, release))
     if not kept:
         known = sorted({path.origin.releases for path in paths if path.origin.releases})

@@ -69,11 +69,11 @@ def _words(each: Any, place: Place, root: type[BaseModel], toml: bool) -> tuple[
         expected = str(context.get("expected", "")).replace(" or ", ", ")
         options = [option.strip(" '") for option in expected.split(",")]
         close = get_close_matches(str(got), options, 1)
-        return f"{got!r} is no {key}", f"did you mean {close[0]}?" if close else f"write {expected}"
+        return f"{got!r} is not a valid {key}", f"did you mean {close[0]}?" if close else f"write {expected}"
     if kind == "string_type" and isinstance(got, int | float):
         return f"'{key}' must be text, and {got} is a number", f'quote it: {key}: "{got}"'
     if kind == "string_pattern_mismatch":
-        return f"{got!r} is no {key}", "use lower case, digits and single hyphens (roles: underscores)"
+        return f"{got!r} is not a valid {key}", "use lower case, digits and single hyphens (roles: underscores)"
     if kind in ("bool_type", "int_type", "list_type", "model_type", "model_attributes_type", "dict_type"):
         wanted = {"bool_type": "true or false", "int_type": "a whole number", "list_type": "a list"}.get(
             kind, "a mapping with keys"

@@ -1,4 +1,4 @@
-"""Why a TLS attempt was turned away, as far as its handshake shows: what the alert means, and what the certificates beside it say.
+"""Why a TLS attempt was refused, as far as its handshake shows: what the alert means, and what the certificates beside it say.
 
 Rules that hold here:
 

@@ -207,7 +207,7 @@ class IdentityModel(Model):
             try:
                 parse_time(self.until)
             except (ValueError, OverflowError):
-                raise bad("time", f"{self.until!r} is no time", "write 2027-01-31T00:00:00Z") from None
+                raise bad("time", f"{self.until!r} is not a time", "write 2027-01-31T00:00:00Z") from None
         return self
 
 

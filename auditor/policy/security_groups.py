@@ -147,11 +147,11 @@ def _rule(file: str, name: str, number: int, given: Any) -> Rule:
     where = f"group {name}, rule {number}"
     if not isinstance(given, Mapping):
         raise ConfigError(
-            file, f"{where}: is no rule", mend='write {"protocol": "tcp", "destination": "...", "ports": "443"}'
+            file, f"{where}: is not a rule", mend='write {"protocol": "tcp", "destination": "...", "ports": "443"}'
         )
     protocol = str(given.get("protocol", "")).lower()
     if protocol not in _PROTOCOLS:
-        raise ConfigError(file, f"{where}: {protocol!r} is no protocol", mend=f"one of {', '.join(_PROTOCOLS)}")
+        raise ConfigError(file, f"{where}: {protocol!r} is not a protocol", mend=f"one of {', '.join(_PROTOCOLS)}")
     destination = str(given.get("destination", ""))
     try:
         spans = tuple(_destination(part) for part in destination.split(","))
@@ -170,7 +170,7 @@ def _destination(text: str) -> Span:
         else:
             found = span(ipaddress.ip_network(first, strict=False))
     except ValueError:
-        raise ValueError(f"{text.strip()!r} is no address, network or range") from None
+        raise ValueError(f"{text.strip()!r} is not an address, network or range") from None
     if found[0] > found[1]:
         raise ValueError(f"the range {text.strip()} is reversed")
     return found

@@ -1,7 +1,7 @@
 """A draft of a policy for what an audit found undeclared, and for the names that its certificates have: to be read by somebody who knows, not
 to be believed.
 
-What happens is no proof that it should. So the draft declares only connections that came about between two known roles; each path says
+What happens is no proof that it should. So the draft declares only connections that were established between two known roles; each path says
 how often it was seen, between whom, and where to look first. Strangers, attempts, and what a shipped policy already declares are named in
 comments and declared nowhere. What authenticated is taken from the wire as it was seen, never stronger. A name in a certificate goes to
 the components that may have shown it: those that the paths name, or those of the table that has it already; one that was accused is left out.
@@ -131,7 +131,7 @@ def _why_not(row: Mapping[Any, Any]) -> str:
     if row["sibling"]:
         return f"explained by a shipped policy: audit with --policy {row['sibling']}"
     if row["breach"] == Breach.ATTEMPT.value:
-        return "no connection came about"
+        return "no connection was established"
     if not (row["originator_role"] and row["responder_role"]):
         return "an end is in no inventory: name it there first"
     return ""

@@ -1,7 +1,7 @@
 """The switches of a foundation that an audit shows: what ``auditor policy suggest`` drafts under ``foundation:``.
 
 What was seen is no proof of what is asked for. A switch is told only where all connections that could tell it agree, with how many there were;
-where they do not, the weaker value is told, because the stronger would accuse what is seen to be served.
+where they do not, the weaker value is reported, because the stronger would accuse what is seen to be served.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def learn(audit: Audit, policy: Policy) -> list[Switch]:
     """The switches that connections on declared paths show, in the order of the schema."""
     frame = audit.connections
     judged = frame["disposition"].isin([Disposition.DOCUMENTED.value, Disposition.AMBIENT.value])
-    # What was accused, or turned away, is no sample of how the foundation is meant to be.
+    # What was accused, or refused, is no sample of how the foundation is meant to be.
     wrong = frame["authentication_verdict"].isin([Verdict.VIOLATED.value, Verdict.REJECTED.value])
     rows = frame.loc[judged & ~wrong & (frame["outcome"] != Outcome.ATTEMPT.value), _COLUMNS]
     told: list[Mapping[Any, Any]] = [

@@ -150,7 +150,7 @@ class Tls13Judgement:
     http2: bool | None = None
     """Whether HTTP/2 was agreed on, by the length of the server's EncryptedExtensions; None: it does not show."""
     external: bool = False
-    """A pre-shared key that is no session's: its name is shorter than any ticket."""
+    """A pre-shared key that is not a session's: its name is shorter than any ticket."""
     dialogue: Dialogue = NO_DIALOGUE
     shape: str = ""
     """How the client's flight lay in records: ``separate``, ``whole`` (one record) or empty; with its constant padding, ``separate+16``."""

@@ -6,7 +6,7 @@ Rules that hold here:
 - It covers a finding only where every connection of the finding matches, so that a wide finding is not waived by its harmless half.
 - It has a ceiling. One that covers more findings (or connections) than it says covers none: a second intruder is not hidden by the
   waiver of the first, nor is one that comes in a later audit.
-- One that has expired covers nothing and fails the audit until somebody decides anew. One that matched nothing is told.
+- One that has expired covers nothing and fails the audit until somebody decides anew. One that matched nothing is reported.
 - A waived finding stays in every machine-readable output, marked; it only stops counting.
 """
 
@@ -45,7 +45,7 @@ def _day(value: Any) -> Any:
     try:
         return date.fromisoformat(text[:10] if "T" in text or " " in text else text)
     except ValueError:
-        says = f"{text[:40]!r} is no date".replace("{", "(").replace("}", ")")
+        says = f"{text[:40]!r} is not a date".replace("{", "(").replace("}", ")")
         raise PydanticCustomError("policy_date", says, {"mend": "write 2027-01-31"}) from None
 
 
@@ -149,7 +149,7 @@ class Waivers:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What the waivers did in one audit; each is told as ``Waiver.told`` plus what matters."""
+    """What the waivers did in one audit; each is reported as ``Waiver.told`` plus what matters."""
 
     sources: tuple[dict[str, str], ...] = ()
     entries: int = 0

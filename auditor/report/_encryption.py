@@ -5,7 +5,7 @@ Rules that hold here:
 - A connection is *in the clear* where a protocol was recognised that carries its data in the clear, or where its path declares one that nobody
   recognises by its bytes (VXLAN, NTP); *encrypted* where TLS, SSH, QUIC, DTLS or IPsec was recognised; else what it is does not show, and is
   told as that. Connections that carried nothing, and ICMP, count for nothing.
-- Whether TLS was declared is told beside it: what crosses in the clear as documented is no finding, and still readable by whoever is on the way.
+- Whether TLS was declared is reported beside it: what crosses in the clear as documented is not a finding, and still readable by whoever is on the way.
 - Paths first, by what is worst: TLS declared and in the clear, then credentials, then bytes. Undeclared connections stand by their roles and port;
   what applications open to the outside is one line.
 """

@@ -13,7 +13,7 @@ from auditor.model.audit import Audit
 from auditor.policy.times import time_text
 
 ANSWERED = 3
-"""So many incidents are told with their five answers at the head of a report; the others with their title."""
+"""So many incidents are reported with their five answers at the head of a report; the others with their title."""
 TITLED = 10
 SHOWN = 20
 """So many incidents are told step by step."""

@@ -1,7 +1,7 @@
 """From a finding to its proof: the commands that show more of it.
 
 They name the captures and options of the audit, so that they can be copied as they stand. Where these are long, ``…`` stands for them in each
-command, and what it stands for is told once.
+command, and what it stands for is reported once.
 """
 
 from __future__ import annotations

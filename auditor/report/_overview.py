@@ -29,7 +29,7 @@ from auditor.rules.unverifiable_authentication import LACKS
 from auditor.wire.text import many
 
 SHOWN_FINDINGS = 400
-"""Findings of one rule that are told; the machine-readable formats have all."""
+"""Findings of one rule that are reported; the machine-readable formats have all."""
 SHOWN_CONNECTIONS = 6
 """Connections told with a finding where scripts are off."""
 LOOKED_AT = 2_000

@@ -57,7 +57,7 @@ def write_table(table: pa.Table, name: str, out: IO[bytes] | Path, kind: str = "
     names = table.schema.names
     if isinstance(out, Path):
         if name != "parquet":
-            raise ConfigError("--format", f"{name} is no folder", mend="--format parquet")
+            raise ConfigError("--format", f"{name} is not a folder", mend="--format parquet")
         parquet.write_table(table, out / f"{kind}s.parquet", compression="zstd")
         return
     if name == "csv":

@@ -27,7 +27,7 @@ INSTANCE = 48
 """A longer name of a VM is cut: ``group/`` and a UUID fit."""
 
 SHOWN_OF_A_RULE = 5
-"""So many findings of a rule below high are told; the machine-readable formats have all."""
+"""So many findings of a rule below high are reported; the machine-readable formats have all."""
 
 LINE = (
     "start",
@@ -246,7 +246,7 @@ def _problem(problem: dict[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One finding, as it is told."""
+    """One finding, as it is reported."""
 
     id: str
     title: str
@@ -276,7 +276,7 @@ class Group:
     connections: int
     told: tuple[Told, ...]
     remediation: str
-    """What mends all that are told; empty where each has its own."""
+    """What mends all that are reported; empty where each has its own."""
 
 
 def _end(row: dict[str, Any], which: str) -> str:

@@ -19,7 +19,7 @@ CELL = 400
 LONG = 1_000
 """Of what an incident says."""
 DETAIL = 2_400
-"""So long a finding's detail is told; JSON has all of it."""
+"""So long a finding's detail is reported; JSON has all of it."""
 TABLE_ROWS = 1_000
 """A table of rows for people stops here; the machine-readable formats have all."""
 

@@ -32,7 +32,7 @@ PLAIN_ROWS = 1_000
 
 
 DETAIL = 2_400
-"""So long a finding's detail is told; JSON has all of it."""
+"""So long a finding's detail is reported; JSON has all of it."""
 
 
 def _say(console: Console, text: str, *, style: str = "", indent: int = 0, hang: int = 0, most: int = CELL) -> None:
@@ -89,7 +89,7 @@ def _coverage(console: Console, audit: Audit) -> None:
     seen = sum(bool(row["connections"]) for row in documented)
     tried = sum(bool(row["attempts"]) and not row["connections"] for row in documented)
     silent = len(documented) - seen - tried
-    failing = f", {tried} tried in vain" if tried else ""
+    failing = f", {tried} tried without success" if tried else ""
     console.print()
     _say(
         console,

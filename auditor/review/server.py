@@ -1,7 +1,7 @@
 """Who may ask for the pages of a review: somebody on this machine who was given the address, and nobody else.
 
 The server listens on 127.0.0.1 alone. Every address begins with a token that only this start of the program knows; there is no cookie, so a page of another
-site that sends the browser here carries nothing that would be believed. Beside that, each request is turned away unless
+site that sends the browser here carries nothing that would be believed. Beside that, each request is refused unless
 
 - ``Host`` is exactly this server's (a name that was made to point to 127.0.0.1 is none: DNS rebinding),
 - ``Origin`` and ``Sec-Fetch-Site``, where the browser sends them, are this server's own,
@@ -76,7 +76,7 @@ class Server(ThreadingHTTPServer):
         return f"http://{HOST}:{self.server_port}{self.base}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A reader who went away is no error; others were answered."""
+        """A reader who went away is not an error; others were answered."""
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -28,7 +28,7 @@ MUCH_BYTES = 65_536
 
 
 class Kind(NamedTuple):
-    """What one breach is told as; ``title`` takes {originator}, {block}, {addresses} and {services}."""
+    """What one breach is reported as; ``title`` takes {originator}, {block}, {addresses} and {services}."""
 
     breach: Breach
     severity: Severity

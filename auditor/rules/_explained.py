@@ -1,4 +1,4 @@
-"""One cause, one finding: what a shipped policy that is not loaded would explain is told once for that policy, not once for each pair of roles.
+"""One cause, one finding: what a shipped policy that is not loaded would explain is reported once for that policy, not once for each pair of roles.
 
 BOSH DNS between thirty kinds of VM is one fact, and no alarm: the line that names the policy says what to do. So findings of one rule that the same
 overlay explains become one, of severity info, with all their connections.

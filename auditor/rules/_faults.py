@@ -30,7 +30,7 @@ from auditor.rules._subject import FIRST_FRAMES, Group, Rows, View, split_path
 from auditor.rules._words import first_frames, who
 
 SAYS_NAMED = 3
-"""So many different sentences of one finding are told."""
+"""So many different sentences of one finding are reported."""
 
 CONFIDENCE = ("low", "medium", "high")
 _ABOUT = "\x1f"

@@ -52,7 +52,7 @@ def rules() -> tuple[Rule, ...]:
 def rule_page(rule: Rule) -> Page:
     """The page of a rule.
 
-    Raises ValueError where its module's docstring is no page: a first line with the rule's name, and every section of SECTIONS in order.
+    Raises ValueError where its module's docstring is not a page: a first line with the rule's name, and every section of SECTIONS in order.
     """
     module = sys.modules[rule.check.__module__]
     lines = (module.__doc__ or "").strip().splitlines()

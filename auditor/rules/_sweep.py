@@ -1,6 +1,6 @@
 """Many attempts in a short time: what `port-sweep` reports and `undeclared-attempt` leaves out.
 
-A sweep is one originating address that tried SWEEP_TARGETS distinct (responder, port) pairs, none of which came about, inside SWEEP_WINDOW_NS.
+A sweep is one originating address that tried SWEEP_TARGETS distinct (responder, port) pairs, none of which was established, inside SWEEP_WINDOW_NS.
 Attempts are counted by target, not by packet: a client that retries one dead port for an hour is no sweep.
 
 The count of distinct targets in a sliding window, without a loop over attempts: order the attempts by time. Attempt j is the window's newest one

@@ -1,4 +1,4 @@
-"""authentication-rejected: an attempt to authenticate was turned away.
+"""authentication-rejected: an attempt to authenticate was refused.
 
 What fires it:   a connection on a declared path whose authentication was refused by either end: a TLS alert, NATS' -ERR, MySQL's ERR, HTTP 401 or 403
                  (410 for a signed URL), HTTP 400 or a TLS alert as the answer to plaintext on a TLS port, a reset or close straight after the
@@ -8,7 +8,7 @@ Why it matters:  the door is shut, and somebody is at it: a client with an expir
                  someone who tries. An application in a cell that probes the control plane looks like this, because it leaves by the cell's address.
 What to do:      up to TLS 1.2 the finding says why, in words: the alert (certificate expired, unknown CA, bad certificate), and what the certificate beside it
                  shows (when it expired, a name that the client did not ask for, who issued it). TLS 1.3 encrypts both; what the client asked for
-                 (SNI) is told. Compare both ends' certificates and credentials;
+                 (SNI) is reported. Compare both ends' certificates and credentials;
                  if both are right, find the process at the originator.
 How to waive:    put an entry for this rule in the file given with --waivers, with reason, owner and end.
 """

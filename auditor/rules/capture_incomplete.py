@@ -1,6 +1,6 @@
 """capture-incomplete: packets are missing where a judgement needed them.
 
-What fires it:   a connection on a declared path whose authentication could not be told, and of which the capture lacks something: its opening
+What fires it:   a connection on a declared path whose authentication could not be determined, and of which the capture lacks something: its opening
                  (midstream), one of its directions (one_way), packets in the middle (gap), or the ends of packets (snaplen).
                  Connections whose verdict did not need what is missing are not counted, nor are attempts and traffic on no path. But for
                  undeclared attempts whose SYN was not captured: a reset alone tells that somebody tried, and not who, so it accuses nobody.

@@ -1,6 +1,6 @@
 """cell-egress: a cell opened a connection to an address outside the platform.
 
-What fires it:   a connection that came about from a diego_cell to an address in no inventory and outside every platform network. One finding for each
+What fires it:   a connection that was established from a diego_cell to an address in no inventory and outside every platform network. One finding for each
                  destination block (/24, IPv6: /64) and transport, with its ports and addresses. Two kinds are told apart and are of medium severity: to
                  an address at which a cloud tells a machine who it is (169.254.169.254 and the like), and to a port that BOSH Directors have.
 What proves it:  the destination address, and the networks that the inventory names (where it names none, the /24 or /64 around every VM in it).

@@ -1,7 +1,7 @@
 """certificate-expired: a certificate was outside its validity when it was shown.
 
 What fires it:   a leaf or intermediate certificate that crossed the wire before its first or after its last day, by the time of the capture, not of
-                 the audit. A root that is sent along is not looked at, and that a certificate expires soon is no finding.
+                 the audit. A root that is sent along is not looked at, and that a certificate expires soon is not a finding.
 What proves it:  the certificate's own dates and the packet's time. In TLS 1.3 certificates are encrypted: without a key log, nobody sees them. A list of
                  the foundation's certificates (`auditor policy certificates`) tells it then with medium confidence, where all that it has of a
                  component are over.

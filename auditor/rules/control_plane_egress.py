@@ -1,6 +1,6 @@
 """control-plane-egress: a VM of the platform that is no cell opened a connection to an address outside the platform.
 
-What fires it:   a connection that came about from a Diego VM other than a cell to an address in no inventory and outside every platform network. One
+What fires it:   a connection that was established from a Diego VM other than a cell to an address in no inventory and outside every platform network. One
                  finding for each destination block (/24, IPv6: /64) and transport, with ports, addresses and bytes. What looks like a service that every BOSH
                  VM calls and that a list of VMs does not name (DNS, NTP; at private addresses the Director's NATS and blobstore, and syslog) is of low severity,
                  unless much more leaves on the port of DNS or NTP than comes back.

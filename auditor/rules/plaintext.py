@@ -2,7 +2,7 @@
 
 What fires it:   a connection on a path that documents TLS or mutual TLS, on which a recognised protocol was spoken without TLS and the responder
                  answered as if that were well. It does not matter where the capture starts: a request and its answer are telling in the middle too.
-                 What was turned away (a reset, a TLS alert, HTTP 400 from a TLS port) is `authentication-rejected`; an unrecognised protocol is
+                 What was refused (a reset, a TLS alert, HTTP 400 from a TLS port) is `authentication-rejected`; an unrecognised protocol is
                  `wrong-application`.
 What proves it:  a message of the protocol from the originator and an answer to it, readable in the frames that the finding shows.
 Why it matters:  who is on the way reads everything: the desired state with its environment variables and credentials on the way to BBS, droplets,

@@ -91,7 +91,7 @@ def check(judged: Judged) -> Iterator[Finding]:
             confidence=confidence(strangers, inside),
             evidence=(*evidence_of(strangers, inside, _KINDS), *_beside(judged, leaf)),
             remediation=(
-                "Ask who had the address at that time. A VM newer than the inventory, or a NAT before one: mend the inventory. Else rotate this certificate "
+                "Ask who had the address at that time. A VM newer than the inventory, or a NAT before one: correct the inventory. Else rotate this certificate "
                 "and everything that its VM holds, and follow what the stranger did."
             ),
             count=len(places),

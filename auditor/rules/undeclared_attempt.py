@@ -1,13 +1,13 @@
 """undeclared-attempt: somebody tried what no documented path allows, and got no connection.
 
 What fires it:   an attempt that was refused or never answered, and that would have been undeclared-connection, undeclared-port, ssh-port-out-of-range or
-                 unknown-host or control-plane-egress had it come about. Attempts that are part of a port-sweep are counted there and not again here; a
+                 unknown-host or control-plane-egress had it been established. Attempts that are part of a port-sweep are counted there and not again here; a
                  cell's failed attempts to reach the outside are the applications' own business and not counted. A reset whose SYN was not
                  captured tells that somebody tried, and not who: capture-incomplete names it.
 What proves it:  a SYN, and a reset, an ICMP error or nothing after it. Nothing after it may also be the capture's fault: where the answers
                  went by another road, the detail says unanswered, not refused.
 Why it matters:  the network did its work this time. But whoever tries has an address to try, and a reason: a leftover configuration, or a look around.
-What to do:      find the process on the originator. A leftover: mend its configuration before somebody opens the port for it. None to be found:
+What to do:      find the process on the originator. A leftover: correct its configuration before somebody opens the port for it. None to be found:
                  look at what else that address did.
 How to waive:    declare the path in a policy of your own (--policy FILE), or put an entry for this rule in the file given with --waivers, with
                  reason, owner and end.
@@ -68,7 +68,7 @@ def check(judged: Judged) -> Iterator[Finding]:
             evidence=first_frames(view, group.inside, "connection.attempted", plural(len(group.rows), "attempt")),
             remediation=cure(
                 sibling,
-                f"Find the process on {group.originator} that dials {group.service}; mend its configuration, or find out who looks around.",
+                f"Find the process on {group.originator} that dials {group.service}; correct its configuration, or find out who is probing.",
             ),
             count=len(group.rows),
             sibling=sibling,

@@ -1,6 +1,6 @@
 """undeclared-connection: two known VMs talk, and no documented path leads from one role to the other.
 
-What fires it:   a connection that came about, whose originator and responder are both in the inventory, and for which the policy has no path from any
+What fires it:   a connection that was established, whose originator and responder are both in the inventory, and for which the policy has no path from any
                  role of the one to any role of the other, whatever the port. One finding for each pair of roles, service port and transport.
 What proves it:  the opening (SYN) shows who dialled whom; the finding shows the first frames. Where the capture began later, direction comes from
                  the handshake or from who is known to listen, and the confidence says so.

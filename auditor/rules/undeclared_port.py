@@ -1,6 +1,6 @@
 """undeclared-port: the two roles have a documented path, but not on this port or transport.
 
-What fires it:   a connection that came about between two VMs of the inventory for whose roles the policy has a path, on a port or over a transport that
+What fires it:   a connection that was established between two VMs of the inventory for whose roles the policy has a path, on a port or over a transport that
                  no path between them names. A path documented with ports that vary covers every TCP port of the responder; there a
                  connection without recognisable content fires this rule.
 What proves it:  the opening (SYN) shows the port that was dialled; the finding shows the first frames and the documented port beside it.

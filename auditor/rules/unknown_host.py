@@ -1,6 +1,6 @@
 """unknown-host: somebody who is in no inventory is on a path of a Diego VM.
 
-What fires it:   a connection that came about, one end of which is a Diego VM (or a responder and port of a documented path) and the other end is an address
+What fires it:   a connection that was established, one end of which is a Diego VM (or a responder and port of a documented path) and the other end is an address
                  in no inventory that lies in a platform network or opened the connection itself. Platform networks are those that the
                  inventory names; where it names none, the /24 (IPv6: /64) around every VM in it. One finding for each such address, service port and transport.
                  Critical where the stranger opened it and was let in: a certificate or a login of its was taken, or a request answered with success.

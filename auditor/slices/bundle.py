@@ -111,11 +111,11 @@ def unpack(path: Path, folder: Path) -> Contents:
             for name in names:
                 _check_name(path, name)
             if len(set(names)) < len(names) or not {SLICE, VERDICT, MANIFEST} <= set(names):
-                raise InputError(str(path), "is no bundle of auditor slice")
+                raise InputError(str(path), "is not a bundle of auditor slice")
             for each in entries:
                 _extract(archive, each, folder / each.filename)
     except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
-        raise InputError(str(path), f"is no bundle of auditor slice: {type(error).__name__}") from error
+        raise InputError(str(path), f"is not a bundle of auditor slice: {type(error).__name__}") from error
     _check_sums(path, folder, set(names))
     try:
         verdict = json.loads((folder / VERDICT).read_bytes())

@@ -5,7 +5,7 @@ The rules:
 - What the catalogue says of an audit stands in a piece, too (``records``), and its small tables in ``state``: each can be made again from the others.
 - A damaged file is moved to ``damaged``, never deleted. What it held is noted as lost, and is told from then on whenever somebody asks for it.
 - A piece of records is made again from the catalogue, so that nothing is lost with it.
-- Nothing that is lost is told as new again: facts, files that were taken and what was told come back from ``state`` and the records. What may have been told and may not have been
+- Nothing that is lost is reported as new again: facts, files that were taken and what was told come back from ``state`` and the records. What may have been told and may not have been
   (transactions after ``state`` was written) is said, and not told a second time.
 """
 

@@ -900,7 +900,9 @@ def open_history(path: Path | str, *, write: bool = False, catalogue: Path | Non
         if not file.is_file():
             if path.is_dir() and not {each.name for each in path.iterdir()} - OURS:
                 _may_begin(path)
-            raise ConfigError(str(path), "is no store of audits", mend="auditor audit --store or auditor run make one")
+            raise ConfigError(
+                str(path), "is not a store of audits", mend="auditor audit --store or auditor run make one"
+            )
         return _open_for_reading(path, file)
     except (OSError, sqlite3.Error) as error:
         raise _complaint(path, error) from error

@@ -3,7 +3,7 @@
 Three rules, each of which would do for most secrets, and all of which hold:
 
 1. **Closed unless opened.** A field is shown whole only in layers whose every field is about the packet itself (addresses, lengths, the
-   handshakes of TLS and SSH, names in DNS), or where it is named below. Of everything else the name and the size are told.
+   handshakes of TLS and SSH, names in DNS), or where it is named below. Of everything else the name and the size are reported.
 2. **No payload.** Bytes are told by their number. Of a URL the path and the names of its parameters are shown; of a header the name, and
    the value where its name is named below.
 3. **Nothing twice.** Whatever is a credential by its field or by its shape (a header, a URL's or a form's parameter, a member of a JSON

@@ -110,7 +110,7 @@ class Row:
         return [str(each) for each in value] if isinstance(value, list) else [] if value is None else [str(value)]
 
     def numbers(self, name: str) -> list[int]:
-        """All values of a numeric field; what is no number is left out."""
+        """All values of a numeric field; what is not a number is left out."""
         return [int(each, 0) for each in self.texts(name) if each.isdigit() or each.startswith("0x")]
 
 
@@ -132,7 +132,7 @@ def take(row: Row, by_ends: Mapping[Ends, list[tuple[Talk, bool]]], certificates
     side, who = (talk.client, "client") if is_client else (talk.server, "server")
     kinds, messages = row.numbers("tls.record.content_type"), row.numbers("tls.handshake.type")
     if row.texts("tls.record.opaque_type"):
-        # Of an encrypted record only the opaque type is known; its content's type is told beside it once it is decrypted.
+        # Of an encrypted record only the opaque type is known; its content's type is reported beside it once it is decrypted.
         seen = tls.APPLICATION_DATA in kinds or ENCRYPTED_EXTENSIONS in messages or FINISHED in messages
         side.hidden = side.hidden or seen or (tls.ALERT in kinds and tls.HANDSHAKE not in kinds)
     _handshake(talk, side, who, frame, row, certificates)

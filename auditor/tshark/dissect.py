@@ -60,7 +60,7 @@ class Dissection:
 
 
 def display_filter(flow: Flow) -> str:
-    """A display filter for both directions of a flow, within its time. Raises ValueError for what is no address."""
+    """A display filter for both directions of a flow, within its time. Raises ValueError for what is not an address."""
     ends = [str(ipaddress.ip_address(each)) for each in (flow.orig_h, flow.resp_h)]
     ip = "ipv6" if ":" in ends[0] else "ip"
     ports = (

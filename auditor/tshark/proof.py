@@ -20,7 +20,7 @@ from auditor.tshark import _process
 from auditor.tshark.decrypt import Opened, decrypt
 from auditor.tshark.dissect import Flow
 
-WIRE_ALONE = "verdicts are what the wire alone allows"
+WIRE_ALONE = "verdicts rest on the packets alone"
 
 
 @dataclass(frozen=True, slots=True)

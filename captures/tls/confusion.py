@@ -213,10 +213,10 @@ def outcomes(all_judged: list[Judged]) -> str:
     count = Counter()
     for each in all_judged:
         answered = (
-            "answered" if each.truth["client_result"] == "ok" and each.truth["server_result"] == "ok" else "turned away"
+            "answered" if each.truth["client_result"] == "ok" and each.truth["server_result"] == "ok" else "refused"
         )
         if each.truth["server"] == "nginx" and each.truth["server_result"] == "refused":
-            answered = "turned away inside TLS (nginx, status 400)"
+            answered = "refused inside TLS (nginx, status 400)"
         if each.truth["truth"] != "unsure":
             count[f"{each.truth['truth']}, {answered}", str(each.judgement.outcome)] += 1
     rows = sorted({row for row, _ in count})

@@ -119,7 +119,7 @@ def test_a_login_with_a_wrong_checksum_is_not_the_login(tmp_path: Path) -> None:
 
 
 def test_a_login_with_a_wrong_checksum_and_the_numbers_of_a_copy_is_not_the_login(tmp_path: Path) -> None:
-    """The real one has the same length and IP identification: it is no copy of the forged one, whose bytes are others."""
+    """The real one has the same length and IP identification: it is not a copy of the forged one, whose bytes are others."""
     talk = to_mysql().packet(CLIENT, PSH | ACK, login(b"s" * 20), right=False, ident=7)
     real = login(b"") + mysql_packet(0, b"\x03SELECT 1")[:20]
     real = real.ljust(len(login(b"s" * 20)), b"\0")

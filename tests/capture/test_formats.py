@@ -342,4 +342,4 @@ def test_a_bomb_stops_with_a_clear_line(tmp_path: Path, capsys: pytest.CaptureFi
     nothing = tmp_path / "zeros.gz"
     nothing.write_bytes(gzip.compress(bytes(100_000_000)))
     assert main(["audit", str(nothing)]) == 2
-    assert "zeros.gz: is no pcap or pcapng capture" in capsys.readouterr().err
+    assert "zeros.gz: is not a pcap or pcapng capture" in capsys.readouterr().err

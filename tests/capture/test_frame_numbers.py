@@ -14,7 +14,7 @@ from tests.conftest import by_day
 
 pytestmark = pytest.mark.tshark
 OTHER_RECORDS = {"data", "bblog", "systemd_journal", "sysdig"}
-"""What tshark calls a block that is no packet."""
+"""What tshark calls a block that is not a packet."""
 
 
 def told(path: Path) -> tuple[list[tuple[int, int, str]], bool]:

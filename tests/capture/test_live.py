@@ -89,7 +89,7 @@ def test_a_pipe_and_a_file_are_known_by_what_they_are(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     assert place_of(str(tmp_path / "pipe")).kind == "pipe"
     assert place_of(str(tmp_path / "file")).kind == "file"
-    with pytest.raises(ConfigError, match="is no file"):
+    with pytest.raises(ConfigError, match="is neither a file nor a pipe"):
         place_of(str(tmp_path))
 
 

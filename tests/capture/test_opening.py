@@ -102,10 +102,10 @@ def test_standard_input_that_is_a_terminal_is_not_waited_for(monkeypatch: pytest
     master, slave = os.openpty()
     with os.fdopen(slave) as terminal, monkeypatch.context() as patch:
         patch.setattr(sys, "stdin", terminal)
-        with pytest.raises(InputError, match="no pipe"):
+        with pytest.raises(InputError, match="neither a pipe"):
             open_capture("-")
         patch.setattr(sys, "stdin", None)
-        with pytest.raises(InputError, match="no pipe"):
+        with pytest.raises(InputError, match="neither a pipe"):
             open_capture("-")
     os.close(master)
 
@@ -237,7 +237,7 @@ def test_globs_and_several_arguments(folder: Path) -> None:
     ]
     odd = folder / "cell[1].pcap"
     odd.write_bytes(PCAP)
-    assert names(folder, expand([str(odd)])) == ["cell[1].pcap"], "an existing name is no glob"
+    assert names(folder, expand([str(odd)])) == ["cell[1].pcap"], "an existing name is not a glob"
 
 
 def test_a_named_file_is_never_left_out(folder: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_named_file_is_never_left_out(folder: Path) -> None:
         ("none", "no captures in folder"),
         ("missing.pcap", "no such file"),
         ("*.nope", "nothing matches"),
-        ("x\0y", "no file name"),
+        ("x\0y", "not a file name"),
     ],
 )
 def test_arguments_that_name_nothing(folder: Path, argument: str, says: str) -> None:

@@ -91,7 +91,7 @@ def test_little_is_left_unknown(judged: list[Any]) -> None:
 
 
 def test_refusals_are_never_taken_for_acceptance(judged: list[Any]) -> None:
-    """An empty certificate that the server turned away, in the handshake or inside TLS, is refused, hidden or unknown."""
+    """An empty certificate that the server refused, in the handshake or inside TLS, is refused, hidden or unknown."""
     for each in judged:
         if each.truth["truth"] == "empty" and each.truth["server_result"] != "ok":
             assert each.judgement.outcome not in {Tls13Outcome.ACCEPTED, Tls13Outcome.LIKELY}, each.truth["cell"]

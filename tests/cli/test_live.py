@@ -449,13 +449,13 @@ def test_without_rights_it_says_so_in_one_line_with_the_mend():
     [
         ([], "no source is named"),
         (["nosuch0"], "there is no such interface"),
-        (["http://a/b"], "nothing is captured through http"),
+        (["http://a/b"], "cannot capture through http"),
         (["-", "--window", "soon"], "no span of time"),
         (["-", "--window", "5m", "--format", "json"], "--output DIR"),
-        (["-", "--ring-size", "little", "--write-ring", "x"], "no size"),
+        (["-", "--ring-size", "little", "--write-ring", "x"], "not a size"),
         (["-", "--snaplen", "1"], "--snaplen"),
         (["-", "--inventory", "missing.yml"], "missing.yml"),
-        (["-", "--limit", "connections=none"], "says no number"),
+        (["-", "--limit", "connections=none"], "has no number"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )

@@ -118,9 +118,9 @@ def test_security_groups_that_reach_the_control_plane(tmp_path: Path) -> None:
     assert status == 1
     assert out.splitlines()[0] == "wide lets applications reach the control plane:"
     assert "rule 1 (tcp 10.0.8.0/24 4222): nats (nats/0, nats/1): tcp 4222 (" in out
-    assert out.endswith("0 of 1 security group reach nothing of the control plane\n")
+    assert out.endswith("0 of 1 security group do not reach the control plane\n")
     file.write_text('[{"protocol": "tcp", "destination": "203.0.113.0/24", "ports": "443"}]')
     status, out, _ = run("check", "--asg", str(file), "--inventory", LAB, "--format", "json")
     assert (status, out) == (0, "[]\n")
-    with pytest.raises(ConfigError, match="has to be known"):
+    with pytest.raises(ConfigError, match="needs to know where"):
         run("check", "--asg", str(file))

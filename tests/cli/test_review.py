@@ -39,9 +39,9 @@ def test_it_serves_until_it_is_interrupted(tmp_path):
     ("options", "says"),
     [
         ([], "which store?"),
-        (["--store", "{nowhere}"], "is no store of audits"),
+        (["--store", "{nowhere}"], "is not a store of audits"),
         (["--store", "{store}", "--port", "70000"], "--port"),
-        (["--store", "{store}", "--captures", "{nowhere}"], "is no folder"),
+        (["--store", "{store}", "--captures", "{nowhere}"], "is not a folder"),
         (["--store", "{store}", "--waivers", "{broken}"], "broken.yml:1"),
         (["--store", "{store}", "--keylog", "{nowhere}"], "nowhere"),
     ],

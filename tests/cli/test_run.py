@@ -139,7 +139,7 @@ def test_a_pass_that_cannot_be_done_writes_its_metrics_all_the_same(place, capsy
 
 def test_check_reads_the_configuration_alone(place, capsys):
     assert main(["run", str(place / "run.toml"), "--check"]) == 0
-    assert "is in order" in capsys.readouterr().out
+    assert "everything is in order" in capsys.readouterr().out
     assert not (place / "history").exists()
     assert main(["run", str(place / "none.toml")]) == 2
     assert "none.toml: no such file" in capsys.readouterr().err

@@ -33,7 +33,7 @@ def test_the_five_questions_are_answered(intruder):
         "(cell.service.cf.internal), which diego_cell/0, diego_cell/1 show too, NATS user and password" in told["how"]
     )
     assert "29 closed (refused), 2 without an answer, 1 open: 10.0.8.40:8889 (diego_database/0)" in told["how"]
-    assert "turned away 1 time" in told["how"]
+    assert "refused 1 time" in told["how"]
     assert "outside to 198.51.100.20:443" in told["how far"]
     assert "calls 198.51.100.20:8443 every 3" in told["how far"]
     assert "auditor slice captures/sample/intruder.bridge.pcap.zst --connection" in told["proof"]

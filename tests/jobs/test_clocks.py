@@ -132,7 +132,7 @@ def test_captures_of_a_clock_that_runs_ahead_close_nothing(spool):
     with spool.history() as history:
         kinds = {row.kind: row.audit for row in history.rows()}
         assert {len(known.open * "x") for known in history.known().values()} == {1}
-        assert len(history.known()) == 2, "what is ahead is no part of the history"
+        assert len(history.known()) == 2, "what is ahead is not part of the history"
         assert history.table("findings", kinds["apart"]).num_rows == 1
     # The same an hour later is nothing new, and does not wait for 400 days.
     put(spool, "3.pcap")

@@ -147,7 +147,7 @@ def test_a_cluster_gives_the_report_of_one_process(two: Cluster) -> None:
 
 
 def test_streams_and_broken_captures_stand_among_the_others(two: Cluster, tmp_path: Path) -> None:
-    (tmp_path / "text.pcap").write_text("this is no capture\n")
+    (tmp_path / "text.pcap").write_text("this is not a capture\n")
     (tmp_path / "cut.pcap").write_bytes(Path(TWO[1]).read_bytes()[:-5])
 
     def sources() -> list[Any]:
@@ -162,11 +162,11 @@ def test_streams_and_broken_captures_stand_among_the_others(two: Cluster, tmp_pa
 
 def test_paths_are_told_as_they_were_named(two: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(TWO[1], tmp_path / "a.pcap")
-    (tmp_path / "b.pcap").write_text("this is no capture\n")
+    (tmp_path / "b.pcap").write_text("this is not a capture\n")
     monkeypatch.chdir(tmp_path)
     report = api.connections("a.pcap", scheduler=two.address)
     assert report.captures["path"].tolist() == ["a.pcap"]
-    with pytest.raises(InputError, match=r"^b\.pcap: is no pcap or pcapng capture"):
+    with pytest.raises(InputError, match=r"^b\.pcap: is not a pcap or pcapng capture"):
         api.connections("b.pcap", scheduler=two.address)
 
 
@@ -366,7 +366,7 @@ def test_what_may_be_plain() -> None:
     "address", ["nonsense", "foo://10.0.0.5:8786", "inproc://10.0.0.5:1", "tcp://host", "tcp://h:0"]
 )
 def test_what_is_no_address_is_told_at_once(address: str) -> None:
-    with pytest.raises(ConfigError, match="is no address"):
+    with pytest.raises(ConfigError, match="is not an address"):
         api.connections(TWO, scheduler=address)
 
 

@@ -139,8 +139,8 @@ def test_a_file_that_fails_is_set_aside_and_stops_nothing(place):
     assert (outcome.files, len(outcome.aside)) == (1, 2)
     assert outcome.status(False, False) == 3
     assert outcome.status(False, True) == 0
-    assert "0.pcap: is no pcap or pcapng capture" in outcome.aside[0]
-    assert any("0.pcap: is no pcap or pcapng capture" in each["body"] for each in spool.digests)
+    assert "0.pcap: is not a pcap or pcapng capture" in outcome.aside[0]
+    assert any("0.pcap: is not a pcap or pcapng capture" in each["body"] for each in spool.digests)
     again = spool.run()
     assert (again.aside, again.status(False, False)) == ([], 0), "it is told once"
     with spool.history() as history:
@@ -184,7 +184,7 @@ def test_audited_files_are_moved_and_what_is_there_is_not_overwritten(place):
     [moved] = [each for each in (place / "done").iterdir() if each.name != "1.pcap"]
     assert moved.name.endswith("-1.pcap")
     assert moved.read_bytes() == SAMPLE.read_bytes()
-    assert (place / "aside" / "bad.reason").read_text() == "is no pcap or pcapng capture\n"
+    assert (place / "aside" / "bad.reason").read_text() == "is not a pcap or pcapng capture\n"
 
 
 def test_reports_are_written_where_something_changed(place):
@@ -206,7 +206,7 @@ def test_a_failed_notification_keeps_the_audit_and_is_tried_again_later_and_late
 
     def fail(_section, told):
         tried.append(told["key"])
-        raise digest.NotToldError("notify team: the other end did not take it")
+        raise digest.NotToldError("notify team: the other end refused it")
 
     outcome = spool.run(fail)
     assert (outcome.files, outcome.undone) == (1, 1)

@@ -83,7 +83,7 @@ def test_samples_give_the_same_report_with_one_process_and_with_many() -> None:
 
 def test_streams_and_broken_captures_stand_among_the_others(tmp_path: Path) -> None:
     first, second, third = cut(HEALTHY, tmp_path, 3)
-    (tmp_path / "text.pcap").write_text("this is no capture\n")
+    (tmp_path / "text.pcap").write_text("this is not a capture\n")
     second.write_bytes(second.read_bytes()[:-5])
 
     def sources() -> list[Any]:
@@ -97,7 +97,7 @@ def test_streams_and_broken_captures_stand_among_the_others(tmp_path: Path) -> N
 def test_nothing_to_audit_is_one_error(tmp_path: Path) -> None:
     names = [tmp_path / "a.pcap", tmp_path / "b.pcap"]
     for each in names:
-        each.write_text("this is no capture\n")
+        each.write_text("this is not a capture\n")
     with pytest.raises(InputError, match=r"a\.pcap: "):
         api.audit([str(each) for each in names], workers=2)
     with pytest.raises(ConfigError, match="--workers"):

@@ -270,7 +270,7 @@ def verdicts(world: World) -> list[tuple[str, str, str, bool]]:
             f"new on {new}, gone on {gone}",
             right,
         )
-    late = [digest["body"] for at, digest in world.told if "could not be told sooner" in digest["body"]]
+    late = [digest["body"] for at, digest in world.told if "could not be delivered sooner" in digest["body"]]
     sent = [at for at, _ in world.told if plan.down[0] <= (at - BEGIN_NS) / DAY_NS < plan.down[1]]
     row(
         f"nobody can be told, days {plan.down[0]:g} to {plan.down[1]:g}",

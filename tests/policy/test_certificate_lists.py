@@ -152,7 +152,7 @@ def test_what_nobody_knows_and_authorities_are_comments(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        ([], "no list of certificates"), ({"certificates": [deployed("x", "soon")]}, "'soon' is no time"),
+        ([], "no list of certificates"), ({"certificates": [deployed("x", "soon")]}, "'soon' is not a time"),
         ([{"name": "/a", "type": "certificate", "value": {"certificate": "nonsense"}}], "no PEM"), ("[1, 2]", "no list of certificates"),
     ],
 )  # fmt: skip
@@ -164,7 +164,7 @@ def test_mistakes(tmp_path: Path, document: Any, says: str) -> None:
 def test_times_are_checked_in_policies(tmp_path: Path) -> None:
     text = draft(read(written(tmp_path, OPS_MANAGER)), load_policy(["tas"])).replace(f"'{BEFORE}'", "soon")
     [mistake] = check_policy(written(tmp_path, text, "ours.yml"))
-    assert "'soon' is no time" in str(mistake)
+    assert "'soon' is not a time" in str(mistake)
     assert parse_time(AFTER) > NOW_NS
 
 

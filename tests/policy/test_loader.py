@@ -63,8 +63,8 @@ MISTAKES = [
     ("6379", "6400-6379", 12, "the range 6400-6379 is reversed", "write 6379-6400"),
     ("6379", "[6379, 6000-7000]", 12, "given twice", "keep one"),
     ("6379", "[]", 12, "no port", "write a port"),
-    ("6379", "redis", 12, "'redis' is no port", "write a port"),
-    ("6379", "true", 12, "is no port", "write a port"),
+    ("6379", "redis", 12, "'redis' is not a port", "write a port"),
+    ("6379", "true", 12, "is not a port", "write a port"),
     ("    ports: 6379\n", "", 9, "no ports", "add ports"),
     ("{vm: uaa}", "{vm: uua}", 11, "unknown role 'uua'", "did you mean uaa?"),
     ("{vm: uaa}", "{vm: api}", 11, "unknown role 'api'", None),
@@ -73,15 +73,15 @@ MISTAKES = [
     ("authentication: none", "authentication: mutual-tls", 14, "no authentication", "did you mean mutual_tls?"),
     ("authentication: none", "authentication: {any: [tls]}", 14, "neither a word nor a choice", "any: [a, b]"),
     ("authentication: none", "authentication: {some: [tls, none]}", 14, "neither a word", "any: [a, b]"),
-    ("application: TCP", "application: HTPS", 13, "'HTPS' is no application", "did you mean HTTPS?"),
+    ("application: TCP", "application: HTPS", 13, "'HTPS' is not a valid application", "did you mean HTTPS?"),
     ("application: TCP", "application: TCP\n    transport: tpc", 14, "'tpc' is no", "did you mean tcp?"),
     ("application: TCP", "application: TCP\n    transport: icmp", 9, "icmp has no ports", "remove ports"),
-    ("id: cell-to-cache", "id: Cell To Cache", 9, "is no id", "lower case"),
+    ("id: cell-to-cache", "id: Cell To Cache", 9, "is not a valid id", "lower case"),
     ("id: cell-to-cache", "id: auctioneer-to-rep", 9, "is taken, by tas-diego.yml:", "choose another"),
     ('version: "1"', "version: 1.0", 3, "must be text, and 1.0 is a number", 'quote it: version: "1.0"'),
     ("overlay: true", "overlay: maybe", 5, "must be true or false", None),
     ("title: Mine\n", "", 1, "'title' is missing", "add title:"),
-    ("auditor.policy/1", "auditor.policy/2", 1, "is no schema", "auditor.policy/1"),
+    ("auditor.policy/1", "auditor.policy/2", 1, "is not a valid schema", "auditor.policy/1"),
     ("title: Mine", "title: Mine\ntitle: Yours", 5, "'title' stands twice", "keep one"),
     ("title: Mine", "\ttitle: Mine", 4, "not valid YAML", None),
     ("title: Mine", "title: Mine: yours", 4, "not valid YAML", "quote text"),
@@ -186,7 +186,7 @@ def test_a_base_may_borrow_words_and_not_paths(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "is no policy"), ("- a\n- b\n", "is no policy"), ("just words", "is no policy"), ("{}", "is missing"),
+        ("", "is not a policy"), ("- a\n- b\n", "is not a policy"), ("just words", "is not a policy"), ("{}", "is missing"),
         ("a: *b", "not valid YAML"), ("\x00", "forbids"), ("a: b\n---\nc: d\n", "not valid YAML"),
     ],
 )  # fmt: skip
@@ -259,7 +259,9 @@ def test_the_release_keeps_what_is_documented_for_it() -> None:
     assert new.release == "TPCF 10"
 
 
-@pytest.mark.parametrize(("release", "says"), [("newest", "is no release"), ("TAS 1.0", "no path is documented for")])
+@pytest.mark.parametrize(
+    ("release", "says"), [("newest", "is not a release"), ("TAS 1.0", "no path is documented for")]
+)
 def test_a_release_that_is_none(release: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         load_policy(release=release)

@@ -20,7 +20,7 @@ def test_all_of_them_in_the_order_of_lines() -> None:
         PolicyModel.model_validate(marked.data)
     assert [str(error) for error in mistakes(marked, caught.value, PolicyModel)] == [
         "f.yml:1: 'title' is missing (add title:)",
-        "f.yml:2: 'A B' is no name (use lower case, digits and single hyphens (roles: underscores))",
+        "f.yml:2: 'A B' is not a valid name (use lower case, digits and single hyphens (roles: underscores))",
         "f.yml:3: 'version' must be text, and 1 is a number (quote it: version: \"1\")",
         "f.yml:4: 'origin' must be a mapping with keys",
         "f.yml:5: 'paths' must be a list",

@@ -1,4 +1,4 @@
-"""Why a TLS attempt was turned away: alerts by name, and what the certificates beside them show."""
+"""Why a TLS attempt was refused: alerts by name, and what the certificates beside them show."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_a_dialogue_names_the_page_only_where_all_its_answers_are_it():
     assert told.answers is Answers.ALIKE
     assert "haproxy says 403" in told.page
     assert talk(189, 201).page == ""
-    # Five times the same is a long talk: then it is no page of a refusal, by what is known of clients.
+    # Five times the same is a long talk: then it is not a page of a refusal, by what is known of clients.
     assert talk(*[189] * 5).page == ""
     assert talk(189, ordered=False).page == ""
     assert told.digest != talk(188, 188).digest

@@ -132,8 +132,8 @@ def test_groups_for_all_applications_are_told_as_such(tmp_path: Path, policy: Po
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        ([], "no security group"), ({"x": 1}, "no security group"), ([rule("10.0.4.999")], "no address, network or range"),
-        ([rule("10.0.0.9-10.0.0.1")], "reversed"), ([rule("10.0.0.1", "http")], "no ports"), ([{"protocol": "tcp2"}], "no protocol"), ([7], "no rule"),
+        ([], "no security group"), ({"x": 1}, "no security group"), ([rule("10.0.4.999")], "not an address, network or range"),
+        ([rule("10.0.0.9-10.0.0.1")], "reversed"), ([rule("10.0.0.1", "http")], "no ports"), ([{"protocol": "tcp2"}], "not a protocol"), ([7], "not a rule"),
         ([rule("fe80::1-10.0.0.1")], "reversed"),
     ],
 )  # fmt: skip

@@ -168,7 +168,7 @@ def test_the_mark_is_that_of_the_contract(tmp_path):
             "waivers:" + entry("{to: uaa}").replace("    expires: 2027-01-31\n", ""),
             ":2: 'expires' is missing (add expires:)",
         ),
-        ("waivers:" + entry("{to: uaa}", expires="soon"), ":7: 'soon' is no date (write 2027-01-31)"),
+        ("waivers:" + entry("{to: uaa}", expires="soon"), ":7: 'soon' is not a date (write 2027-01-31)"),
         ("waivers:" + entry("{to: uaa}", rule="plaintxt"), ":2: there is no rule 'plaintxt' (did you mean plaintext?)"),
         ("waivers:" + entry("{}"), "match names nothing (name from, to, port"),
         ("waivers:" + entry("{fingerprint: abc}"), "a fingerprint is too short"),

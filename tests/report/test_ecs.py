@@ -46,11 +46,11 @@ def objections(document: dict[str, Any], fields: dict[str, Any]) -> list[str]:
     for name, value in flat(document).items():
         if name.startswith("labels."):
             if not isinstance(value, str) or name.count(".") > 1:
-                found.append(f"{name} is no word")
+                found.append(f"{name} is not a word")
             continue
         field = fields.get(name)
         if field is None:
-            found.append(f"{name} is no field")
+            found.append(f"{name} is not a field")
             continue
         if ("array" in field["normalize"]) is not isinstance(value, list):
             found.append(f"{name} is an array, or is not")
@@ -85,7 +85,7 @@ def test_the_check_can_fail(ecs_fields):
         objections(wrong, ecs_fields)
     wrong["source"]["ip"] = "10.0.0.1"
     assert objections(wrong, ecs_fields) == [
-        "source.prot is no field",
+        "source.prot is not a field",
         "event.kind: 'odd' is not allowed",
         "event.category is an array, or is not",
         "ecs.version is missing",

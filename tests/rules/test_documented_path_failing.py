@@ -77,7 +77,7 @@ def test_what_icmp_says_of_it(fired):
 @pytest.mark.parametrize(
     "seen",
     [
-        hanging(history="ShADr", duration=5.0),  # turned away: authentication-rejected's business
+        hanging(history="ShADr", duration=5.0),  # refused: authentication-rejected's business
         hanging(history="ShADd"),
         hanging(incomplete="one_way"),
         unanswered(59),  # the capture ends

@@ -127,7 +127,7 @@ def test_redacted_tls_is_judged_the_same(report, tmp_path):
 
 
 def test_secrets_of_a_capture_are_left_behind(tmp_path):
-    """A Decryption Secrets Block is no packet."""
+    """A Decryption Secrets Block is not a packet."""
     import struct
 
     whole = Path(SAMPLE).read_bytes()

@@ -385,8 +385,8 @@ def test_what_is_no_store_is_said_to_be_none(tmp_path):
     for place, write, says in (
         (file, True, "is a file"),
         (full, True, "holds other files"),
-        (full, False, "is no store"),
-        (tmp_path / "gone", False, "is no store"),
+        (full, False, "is not a store"),
+        (tmp_path / "gone", False, "is not a store"),
         (broken, True, "is damaged: file is not a database"),
         (broken, False, "is damaged: file is not a database"),
     ):

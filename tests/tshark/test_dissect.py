@@ -290,7 +290,7 @@ def test_a_capture_cut_short_is_shown_and_told(capture, tmp_path):
 @pytest.mark.tshark
 def test_what_is_no_capture(tmp_path, tshark):
     path = tmp_path / "x.pcap"
-    path.write_bytes(b"this is no capture at all")
+    path.write_bytes(b"this is not a capture at all")
     with pytest.raises(InputError, match=r"x\.pcap: tshark cannot read it"):
         dissect([path], connection(1, 2))
     with pytest.raises(InputError, match="no such file"):

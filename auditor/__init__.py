@@ -11,22 +11,55 @@ TYPE_CHECKING = False  # checkers take it for true; typing would be imported bef
 if TYPE_CHECKING:
     from typing import Any
 
-    from auditor.api import Report, audit
+    from auditor.api import Report, audit, connections, services
+    from auditor.errors import AuditorError, ConfigError, InputError, MissingToolError, NotACaptureError
     from auditor.model.limits import Limits
+    from auditor.model.roles import Severity
+    from auditor.policy.inventory import Inventory, load_inventory
+    from auditor.policy.loader import load_policy
+    from auditor.policy.policy import Policy
 
 __version__ = VERSION
 
-__all__ = ["Limits", "Report", "__version__", "audit"]
+_HANDED_ON = {
+    "auditor.api": ("Report", "audit", "connections", "services"),
+    "auditor.errors": ("AuditorError", "ConfigError", "InputError", "MissingToolError", "NotACaptureError"),
+    "auditor.model.limits": ("Limits",),
+    "auditor.model.roles": ("Severity",),
+    "auditor.policy.inventory": ("Inventory", "load_inventory"),
+    "auditor.policy.loader": ("load_policy",),
+    "auditor.policy.policy": ("Policy",),
+}
+_PLACES = {name: module for module, names in _HANDED_ON.items() for name in names}
+
+__all__ = [
+    "AuditorError",
+    "ConfigError",
+    "InputError",
+    "Inventory",
+    "Limits",
+    "MissingToolError",
+    "NotACaptureError",
+    "Policy",
+    "Report",
+    "Severity",
+    "__version__",
+    "audit",
+    "connections",
+    "load_inventory",
+    "load_policy",
+    "services",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__doc__", "__name__", "__file__"])
 
 
 def __getattr__(name: str) -> Any:
     # Handed on lazily: numba and pandas take longer to import than `auditor --help` may take.
-    if name in ("audit", "Report"):
-        from auditor import api
+    if name in _PLACES:
+        from importlib import import_module
 
-        return getattr(api, name)
-    if name == "Limits":
-        from auditor.model.limits import Limits
-
-        return Limits
+        return getattr(import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'auditor' has no attribute {name!r}")

@@ -8,7 +8,9 @@ report.exit_status()
 from __future__ import annotations
 
 import io
+import json
 import pkgutil
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal
 
 from auditor import report as formats_package
-from auditor.errors import ConfigError, InputError, MissingToolError
+from auditor.errors import ConfigError, InputError, MissingToolError, did_you_mean
 from auditor.model.columns import TABLES
 from auditor.model.limits import DEFAULTS, Limits, parse_limits
 from auditor.report._target import file_target, folder_target
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
 
 Source = str | Path | BinaryIO
 Place = str | Path
+Policies = Any
+"""``Place``, a dict, a DataFrame, a list of dicts, a ``Policy``, or a sequence of these."""
+Inventories = Any
+"""``Place``, a DataFrame, a list of dicts, an ``Inventory``, or a sequence of these."""
 Follow = Callable[[], bool]
 """Asked again and again while a growing capture is followed: True ends the reading."""
 
@@ -99,7 +105,78 @@ def sample(name: str) -> tuple[list[Path], list[Path]]:
 def _many(given: Any) -> list[Any]:
     if given is None:
         return []
-    return [given] if isinstance(given, str | Path) or hasattr(given, "read") else list(given)
+    if isinstance(given, Mapping | str | Path) or hasattr(given, "read") or _whole(given) or _is_rows(given):
+        return [given]
+    return list(given)
+
+
+def _whole(given: Any) -> bool:
+    """A DataFrame, a parsed policy, or a parsed inventory."""
+    return hasattr(given, "to_csv") or hasattr(given, "all_paths") or hasattr(given, "listing")
+
+
+def _is_rows(given: Any) -> bool:
+    return isinstance(given, list | tuple) and bool(given) and all(isinstance(each, Mapping) for each in given)
+
+
+def check_severity(fail_on: str) -> None:
+    """Raises ConfigError for a word that is no severity."""
+    from auditor.model.roles import Severity
+
+    words = [*(severity.word for severity in sorted(Severity, reverse=True)), "never"]
+    if fail_on not in words:
+        mend = did_you_mean(str(fail_on), words, f"one of {', '.join(words)}")
+        raise ConfigError("--fail-on", f"there is no severity {fail_on!r}", mend=mend)
+
+
+def _policy(given: Any, release: str | None) -> Any:
+    """The policy, whatever it was given as. Raises ConfigError."""
+    if hasattr(given, "all_paths"):
+        if release is not None:
+            raise ConfigError("--release", "the policy is parsed already", mend="give it to load_policy")
+        return given
+    from auditor.policy.kept import load_policy
+    from auditor.policy.marked import Document
+
+    named: list[Any] = []
+    for number, each in enumerate(_many(given), 1):
+        if isinstance(each, str | Path):
+            named.append(str(each))
+            continue
+        rows = each.to_dict("records") if hasattr(each, "to_dict") else each
+        document = dict(rows) if isinstance(rows, Mapping) else {
+            "schema": "auditor.policy/1", "name": f"given-{number}", "version": "1", "title": "Given in Python", "overlay": True,
+            "origin": {"title": "Given in Python"}, "paths": list(rows),
+        }  # fmt: skip
+        named.append(Document(f"policy {number}", json.dumps(document, default=str)))
+    return load_policy(named, release=release)
+
+
+def _inventory(given: Any, rules: Any) -> Any:
+    """The inventory, whatever it was given as; None where nothing was given. Raises ConfigError."""
+    if hasattr(given, "listing"):
+        return given
+    from auditor.policy.inventory import load_inventory
+    from auditor.policy.marked import Document
+
+    named: list[Any] = []
+    for number, each in enumerate(_many(given), 1):
+        if isinstance(each, str | Path):
+            named.append(str(each))
+        elif isinstance(each, Mapping):
+            named.append(Document(f"inventory {number}", json.dumps(dict(each), default=str)))
+        else:
+            named.append(Document(f"inventory {number}", _as_csv(each)))
+    return load_inventory(named, rules) if named else None
+
+
+def _as_csv(rows: Any) -> str:
+    """Rows of an inventory as a CSV file has them; lists within a cell with spaces between."""
+    import pandas as pd
+
+    frame = rows if hasattr(rows, "to_csv") else pd.DataFrame(list(rows))
+    cells = frame.map(lambda cell: " ".join(map(str, cell)) if isinstance(cell, list | tuple | set) else cell)
+    return str(cells.to_csv(index=False))
 
 
 def _sources(captures: Iterable[Source]) -> tuple[list[str | BinaryIO], list[str]]:
@@ -165,8 +242,19 @@ class Report:
 
     @cached_property
     def findings(self) -> pd.DataFrame:
-        """One row per finding."""
-        return self._public("findings")
+        """One row per finding; severity and confidence are ordered: ``findings[findings.severity >= "high"]``."""
+        import pandas as pd
+
+        from auditor.model.roles import Severity
+
+        frame = self._public("findings")
+        for name, words in (
+            ("severity", [severity.word for severity in sorted(Severity)]),
+            ("confidence", ["low", "medium", "high"]),
+        ):
+            if name in frame:
+                frame[name] = pd.Categorical(frame[name], categories=words, ordered=True)
+        return frame
 
     @cached_property
     def coverage(self) -> pd.DataFrame:
@@ -210,6 +298,12 @@ class Report:
             raise ConfigError(
                 "--host", f"no connection has the end {host!r}", mend="an address, or a VM's name"
             ) from None
+
+    def _repr_html_(self) -> str:
+        """Summary, findings and coverage, for notebooks."""
+        from auditor.report._notebook import notebook_html
+
+        return notebook_html(self.audit)
 
     def to_json(self, table: str | None = None) -> str:
         """The JSON report (schema ``auditor.report/1``), or one table as an array."""
@@ -306,10 +400,7 @@ class Report:
         from auditor.model.roles import Severity
 
         words = [severity.word for severity in sorted(Severity, reverse=True)]
-        if fail_on not in (*words, "never"):
-            raise ConfigError(
-                "--fail-on", f"there is no severity {fail_on!r}", mend=f"one of {', '.join(words)}, never"
-            )
+        check_severity(fail_on)
         findings = self.audit.findings
         if fail_on == "never" or not len(findings):
             return 0
@@ -326,8 +417,8 @@ class Report:
 def audit(
     captures: Source | Sequence[Source],
     *,
-    policy: Place | Sequence[Place] = "tas",
-    inventory: Place | Sequence[Place] = (),
+    policy: Policies = "tas",
+    inventory: Inventories = (),
     release: str | None = None,
     ca: Place | Sequence[Place] = (),
     keylog: Place | None = None,
@@ -343,8 +434,8 @@ def audit(
     baseline: str | None = None,
     new_only: bool = False,
     hash: bool = False,  # noqa: A002  # it is the option's name
-    since: datetime | int | None = None,
-    until: datetime | int | None = None,
+    since: datetime | int | str | None = None,
+    until: datetime | int | str | None = None,
     workers: int = 1,
     scheduler: str | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -354,8 +445,10 @@ def audit(
     Parameters
     ----------
     captures : files, folders, globs, ``sample:NAME``, ``-`` for standard input, or binary streams
-    policy : names of shipped policies or files; later ones add
-    inventory : files that say who is who; none: a sample brings its own, else roles are inferred
+    policy : names of shipped policies or files, later ones add; a dict as a policy file has it; declared paths as a DataFrame or a list of dicts;
+        a parsed ``Policy``
+    inventory : files that say who is who; a DataFrame or a list of dicts with the columns of a CSV inventory (name, ip, roles, ...); a parsed
+        ``Inventory``. None: a sample brings its own, else roles are inferred
     release : of the platform, ``2.10`` say; paths that it does not have are left out
     ca : files with the certificates of authorities that certificates must lead to; ``ROLE=FILE`` those of one service (or path)
     keylog : NSS key log file; what the wire leaves open is decrypted with it by tshark (as with the keys that a pcapng may hold). It is
@@ -373,7 +466,8 @@ def audit(
     baseline : an earlier report (JSON, NDJSON, folder of Parquet), or an audit of the store: findings that are not in it are new
     new_only : leave out the findings that are not new; needs ``store`` or ``baseline``
     hash : take the SHA-256 of captures, as ``store`` does
-    since, until : the report is about connections seen then or later, begun then or earlier (with a time zone, or nanoseconds since 1970). All
+    since, until : the report is about connections seen then or later, begun then or earlier: a datetime with a time zone, RFC 3339, a date, ``"2h"``
+        for two hours ago, or nanoseconds since 1970. All
         packets are read: what came before tells of these (a handshake that is resumed, who opened)
     workers : processes that follow captures, one capture each at a time; the result is the same. A script that asks for more
         than one starts under ``if __name__ == "__main__":``
@@ -389,7 +483,8 @@ def audit(
     """
     from auditor import pipeline
 
-    first, last = nanoseconds(since), nanoseconds(until)
+    check_severity(fail_on)
+    first, last = nanoseconds(since, "--since"), nanoseconds(until, "--until")
     if first is not None and last is not None and first > last:
         raise ConfigError("--since", "it is later than --until", mend="exchange them")
 
@@ -406,7 +501,8 @@ def audit(
         return made()
     from auditor.jobs.keep import Wishes
 
-    files = [str(each) for each in (*_many(policy), *_many(inventory), *_brought(captures), *excused)]
+    given = [*_many(policy), *_many(inventory)]
+    files = [str(each) for each in (*given, *_brought(captures), *excused) if isinstance(each, str | Path)]
     wishes = Wishes(excused, None if store is None else str(store), baseline, new_only, hash, tuple(files))
     with wishes.ready() as settle:
         report = made()
@@ -549,13 +645,9 @@ def _run(
     workers: int,
     scheduler: str | None,
 ) -> Report:
-    from auditor.policy.inventory import load_inventory
-    from auditor.policy.kept import load_policy
-
     sources, brought = _sources(_many(captures))
-    rules = load_policy([str(each) for each in _many(policy)], release=release)
-    files = [str(each) for each in _many(inventory) or brought]
-    who = load_inventory(files, rules) if files else None
+    rules = _policy(policy, release)
+    who = _inventory(inventory if _whole(inventory) or len(_many(inventory)) else brought, rules)
     if options.get("ca"):
         from auditor.policy.certificates import load_cas
 
@@ -586,12 +678,16 @@ def _run(
     return Report(result, warnings)
 
 
-def nanoseconds(moment: datetime | int | None) -> int | None:
-    """Since 1970. Raises ConfigError for a time without a time zone."""
+def nanoseconds(moment: datetime | int | str | None, option: str = "since, until") -> int | None:
+    """Since 1970. Raises ConfigError for a time without a time zone, or none at all."""
     if moment is None or isinstance(moment, int):
         return moment
+    if isinstance(moment, str):
+        from auditor.policy import times
+
+        return times.moment(option, moment, time.time_ns())
     if moment.tzinfo is None:
-        raise ConfigError("since, until", f"{moment.isoformat()} has no time zone", mend="tzinfo=UTC, say")
+        raise ConfigError(option, f"{moment.isoformat()} has no time zone", mend="tzinfo=UTC, say")
     return round(moment.timestamp() * 1_000_000) * 1_000
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -123,29 +122,11 @@ def _ports(text: str) -> range:
     return range(int(low), int(high) + 1)
 
 
-_AGO = re.compile(r"(\d{1,9})\s*(s|m|h|d|w)")
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-
-
 def moment(option: str, text: str | None) -> int | None:
-    """A time in nanoseconds: RFC 3339, a date, seconds since 1970, or so long ago (``2h``, ``7d``). Raises ConfigError.
+    """A time in nanoseconds, as ``times.moment`` takes it. Raises ConfigError."""
+    from auditor.policy import times
 
-    A date is the whole day: where it begins for ``--since``, where it ends for ``--until``.
-    """
-    from auditor.policy.times import parse_time
-
-    if text is None:
-        return None
-    ago = _AGO.fullmatch(text.strip())
-    if ago:
-        return time.time_ns() - int(ago[1]) * _SECONDS[ago[2]] * 1_000_000_000
-    try:
-        whole_day = option == "--until" and _DAY.fullmatch(text.strip())
-        return parse_time(text) + (_SECONDS["d"] * 1_000_000_000 - 1 if whole_day else 0)
-    except (ValueError, OverflowError):
-        mend = "such as 2026-11-22T10:00:00Z, 2026-11-22, or 2h for two hours ago"
-        raise ConfigError(option, f"{text!r} is not a time", mend=mend) from None
+    return None if text is None else times.moment(option, text, time.time_ns())
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auditor.policy.addresses import Network, around, span, to_text
+from auditor.policy.marked import Document
 from auditor.policy.policy import Held, Policy, canonical, ports_text
 from auditor.policy.times import parse_time as parse_time  # noqa: PLC0414  # handed on: who reads inventories needs them
 from auditor.policy.times import time_text as time_text  # noqa: PLC0414
@@ -253,7 +254,7 @@ class Inventory:
             yield from held if held is not None else (Held(canonical(name)),)
 
 
-def load_inventory(files: Sequence[str], policy: Policy) -> Inventory:
+def load_inventory(files: Sequence[str | Document], policy: Policy) -> Inventory:
     """The inventory that these files make together, each of a form of its own. Raises ConfigError.
 
     ``DEPLOYMENT=FILE`` says whose VMs a file lists that does not say it itself.
@@ -265,7 +266,9 @@ def load_inventory(files: Sequence[str], policy: Policy) -> Inventory:
     sources: list[dict[str, str]] = []
     released: dict[str, bool] = {}
     for file in files:
-        found = inventory_files.read(file, policy)
+        found = (
+            inventory_files.read(file, policy) if isinstance(file, str) else inventory_files.read_document(file, policy)
+        )
         read += found.entries
         networks += found.networks
         released |= found.released

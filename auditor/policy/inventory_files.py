@@ -27,9 +27,10 @@ from pydantic import ValidationError
 from auditor.errors import ConfigError
 from auditor.policy.inventory import Entry, Fronted, Span, parse_span, parse_time
 from auditor.policy.inventory_schema import EntryModel, FrontModel, InventoryModel
-from auditor.policy.marked import Marked, Place, parse_json, parse_yaml, read_text
+from auditor.policy.marked import Document, Marked, Place, parse_json, parse_yaml, read_text
 from auditor.policy.mistakes import mistakes
 from auditor.policy.policy import Policy
+from auditor.wire.text import clip, escape
 
 MAX_BYTES = 128 * 1024 * 1024
 MAX_YAML_BYTES = 16 * 1024 * 1024
@@ -77,6 +78,13 @@ def _named_after(file: str) -> str | None:
     return stem if stem.startswith(("service-instance", "service_instance")) else None
 
 
+def read_document(document: Document, policy: Policy) -> Read:
+    """As ``read``, of what is no file. Raises ConfigError."""
+    found = read_text_as(document.name, document.text, policy)
+    found.file = document.name
+    return found
+
+
 def read_text_as(file: str, text: str, policy: Policy) -> Read:
     """As ``read``, of a text that is already here; ``file`` is for messages."""
     digest = hashlib.sha256(text.encode()).hexdigest()
@@ -96,6 +104,7 @@ def read_text_as(file: str, text: str, policy: Policy) -> Read:
     else:
         if len(text) > MAX_YAML_BYTES:
             raise ConfigError(file, "is a larger YAML file than any inventory", mend="hand it over as CSV or JSON")
+        _no_addresses(file, text)
         found = _own(parse_yaml(file, text), text, policy)
     if not found.entries and not found.released:
         raise ConfigError(file, "names no address", mend="list at least one VM with its address")
@@ -379,6 +388,7 @@ _COLUMNS = {
     "role": "roles", "roles": "roles", "group": "group", "instance_group": "group", "job": "group",
     "deployment": "deployment", "from": "from", "until": "until", "fronts": "fronts", "external": "external",
 }  # fmt: skip
+_ADDRESSES = [name for name, key in _COLUMNS.items() if key == "ips"]
 _IGNORED = {"az", "network", "process_state", "vm_cid", "vm_type", "active", "stemcell", "note", "comment", "index", ""}
 
 
@@ -398,6 +408,30 @@ def _csv_header(text: str) -> tuple[str, int] | None:
                 return delimiter, number
         return None
     return None
+
+
+def _no_addresses(file: str, text: str) -> None:
+    """Raises ConfigError for a table whose header names no column of addresses."""
+    rows = [
+        (number, line)
+        for number, line in enumerate(text.splitlines()[:200], 1)
+        if line.strip() and line.lstrip()[0] != "#"
+    ]
+    for delimiter in (",", ";", "\t"):
+        cells = [line.split(delimiter) for _, line in rows[:3]]
+        heads = [part.strip().strip('"').lower() for part in cells[0]] if cells else []
+        if len(cells) > 1 and len(heads) > 1 and _plain(heads) and {len(each) for each in cells} == {len(heads)}:
+            close = [
+                f"{head} (did you mean {near[0]}?)"
+                for head in heads
+                if (near := get_close_matches(head, _ADDRESSES, 1))
+            ]
+            raise ConfigError(
+                file,
+                f"is a table whose header names no column of addresses: {', '.join(clip(escape(head), 40) for head in heads)}",
+                rows[0][0],
+                close[0] if close else "call that column ip",
+            )
 
 
 def _plain(names: Iterable[str]) -> bool:

@@ -17,11 +17,14 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from auditor.kernels._folder import digest, known_folder, read_trusted
 from auditor.policy import shipped
 from auditor.policy.policy import Alias, Condition, Held, Identity, PathOrigin, Policy, PolicyPath, Role, Settings
+
+if TYPE_CHECKING:
+    from auditor.policy.marked import Document
 
 _MAGIC = b"auditor policies 3\n"
 _DIGEST_BYTES = 16
@@ -31,7 +34,7 @@ Overlay = tuple[str, tuple[PolicyPath, ...]]
 """The name of a shipped policy that only adds to others, and its paths."""
 
 
-def load_policy(names_or_files: Sequence[str] = (), *, release: str | None = None) -> Policy:
+def load_policy(names_or_files: Sequence[str | Document] = (), *, release: str | None = None) -> Policy:
     """As ``loader.load_policy``. Raises ConfigError."""
     wanted = tuple(names_or_files) or (shipped.BASE,)
     if release is None and wanted in _KEPT and shipped.folder() is not None:

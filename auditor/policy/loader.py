@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from auditor.errors import ConfigError
 from auditor.policy import shipped
 from auditor.policy.foundation import foundation_of, in_foundation
-from auditor.policy.marked import Marked, Place, parse_yaml, read_text
+from auditor.policy.marked import Document, Marked, Place, parse_yaml, read_text
 from auditor.policy.mistakes import mistakes
 from auditor.policy.policy import (
     ANY,
@@ -59,7 +59,7 @@ class PolicyFile:
     """The profile that brought it."""
 
 
-def load_policy(names_or_files: Sequence[str] = (), *, release: str | None = None) -> Policy:
+def load_policy(names_or_files: Sequence[str | Document] = (), *, release: str | None = None) -> Policy:
     """The policy that these shipped names and files make together; none: ``tas-diego``, the vocabulary of all.
 
     ``release`` (``TAS 4.0``, ``4.0``, ``TPCF 10``) keeps the paths documented for it. Raises ConfigError.
@@ -127,14 +127,16 @@ def overlays() -> tuple[tuple[str, tuple[PolicyPath, ...]], ...]:
     )
 
 
-def _read(name: str) -> PolicyFile:
+def _read(name: str | Document) -> PolicyFile:
     found = _read_any(name)
     if isinstance(found, list):
         raise found[0]
     return found
 
 
-def _read_any(name: str) -> PolicyFile | list[ConfigError]:
+def _read_any(name: str | Document) -> PolicyFile | list[ConfigError]:
+    if isinstance(name, Document):
+        return _read_document(name.name, name.text)
     shipped_file = shipped.find(name)
     if shipped_file is not None:
         return _read_shipped(str(shipped_file), shipped_file.name)
@@ -152,7 +154,10 @@ def _read_shipped(path: str, shown: str) -> PolicyFile | list[ConfigError]:
 
 
 def _read_file(path: str, shown: str) -> PolicyFile | list[ConfigError]:
-    text = read_text(path, MAX_POLICY_BYTES)
+    return _read_document(shown, read_text(path, MAX_POLICY_BYTES))
+
+
+def _read_document(shown: str, text: str) -> PolicyFile | list[ConfigError]:
     marked = parse_yaml(shown, text, MAX_POLICY_VALUES)
     if not isinstance(marked.data, dict):
         raise ConfigError(shown, "is not a policy", 1, "begin with schema: auditor.policy/1")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from auditor.errors import ConfigError
 
@@ -60,6 +60,14 @@ class Marked:
     def error(self, place: Place, says: str, mend: str | None = None) -> ConfigError:
         """An error at this place, to be raised."""
         return ConfigError(self.file, says, self.line(place), mend)
+
+
+class Document(NamedTuple):
+    """The text of a file that is none: what somebody made in Python."""
+
+    name: str
+    """For messages and reports."""
+    text: str
 
 
 def read_text(file: str, max_bytes: int) -> str:

@@ -9,9 +9,14 @@ import re
 from datetime import UTC, date, datetime
 from typing import Any
 
+from auditor.errors import ConfigError
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FRACTION = re.compile(r"\.(\d+)")
 _NS = 1_000_000_000
+_AGO = re.compile(r"(\d{1,9})\s*(s|m|h|d|w)")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
 def parse_time(value: Any) -> int:
@@ -34,6 +39,22 @@ def parse_time(value: Any) -> int:
         moment = moment.replace(tzinfo=UTC)
     since = moment - _EPOCH
     return (since.days * 86_400 + since.seconds) * _NS + int((fraction + "0" * 9)[:9])
+
+
+def moment(option: str, text: str, now_ns: int) -> int:
+    """Nanoseconds since 1970: RFC 3339, a date, seconds since 1970, or so long ago (``2h``, ``7d``). Raises ConfigError.
+
+    A date is the whole day: where it begins for ``--since``, where it ends for ``--until``.
+    """
+    ago = _AGO.fullmatch(text.strip())
+    if ago:
+        return now_ns - int(ago[1]) * _SECONDS[ago[2]] * _NS
+    try:
+        whole_day = option == "--until" and _DAY.fullmatch(text.strip())
+        return parse_time(text) + (_SECONDS["d"] * _NS - 1 if whole_day else 0)
+    except (ValueError, OverflowError):
+        mend = "such as 2026-11-22T10:00:00Z, 2026-11-22, or 2h for two hours ago"
+        raise ConfigError(option, f"{text!r} is not a time", mend=mend) from None
 
 
 def time_text(at_ns: int) -> str:

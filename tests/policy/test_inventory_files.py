@@ -240,3 +240,17 @@ def test_a_large_foundation_is_read_once_through(tas_diego: Policy) -> None:
     keys = ["id", "instance_group", "ip"]
     rows = [[f"id{at}", "diego-cell", f"10.0.{at // 250}.{at % 250 + 1}"] for at in range(20_000)]
     assert len(parse({"record_keys": keys, "record_infos": rows}, tas_diego).entries) == 20_000
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [("vm_name,adress,job", "adress (did you mean address"), ("who;where;why", "call that column ip")],
+)
+def test_a_table_with_an_unknown_header_is_told_as_such(tmp_path: Path, policy: Policy, header: str, says: str) -> None:
+    file = tmp_path / "who.csv"
+    file.write_text(f"# ours\n{header}\n" + header.replace("adress", "10.0.4.20").replace("where", "10.0.4.20") + "\n")
+    with pytest.raises(ConfigError) as caught:
+        read(str(file), policy)
+    assert "is a table whose header names no column of addresses" in str(caught.value)
+    assert says in str(caught.value)
+    assert caught.value.line == 2

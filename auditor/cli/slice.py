@@ -14,11 +14,11 @@ import typer
 from auditor.cli import _options as options
 from auditor.cli import complain
 from auditor.cli._progress import meter
-from auditor.errors import ConfigError
-from auditor.wire.text import many
+from auditor.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from auditor.api import Report
+    from auditor.slices.cut import Slice
     from auditor.slices.wanted import Choice
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
@@ -54,6 +54,24 @@ def slice(  # noqa: A001  # it is the command's name
     verify: Annotated[
         Path | None, _option("--verify", "BUNDLE", "Check a bundle's hashes, judge it again and compare.")
     ] = None,
+    against: Annotated[
+        list[str] | None,
+        _option(
+            "--against",
+            "CAPTURE",
+            "With --verify: hold the packets against the captures they were cut from; repeatable.",
+        ),
+    ] = None,
+    sign: Annotated[
+        Path | None, _option("--sign", "KEY", "With --bundle: sign the manifest with this SSH key (ssh-keygen -Y).")
+    ] = None,
+    signers: Annotated[
+        Path | None,
+        _option("--signers", "FILE", "With --verify: who may have signed it (ssh-keygen's ALLOWED SIGNERS)."),
+    ] = None,
+    hash: Annotated[  # noqa: A002  # it is the option's name
+        bool, typer.Option("--hash", help="The SHA-256 of the captures; a bundle has it in any case.")
+    ] = False,
     policy: options.Policies = None,
     release: options.Release = None,
     inventory: options.Inventories = None,
@@ -77,21 +95,19 @@ def slice(  # noqa: A001  # it is the command's name
 
     Each packet's comment names its finding, its connection and its place in the capture. A slice holds what crossed the wire, unless --redact;
     keys are never in it. The first slice of a capture makes an index, and the next ones read only what they need.
-    Exit status: 0; 1 where --verify finds a difference; 2 for wrong arguments or a damaged bundle.
+    Exit status: 0; 1 where --verify finds a difference; 2 for wrong arguments or a damaged bundle; 4 where a bundle is redacted, and otherwise the same.
     """
     options.choice("--scope", scope, ("diego", "all"))
     if verify is not None:
-        _verify(verify, quiet=quiet)
+        _verify(verify, against or [], signers, quiet=quiet)
+    if sign is not None and not bundle:
+        raise ConfigError("--sign", "signs a bundle", mend="add --bundle")
     if not (finding or connection):
         raise ConfigError("--finding", "says nothing about what to cut out", mend="name a --finding or a --connection")
     if output is None:
         raise ConfigError("--write", "where to?", mend="name a file with -w OUT")
     if not captures and store is None:
         raise ConfigError("CAPTURE", "is missing", mend="name the captures, or a --store")
-    if bundle and store is not None:
-        raise ConfigError(
-            "--bundle", "needs the audit itself", mend="name captures, policy and inventory, not a --store"
-        )
     link = options.number("--linktype", linktype, 65_535)
     limits = options.limits(limit)
     from auditor.slices import cut as cutting
@@ -99,8 +115,9 @@ def slice(  # noqa: A001  # it is the command's name
 
     with options.destination("pcapng", output) as target, meter(progress, quiet=quiet) as tell:
         report: Report | None = None
+        deciders: Deciders | None = None
         if store is not None:
-            choice, paths = _from_store(store, audit, finding or [], connection or [], captures)
+            report, choice, paths, deciders = _from_store(store, audit, finding or [], connection or [], captures)
         else:
             from auditor import api
 
@@ -113,6 +130,7 @@ def slice(  # noqa: A001  # it is the command's name
                     release=release,
                     ca=ca or (),
                     scope="all" if scope == "all" else "diego",
+                    hash=bundle or hash,
                     **told,
                 )
             else:
@@ -144,7 +162,11 @@ def slice(  # noqa: A001  # it is the command's name
             if not done.frames:
                 raise ConfigError("CAPTURE", "holds no packet of it", mend="name the captures it was found in")
             if bundle and report is not None:
-                _bundle(target, file, report, choice, title, redact=redact, scope=scope, policy=policy, release=release)
+                asked = (
+                    (report.info.get("options") or {}) if store is not None else {"scope": scope, "release": release}
+                )
+                made_of = deciders or _given(report, policy, release)
+                _bundle(target, file, report, choice, title, done, made_of, redact=redact, asked=asked, sign=sign)
     if not quiet:
         from auditor.wire.text import many
 
@@ -168,17 +190,31 @@ def _chosen(connections: Any, findings: Any, finding: list[str], connection: lis
     return choose(connections, findings, finding_ids=finding, connection_ids=connection)
 
 
+Deciders = tuple[dict[str, bytes], dict[str, bytes]]
+"""Policies and inventories: content by file name."""
+
+
 def _from_store(
     store: str, audit: str, finding: list[str], connection: list[str], captures: list[str] | None
-) -> tuple[Choice, list[Path]]:
-    """What the store knows of it, and the captures of that audit unless others are named."""
+) -> tuple[Report, Choice, list[Path], Deciders]:
+    """What the store knows of it, the captures of that audit unless others are named, and the files that decided."""
+    from auditor.api import Report
     from auditor.jobs.keep import restore
     from auditor.store.history import open_history
 
     with open_history(store) as history:
-        found = restore(history, history.find(audit))
+        row = history.find(audit)
+        found = restore(history, row)
+        kept = history.deciders(row.audit)
     choice = _chosen(found.connections, found.findings, finding, connection)
-    return choice, [Path(str(each)) for each in captures or found.captures["path"]]
+    by: dict[str, dict[str, bytes]] = {"policy": {}, "inventory": {}}
+    order = {str(each.get("sha256")): at for at, each in enumerate(found.info.get("policies") or ())}
+    for each in sorted(kept, key=lambda one: order.get(one.sha256, 0)):
+        if each.kind in by:
+            suffix = "" if each.name.endswith((".yml", ".yaml", ".json", ".csv")) else ".yml"
+            by[each.kind][f"{len(by[each.kind]):02d}-{Path(each.name).name}{suffix}"] = each.content
+    paths = [Path(str(each)) for each in captures or found.captures["path"]]
+    return Report(found), choice, paths, (by["policy"], by["inventory"])
 
 
 @contextlib.contextmanager
@@ -191,23 +227,11 @@ def _packets(target: Any, *, bundle: bool) -> Iterator[tuple[Any, Path | None]]:
         yield file, Path(file.name)
 
 
-def _bundle(
-    target: Any,
-    packets: Path | None,
-    report: Report,
-    choice: Choice,
-    title: str,
-    *,
-    redact: bool,
-    scope: str,
-    policy: list[str] | None,
-    release: str | None,
-) -> None:
+def _given(report: Report, policy: list[str] | None, release: str | None) -> Deciders:
+    """The files that an audit just made was judged by."""
     from auditor.policy import shipped
     from auditor.policy.loader import members
-    from auditor.slices import bundle as bundles
 
-    assert packets is not None  # noqa: S101  # a bundle has its packets in a file
     policies: dict[str, bytes] = {}
     for name in [each for one in policy or [shipped.DEFAULT] for each in members(one)]:
         place = shipped.find(name) or Path(name)
@@ -219,25 +243,79 @@ def _bundle(
     if not inventories:
         # What was guessed from all of the captures cannot be guessed again from a slice.
         inventories["00-inferred.yml"] = _inferred(report, policy, release)
+    return policies, inventories
+
+
+def _bundle(
+    target: Any,
+    packets: Path | None,
+    report: Report,
+    choice: Choice,
+    title: str,
+    done: Slice,
+    deciders: Deciders,
+    *,
+    redact: bool,
+    asked: dict[str, Any],
+    sign: Path | None,
+) -> None:
+    from auditor.slices import bundle as bundles
+    from auditor.slices import sign as signing
+    from auditor.slices import verify as verifying
+
+    assert packets is not None  # noqa: S101  # a bundle has its packets in a file
+    policies, inventories = deciders
     wanted = {each.id for each in choice.connections}
     kept = json.loads(report.to_json())
-    verdict = {
+    places = {str(each["path"]): at for at, each in enumerate(kept["captures"])}
+    verdict: dict[str, Any] = {
         "title": title,
         "redacted": redact,
-        "scope": scope,
-        "release": release,
+        "scope": asked.get("scope") or "diego",
+        "release": asked.get("release"),
         "audit": kept["audit"],
         "captures": kept["captures"],
         "connections": [each for each in kept["connections"] if each["id"] in wanted],
         "findings": [each for each in kept["findings"] if each["fingerprint"] in choice.findings],
         "inventory": kept["summary"]["inventory"],
+        "frames": [[places.get(path, -1), number] for path, number in done.origins],
     }
     with tempfile.TemporaryDirectory(prefix="auditor-bundle-") as folder:
+        again = _judged_again(packets, policies, inventories, verdict, Path(folder))
+        verdict["alone"] = verifying.outside(verdict, again, verdict["frames"])
         made = Path(folder) / "bundle.zip"
-        bundles.write(made, packets, verdict, policies, inventories)
+        signer = None if sign is None else (lambda manifest: signing.sign(manifest, sign))
+        bundles.write(made, packets, verdict, policies, inventories, signer)
         with made.open("rb") as file:
             while piece := file.read(1 << 20):
                 target.write(piece)
+
+
+def _judged_again(
+    packets: Path, policies: dict[str, bytes], inventories: dict[str, bytes], verdict: dict[str, Any], folder: Path
+) -> dict[str, Any]:
+    """The report of the slice alone, by the same files."""
+    named: list[list[str]] = []
+    for kind, files in (("policy", policies), ("inventory", inventories)):
+        (folder / kind).mkdir()
+        for name, content in files.items():
+            (folder / kind / name).write_bytes(content)
+        named.append([str(folder / kind / name) for name in files])
+    return _report_of(packets, named[0], named[1], verdict)
+
+
+def _report_of(packets: Path, policies: list[str], inventories: list[str], verdict: dict[str, Any]) -> dict[str, Any]:
+    from auditor import api
+
+    report = api.audit(
+        str(packets),
+        policy=policies,
+        inventory=inventories,
+        release=verdict.get("release"),
+        scope="all" if verdict.get("scope") == "all" else "diego",
+    )
+    told: dict[str, Any] = json.loads(report.to_json())
+    return told
 
 
 def _inferred(report: Report, policy: list[str] | None, release: str | None) -> bytes:
@@ -249,59 +327,55 @@ def _inferred(report: Report, policy: list[str] | None, release: str | None) -> 
     return draft(found, load_policy(policy or (), release=release)).encode()
 
 
-def _verify(path: Path, *, quiet: bool) -> NoReturn:
+REDACTED = 4
+"""Exit status: payload was overwritten, and all else is the same."""
+
+
+def _verify(path: Path, against: list[str], signers: Path | None, *, quiet: bool) -> NoReturn:
     """Say what is the same and what is not, and exit."""
-    from auditor import api
     from auditor.slices import bundle as bundles
+    from auditor.slices import sign as signing
+    from auditor.slices import verify as verifying
 
     with tempfile.TemporaryDirectory(prefix="auditor-verify-") as name:
         contents = bundles.unpack(path, Path(name))
         verdict = contents.verdict
-        report = api.audit(
-            str(contents.slice),
-            policy=[str(each) for each in contents.policies],
-            inventory=[str(each) for each in contents.inventories],
-            release=verdict.get("release"),
-            scope="all" if verdict.get("scope") == "all" else "diego",
-        )
-        now = json.loads(report.to_json())
-    differences = list(_differences(verdict, now))
-    for line in differences:
+        try:
+            again = _report_of(
+                contents.slice, list(map(str, contents.policies)), list(map(str, contents.inventories)), verdict
+            )
+            wrong, unshown = verifying.differences(verdict, again)
+            wrong += verifying.same_deciders(verdict, again)
+            wrong += verifying.misplaced(contents.slice, verdict)
+            wrong += verifying.against(contents.slice, verdict, [Path(each) for each in against]) if against else ()
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise InputError(str(path), f"{bundles.VERDICT} is damaged") from error
+    if contents.signature is not None:
+        right, says = signing.check(contents.manifest, contents.signature, signers)
+        if not right:
+            wrong.append(f"signature: {says}")
+        elif not quiet:
+            complain(f"{path}: {says}{'' if signers else ' (whoever that is: --signers says who may)'}")
+    elif signers is not None:
+        wrong.append("signature: there is none")
+    for line in wrong:
         typer.echo(line)
     if not quiet:
         complain(
-            f"{path}: hashes are right; {many(len(verdict['connections']), 'connection')} and {many(len(verdict['findings']), 'finding')} judged again"
+            f"{path}: hashes are right; {len(verdict['connections'])} connections and {len(verdict['findings'])} findings judged again"
         )
-    typer.echo("verified" if not differences else f"{len(differences)} differences")
-    raise typer.Exit(1 if differences else 0)
-
-
-def _differences(was: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    found = {each["id"]: each for each in now["connections"]}
-    # One whose start was not captured may lie the other way round, without the rest of its captures: so it has another id.
-    by_ends = {_ends(each): each for each in now["connections"]}
-    hidden = " (its payload was overwritten)" if was.get("redacted") else ""
-    for each in was["connections"]:
-        again = found.get(each["id"]) or by_ends.get(_ends(each))
-        if again is None:
-            yield f"connection {each['id']}: not found again"
-            continue
-        for key in ("disposition", "paths", "application"):
-            if again[key] != each[key]:
-                yield f"connection {each['id']}: {key} was {_plain(each[key])}, is {_plain(again[key])}{hidden}"
-        before, after = each["authentication"]["verdict"], again["authentication"]["verdict"]
-        if before != after:
-            yield f"connection {each['id']}: verdict was {before}, is {after}{hidden}"
-    prints = {each["fingerprint"] for each in now["findings"]}
-    for each in was["findings"]:
-        if each["fingerprint"] not in prints:
-            yield f"finding {each['id']} ({each['rule']}): not found again{hidden}"
-
-
-def _ends(connection: dict[str, Any]) -> tuple[Any, ...]:
-    ends = ((connection[end]["ip"], connection[end]["port"] or 0) for end in ("originator", "responder"))
-    return (*sorted(ends), connection["transport"], connection["start"])
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+        by: dict[str, list[str]] = {}
+        for line in unshown:
+            what, _, field = line.rpartition(": ")
+            by.setdefault(what, []).append(field)
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for what, named in by.items():
+            alike.setdefault(tuple(named), []).append(what)
+        for fields, whats in alike.items():
+            more = f" and {len(whats) - 1} more" if len(whats) > 1 else ""
+            complain(f"not shown by the slice alone: {', '.join(fields)} of {whats[0]}{more}")
+    if wrong:
+        typer.echo(f"{len(wrong)} differences")
+        raise typer.Exit(1)
+    typer.echo("redacted, otherwise the same" if verdict.get("redacted") else "verified")
+    raise typer.Exit(REDACTED if verdict.get("redacted") else 0)

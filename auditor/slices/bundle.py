@@ -5,9 +5,10 @@
     policy/, inventory/     the files they were judged by, as they were
     README.txt              what it is, and how to verify it
     MANIFEST.sha256         SHA-256 of every other file, as sha256sum -c reads it
+    MANIFEST.sha256.sig     the operator's signature over it, where one was asked for (ssh-keygen -Y)
 
 ``auditor slice --verify BUNDLE`` checks the hashes, audits the slice with the policy and inventory that lie beside it, and compares what comes out
-with ``verdict.json``. Times inside the ZIP are fixed, so the same slice gives the same bytes.
+with every field of ``verdict.json`` (``verify.py``). Times inside the ZIP are fixed, so the same slice gives the same bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,6 +26,7 @@ from auditor.model.version import VERSION
 
 SCHEMA = "auditor.bundle/1"
 SLICE, VERDICT, README, MANIFEST = "slice.pcapng", "verdict.json", "README.txt", "MANIFEST.sha256"
+SIGNATURE = f"{MANIFEST}.sig"
 
 MOST_FILES = 1_000
 MOST_BYTES = 8 * 1024**3
@@ -42,6 +44,8 @@ class Contents:
     verdict: dict[str, Any]
     policies: tuple[Path, ...]
     inventories: tuple[Path, ...]
+    manifest: bytes = b""
+    signature: bytes | None = None
 
 
 def write(
@@ -50,8 +54,9 @@ def write(
     verdict: Mapping[str, Any],
     policies: Mapping[str, bytes],
     inventories: Mapping[str, bytes],
+    sign: Callable[[bytes], bytes] | None = None,
 ) -> None:
-    """The bundle. ``policies`` and ``inventories``: content by file name, in the order they were given. Raises OSError."""
+    """The bundle. ``policies`` and ``inventories``: content by file name, in the order they were given; ``sign`` signs the manifest. Raises OSError."""
     told = {"schema": SCHEMA, "version": VERSION, **verdict}
     told["policies"] = [f"policy/{name}" for name in policies]
     told["inventories"] = [f"inventory/{name}" for name in inventories]
@@ -63,6 +68,8 @@ def write(
     }
     sums = {SLICE: _sum(packets), **{name: hashlib.sha256(content).hexdigest() for name, content in texts.items()}}
     texts[MANIFEST] = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode()
+    if sign is not None:
+        texts[SIGNATURE] = sign(texts[MANIFEST])
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         with packets.open("rb") as file, archive.open(_entry(SLICE), "w", force_zip64=True) as target:
             while piece := file.read(_PIECE_BYTES):
@@ -89,14 +96,34 @@ def _readme(told: Mapping[str, Any]) -> str:
         if told.get("redacted")
         else "The packets hold what crossed the wire, credentials too: handle them as such."
     )
+    originals = "\n".join(
+        f"    {each.get('sha256') or 'no hash was taken'}  {each.get('path')}" for each in told.get("captures") or ()
+    )
+    decided = "\n".join(
+        f"    {each.get('sha256')}  {each.get('name') or each.get('path')} {each.get('version') or ''}".rstrip()
+        for kind in ("policies", "inventories")
+        for each in (told.get("audit") or {}).get(kind) or ()
+    )
     return f"""Packets behind {told.get("title", "an audit")}, cut out by the Diego flow auditor {VERSION}.
 
 {redacted}
 
 Check that nothing was changed:    sha256sum -c {MANIFEST}
+Who signed it, where it is signed: ssh-keygen -Y verify -f ALLOWED_SIGNERS -I NAME -n auditor-bundle -s {SIGNATURE} < {MANIFEST}
+Look at the packets:               tshark -r {SLICE} -T fields -e frame.number -e frame.comment
+                                   (each comment names the capture that the packet was cut from, and its frame number there)
 Judge it again:                    auditor slice --verify THIS-FILE.zip
+Hold it against the captures:      auditor slice --verify THIS-FILE.zip --against CAPTURE
 
-The second command checks the hashes, audits {SLICE} with the files in policy/ and inventory/, and compares the outcome with {VERDICT}.
+The fourth command audits {SLICE} with the files in policy/ and inventory/, and compares every field of every connection and finding with
+{VERDICT}. What rests on packets that are not in the slice is named by it. A signature says who vouches for this file, not when: a time
+stamp by somebody else's clock needs a service, and none was asked.
+
+The captures that it was cut from, by SHA-256 (sha256sum CAPTURE):
+{originals}
+
+What it was judged by:
+{decided}
 """
 
 
@@ -125,7 +152,8 @@ def unpack(path: Path, folder: Path) -> Contents:
     if verdict.get("schema") != SCHEMA or not all(each in names for some in listed for each in some):
         raise InputError(str(path), f"{VERDICT} is not of this version")
     policies, inventories = (tuple(folder / each for each in some) for some in listed)
-    return Contents(folder / SLICE, verdict, policies, inventories)
+    signature = (folder / SIGNATURE).read_bytes() if SIGNATURE in names else None
+    return Contents(folder / SLICE, verdict, policies, inventories, (folder / MANIFEST).read_bytes(), signature)
 
 
 def _check_name(path: Path, name: str) -> None:
@@ -159,7 +187,7 @@ def _check_sums(path: Path, folder: Path, names: set[str]) -> None:
     for line in (folder / MANIFEST).read_text("utf-8", "replace").splitlines():
         digest, _, name = line.partition("  ")
         listed[name] = digest
-    if set(listed) != names - {MANIFEST}:
+    if set(listed) != names - {MANIFEST, SIGNATURE}:
         raise InputError(str(path), f"{MANIFEST} does not name the files that are there")
     for name, digest in sorted(listed.items()):
         if _sum(folder / name) != digest:

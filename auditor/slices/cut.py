@@ -61,6 +61,8 @@ class Slice:
     """Frames by capture."""
     connections: set[str] = field(default_factory=set)
     """Those of which there is a frame."""
+    origins: list[tuple[str, int]] = field(default_factory=list)
+    """Of each frame of the slice, in its order, the capture that it was cut from and its number there."""
     sorted: bool = True
     read_blocks: int = 0
     """Parts of captures that were read, of ``all_blocks``; both 0 where nothing has an index."""
@@ -74,6 +76,7 @@ class _Frame:
     wirelen: int
     comment: str
     data: bytes
+    origin: tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +120,18 @@ def cut(
                 continue
             told.sorted = False
             for each in waiting:
-                _write(writer, each)
+                _write(writer, each, told)
             waiting.clear()
         else:
-            _write(writer, frame)
+            _write(writer, frame, told)
     for each in sorted(waiting, key=lambda one: one.ts_ns):  # stable: of equal times the order read
-        _write(writer, each)
+        _write(writer, each, told)
     told.bytes = size
     return told
 
 
-def _write(writer: PcapngWriter, frame: _Frame) -> None:
+def _write(writer: PcapngWriter, frame: _Frame, told: Slice) -> None:
+    told.origins.append(frame.origin)
     writer.packet(writer.interface(*frame.interface), frame.ts_ns, frame.data, frame.wirelen, frame.comment)
 
 
@@ -246,6 +250,7 @@ class _Cutter:
                 int(batch.wirelen_bytes[place]),
                 f"auditor: {says}; {path.name} frame {number}{redacted}",
                 bytes(data),
+                (str(path), number),
             )
 
     def _overwrite(self, path: Path, hit: _Hit, start: int, data: bytearray) -> None:

@@ -135,7 +135,7 @@ def test_what_was_changed_is_told(findings, tmp_path, capsys):
         f"{hashlib.sha256(lie).hexdigest()}  verdict.json\n" if "verdict.json" in line else f"{line}\n" for line in sums
     )
     assert changed(verdict__json=lie, MANIFEST__sha256=fitted.encode()) == 1
-    assert "verdict was verified, is violated" in capsys.readouterr().out
+    assert "authentication.verdict was verified, is violated" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("names", [["../evil"], ["/etc/evil"], ["a/b/c"], ["slice.pcapng"], []])
@@ -185,7 +185,8 @@ def test_a_slice_from_a_store(findings, tmp_path, capsys):
         ([SAMPLE, "--connection", "zzzzzz", "-w", "x"], "no connection, or more than one"),
         ([SAMPLE, "--finding", "F-zzzzzz", "-w", "x"], '"F-zzzzzz" names no finding'),
         (["absent.pcap", "--connection", "abcdef", "-w", "x"], "no such file"),
-        (["--store", "absent", "--finding", "F-1", "-w", "x", "--bundle"], "--bundle"),
+        (["--store", "absent", "--finding", "F-1", "-w", "x", "--bundle"], "absent"),
+        ([SAMPLE, "--finding", "F-1", "-w", "x", "--sign", "key"], "--sign"),
     ],
 )
 def test_mistakes_are_one_line(arguments, says, tmp_path, monkeypatch, capsys):

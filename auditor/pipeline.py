@@ -68,13 +68,15 @@ Source = str | BinaryIO
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far reading is."""
+    """How far it is."""
 
     path: str
     packets: int
     bytes: int
     total_bytes: int | None
     """None: some input does not tell its size."""
+    doing: str = ""
+    """What is done now that all is read, as a person is told; empty: reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,16 @@ def run(
         if warn is not None:
             warn(says)
 
-    gathered = _gather(sources, _of_reading(options), progress, follow, carry, inventory)
+    far: list[Progress] = []
+
+    def note(now: Progress) -> None:
+        far[:] = [now]
+        if progress is not None:
+            progress(now)
+
+    gathered = _gather(sources, _of_reading(options), None if progress is None else note, follow, carry, inventory)
+    if far:
+        note(replace(far[0], doing=f"judging {len(gathered.whole.rows):,} connections"))
     whole, captures, certificates, examiner = (
         gathered.whole,
         gathered.captures,

@@ -23,24 +23,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from foundation import HOSTS
 from numpy.typing import NDArray
 
 FORMAT = "diego/2"
 ORIG, RESP = 0, 1
 SAMPLE = Path(__file__).resolve().parents[1] / "captures" / "sample"
-
-ROLES = {
-    "diego_cell": 120,
-    "diego_brain": 8,
-    "diego_database": 6,
-    "cloud_controller": 8,
-    "uaa": 4,
-    "nats": 4,
-    "mysql_proxy": 3,
-    "nfs_server": 2,
-}
-HOSTS = [f"{role}/{number}" for role, count in ROLES.items() for number in range(count)]
-"""In the order of their addresses."""
 
 
 class Use(NamedTuple):
@@ -108,11 +96,6 @@ class Talk(NamedTuple):
     """What it signs with, PEM."""
     first: int
     """The conversation whose session this one resumes; -1: none."""
-
-
-def inventory() -> list[dict[str, str]]:
-    """Who has which address."""
-    return [{"ip": f"10.0.16.{10 + k}", "name": name, "role": name.split("/")[0]} for k, name in enumerate(HOSTS)]
 
 
 def load(path: Path) -> list[Talk]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import diego
+import foundation
 import handshakes
 import numba
 import numpy as np
@@ -267,7 +268,7 @@ def plan_diego(
     ports = np.array([diego.PATHS[talk.path].port for talk in talks], np.int64)[which]
     ports = np.where(ports == 0, rng.integers(61_001, 65_535, len(rows)), ports)
     ports = np.where(rng.random(len(rows)) < diego.UNDECLARED, ports - 1_000, ports)
-    rows["host"], rows["port"] = _apart(hosts, ports, len(diego.HOSTS))
+    rows["host"], rows["port"] = _apart(hosts, ports, len(foundation.HOSTS))
     rows["kin"] = np.where(kin < 0, 0, rows["seed"][kin])
     rows["script"] = which
     rows["step"] = scripts.first[which]

@@ -10,6 +10,7 @@ nothing but the standard library, and a peak below about 20 MiB is its own.
 """
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -24,6 +25,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import foundation
 
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
@@ -81,6 +84,8 @@ class Peer:
     """Measured on a slice unless asked otherwise."""
     yardstick: bool = False
     """The ratio says what the auditor costs in units of it, not how many times faster the auditor is."""
+    audit: bool = False
+    """Compared with ``auditor audit``, not with the bare table."""
 
 
 @dataclass(slots=True)
@@ -92,6 +97,7 @@ class Row:
     capture: Capture
     whole: bool
     yardstick: bool
+    audit: bool
     ours: list[Cost] = field(default_factory=list)
     theirs: list[Cost] = field(default_factory=list)
     connections: int | None = None
@@ -207,7 +213,13 @@ def peers(scratch: Path) -> list[Peer]:
         else "not installed (bench/setup_peers.sh)"
     )
     tshark, argus = shutil.which("tshark"), shutil.which("argus") or shutil.which("argus", path="/usr/sbin:/sbin")
+    suricata, ndpi = shutil.which("suricata"), shutil.which("ndpiReader")
     argus_out = scratch / "argus.out"
+
+    def suricata_command(path: Path) -> list[str]:
+        (scratch / "eve.json").unlink(missing_ok=True)
+        words = ["-c", str(BENCH / "peers" / "suricata.yaml"), "-l", str(scratch), "-S", "/dev/null"]
+        return [suricata or "suricata", *words, "--runmode", "single", "-r", str(path)]
 
     def argus_connections(_: Cost) -> int | None:
         if not (ra := shutil.which("ra")):
@@ -238,11 +250,26 @@ def peers(scratch: Path) -> list[Peer]:
         ),
         Peer("argus", argus_command, argus_connections, None if argus else "not installed (bench/setup_peers.sh)"),
         Peer(
+            "suricata (eve tls+flow)",
+            suricata_command,
+            lambda _: sum('"event_type":"flow"' in line for line in (scratch / "eve.json").open(encoding="utf-8")),
+            None if suricata else "not installed (bench/setup_peers.sh)",
+            audit=True,
+        ),
+        Peer(
+            "ndpiReader",
+            lambda p: [ndpi or "ndpiReader", "-q", "-i", str(p)],
+            lambda _: None,
+            None if ndpi else "not installed (bench/setup_peers.sh)",
+            audit=True,
+        ),
+        Peer(
             "nfstream",
             lambda p: [str(venv), str(BENCH / "peers" / "nfstream_flows.py"), str(p)],
             _said("tcp_flows"),
             nfstream_absent,
             slow=True,
+            audit=True,
         ),
         Peer(
             "tshark -z conv,tcp",
@@ -272,8 +299,15 @@ class Auditor:
     def connections(self, path: Path) -> Cost:
         return self.run("connections", str(path), "--format", "csv", "--output", str(self.scratch / "connections.csv"))
 
-    def audit(self, path: Path, env: dict[str, str] | None = None) -> Cost:
-        options = ("--inventory", str(self.inventory), "--format", "json", "--output", str(self.scratch / "audit.json"))
+    def audit(self, path: Path, env: dict[str, str] | None = None, inventory: Path | None = None) -> Cost:
+        options = (
+            "--inventory",
+            str(inventory or self.inventory),
+            "--format",
+            "json",
+            "--output",
+            str(self.scratch / "audit.json"),
+        )
         return self.run("audit", str(path), *options, env=env)
 
     def table(self, path: Path, evidence: bool) -> Cost:
@@ -348,6 +382,7 @@ def versions(auditor: Auditor) -> Iterator[str]:
         "cc": ["cc", "-dumpfullversion"],
         "tshark": ["tshark", "--version"],
         "argus": [shutil.which("argus", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or "argus", "-h"],
+        "suricata": ["suricata", "-V"],
         "nfstream": [str(OUT / "venv/bin/python"), "-c", "import nfstream; print(nfstream.__version__)"],
     }
     for name, command in commands.items():
@@ -390,6 +425,9 @@ def run(args: argparse.Namespace, scratch: Path) -> str:
     OUT.mkdir(exist_ok=True)
     hosts = [{"ip": f"10.0.16.{10 + i}", "name": f"{role}/{i}", "role": role} for i, role in enumerate(ROLES)]
     inventory.write_text(json.dumps(hosts), encoding="utf-8")
+    of_diego = OUT / "inventory-diego.json"
+    of_diego.write_text(json.dumps(foundation.inventory()), encoding="utf-8")
+    inventories = {"bulk": inventory, "many": inventory, "diego": of_diego}
     auditor = Auditor(args.python, scratch, inventory)
     table = peers(scratch)
     if args.peers is not None:
@@ -415,9 +453,10 @@ def run(args: argparse.Namespace, scratch: Path) -> str:
         for peer in table:
             on = cut(capture, args.slice) if peer.slow and not args.whole else capture
             n = args.peer_pairs if not peer.yardstick else args.pairs
-            row = Row(shape, peer.name, on, on == capture, peer.yardstick)
-            rows.append(pair(row, auditor.connections if args.auditor else None, peer, n))
-            if row.whole:
+            row = Row(shape, peer.name, on, on == capture, peer.yardstick, peer.audit)
+            ours = functools.partial(auditor.audit, inventory=inventories[shape]) if peer.audit else auditor.connections
+            rows.append(pair(row, ours if args.auditor else None, peer, n))
+            if row.whole and not peer.audit:
                 whole += row.ours
         if args.auditor:
             if not whole:
@@ -429,7 +468,7 @@ def run(args: argparse.Namespace, scratch: Path) -> str:
             audits = []
             for number in range(args.peer_pairs):
                 say(f"{shape}, auditor audit: {number + 1} of {args.peer_pairs}")
-                audits.append(auditor.audit(capture.path))
+                audits.append(auditor.audit(capture.path, inventory=inventories[shape]))
             costs.append(cost_line(shape, "**auditor audit** (JSON)", capture, True, audits, None))
             pairs = []
             for number in range(args.peer_pairs):
@@ -446,7 +485,14 @@ def run(args: argparse.Namespace, scratch: Path) -> str:
         for row in rows:
             if row.ours and not row.whole:
                 costs.append(
-                    cost_line(shape, f"auditor connections, beside {row.peer}", row.capture, False, row.ours, None)
+                    cost_line(
+                        shape,
+                        f"auditor {'audit' if row.audit else 'connections'}, beside {row.peer}",
+                        row.capture,
+                        False,
+                        row.ours,
+                        None,
+                    )
                 )
             costs.append(cost_line(shape, row.peer, row.capture, row.whole, row.theirs, row.connections))
             if not row.ours:
@@ -454,11 +500,18 @@ def run(args: argparse.Namespace, scratch: Path) -> str:
             verb = "costs x times the CPU" if row.yardstick else "is x times as fast"
             part = "whole file" if row.whole else "same slice, start-up included"
             ratios.append(
-                line(shape, row.peer, f"{row.capture.packets:,} ({part})", verb, spread(row.ratios()), len(row.theirs))
+                line(
+                    shape,
+                    row.peer,
+                    f"{row.capture.packets:,} ({part})",
+                    f"{'audit' if row.audit else 'connections'} {verb}",
+                    spread(row.ratios()),
+                    len(row.theirs),
+                )
             )
             if not row.whole:
                 per_packet = [c.cpu_s / row.capture.packets for c in row.theirs]
-                ours = median([c.cpu_s for c in whole]) / capture.packets
+                ours = median([c.cpu_s for c in (audits if row.audit else whole)]) / capture.packets
                 cells = f"their slice, our whole file ({capture.packets:,})", verb + " a packet (not paired)"
                 ratios.append(line(shape, row.peer, *cells, spread([t / ours for t in per_packet]), len(row.theirs)))
 
@@ -475,14 +528,16 @@ def run(args: argparse.Namespace, scratch: Path) -> str:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Measure the auditor beside its yardsticks.")
-    parser.add_argument("--shapes", nargs="+", choices=["bulk", "many"], default=["bulk", "many"])
+    parser.add_argument("--shapes", nargs="+", choices=["bulk", "many", "diego"], default=["bulk", "many", "diego"])
     parser.add_argument(
         "--packets", type=int, default=0, help="packets a capture (default: the shape's, some millions)"
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=5, help="pairs with the C floor, and runs of each start-up figure")
     parser.add_argument("--peer-pairs", type=int, default=3, help="pairs with each other peer")
-    parser.add_argument("--peers", nargs="*", help="only those whose names begin so: floor argus nfstream tshark")
+    parser.add_argument(
+        "--peers", nargs="*", help="only those whose names begin so: floor argus suricata ndpiReader nfstream tshark"
+    )
     parser.add_argument("--slice", type=int, default=500_000, help="packets that slow peers are measured on")
     parser.add_argument("--whole", action="store_true", help="slow peers on the whole file too (minutes, gigabytes)")
     parser.add_argument("--no-auditor", dest="auditor", action="store_false", help="measure the peers alone")

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the auditor is compared with: nfstream in a venv of its own, tshark and argus from Debian.
+# Installs what the auditor is compared with: nfstream in a venv of its own, tshark, argus and ndpiReader from Debian, Suricata 7 from its backports.
 # A peer that cannot be installed is left out with a word why; bench/run.py then names it as absent.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -14,13 +14,24 @@ fi
 
 missing=""
 command -v tshark >/dev/null || missing="$missing tshark"
-command -v argus >/dev/null || missing="$missing argus-server"
+command -v argus >/dev/null || missing="$missing argus-server argus-client"
+command -v ndpiReader >/dev/null || missing="$missing libndpi-bin"
+command -v suricata >/dev/null || missing="$missing suricata"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" -eq 0 ]; then
     export DEBIAN_FRONTEND=noninteractive
+    case "$missing" in
+    *suricata*)
+        . /etc/os-release
+        echo "deb http://deb.debian.org/debian $VERSION_CODENAME-backports main" >/etc/apt/sources.list.d/bench-backports.list
+        ;;
+    esac
     apt-get update -qq
     for package in $missing; do
-        apt-get install -y -qq --no-install-recommends "$package" >/dev/null || echo "$package: not installed (see apt's words above)" >&2
+        release=""
+        [ "$package" = suricata ] && release="-t $VERSION_CODENAME-backports"
+        # shellcheck disable=SC2086  # nothing, or an option and its value
+        apt-get install $release -y -qq --no-install-recommends "$package" >/dev/null || echo "$package: not installed (see apt's words above)" >&2
     done
 else
     echo "as root: apt-get install$missing" >&2

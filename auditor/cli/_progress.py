@@ -55,6 +55,9 @@ class Meter:
     def __call__(self, progress: Any) -> None:
         """Draw, at most every ``EVERY_SECONDS``."""
         self.packets, self.bytes = progress.packets, progress.bytes
+        if progress.doing:
+            self.say(f"{self.packets:,} packets read, {progress.doing}")
+            return
         now = time.monotonic()
         if not self.shown or now - self.last < EVERY_SECONDS:
             return

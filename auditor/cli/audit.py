@@ -96,7 +96,10 @@ def audit(
             scheduler=scheduler,
             progress=tell,
         )
-        tell.done()
+        if output is None:
+            tell.done()  # the report may go to the same terminal
+        else:
+            tell.say(f"{tell.packets:,} packets read and judged, writing {output}")
         if host is not None:
             report = report.of_host(host)
         options.write(report, name, target, which, no_color=no_color, output=output)

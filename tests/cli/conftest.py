@@ -29,7 +29,9 @@ def given(monkeypatch) -> Given:
                 raise result
             if "missing.pcap" in sources:
                 raise InputError("missing.pcap", "no such file")
-            options["progress"](SimpleNamespace(packets=1000, bytes=50_000, total_bytes=100_000))
+            far = {"packets": 1000, "bytes": 50_000, "total_bytes": 100_000}
+            options["progress"](SimpleNamespace(**far, doing=""))
+            options["progress"](SimpleNamespace(**far, doing="judging 7 connections"))
             return result
 
         double = SimpleNamespace(run=run, connections=run)

@@ -303,3 +303,16 @@ def test_progress_is_for_terminals_only(given, capsys, monkeypatch):
     assert "50% 48.8 KiB of 97.7 KiB, 1,000 packets" in drawn
     assert drawn.endswith("\r\x1b[K")
     assert drawn.count("1,000 packets,") == 1
+    assert "1,000 packets read, judging 7 connections" in drawn
+
+
+def test_progress_is_told_to_the_end(given, monkeypatch, tmp_path):
+    given(make.audit(clean=True, complete=True))
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert main(["audit", "x.pcap", "--format", "json", "--output", str(tmp_path / "report.json")]) == 0
+    drawn = os.read(ours, 65_536).decode()
+    os.close(ours)
+    assert "read and judged, writing " in drawn
+    assert drawn.endswith("\r\x1b[K")

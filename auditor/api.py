@@ -135,8 +135,8 @@ def _policy(given: Any, release: str | None) -> Any:
         if release is not None:
             raise ConfigError("--release", "the policy is parsed already", mend="give it to load_policy")
         return given
-    from auditor.policy.kept import load_policy
-    from auditor.policy.marked import Document
+    from auditor.policy.policy_cache import load_policy
+    from auditor.policy.yaml_positions import Document
 
     named: list[Any] = []
     for number, each in enumerate(_many(given), 1):
@@ -157,7 +157,7 @@ def _inventory(given: Any, rules: Any) -> Any:
     if hasattr(given, "listing"):
         return given
     from auditor.policy.inventory import load_inventory
-    from auditor.policy.marked import Document
+    from auditor.policy.yaml_positions import Document
 
     named: list[Any] = []
     for number, each in enumerate(_many(given), 1):

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 import auditor
+from auditor.policy.draft_policy import suggest
 from auditor.policy.loader import check_policy, load_policy
-from auditor.policy.suggest import suggest
 from tests.capture.make import pcap
 from tests.conversation import Talk, Wire
 from tests.inspectors.handshakes import shake

@@ -290,7 +290,7 @@ def _rules(_line: _Line, _last: str) -> Iterator[Candidate]:
 
 
 def _policy(line: _Line) -> Any:
-    from auditor.policy.kept import load_policy
+    from auditor.policy.policy_cache import load_policy
 
     return load_policy(line.given.get("policy") or [each for each in line.arguments if each] or ["tas"])
 

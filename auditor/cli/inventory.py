@@ -47,7 +47,7 @@ def _write(text: str, output: Path | None) -> None:
     if output is None:
         typer.echo(text, nl=False)
         return
-    from auditor.policy.present import write_whole
+    from auditor.policy.render import write_whole
 
     write_whole(output, text)
 
@@ -55,20 +55,20 @@ def _write(text: str, output: Path | None) -> None:
 @app.command()
 def show(files: Files, policy: Policies = None) -> None:
     """Show each address with its name, its roles and when it had them."""
-    from auditor.policy import present
+    from auditor.policy import render
 
-    typer.echo(present.inventory_table(_load(files, policy)), nl=False)
+    typer.echo(render.inventory_table(_load(files, policy)), nl=False)
 
 
 @app.command()
 def check(files: Files, policy: Policies = None) -> None:
     """Say whether inventories are valid and agree. Exit status 1 for conflicts, unknown roles and groups without one, 2 for what cannot be read."""
-    from auditor.policy import present
+    from auditor.policy import render
 
     inventory = _load(files, policy)
     for line in (*inventory.conflicts, *inventory.warnings):
         complain(line)
-    typer.echo(present.inventory_counts(inventory))
+    typer.echo(render.inventory_counts(inventory))
     if inventory.conflicts or inventory.warnings:
         raise typer.Exit(1)
 

@@ -31,9 +31,9 @@ Release = Annotated[
 @app.command("list")
 def list_() -> None:
     """Name the policies that come with the auditor."""
-    from auditor.policy import present
+    from auditor.policy import render
 
-    typer.echo(present.shipped_list(), nl=False)
+    typer.echo(render.shipped_list(), nl=False)
 
 
 @app.command()
@@ -46,18 +46,18 @@ def show(
 ) -> None:
     """Show the paths of a policy, two lines each, or one path with all that is declared of it."""
     from auditor.errors import ConfigError, did_you_mean
-    from auditor.policy import present
+    from auditor.policy import render
     from auditor.policy.loader import load_policy
 
     policy = load_policy(names or (), release=release)
     if path is None:
-        typer.echo(present.path_list(policy.all_paths), nl=False)
+        typer.echo(render.path_list(policy.all_paths), nl=False)
         return
     if path not in policy.by_id:
         raise ConfigError(
             path, "no path has this id", mend=did_you_mean(path, policy.by_id, "auditor policy show lists all")
         )
-    typer.echo(present.path_text(policy.path(path)), nl=False)
+    typer.echo(render.path_text(policy.path(path)), nl=False)
 
 
 @app.command()
@@ -158,9 +158,9 @@ def suggest(
     progress: options.Progress = "auto",
 ) -> None:
     """Draft a policy that would declare what captures show undeclared between known roles, the foundation's switches, and the names of certificates: to be read, not believed."""
+    from auditor.policy.draft_policy import suggest as drafted
     from auditor.policy.loader import load_policy
-    from auditor.policy.present import write_whole
-    from auditor.policy.suggest import suggest as drafted
+    from auditor.policy.render import write_whole
 
     report = _audited(captures, policy, inventory, release, progress, quiet)
     text = drafted(report.audit, load_policy(policy or (), release=release), name)
@@ -188,7 +188,7 @@ def certificates(
     """
     from auditor.policy import certificate_lists
     from auditor.policy.loader import load_policy
-    from auditor.policy.present import write_whole
+    from auditor.policy.render import write_whole
 
     read = [certificate_lists.read(file) for file in files]
     wrong = [error for _, errors in read for error in errors]
@@ -235,10 +235,10 @@ def diff(
     after: Annotated[str, typer.Argument(metavar="AFTER", help="Shipped name or file.")],
 ) -> None:
     """Say which paths the second policy adds (+), removes (-) and changes (~). Exit status 1 where they differ."""
-    from auditor.policy import present
+    from auditor.policy import render
     from auditor.policy.loader import load_policy
 
-    differences = present.diff(load_policy([before]), load_policy([after]))
+    differences = render.diff(load_policy([before]), load_policy([after]))
     for line in differences:
         typer.echo(line)
     if differences:
@@ -274,7 +274,7 @@ def export(
     traffic, routers and logs. The rest is logged and dropped. Read it before you load it.
     """
     from auditor.errors import ConfigError
-    from auditor.policy import present
+    from auditor.policy import render
     from auditor.policy.loader import load_policy
 
     policy = load_policy(names or (("tas",) if to else ()), release=release)
@@ -283,7 +283,7 @@ def export(
             raise ConfigError(
                 "--inventory" if inventory else "--vm", "is for a rule set", mend="add --to nftables, say"
             )
-        text = present.export(policy, form)
+        text = render.export(policy, form)
     else:
         from auditor.policy import firewall
         from auditor.policy.inventory import load_inventory
@@ -299,7 +299,7 @@ def export(
     if output is None:
         typer.echo(text, nl=False)
     else:
-        present.write_whole(output, text)
+        render.write_whole(output, text)
 
 
 @app.command("filter")

@@ -15,8 +15,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic_core import PydanticCustomError
 
 from auditor.errors import ConfigError
-from auditor.policy.marked import Marked, Place, read_text
-from auditor.policy.mistakes import mistakes
+from auditor.policy.validation_errors import mistakes
+from auditor.policy.yaml_positions import Marked, Place, read_text
 
 MAX_BYTES = 1024 * 1024
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}

@@ -28,9 +28,9 @@ from auditor.model.audit import Audit
 from auditor.model.columns import CAPTURES, CONNECTIONS, COVERAGE, FINDINGS, INTERNAL, Column
 from auditor.model.roles import Severity
 from auditor.policy.inventory import parse_time
-from auditor.policy.marked import read_text
 from auditor.policy.waivers import Applied, Waivers, apply, load_waivers, today_of
 from auditor.policy.waivers import warnings as told
+from auditor.policy.yaml_positions import read_text
 from auditor.report._json import encode
 from auditor.report.parquet import arrow_schema, arrow_table
 from auditor.store.history import Decider, Fact, History, Kept, Row, open_history

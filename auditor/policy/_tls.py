@@ -3,7 +3,7 @@
 Up to TLS 1.2 the handshake is in the clear, and a server's Finished means that it took the client's (RFC 5246 section 7.4.9). So a
 certificate with its CertificateVerify and both Finished is proof; without a certificate, only data from the server shows that it did not
 mind. In TLS 1.3 lengths of records decide (``tls13.py``). A resumed session shows no certificates in any version: what was judged of
-the full handshake holds for it, and finding that one is ``_across.py``'s business.
+the full handshake holds for it, and finding that one is ``sessions.py``'s business.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ The theory, which is the contract's section "How a verdict is reached" (its rule
   the worst; where one suffices, the best. HTTPS in a path's application column asks for TLS, whatever else is asked for.
 - Acceptance makes a violation, refusal a rejection; where neither was seen, nothing is claimed (rule 5). What is missing of the capture moves a
   verdict towards unverifiable, never away from it (``_seen.py``).
-- Some connections are judged by others: resumed sessions by the full handshake, a downgrade by the failed attempt before (``_across.py``).
+- Some connections are judged by others: resumed sessions by the full handshake, a downgrade by the failed attempt before (``sessions.py``).
 
 Most connections of a capture are alike. What decides is gathered into a key for each connection, and each distinct key is judged once.
 """
@@ -25,7 +25,6 @@ from auditor.model.connections import CONN_STATES, INCOMPLETE, ConnectionTable
 from auditor.model.facts import FOLLOWED, SIGNATURE_FITS, Facts, signature_fits
 from auditor.model.judgement import Authentication, Breach, Classification, Disposition, Factor, Fault, Verdict
 from auditor.model.streams import HEAD_BYTES
-from auditor.policy._across import NATS_PORTS, Origin, Session, Try, downgrades, inherit, origins
 from auditor.policy._factors import (
     Wanted,
     cleartext_credentials,
@@ -57,6 +56,7 @@ from auditor.policy.listed import Listed
 from auditor.policy.policy import WINDOWS, Policy
 from auditor.policy.population import Member, Weighed, weigh
 from auditor.policy.refusal import why_refused
+from auditor.policy.sessions import NATS_PORTS, Origin, Session, Try, downgrades, inherit, origins
 from auditor.policy.witness import witness
 
 HOST_PORTS = range(61_001, 65_535)

@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from auditor.errors import ConfigError
 from auditor.policy.certificates import read_certificate
-from auditor.policy.marked import parse_json, parse_yaml, read_text
 from auditor.policy.policy import Identity, Policy, canonical
 from auditor.policy.schema import SCHEMA
 from auditor.policy.times import parse_time, time_text
+from auditor.policy.yaml_positions import parse_json, parse_yaml, read_text
 from auditor.wire.text import clip, escape
 
 MAX_BYTES = 64 * 1024 * 1024

@@ -28,8 +28,8 @@ from typing import Any, Literal, NamedTuple
 from auditor.model.judgement import Breach, Classification, Disposition, Flow, NearMiss, Outcome
 from auditor.policy.addresses import METADATA, is_private, kind_of
 from auditor.policy.inventory import Fronted, Inventory
-from auditor.policy.kept import overlays_beside
 from auditor.policy.policy import ANY, CONTAINER, HTTP_LIKE, Fit, Held, Policy, PolicyPath, ports_text
+from auditor.policy.policy_cache import overlays_beside
 
 CELL = "diego_cell"
 BRAIN = "diego_brain"

@@ -18,8 +18,8 @@ from functools import lru_cache
 
 from auditor.policy.addresses import around, kind_of, to_text
 from auditor.policy.inventory import Entry, Inventory, write_yaml
-from auditor.policy.kept import overlays_beside
 from auditor.policy.policy import CONTAINER, WINDOWS, Fit, Policy, PolicyPath, slug
+from auditor.policy.policy_cache import overlays_beside
 
 HIGH, MEDIUM = 6, 3
 _NAMED, _OWN_PORT, _CALLS, _CALLED, _SHARED_PORT = 6, 4, 3, 2, 1

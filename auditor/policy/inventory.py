@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auditor.policy.addresses import Network, around, span, to_text
-from auditor.policy.marked import Document
 from auditor.policy.policy import Held, Policy, canonical, ports_text
 from auditor.policy.times import parse_time as parse_time  # noqa: PLC0414  # handed on: who reads inventories needs them
 from auditor.policy.times import time_text as time_text  # noqa: PLC0414
+from auditor.policy.yaml_positions import Document
 
 Span = tuple[int, int]
 

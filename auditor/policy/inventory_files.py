@@ -27,9 +27,9 @@ from pydantic import ValidationError
 from auditor.errors import ConfigError
 from auditor.policy.inventory import Entry, Fronted, Span, parse_span, parse_time
 from auditor.policy.inventory_schema import EntryModel, FrontModel, InventoryModel
-from auditor.policy.marked import Document, Marked, Place, parse_json, parse_yaml, read_text
-from auditor.policy.mistakes import mistakes
 from auditor.policy.policy import Policy
+from auditor.policy.validation_errors import mistakes
+from auditor.policy.yaml_positions import Document, Marked, Place, parse_json, parse_yaml, read_text
 from auditor.wire.text import clip, escape
 
 MAX_BYTES = 128 * 1024 * 1024

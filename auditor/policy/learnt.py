@@ -46,8 +46,8 @@ from auditor.policy.certificates import (
     which_certificate,
 )
 from auditor.policy.inventory import Host, Inventory
-from auditor.policy.kept import overlays_beside
 from auditor.policy.policy import ANY, Held, Identity, canonical, slug
+from auditor.policy.policy_cache import overlays_beside
 
 RULE = "certificate-identity"
 

@@ -20,8 +20,6 @@ from pydantic import ValidationError
 from auditor.errors import ConfigError
 from auditor.policy import shipped
 from auditor.policy.foundation import foundation_of, in_foundation
-from auditor.policy.marked import Document, Marked, Place, parse_yaml, read_text
-from auditor.policy.mistakes import mistakes
 from auditor.policy.policy import (
     ANY,
     UNNAMED,
@@ -41,6 +39,8 @@ from auditor.policy.policy import (
 )
 from auditor.policy.schema import EndModel, HeldRole, PathModel, PolicyModel
 from auditor.policy.times import parse_time
+from auditor.policy.validation_errors import mistakes
+from auditor.policy.yaml_positions import Document, Marked, Place, parse_yaml, read_text
 
 MAX_POLICY_BYTES = 4 * 1024 * 1024
 MAX_POLICY_VALUES = 200_000

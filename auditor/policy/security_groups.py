@@ -25,8 +25,8 @@ from auditor.policy.addresses import METADATA, METADATA_V4, V4_MAPPED, is_privat
 from auditor.policy.allowed import APPS, EVERY_PORT, MANAGERS
 from auditor.policy.classify import DOORS, OUTSIDE
 from auditor.policy.inventory import Host, Inventory, Span
-from auditor.policy.marked import parse_json, read_text
 from auditor.policy.policy import ANY, Policy, ports_text
+from auditor.policy.yaml_positions import parse_json, read_text
 
 MAX_BYTES = 16 * 1024 * 1024
 _PROTOCOLS = ("tcp", "udp", "icmp", "icmpv6", "all")

@@ -24,9 +24,9 @@ from pydantic_core import PydanticCustomError
 
 from auditor.errors import ConfigError
 from auditor.policy._ports import Ports
-from auditor.policy.marked import Marked, parse_json, parse_yaml, read_text
-from auditor.policy.mistakes import mistakes
 from auditor.policy.policy import canonical
+from auditor.policy.validation_errors import mistakes
+from auditor.policy.yaml_positions import Marked, parse_json, parse_yaml, read_text
 from auditor.wire.text import many
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ import yaml
 from pydantic import ValidationError
 
 from auditor.errors import ConfigError
-from auditor.policy.marked import parse_json, parse_yaml
-from auditor.policy.mistakes import mistakes
+from auditor.policy.validation_errors import mistakes
 from auditor.policy.waivers import BUDGET, SCHEMA, Waiver, WaiversModel, entries
+from auditor.policy.yaml_positions import parse_json, parse_yaml
 
 _ITEM = re.compile(r"^( *)- ", re.MULTILINE)
 _EMPTY = re.compile(r"^(waivers:) *(\[ *\] *|null *|~ *)?$", re.MULTILINE)

@@ -24,9 +24,9 @@ from auditor.jobs.compare import CHANGES, compare
 from auditor.jobs.keep import excused, restore, rule_names
 from auditor.model.audit import Audit
 from auditor.model.roles import Severity
-from auditor.policy.marked import read_text
 from auditor.policy.waivers import MAX_BYTES, Waivers
 from auditor.policy.waiving import appended, check, entry
+from auditor.policy.yaml_positions import read_text
 from auditor.report import _overview as overview
 from auditor.report import _story as story
 from auditor.report import html as report

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from auditor.errors import ConfigError
-from auditor.policy.kept import overlays_beside
 from auditor.policy.loader import check_policy, covers, load_policy, title_of
 from auditor.policy.policy import Policy
+from auditor.policy.policy_cache import overlays_beside
 
 GOOD = """\
 schema: auditor.policy/1

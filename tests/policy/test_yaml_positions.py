@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditor.errors import ConfigError
-from auditor.policy.marked import parse_json, parse_yaml
+from auditor.policy.yaml_positions import parse_json, parse_yaml
 
 
 def test_lines_of_keys_and_items() -> None:

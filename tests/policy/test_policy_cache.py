@@ -12,52 +12,52 @@ from typing import Any
 import pytest
 
 from auditor.errors import ConfigError
-from auditor.policy import kept, loader, shipped
+from auditor.policy import loader, policy_cache, shipped
 from tests.conftest import ROOT
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty place where what is read is kept."""
-    monkeypatch.setattr(kept, "known_folder", lambda: (tmp_path, True))
-    kept._shipped.cache_clear()
+    monkeypatch.setattr(policy_cache, "known_folder", lambda: (tmp_path, True))
+    policy_cache._shipped.cache_clear()
     yield tmp_path
-    kept._shipped.cache_clear()
+    policy_cache._shipped.cache_clear()
 
 
 def again() -> Any:
     """As another process would."""
-    kept._shipped.cache_clear()
-    return kept._shipped()
+    policy_cache._shipped.cache_clear()
+    return policy_cache._shipped()
 
 
 def test_what_is_kept_is_what_was_read(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = kept.load_policy(), kept.overlays_beside(kept.load_policy())
+    read = policy_cache.load_policy(), policy_cache.overlays_beside(policy_cache.load_policy())
     assert read[0] == loader.load_policy([shipped.BASE])
-    whole = kept.load_policy([shipped.DEFAULT])
+    whole = policy_cache.load_policy([shipped.DEFAULT])
     assert whole == loader.load_policy([shipped.DEFAULT])
-    assert kept.overlays_beside(whole) == (), "it has them all"
+    assert policy_cache.overlays_beside(whole) == (), "it has them all"
     assert [name for name, _ in read[1]] == sorted({name for name, _ in loader.overlays()})
     assert len(list(place.iterdir())) == 1
     monkeypatch.setattr(loader, "load_policy", lambda *_, **__: pytest.fail("read again"))
     again()
-    assert (kept.load_policy([shipped.BASE]), kept.overlays_beside(kept.load_policy())) == read
-    assert kept.load_policy([shipped.DEFAULT]) == whole
+    assert (policy_cache.load_policy([shipped.BASE]), policy_cache.overlays_beside(policy_cache.load_policy())) == read
+    assert policy_cache.load_policy([shipped.DEFAULT]) == whole
 
 
 def test_everything_else_is_read_as_it_is_named(place: Path, tmp_path: Path) -> None:
-    assert kept.load_policy(["tas-diego", "c2c"]) == loader.load_policy(["tas-diego", "c2c"])
-    assert kept.load_policy(release="TAS 4.0") == loader.load_policy(release="TAS 4.0")
-    assert {name for name, _ in kept.overlays_beside(kept.load_policy(["c2c"]))} == {
+    assert policy_cache.load_policy(["tas-diego", "c2c"]) == loader.load_policy(["tas-diego", "c2c"])
+    assert policy_cache.load_policy(release="TAS 4.0") == loader.load_policy(release="TAS 4.0")
+    assert {name for name, _ in policy_cache.overlays_beside(policy_cache.load_policy(["c2c"]))} == {
         name for name, _ in loader.overlays()
     } - {"c2c"}
     with pytest.raises(ConfigError, match="no such policy"):
-        kept.load_policy(["tas-deigo"])
+        policy_cache.load_policy(["tas-deigo"])
 
 
 def test_overlays_are_those_of_the_release(place: Path) -> None:
-    policy = kept.load_policy(release="TAS 2.7")
-    for name, paths in kept.overlays_beside(policy):
+    policy = policy_cache.load_policy(release="TAS 2.7")
+    for name, paths in policy_cache.overlays_beside(policy):
         everything = dict(loader.overlays())[name]
         assert paths == tuple(path for path in everything if loader.covers(path.origin.releases, "TAS 2.7"))
 
@@ -85,12 +85,12 @@ def test_nothing_in_a_kept_file_is_run(place: Path) -> None:
         trap, b"[]", b"[[]]", b'[["eval","1"]]', b'[["tuple",[7]]]', b'[["Policy",1]]', b"{}", b"[1]", b"\xff",
         b'[["dict",1]]', b"[" * 100_000,
     ):  # fmt: skip
-        file.write_bytes(kept._MAGIC + kept.digest(content).encode() + content)
+        file.write_bytes(policy_cache._MAGIC + policy_cache.digest(content).encode() + content)
         assert again() == read
         assert file.read_bytes() == whole, "it is made anew"
     assert list(place.iterdir()) == [file]
     file.chmod(0o666)
-    assert kept._kept(file) is None, "anybody could have written it"
+    assert policy_cache._kept(file) is None, "anybody could have written it"
 
 
 def test_what_is_kept_shares_no_mapping(place: Path) -> None:
@@ -116,10 +116,10 @@ def test_another_policy_has_another_name_and_the_older_goes(place: Path, monkeyp
 
 def test_where_nothing_can_be_kept_all_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for folder, there in ((tmp_path, False), (tmp_path / "gone", True)):
-        monkeypatch.setattr(kept, "known_folder", lambda folder=folder, there=there: (folder, there))
+        monkeypatch.setattr(policy_cache, "known_folder", lambda folder=folder, there=there: (folder, there))
         assert again()[0] == (loader.load_policy(), loader.load_policy([shipped.DEFAULT]))
     assert list(tmp_path.iterdir()) == []
-    kept._shipped.cache_clear()
+    policy_cache._shipped.cache_clear()
 
 
 def test_an_audit_by_shipped_policies_reads_no_yaml(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from auditor.policy import shipped
 from auditor.policy.policy import Alias, Condition, Held, Identity, PathOrigin, Policy, PolicyPath, Role, Settings
 
 if TYPE_CHECKING:
-    from auditor.policy.marked import Document
+    from auditor.policy.yaml_positions import Document
 
 _MAGIC = b"auditor policies 3\n"
 _DIGEST_BYTES = 16

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from auditor.errors import ConfigError
-from auditor.policy.marked import Marked, Place
+from auditor.policy.yaml_positions import Marked, Place
 
 
 def mistakes(marked: Marked, error: ValidationError, root: type[BaseModel]) -> list[ConfigError]:

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from auditor.errors import ConfigError
 from auditor.jobs.config import load_config
-from auditor.policy.marked import parse_yaml
-from auditor.policy.mistakes import mistakes
 from auditor.policy.schema import PolicyModel
+from auditor.policy.validation_errors import mistakes
+from auditor.policy.yaml_positions import parse_yaml
 
 
 def test_all_of_them_in_the_order_of_lines() -> None:

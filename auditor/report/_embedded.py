@@ -2,7 +2,8 @@
 
 Two parts, each JSON, compressed with gzip and written in base64 (which also means that nothing in it can end the element it stands in). The first is
 what rows and filters need, as columns: words once each and numbers of them, times as differences from the row before. The second is everything
-else of a connection, as in the JSON report, ``CHUNK`` connections a piece; a piece is unpacked when one of its connections is opened.
+else of a connection, as in the JSON report, ``CHUNK`` connections a piece and each piece an element of its own: a piece is read and unpacked when one
+of its connections is opened, and costs nothing before.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from auditor.report._columns import int_parts
 from auditor.report._json import encode
 from auditor.report._records import records
 
-MOST = 100_000
+MOST = 300_000
 """Connections that a page holds."""
 CHUNK = 256
 

@@ -172,7 +172,6 @@ def _connections(audit: Audit) -> dict[str, Any]:
     data = {
         "columns": embedded.pack(encode(embedded.columns(held))),
         "chunk": embedded.CHUNK,
-        "details": list(embedded.details(audit, positions)),
         "findings": embedded.pack(encode(rules)),
         "captures": embedded.pack(encode([str(path) for path in audit.captures["path"]])),
     }
@@ -181,6 +180,7 @@ def _connections(audit: Audit) -> dict[str, Any]:
         "held": len(held),
         "static": list(overview.lines(audit, positions[static].tolist()).values()),
         "data": trusted(encode(data).decode()),  # base64 and numbers
+        "details": map(trusted, embedded.details(audit, positions)),  # base64
     }
 
 

@@ -99,8 +99,10 @@ def test_every_id_is_there_once_and_every_link_leads_somewhere(page):
 
 
 def test_the_page_holds_each_connection_as_the_json_report_has_it(audit, page, written):
-    data = data_of(page.read_text(encoding="utf-8"))
-    records = [record for chunk in data["details"] for record in unpacked(chunk)]
+    text = page.read_text(encoding="utf-8")
+    data = data_of(text)
+    pieces = re.findall(r'<script type="text/plain" id="d-\d+">([^<]*)</script>', text)
+    records = [record for chunk in pieces for record in unpacked(chunk)]
     inside = [record.pop("inside") for record in records]
     assert records == json.loads(written("json", audit))["connections"]
     assert inside[21]["incomplete"] == "midstream,gap"
@@ -327,7 +329,7 @@ def test_hostile_names_are_text(opened):
         assert "\\U000e0041\\u2066isolate" in text
     assert "invoice\\u202egnp.exe" in told
     assert "latin1-\\xe9-not-utf8" in told
-    assert opened.run("return document.querySelectorAll('script').length") == 2
+    assert opened.run("return document.querySelectorAll('script:not([type=\"text/plain\"])').length") == 2
     assert opened.complaints() == []
 
 
@@ -347,7 +349,7 @@ def test_a_name_cannot_end_the_element_that_holds_it(browser, audit, tmp_path):
     browser.wait(lambda: "onerror" in browser.text("#drawer"), "the connection")
     assert browser.driver.title.startswith("Diego flow audit")
     assert browser.all("img") == []
-    assert browser.run("return document.querySelectorAll('script').length") == 2
+    assert browser.run("return document.querySelectorAll('script:not([type=\"text/plain\"])').length") == 2
     assert "49" not in browser.text("#drawer-title")
     assert name in browser.text("#f05")
     assert browser.complaints() == []
@@ -468,3 +470,21 @@ def test_a_real_audit(browser, tmp_path):
     browser.find('#findings a[href^="#connection="]').click()
     browser.wait(lambda: browser.text("#drawer-title") == "diego_database to mysql_proxy, 3306/tcp", "the connection")
     assert browser.complaints() == []
+
+
+def test_on_a_telephone_nothing_but_drawings_is_wider_than_the_page(browser, page):
+    browser.look(width=400, height=860)
+    browser.open(page)
+    browser.ready()
+    wide = browser.run(
+        "document.querySelectorAll('details.finding').forEach(each => { each.open = true; });"
+        "return [document.documentElement.scrollWidth <= innerWidth,"
+        " ...[...document.querySelectorAll('.scroll')].filter(each => each.scrollWidth > each.clientWidth + 1 && !each.querySelector('.drawing, .narrow'))"
+        ".map(each => each.id || each.getAttribute('aria-label') || each.getAttribute('aria-labelledby'))]"
+    )
+    assert wide == [True]
+    heading = browser.run(
+        "return getComputedStyle(document.querySelector('#paths td:nth-child(4)'), '::before').content"
+    )
+    assert heading == '"Ports"'
+    browser.look()

@@ -279,7 +279,7 @@ const start = async () => {
   const chunks = new Map();
   const record = async row => {
     const chunk = Math.floor(row / packed.chunk);
-    if (!chunks.has(chunk)) chunks.set(chunk, unpack(packed.details[chunk]));
+    if (!chunks.has(chunk)) chunks.set(chunk, unpack($('d-' + chunk).textContent));
     return (await chunks.get(chunk))[row % packed.chunk];
   };
   const plain = value => value === null || value === undefined ? 'undecided' : value === true ? 'yes' : value === false ? 'no'

@@ -18,7 +18,7 @@ import auditor
 from auditor.cli import main
 from auditor.jobs.config import load_config
 from auditor.jobs.metrics import registry
-from auditor.jobs.passes import Outcome
+from auditor.jobs.scheduled_run import Outcome
 from auditor.jobs.sources import Sources
 from auditor.store.history import open_history
 from tests.conftest import ROOT, absent

@@ -11,7 +11,7 @@ import pytest
 
 import auditor
 from auditor.api import Report
-from auditor.jobs.tally import incomplete
+from auditor.jobs.exit_criteria import incomplete
 from tests.conftest import ROOT
 from tests.doubling import Frame, frames_of, write
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from auditor.errors import AuditorError, ConfigError, MissingToolError
 from auditor.jobs.errands import waiting
 from auditor.jobs.keep import APART
-from auditor.jobs.passes import ENDED, Outcome
+from auditor.jobs.scheduled_run import ENDED, Outcome
 from auditor.jobs.sources import Sources
 from auditor.model.roles import Severity
 from auditor.store.history import History, guarded, open_history

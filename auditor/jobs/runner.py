@@ -11,7 +11,7 @@ from auditor.jobs.config import RunConfig
 from auditor.jobs.digest import tell
 from auditor.jobs.lock import BusyError
 from auditor.jobs.log import Log
-from auditor.jobs.passes import Outcome, one_pass
+from auditor.jobs.scheduled_run import Outcome, one_pass
 from auditor.wire.text import many
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from auditor.jobs.config import SourceSection
-from auditor.jobs.tally import Loss
+from auditor.jobs.exit_criteria import Loss
 from auditor.store.history import History
 
 SECOND_NS = 1_000_000_000

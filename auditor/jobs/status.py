@@ -7,7 +7,7 @@ from pathlib import Path
 
 from auditor.jobs import clocks, errands
 from auditor.jobs.config import RunConfig
-from auditor.jobs.passes import ENDED, UNBELIEVED, UNDELIVERED
+from auditor.jobs.scheduled_run import ENDED, UNBELIEVED, UNDELIVERED
 from auditor.jobs.sources import Sources, told
 from auditor.policy.inventory import time_text
 from auditor.store.history import History, guarded, open_history

@@ -79,7 +79,7 @@ def _named_after(file: str) -> str | None:
 
 
 def read_document(document: Document, policy: Policy) -> Read:
-    """As ``read``, of what is no file. Raises ConfigError."""
+    """As ``read``, of what is not a file. Raises ConfigError."""
     found = read_text_as(document.name, document.text, policy)
     found.file = document.name
     return found

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from auditor import cli
-from auditor.jobs import passes
+from auditor.jobs import scheduled_run
 from auditor.model.frames import REMARKS
 from auditor.report import _story
 from auditor.rules.unverifiable_authentication import LACKS
@@ -93,7 +93,7 @@ def first_words(calls: set[str], *folders: str) -> set[str]:
 def test_every_exit_status_is_explained() -> None:
     told = table("troubleshooting.md", "## Exit status")
     own = {0, 1, 3, cli.USAGE, cli.INTERRUPTED, cli.CLOSED_PIPE}
-    assert told == {str(each) for each in own | {passes.UNBELIEVED, passes.UNDELIVERED}}
+    assert told == {str(each) for each in own | {scheduled_run.UNBELIEVED, scheduled_run.UNDELIVERED}}
 
 
 def test_every_reason_for_an_incomplete_audit_is_explained() -> None:

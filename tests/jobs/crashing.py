@@ -88,7 +88,7 @@ def one(place: Path, later_ns: int = 0) -> Any:
     from auditor.jobs.config import load_config
     from auditor.jobs.digest import NotToldError
     from auditor.jobs.log import Log
-    from auditor.jobs.passes import one_pass
+    from auditor.jobs.scheduled_run import one_pass
     from auditor.store import history
 
     # As in a store of many audits: pieces are joined in these few passes, too.

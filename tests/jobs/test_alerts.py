@@ -14,7 +14,7 @@ from tests.conftest import ROOT, absent
 from tests.jobs.crashing import INVENTORY, SAMPLE, split
 from tests.jobs.test_clocks import YEAR
 from tests.jobs.test_errands import MINUTE, down
-from tests.jobs.test_passes import NOTIFY, NOW, Spool
+from tests.jobs.test_scheduled_run import NOTIFY, NOW, Spool
 
 STEP = 20 * MINUTE
 """Between passes; Prometheus looks every five minutes."""

@@ -7,7 +7,7 @@ import pytest
 from auditor.jobs import clocks
 from auditor.jobs.digest import NotToldError
 from auditor.store.history import open_history
-from tests.jobs.test_passes import HOUR, NOTIFY, NOW, WHO, Spool, talk
+from tests.jobs.test_scheduled_run import HOUR, NOTIFY, NOW, WHO, Spool, talk
 
 DAY = 24 * HOUR
 YEAR = 365 * DAY

@@ -14,7 +14,7 @@ from auditor.jobs.digest import NotToldError
 from auditor.store.history import open_history
 from tests.jobs.crashing import SAMPLE
 from tests.jobs.test_clocks import DAY
-from tests.jobs.test_passes import HOUR, NOTIFY, WHO, Spool, talk
+from tests.jobs.test_scheduled_run import HOUR, NOTIFY, WHO, Spool, talk
 
 MINUTE = HOUR // 60
 

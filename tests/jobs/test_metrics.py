@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import auditor
 from auditor.errors import ConfigError
 from auditor.jobs.metrics import registry, write_textfile
-from auditor.jobs.passes import Outcome
+from auditor.jobs.scheduled_run import Outcome
 from auditor.jobs.watch import serve
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from auditor.jobs.config import SourceSection
+from auditor.jobs.exit_criteria import Loss
 from auditor.jobs.sources import Sources, pattern_of, source_of
-from auditor.jobs.tally import Loss
 from auditor.store.history import open_history
 from tests.jobs.crashing import INVENTORY, SAMPLE, split
 from tests.jobs.test_clocks import DAY, titles
-from tests.jobs.test_passes import HOUR, NOTIFY, NOW, WHO, Spool, talk
+from tests.jobs.test_scheduled_run import HOUR, NOTIFY, NOW, WHO, Spool, talk
 
 UNDECIDED = Loss(None, "undecided", "undecided: 40 %")
 

@@ -102,7 +102,7 @@ WEEK = Plan(
 
 def record(host: str) -> bytes:
     """The packets of one visit to the router, as a capture without its header; their times are still to be put in."""
-    from tests.jobs.test_passes import talk
+    from tests.jobs.test_scheduled_run import talk
 
     return talk(0, host)[24:]
 
@@ -138,7 +138,7 @@ class World:
             (self.place / name).mkdir(parents=True)
         (self.place / "who.yml").write_text(WHO)
         (self.place / "run.toml").write_text(CONFIG)
-        from tests.jobs.test_passes import talk
+        from tests.jobs.test_scheduled_run import talk
 
         self.head = talk(0, "10.0.4.20")[:24]
         self.records = {host: record(f"10.0.4.{host}") for host in ("20", *self.plan.strangers)}
@@ -213,7 +213,7 @@ class World:
         from auditor.jobs.config import load_config
         from auditor.jobs.digest import NotToldError
         from auditor.jobs.log import Log
-        from auditor.jobs.passes import one_pass
+        from auditor.jobs.scheduled_run import one_pass
 
         def tell(_section: Any, digest: dict[str, Any]) -> None:
             if self.plan.down[0] <= self.day < self.plan.down[1]:

@@ -14,7 +14,7 @@ from auditor.errors import ConfigError
 from auditor.jobs import digest
 from auditor.jobs.config import load_config
 from auditor.jobs.log import Log
-from auditor.jobs.passes import _run_command, one_pass
+from auditor.jobs.scheduled_run import _run_command, one_pass
 from auditor.store.history import open_history
 from tests.conftest import ROOT
 from tests.jobs.crashing import INVENTORY, SAMPLE, split
@@ -355,7 +355,7 @@ def test_a_command_that_hangs_leaves_nothing_behind(place, monkeypatch):
     stat = Path(f"/proc/{child}/stat")
     assert not stat.exists() or stat.read_text().split()[2] == "Z"
     # One that prints for ever is ended, too, wherever it prints to.
-    monkeypatch.setattr("auditor.jobs.passes.MAX_INVENTORY_BYTES", 1 << 20)
+    monkeypatch.setattr("auditor.jobs.scheduled_run.MAX_INVENTORY_BYTES", 1 << 20)
     for where in ("", " >&2"):
         script.write_text(f"#!/bin/sh\nyes{where}\n")
         with pytest.raises(ConfigError, match="printed more than"):

@@ -34,10 +34,10 @@ from auditor.errors import AuditorError, ConfigError, InputError
 from auditor.jobs import clocks, keep, spool
 from auditor.jobs.config import InventorySection, RunConfig
 from auditor.jobs.errands import Errands, Told, disposal
+from auditor.jobs.exit_criteria import failing, losses
 from auditor.jobs.lock import only_one
 from auditor.jobs.log import Log
 from auditor.jobs.sources import Sources
-from auditor.jobs.tally import failing, losses
 from auditor.model.audit import Audit
 from auditor.model.roles import Severity
 from auditor.policy.inventory import Inventory, load_inventory, time_text

@@ -31,7 +31,7 @@ from auditor.conntrack import Part
 from auditor.inspectors._masked import masked
 from auditor.model.connections import CONN, CONN_STATES, SEEN_SYN, SEEN_SYNACK, ConnectionTable
 from auditor.model.evidence import Certainty
-from auditor.model.facts import LINK, Facts
+from auditor.model.facts import LINK, Facts, Proof
 from auditor.model.judgement import Authentication, Factor, Verdict
 from auditor.model.streams import HEAD, HEAD_BYTES
 from auditor.policy.readings import CONFLICT
@@ -244,7 +244,7 @@ class Carry:
             if id(fact.shared) not in numbers:
                 numbers[id(fact.shared)] = len(shared)
                 shared.append(dict(fact.shared))
-            own = dict(fact.own)
+            own = {kind: value.fits() if isinstance(value, Proof) else value for kind, value in fact.own.items()}
             facts.append((numbers[id(fact.shared)], own) if own else numbers[id(fact.shared)])
         body = {
             "format": FORMAT,

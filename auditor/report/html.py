@@ -99,6 +99,12 @@ def _rule_pages(names: list[str]) -> dict[str, Any]:
     return {name: _pages.rule_page(known[name]) for name in names if name in known}
 
 
+def _techniques(names: list[str]) -> dict[str, Any]:
+    from auditor.rules._attack import techniques
+
+    return {name: techniques(name) for name in names}
+
+
 def _facts(audit: Audit) -> dict[str, Any]:
     """When and from what."""
     ends: dict[str, list[int]] = {"first_packet": [], "last_packet": []}
@@ -144,6 +150,7 @@ def _context(audit: Audit, table: str | None, review: str | None) -> dict[str, A
         }
     if sections & {"summary", "findings"}:
         context["groups"] = overview.groups(audit)
+        context["techniques"] = _techniques([group.rule for group in context["groups"]])
         context["pages"] = _rule_pages([group.rule for group in context["groups"]])
         context["level"] = story.level(audit).word
     if "paths" in sections:

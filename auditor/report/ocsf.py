@@ -17,6 +17,7 @@ from auditor.model.roles import Format, Out
 from auditor.report import _story as story
 from auditor.report._json import encode_lines
 from auditor.report._pairs import PROTOCOLS, Record, began_ns, connections, duration_ns, findings, milliseconds, present
+from auditor.rules._attack import techniques
 
 VERSION = "1.7.0"
 
@@ -167,6 +168,11 @@ def _detection(audit: Audit, finding: Record, connection: Record | None) -> Reco
                 "last_seen_time": last,
                 "analytic": {"type_id": 1, "name": finding["rule"], "uid": finding["rule"]},
                 "types": [finding["rule"]],
+                "attacks": [
+                    {"technique": {"uid": each.id, "name": each.name, "src_url": each.url}}
+                    for each in techniques(finding["rule"])
+                ]
+                or None,
             },
             "evidences": [evidence],
             "remediation": {"desc": finding["remediation"]} if finding.get("remediation") else None,

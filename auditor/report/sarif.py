@@ -20,6 +20,7 @@ from auditor.report._json import encode
 from auditor.report._records import records
 from auditor.report._text import escape
 from auditor.rules import _pages
+from auditor.rules._attack import techniques
 
 SCHEMA_URI = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 INFORMATION = "https://docs.cloudfoundry.org/concepts/diego/diego-architecture.html"
@@ -100,7 +101,7 @@ def _rule(page: Any) -> dict[str, Any]:
         "help": {"text": text, "markdown": page.as_markdown()},
         "defaultConfiguration": {"level": _LEVELS[page.severity]},
         "properties": {
-            "tags": ["security", "network"],
+            "tags": ["security", "network", *(f"external/attack/{each.id}" for each in techniques(page.name))],
             "precision": "high",
             "security-severity": _SCORES[page.severity],
         },

@@ -292,8 +292,19 @@ def _tell(pair: tuple[Any, Any], changes: list[Any]) -> None:
 def query(
     sql: Annotated[
         Text,
-        typer.Argument(metavar="[SQL]", help="What DuckDB is to answer; without it, a filter.", show_default=False),
+        typer.Argument(
+            metavar="[SQL|QUESTION]",
+            help="What DuckDB is to answer, or a question by name (--questions lists them); without it, a filter.",
+            show_default=False,
+        ),
     ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[WORD]...", help="What the question is about: an address, a certificate.", show_default=False
+        ),
+    ] = None,
+    questions: Annotated[bool, typer.Option("--questions", help="List the questions that have a name.")] = False,
     store: Store = "",
     from_role: FromRole = None,
     to_role: ToRole = None,
@@ -315,6 +326,14 @@ def query(
         from_role or (), to_role or (), to_port or (), ip or (), application or (), disposition or (), negate,
         verdict=verdict or (), rule=rule or (), since=since, until=until,
     )  # fmt: skip
+    from auditor.store.questions import QUESTIONS
+
+    if questions:
+        for each, question in QUESTIONS.items():
+            print(f"{' '.join([each, *question.given]):<34} {question.says}")
+        return
+    if given and sql not in QUESTIONS:
+        raise ConfigError("query", f"{sql!r} is no question with a name", mend=f"one of {', '.join(QUESTIONS)}, or SQL")
     if sql is not None and (wanted != _filters.Filter() or fields is not None):
         raise ConfigError(
             "query", "SQL and filters do not go together", mend="write the condition in SQL, or leave SQL out"
@@ -322,8 +341,23 @@ def query(
     from auditor.jobs import keep
 
     with _opened(store) as history:
+        if sql is not None and sql in QUESTIONS:
+            sql = _asked(history, sql, given or [])
         table = history.query(sql, keep.schemas()) if sql is not None else _filtered(history, wanted, _columns(fields))
     _write(table, format, output, "row" if sql is not None else "connection")
+
+
+def _asked(history: Any, name: str, given: list[str]) -> str:
+    """The statement of a question with a name."""
+    from auditor.jobs import keep
+    from auditor.store.questions import sql_of
+
+    def ask(sql: str) -> list[tuple[Any, ...]]:
+        return [tuple(row.values()) for row in history.query(sql, keep.schemas()).to_pylist()]
+
+    latest = history.rows(last=1)
+    networks = history.body(latest[0].audit)["audit"].get("platform_networks") or () if latest else ()
+    return sql_of(name, given, ask, networks)
 
 
 def _columns(fields: str | None) -> tuple[str, ...]:

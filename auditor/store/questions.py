@@ -1,0 +1,164 @@
+"""Questions of an incident, asked of a store by name: ``auditor history query who-spoke-to 10.0.8.99``.
+
+Each is one SQL statement over the tables of the history; ``sql_of`` gives it, so that whoever wants more can begin there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from auditor.errors import ConfigError
+from auditor.policy.addresses import to_int
+from auditor.policy.inventory import parse_span
+
+Ask = Callable[[str], Sequence[tuple[Any, ...]]]
+"""Answers a statement with rows."""
+
+_SAFE = re.compile(r"[A-Za-z0-9 .:*_/@-]{1,300}")
+MOST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One of them."""
+
+    says: str
+    given: tuple[str, ...]
+    """What it is asked about; one in brackets may be left out."""
+    sql: str
+    """``{0}``, ``{1}``: what was given, quoted; ``{outside}``: addresses outside of every platform network."""
+
+
+_WHO = "coalesce({end}_instance, {end}_ip)"
+_SPAN = "min(start) AS first_seen, max(start) AS last_seen"
+_LEAF = "json_extract_string(tls, '$.{side}_certificates[0]')"
+
+
+def _shows(end: str, side: str) -> str:
+    return f"""
+        SELECT {_LEAF.format(side=side)} AS certificate, '{side}' AS shown_as, {end}_ip AS address, {end}_instance AS instance,
+            count(*) AS connections, {_SPAN}
+        FROM connections WHERE tls IS NOT NULL AND {_LEAF.format(side=side)} LIKE {{0}} || '%'
+        GROUP BY ALL
+    """  # noqa: S608  # words of our own
+
+
+_GAPS = f"""
+    WITH calls AS (
+        SELECT originator_ip, {_WHO.format(end="originator")} AS originator, responder_ip, responder_port, transport, id, epoch_ns(start) AS moment,
+            originator_bytes AS sent, responder_bytes AS received
+        FROM connections WHERE outcome = 'established'
+    ), gaps AS (
+        SELECT *, moment - lag(moment) OVER (PARTITION BY originator_ip, responder_ip, responder_port, transport ORDER BY moment) AS gap FROM calls
+    ), periods AS (
+        SELECT *, median(gap) OVER (PARTITION BY originator_ip, responder_ip, responder_port, transport) AS period FROM gaps
+    )
+    SELECT originator, responder_ip, responder_port, transport, count(*) AS calls, round(any_value(period) / 1e9, 3) AS period_s,
+        round(median(abs(gap - greatest(round(gap / period), 1) * period)) / 1e9, 3) AS jitter_s,
+        round((max(moment) - min(moment)) / 3.6e12, 3) AS hours, sum(sent) AS sent_bytes, sum(received) AS received_bytes, min_by(id, moment) AS connection
+    FROM periods WHERE period >= 5e8
+    GROUP BY originator, originator_ip, responder_ip, responder_port, transport
+    HAVING count(*) >= 6 AND median(abs(gap - greatest(round(gap / period), 1) * period)) <= 0.125 * any_value(period)
+    ORDER BY calls DESC, period_s LIMIT {MOST}
+"""  # noqa: S608  # as above
+
+QUESTIONS: Mapping[str, Question] = {
+    "who-spoke-to": Question(
+        "who spoke to this address, or was spoken to by it",
+        ("ADDRESS",),
+        f"""
+        SELECT {_WHO.format(end="originator")} AS originator, {_WHO.format(end="responder")} AS responder, responder_port, transport, application,
+            count(*) AS connections, count(*) FILTER (WHERE entered) AS let_in, sum(originator_bytes) AS sent_bytes, sum(responder_bytes) AS received_bytes, {_SPAN}
+        FROM connections
+        WHERE originator_ip = {{0}} OR responder_ip = {{0}} OR originator_instance = {{0}} OR responder_instance = {{0}}
+        GROUP BY ALL ORDER BY first_seen LIMIT {MOST}
+        """,  # noqa: S608
+    ),
+    "who-shows": Question(
+        "which hosts show this certificate (its SHA-256, or how that begins)",
+        ("SHA256",),
+        f"SELECT * FROM ({_shows('originator', 'client')} UNION ALL {_shows('responder', 'server')}) ORDER BY first_seen LIMIT {MOST}",  # noqa: S608
+    ),
+    "first-and-last": Question(
+        "the first and the last time this pair spoke",
+        ("ADDRESS", "ADDRESS"),
+        f"""
+        SELECT originator_ip, responder_ip, responder_port, transport, application, count(*) AS connections, {_SPAN}, min_by(id, start) AS connection
+        FROM connections
+        WHERE (originator_ip = {{0}} AND responder_ip = {{1}}) OR (originator_ip = {{1}} AND responder_ip = {{0}})
+        GROUP BY ALL ORDER BY first_seen LIMIT {MOST}
+        """,  # noqa: S608
+    ),
+    "longest": Question(
+        "the longest connections",
+        (),
+        f"""
+        SELECT round(duration, 3) AS seconds, start, {_WHO.format(end="originator")} AS originator, {_WHO.format(end="responder")} AS responder, responder_port,
+            application, disposition, originator_bytes, responder_bytes, id AS connection
+        FROM connections ORDER BY duration DESC LIMIT 50
+        """,  # noqa: S608
+    ),
+    "beacons": Question(
+        "calls that come back at regular times, with period and jitter over all audits, and a connection whose packets show one",
+        (),
+        _GAPS,
+    ),
+    "leaving": Question(
+        "what left the platform, by bytes",
+        (),
+        f"""
+        SELECT {_WHO.format(end="originator")} AS originator, responder_ip, responder_port, transport, application, count(*) AS connections,
+            sum(originator_bytes) AS sent_bytes, sum(responder_bytes) AS received_bytes, {_SPAN}, max_by(id, originator_bytes) AS connection
+        FROM connections WHERE responder_ip IN ({{outside}})
+        GROUP BY ALL ORDER BY sent_bytes DESC LIMIT {MOST}
+        """,  # noqa: S608
+    ),
+    "new-since": Question(
+        "who talks to whom that did not in the days before (7, or so many)",
+        ("[DAYS]",),
+        f"""
+        WITH pairs AS (
+            SELECT {_WHO.format(end="originator")} AS originator, {_WHO.format(end="responder")} AS responder, responder_port, transport,
+                any_value(disposition) AS disposition, count(*) AS connections, {_SPAN}, min_by(id, start) AS connection
+            FROM connections
+            WHERE outcome = 'established' AND (responder_port IS NULL OR responder_port < 32768 OR disposition = 'undeclared')
+            GROUP BY 1, 2, 3, 4
+        )
+        SELECT * FROM pairs
+        WHERE epoch_ns(first_seen) > (SELECT max(epoch_ns(start)) FROM connections) - CAST({{0}} AS DOUBLE) * 86400e9
+        ORDER BY disposition <> 'undeclared', first_seen LIMIT {MOST}
+        """,  # noqa: S608
+    ),
+}
+
+
+def sql_of(name: str, given: Sequence[str], ask: Ask, networks: Sequence[str]) -> str:
+    """The statement of a question. ``networks``: the platform's. Raises ConfigError."""
+    question = QUESTIONS[name]
+    least = sum(not each.startswith("[") for each in question.given)
+    if not least <= len(given) <= len(question.given):
+        usage = " ".join([name, *question.given])
+        raise ConfigError(name, f"takes {len(question.given) or 'nothing'}, and got {len(given)}", mend=usage)
+    values = [*given, *(["7"] if len(given) < len(question.given) else [])]
+    for each in values:
+        if not _SAFE.fullmatch(each):
+            raise ConfigError(name, f"{each!r} is no address, name or number", mend="as the report writes it")
+    if name == "new-since" and not re.fullmatch(r"\d{1,5}(\.\d+)?", values[0]):
+        raise ConfigError(name, f"{values[0]!r} is no number of days", mend="new-since 7")
+    quoted = [f"'{each}'" for each in values]
+    outside = _outside(ask, networks) if "{outside}" in question.sql else ""
+    return question.sql.format(*quoted, outside=outside)
+
+
+def _outside(ask: Ask, networks: Sequence[str]) -> str:
+    """Responders in no inventory that lie outside of every network of the platform, quoted."""
+    spans = [parse_span(each) for each in networks]
+    found = [
+        str(address)
+        for (address,) in ask("SELECT DISTINCT responder_ip FROM connections WHERE responder_instance IS NULL")
+        if not any(first <= to_int(str(address)) <= last for first, last in spans)
+    ]
+    return ", ".join(f"'{each}'" for each in found) or "NULL"

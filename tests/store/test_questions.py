@@ -1,0 +1,107 @@
+"""Questions of an incident, by name, on a store with the intruder's audit; and the page that documents them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+import auditor
+from auditor.cli import main
+from auditor.store.questions import QUESTIONS
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "incident.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    place = tmp_path_factory.mktemp("store") / "store"
+    auditor.audit("sample:intruder", store=place)
+    return str(place)
+
+
+@pytest.fixture
+def ask(store, capsys):
+    def answer(*words):
+        assert main(["history", "query", *words, "--store", store, "--format", "csv"]) == 0
+        return list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+
+    return answer
+
+
+def test_who_spoke_to_this_address(ask):
+    found = ask("who-spoke-to", "10.0.8.99")
+    let_in = {(row["responder"], row["responder_port"]) for row in found if row["let_in"] != "0"}
+    assert let_in == {("diego_database/0", "8889"), ("diego_cell/0", "1801"), ("nats/0", "4222")}
+
+
+def test_which_hosts_show_this_certificate(ask):
+    report = auditor.audit("sample:intruder")
+    [leaf] = [each["sha256"] for each in report.certificates if each["common_name"] == "cell.service.cf.internal"]
+    found = ask("who-shows", leaf[:12])
+    assert {row["address"] for row in found if row["shown_as"] == "client"} == {"10.0.8.20", "10.0.8.21", "10.0.8.99"}
+
+
+def test_the_first_and_last_time_a_pair_spoke(ask):
+    [row] = ask("first-and-last", "10.0.8.60", "10.0.8.99")
+    assert (row["application"], row["connections"]) == ("nats", "1")
+
+
+def test_the_beacon_with_its_period_and_a_connection(ask):
+    [row] = ask("beacons")
+    assert (row["originator"], row["responder_ip"], row["responder_port"], row["calls"]) == (
+        "10.0.8.99",
+        "198.51.100.20",
+        "8443",
+        "10",
+    )
+    assert 2.5 < float(row["period_s"]) < 3.6
+    assert float(row["jitter_s"]) < 0.3
+    assert row["connection"]
+
+
+def test_what_left_the_platform_by_bytes(ask):
+    first, second = ask("leaving")
+    assert (first["originator"], first["responder_port"]) == ("10.0.8.99", "443")
+    assert int(first["sent_bytes"]) > int(second["sent_bytes"])
+
+
+def test_the_longest_and_what_is_new(ask):
+    seconds = [float(row["seconds"]) for row in ask("longest")]
+    assert seconds == sorted(seconds, reverse=True)
+    assert ask("new-since")[0]["originator"] == "10.0.8.99"
+    assert ask("new-since", "0") == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["who-spoke-to"],
+        ["who-spoke-to", "x'; DROP TABLE connections"],
+        ["new-since", "soon"],
+        ["who", "x"],
+        ["longest", "x"],
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_one_line(words, store, capsys):
+    assert main(["history", "query", *words, "--store", store]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_page_names_every_question_and_every_command_of_it_is_there(capsys):
+    named = re.findall(r"auditor history query ([a-z-]+)", PAGE)
+    assert set(QUESTIONS) == {name for name in named if not name.startswith("-")}
+    assert main(["history", "query", "--questions", "--store", "nowhere"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in QUESTIONS)
+
+
+def test_the_page_s_first_command_tells_the_story(capsys):
+    assert "auditor audit sample:intruder --host 10.0.8.99" in PAGE
+    assert main(["audit", "sample:intruder", "--host", "10.0.8.99", "--progress", "never", "--quiet"]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    for words in ("Incident 1 of 1, critical", "which diego_cell/0, diego_cell/1 show too", "every 3"):
+        assert words in out

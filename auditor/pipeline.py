@@ -602,7 +602,7 @@ def follow_one(
     decoder = Decoder(max_depth=limits.tunnel_depth)
     corrected: int | None = None
     cut = longest = 0
-    most = memory_allowed(limits)
+    most, looked = memory_allowed(limits), 0
     skip = int((options.get("skip") or {}).get(source, 0)) if isinstance(source, str) else 0
     skipped, spans = 0, list[int]()
     with reader:
@@ -621,8 +621,10 @@ def follow_one(
                 spans += [int(taken.ts_ns.min()), int(taken.ts_ns.max())]
             for packets in decoder.decode(taken):
                 tracker.feed(packets, batch.buf)
-            if memory_held() > most:
-                tracker.hold_no_more()
+            if len(tracker) >= looked + _LOOK_CONNECTIONS:
+                looked = len(tracker)
+                if memory_held() > most:
+                    tracker.hold_no_more()
             if progress is not None:
                 progress(
                     Progress(
@@ -666,6 +668,9 @@ def _continued(capture: Capture, skipped: int, spans: Sequence[int]) -> Capture:
         problems=(*capture.problems, Problem("continued", says)),
     )
 
+
+_LOOK_CONNECTIONS = 4_096
+"""After so many more connections it is looked at how much memory there is."""
 
 _HIT = {
     "connections": "{} packets belong to connections beyond those that are held; they are in no connection",

@@ -83,6 +83,10 @@ def interleaved(connections: int) -> bytes:
     return capture(first + second)
 
 
+def openings(connections: int) -> bytes:
+    return capture([frame(ip(CELL, DATABASE, 6, tcp(1_024 + k, 80, SYN, k, 0))) for k in range(connections)])
+
+
 def tunnelled(depth: int) -> bytes:
     packet = ip(CELL, DATABASE, 6, tcp(4_000, 80, SYN, 0, 0))
     for _ in range(depth):
@@ -128,9 +132,9 @@ CASES = {
     "connections": Case("connections=3", sample, r"\d+ packets belong to connections beyond"),
     "memory_bytes": Case(
         "memory_bytes=1",
-        sample,
+        one(openings, 6_000),
         r"\d+ packets belong to connections for which there was no memory",
-        also=("buffer_bytes=2K",),
+        also=("buffer_bytes=64K",),
     ),
     "first_bytes": Case("first_bytes=64K", one(interleaved, 40), r"the first bytes of \d\d connections were given up"),
     "waiting_bytes": Case(

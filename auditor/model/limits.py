@@ -47,7 +47,7 @@ class Limits:
     line_bytes: int = _limit(8 * KIB, 64, MIB, "length of a line of a text protocol")
     frame_bytes: int = _limit(16 * MIB, 64, GIB, "a frame that claims more is corrupt, whatever the snaplen says")
     block_bytes: int = _limit(16 * MIB, 64, GIB, "a pcapng block that must be read whole")
-    interfaces: int = _limit(65_536, 1, 10**7, "interfaces of a pcapng, all sections together")
+    interfaces: int = _limit(16_384, 1, 10**7, "interfaces of a pcapng, all sections together")
     expanded_bytes: int = _limit(256 * GIB, 1, 10**15, "what a compressed capture may expand to")
     expansion_ratio: int = _limit(250, 1, 10**9, "expanded bytes for one compressed byte")
     expansion_free_bytes: int = _limit(64 * MIB, 0, 10**15, "expanded before the ratio is looked at")

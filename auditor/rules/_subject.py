@@ -35,6 +35,13 @@ WINDOWS = "cell_on_windows"
 """Role of such a cell by which its application instances are reached."""
 _WINDOWS_SERVICE = -2
 
+MOST_SUBJECTS = 20_000
+"""Of so many subjects a rule tells one by one. Of more, ends that nobody knows are told together, then services: nobody reads more, and who makes
+addresses up would decide what an audit costs. Every connection stays in a finding."""
+MANY_ADDRESSES = "many addresses"
+MANY_PORTS = "many ports"
+_MANY_PORTS = -3
+
 FIRST_FRAMES = 5
 """So many connections are shown as evidence of one finding; the others are in ``rows``."""
 
@@ -200,9 +207,21 @@ class View:
                 "protocol": spoken.astype(object),
             },
         )
+        self._fold(keys)
         for key, rows in grouped(keys, ["path", "originator", "responder", "service", "protocol"]):
             path, originator, responder, service, transport = key
             yield Group(path, originator, responder, _service_name(service), transport, self.at[rows], rows)
+
+    def _fold(self, keys: pd.DataFrame) -> None:
+        """Make fewer subjects of too many, in place."""
+        for which in ("originator", "responder", "service"):
+            if len(keys) <= MOST_SUBJECTS or len(keys.drop_duplicates()) <= MOST_SUBJECTS:
+                return
+            if which == "service":
+                keys[which] = np.where(keys[which] < 0, keys[which], _MANY_PORTS)
+            else:
+                roles = self.column(f"{which}_role")
+                keys[which] = np.where(pd.isna(roles) | (roles == ""), MANY_ADDRESSES, keys[which])
 
 
 def grouped(keys: pd.DataFrame, by: list[str]) -> Iterator[tuple[Any, Rows]]:
@@ -215,6 +234,8 @@ def grouped(keys: pd.DataFrame, by: list[str]) -> Iterator[tuple[Any, Rows]]:
 def _service_name(service: int) -> str:
     if service in (HOST_PORT_FIRST, _WINDOWS_SERVICE):
         return HOST_PORTS if service == HOST_PORT_FIRST else WINDOWS_PORTS
+    if service == _MANY_PORTS:
+        return MANY_PORTS
     return "" if service < 0 else str(service)
 
 

@@ -291,6 +291,11 @@ def destination(name: str, output: Path | None) -> Iterator[IO[bytes] | Path]:
     sys.stdout.buffer.flush()
 
 
+def width() -> int:
+    """Columns of the terminal that standard output is; 0: it is none, and anything fits."""
+    return shutil.get_terminal_size((80, 24)).columns if sys.stdout is not None and sys.stdout.isatty() else 0
+
+
 def write(
     report: Any, name: str, target: IO[bytes] | Path, table: str | None, *, no_color: bool, output: Path | None
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -134,7 +134,7 @@ def _picked(table: pa.Table, fields: str | None) -> pa.Table:
     return table.select(list(dict.fromkeys(names)))
 
 
-def _write(table: pa.Table, format: str, output: Path | None, kind: str) -> None:  # noqa: A002  # it is the option's name
+def _write(table: pa.Table, format: str, output: Path | None, kind: str, spare: Sequence[str] = ()) -> None:  # noqa: A002  # it is the option's name
     from auditor.report._plain import write_table
 
     options.choice("--format", format, _FORMATS)
@@ -142,7 +142,7 @@ def _write(table: pa.Table, format: str, output: Path | None, kind: str) -> None
         raise ConfigError("--format", "parquet is a folder of files", mend="add --output DIR")
     with options.destination(format, output) as target:
         try:
-            write_table(table, format, target, kind)
+            write_table(table, format, target, kind, width=0 if output else options.width(), spare=spare)
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -182,7 +182,11 @@ def list_(
     for name in ("captures", "connections", "findings", "new", "waived", "critical", "high", "medium", "low", "info"):
         columns[name] = pa.array([row.counts[name] for row in rows], pa.int64())
     columns["complete"] = pa.array([bool(row.counts["complete"]) for row in rows], pa.bool_())
-    _write(_picked(pa.table(columns), fields), format, output, "audit")
+    _write(_picked(pa.table(columns), fields), format, output, "audit", () if fields else _SPARE)
+
+
+_SPARE = ("started", "first", "kind", "waived", "low", "info", "captures", "medium", "id")
+"""Columns of the list that are left out where a terminal is too narrow, in this order."""
 
 
 @app.command()

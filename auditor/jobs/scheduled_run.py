@@ -652,7 +652,7 @@ class _Pass:
         expired = [each for each in waivers.entries if each.expired(today)]
         self.outcome.expired = len(expired)
         told = [
-            f"{each.place}: waiver of {each.model.rule} expired on {each.model.expires} ({each.model.owner}, {each.model.ticket})"
+            f"{each.place}: waiver of {each.model.rule} expired on {each.model.expires} ({', '.join(filter(None, (each.model.owner, each.model.ticket)))})"
             for each in expired
         ]
         for says in told:

@@ -2,7 +2,7 @@
 
 Rules that hold here:
 
-- A waiver names a rule, what it matches, a reason, an owner, a ticket and the day it ends. Nothing is waived for ever: ``expires`` is mandatory.
+- A waiver names a rule, what it matches, a reason, an owner and the day it ends, and a ticket where there is one. Nothing is waived for ever: ``expires`` is mandatory.
 - It covers a finding only where every connection of the finding matches, so that a wide finding is not waived by its harmless half.
 - It has a ceiling. One that covers more findings (or connections) than it says covers none: a second intruder is not hidden by the
   waiver of the first, nor is one that comes in a later audit.
@@ -90,7 +90,7 @@ class WaiverModel(_Model):
     match: Match
     reason: Text
     owner: Text
-    ticket: Text
+    ticket: Text | None = Field(None, description="Where it is discussed, if anywhere.")
     expires: Annotated[date, BeforeValidator(_day)] = Field(description="The last day on which it holds, in UTC.")
     max_findings: int = Field(1, ge=1, description="It covers none where it would cover more findings than this.")
     max_connections: int | None = Field(None, ge=1, description="... or more connections than this in one audit.")
@@ -366,7 +366,7 @@ def today_of(at_ns: int) -> date:
 def warnings(applied: Applied) -> list[str]:
     """What the waivers did, a line each."""
     lines = [
-        f"{each['place']}: waiver of {each['rule']} expired on {each['until']} ({each['owner']}, {each['ticket']})"
+        f"{each['place']}: waiver of {each['rule']} expired on {each['until']} ({', '.join(filter(None, (each['owner'], each['ticket'])))})"
         for each in applied.expired
     ]
     lines += [f"{each['place']}: waiver of {each['rule']} {each['says']}; it covers none" for each in applied.over]

@@ -6,6 +6,7 @@ as JSON, texts escaped as everywhere.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +21,7 @@ from auditor.report._json import encode, encode_lines
 from auditor.report._text import clip, escape, markdown, spreadsheet
 
 CELL = 200
+_MOMENT = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d)[0-9:.]*Z$")
 ROWS_FOR_PEOPLE = 5_000
 
 
@@ -50,8 +52,14 @@ def _cell(value: Any, fit: Any) -> str:
     return str(fit(clip(encode(value).decode(), CELL))) if not isinstance(value, int) else str(value)
 
 
-def write_table(table: pa.Table, name: str, out: IO[bytes] | Path, kind: str = "row") -> None:
-    """The table in a format: table, json, ndjson, csv, markdown; parquet into the folder ``out``. Raises ConfigError."""
+def write_table(
+    table: pa.Table, name: str, out: IO[bytes] | Path, kind: str = "row", *, width: int = 0, spare: Sequence[str] = ()
+) -> None:
+    """The table in a format: table, json, ndjson, csv, markdown; parquet into the folder ``out``. Raises ConfigError.
+
+    ``width``: columns that a terminal has (0: any number); a table that does not fit loses first the digits of its times, then ``spare`` columns, in
+    this order, and says so.
+    """
     if name == "html":
         raise ConfigError("--format", "html is for whole audits", mend="auditor history show AUDIT --format html")
     names = table.schema.names
@@ -75,10 +83,40 @@ def write_table(table: pa.Table, name: str, out: IO[bytes] | Path, kind: str = "
     shown = table.slice(0, ROWS_FOR_PEOPLE)
     fit = markdown if name == "markdown" else escape
     cells = [[_cell(value, fit) for value in _told(shown[each])] for each in names]
+    left_out: list[str] = []
+    if name == "table" and width:
+        names, cells, left_out = _fitted(list(names), cells, width, spare)
     lines = list(zip(*cells, strict=True))
     out.write("\n".join(_grid(names, lines, name == "markdown")).encode() + b"\n")
+    if left_out:
+        out.write(
+            f"To fit {width} columns: without {', '.join(left_out)} (--fields and --format csv have all)\n".encode()
+        )
     if table.num_rows > ROWS_FOR_PEOPLE:
         out.write(f"and {table.num_rows - ROWS_FOR_PEOPLE:,} more (--format csv has all)\n".encode())
+
+
+def _fitted(
+    names: list[str], cells: list[list[str]], width: int, spare: Sequence[str]
+) -> tuple[list[str], list[list[str]], list[str]]:
+    """Names and cells that fit, and the names of columns that were left out."""
+
+    def wide() -> int:
+        return sum(max(map(len, (name, *column))) for name, column in zip(names, cells, strict=True)) + 2 * (
+            len(names) - 1
+        )
+
+    if wide() > width:
+        cells = [[_MOMENT.sub(r"\1 \2", cell) for cell in column] for column in cells]
+    left_out = []
+    for each in spare:
+        if wide() <= width:
+            break
+        if each in names:
+            at = names.index(each)
+            del names[at], cells[at]
+            left_out.append(each.upper())
+    return names, cells, left_out
 
 
 def _grid(names: Sequence[str], lines: Sequence[Sequence[str]], as_markdown: bool) -> list[str]:

@@ -59,7 +59,7 @@ def _say(case: ET.Element, says: str, waived: Iterable[Record]) -> None:
     for finding in waived:
         held = finding["waived"]
         lines.append(
-            f"Waived until {held.get('until')} by {held.get('owner')} ({held.get('ticket')}: {held.get('reason')}): "
+            f"Waived until {held.get('until')} by {held.get('owner')} ({': '.join(filter(None, (held.get('ticket'), held.get('reason'))))}): "
             f"{finding['severity'].upper()} {finding['rule']}: {finding['title']}; fingerprint {finding['fingerprint']}"
         )
     if lines:

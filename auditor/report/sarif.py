@@ -163,7 +163,7 @@ def _result(finding: dict[str, Any], index: dict[str, int], places: dict[str, tu
         made["baselineState"] = "new" if finding["status"] == "new" else "unchanged"
     if finding["waived"]:
         waiver = finding["waived"]
-        words = f"{waiver.get('reason')} ({waiver.get('owner')}, {waiver.get('ticket')}, until {waiver.get('until')})"
+        words = f"{waiver.get('reason')} ({', '.join(filter(None, (waiver.get('owner'), waiver.get('ticket'))))}, until {waiver.get('until')})"
         made["suppressions"] = [{"kind": "external", "status": "accepted", "justification": _text(words)}]
     return made
 

@@ -382,7 +382,7 @@ def _values(rule: str, fields: Mapping[str, str]) -> dict[str, Any]:
         if words:
             match[name] = words[0] if len(words) == 1 else words
     values: dict[str, Any] = {"rule": rule, "match": match}
-    values |= {name: fields[name] for name in ("reason", "owner", "ticket")}
+    values |= {name: fields[name] for name in ("reason", "owner", "ticket") if fields[name] or name != "ticket"}
     try:
         values["expires"] = date.fromisoformat(fields["expires"])
     except ValueError:

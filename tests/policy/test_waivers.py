@@ -223,3 +223,11 @@ def test_where_components_are_not_told_apart_a_waiver_may_name_any_of_the_paths(
     file = written(tmp_path, "waivers:" + entry(f"{{path: {path}}}", rule="weak-tls"))
     waived, _ = apply(load_waivers([file], RULES), pd.DataFrame([finding]), table, TODAY)
     assert (waived[0] is not None) == covered
+
+
+def test_a_ticket_may_be_missing(tmp_path):
+    text = "waivers:" + entry("{from: diego-cell}").replace("    ticket: OPS-1\n", "")
+    [one] = load_waivers([written(tmp_path, text)], RULES).entries
+    assert one.model.ticket is None
+    _, applied = apply(load_waivers([written(tmp_path, text)], RULES), FINDINGS, CONNECTIONS, date(2028, 1, 1))
+    assert any("(platform)" in line for line in warnings(applied))

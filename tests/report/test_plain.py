@@ -68,3 +68,25 @@ def test_parquet_is_a_folder(tmp_path):
     assert parquet.read_table(tmp_path / "changes.parquet").equals(TABLE)
     with pytest.raises(ConfigError):
         write_table(TABLE, "csv", tmp_path)
+
+
+def test_a_table_fits_the_terminal_and_says_what_is_left_out():
+    table = pa.table(
+        {
+            "audit": [1, 2],
+            "id": ["ab" * 8] * 2,
+            "last": pa.array([1_763_800_000_123_456_000] * 2, pa.timestamp("ns", "UTC")),
+            "captures": [3, 4],
+            "findings": [5, 6],
+        }
+    )
+    out = io.BytesIO()
+    write_table(table, "table", out, width=48, spare=("captures", "id"))
+    lines = out.getvalue().decode().splitlines()
+    assert max(map(len, lines[:3])) <= 48
+    assert lines[0].split() == ["AUDIT", "LAST", "FINDINGS"]
+    assert "2025-11-22 08:26" in lines[1]
+    assert lines[3].startswith("To fit 48 columns: without CAPTURES, ID")
+    whole = io.BytesIO()
+    write_table(table, "table", whole)
+    assert "2025-11-22T08:26:40.123456" in whole.getvalue().decode()

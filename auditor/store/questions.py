@@ -145,9 +145,9 @@ def sql_of(name: str, given: Sequence[str], ask: Ask, networks: Sequence[str]) -
     values = [*given, *(["7"] if len(given) < len(question.given) else [])]
     for each in values:
         if not _SAFE.fullmatch(each):
-            raise ConfigError(name, f"{each!r} is no address, name or number", mend="as the report writes it")
+            raise ConfigError(name, f"{each!r} is not an address, name or number", mend="as the report writes it")
     if name == "new-since" and not re.fullmatch(r"\d{1,5}(\.\d+)?", values[0]):
-        raise ConfigError(name, f"{values[0]!r} is no number of days", mend="new-since 7")
+        raise ConfigError(name, f"{values[0]!r} is not a number of days", mend="new-since 7")
     quoted = [f"'{each}'" for each in values]
     outside = _outside(ask, networks) if "{outside}" in question.sql else ""
     return question.sql.format(*quoted, outside=outside)

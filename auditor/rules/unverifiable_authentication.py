@@ -2,7 +2,8 @@
 
 What fires it:   connections on declared paths whose verdict is unverifiable: they began before the capture, packets are missing, the handshake is
                  encrypted in a way that lengths do not tell, the session was resumed from one that was not seen. Connections without payload (load
-                 balancers probe so) and factors that are hidden by design (OAuth inside TLS) are not counted.
+                 balancers probe so) and factors that are hidden by design (OAuth inside TLS) are not counted. Where the client was seen to send an empty
+                 certificate, and only what became of it is hidden, that is a finding of its own: it is no honest unknown.
 What proves it:  nothing proves it: the finding says what is missing and of how many connections.
 Why it matters:  not accused is not acquitted. As info it is a note on the capture; with --strict what cannot be told is a finding of medium severity.
 What to do:      start the capture before the components connect, or restart those that hold connections for long; capture both directions and whole
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +60,14 @@ MEND = {
 }
 
 
+_EMPTY = "\x1fempty"
+
+
+def _declined(tls: Any) -> bool:
+    """The client was seen to send no certificate although it was asked for one: another thing than not to know."""
+    return isinstance(tls, dict) and tls.get("client_certificate") in ("empty", "not_sent", "inferred_empty")
+
+
 def _lack(word: str) -> str:
     return LACKS.get(word, f"undecided ({word.replace('_', ' ')})")
 
@@ -70,7 +81,11 @@ def check(judged: Judged) -> Iterator[Finding]:
     outage = hang & holds(table, "disposition", Disposition.DOCUMENTED)
     view = View(table, holds(table, "authentication_verdict", Verdict.UNVERIFIABLE) & counted & ~outage)
     severity = Severity.MEDIUM if judged.options.get("strict") else RULE.severity
-    for group in view.groups():
+    empty = np.fromiter((_declined(tls) for tls in view.column("tls")), np.bool_, len(view))
+    kinds = np.where(empty, _EMPTY, "").astype(object) if len(view) else np.zeros(0, object)
+    for group in view.groups(protocol=view.column("transport") + kinds):
+        declined = group.protocol.endswith(_EMPTY)
+        group = replace(group, protocol=group.protocol.removesuffix(_EMPTY))  # noqa: PLW2901
         missing = Counter(
             "hanging" if stuck else word if isinstance(word, str) and word else "unknown"
             for stuck, word in zip(hang[group.rows], view.column("authentication_missing")[group.inside], strict=True)
@@ -82,12 +97,15 @@ def check(judged: Judged) -> Iterator[Finding]:
             rule=RULE.name,
             severity=severity,
             title=(
-                f"The capture cannot tell how {group.originator} authenticated with {group.responder} on {group.service} "
+                f"{group.responder} asked {group.originator} for a certificate on {group.service} and got an empty one in "
+                f"{plural(len(group.rows), 'connection')}; whether it was served does not show"
+                if declined
+                else f"The capture cannot tell how {group.originator} authenticated with {group.responder} on {group.service} "
                 f"in {plural(len(group.rows), 'connection')}"
             ),
             detail=f"{who(view, group)}{on} Undecided: {'; '.join(f'{missing[word]:,} {_lack(word)}' for word in ranked)}.",
             rows=tuple(group.rows.tolist()),
-            subject=group.subject,
+            subject=(*group.subject, "empty") if declined else group.subject,
             path=split_path(group.path),
             confidence="high",
             evidence=first_frames(view, group.inside, "authentication.missing", ",".join(sorted(missing))),

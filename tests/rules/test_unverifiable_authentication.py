@@ -21,6 +21,16 @@ def test_one_note_for_a_path_and_pair(fired):
     assert finding.remediation.startswith("Start the capture before the components connect; ")
 
 
+def test_an_empty_certificate_is_told_apart_from_what_is_not_known(fired):
+    empty = {"tls": {"client_certificate": "inferred_empty"}}
+    found = fired(RULE, judged(unknown(), unknown("outcome", after=1, **empty), unknown("outcome", after=2)))
+    assert sorted(each.rows for each in found) == [(0, 2), (1,)]
+    [told] = [each for each in found if each.rows == (1,)]
+    assert "got an empty one in 1 connection" in told.title
+    assert told.subject[-1] == "empty"
+    assert len({each.subject for each in found}) == 2
+
+
 def test_paths_stay_apart(fired):
     found = fired(RULE, judged(unknown(), unknown(**(CELL | TO_UAA), paths=("x",), responder_port=443)))
     assert len(found) == 2

@@ -105,10 +105,33 @@ def check_policy(name_or_file: str) -> list[ConfigError]:
         return found
     try:
         base = [_read(shipped.BASE)] if found.model.overlay and found.model.name != shipped.BASE else []
-        _merge([*base, *_with_included(found)], None)
+        files = [*base, *_with_included(found)]
     except ConfigError as error:
         return [error]
-    return []
+    wrong = _wrong_ends(found, files)
+    try:
+        _merge(files, None)
+    except ConfigError as error:
+        if str(error) not in map(str, wrong):
+            wrong.append(error)
+    return sorted(wrong, key=lambda error: error.line or 0)
+
+
+def _wrong_ends(found: PolicyFile, files: Sequence[PolicyFile]) -> list[ConfigError]:
+    """Roles and components of all its paths that there are not: not only the first."""
+    try:
+        _, roles, aliases = _vocabulary(files)
+    except ConfigError:
+        return []  # without roles and aliases, ends cannot be told
+    draft = Policy((), roles, aliases, Settings(), (), ())
+    wrong = []
+    for at, model in enumerate(found.model.paths):
+        for name, end in (("source", model.source), ("destination", model.destination)):
+            try:
+                _end_roles(found, ("paths", at, name), end, draft)
+            except ConfigError as error:
+                wrong.append(error)
+    return wrong
 
 
 def title_of(name: str) -> str:
@@ -173,7 +196,8 @@ def _read_document(shown: str, text: str) -> PolicyFile | list[ConfigError]:
 # Merging -------------------------------------------------------------------------------------------------------------
 
 
-def _merge(files: Sequence[PolicyFile], release: str | None) -> Policy:
+def _vocabulary(files: Sequence[PolicyFile]) -> tuple[list[PolicyFile], dict[str, Role], tuple[Alias, ...]]:
+    """The files whose words count, and the roles and aliases that they name. Raises ConfigError."""
     vocabulary = list(files)
     borrowed = {each.model.vocabulary for each in files} - {each.model.name for each in files} - {None}
     vocabulary[:0] = [_read(str(name)) for name in sorted(map(str, borrowed))]
@@ -194,6 +218,11 @@ def _merge(files: Sequence[PolicyFile], release: str | None) -> Policy:
     aliases = tuple(
         alias for each in reversed(vocabulary) for alias in sorted(_aliases(each, roles), key=_narrow_first)
     )
+    return vocabulary, roles, aliases
+
+
+def _merge(files: Sequence[PolicyFile], release: str | None) -> Policy:
+    vocabulary, roles, aliases = _vocabulary(files)
     draft = Policy((), roles, aliases, Settings(), (), ())
     paths: dict[str, PolicyPath] = {}
     places: dict[str, tuple[str, int | None]] = {}

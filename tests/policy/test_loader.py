@@ -293,3 +293,23 @@ def test_a_profile_stands_for_the_shipped_policies_that_it_names(tmp_path: Path)
     ):
         with pytest.raises(ConfigError, match=says):
             load_policy([written(tmp_path, head + text + "\n")])
+
+
+def test_check_tells_all_unknown_roles_at_once(tmp_path: Path) -> None:
+    ends = [("diego_cel", "uaa"), ("diego_cell", "uua"), ("nobody", "somebody")]
+    paths = "".join(
+        f"  - {{id: p{number}, source: {{vm: {orig}}}, destination: {{vm: {resp}}}, ports: {number}, transport: tcp, application: HTTPS, authentication: tls}}\n"
+        for number, (orig, resp) in enumerate(ends, 1)
+    )
+    file = tmp_path / "ours.yml"
+    file.write_text(
+        f"schema: auditor.policy/1\nname: ours\nversion: '1'\ntitle: Ours\noverlay: true\norigin: {{title: us}}\npaths:\n{paths}"
+    )
+    told = [str(error) for error in check_policy(str(file))]
+    assert len(told) == 4
+    for each, says in zip(
+        told,
+        ("'diego_cel' (did you mean diego_cell?)", "'uua' (did you mean uaa?)", "'nobody'", "'somebody'"),
+        strict=True,
+    ):
+        assert f"unknown role {says}" in each

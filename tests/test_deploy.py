@@ -223,7 +223,7 @@ def test_a_pass_lives_with_the_system_calls_that_the_service_leaves_it(tmp_path)
         capture_output=True, text=True, check=False, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 1, (done.returncode, done.stderr[-2000:])
-    assert "1 files in 1 audits" in done.stderr
+    assert "1 file in 1 audit" in done.stderr
     assert (tmp_path / "done" / "diego.pcapng").is_file()
     assert (tmp_path / "r.html").is_file()
     # The filter is on: what it does not leave fails.

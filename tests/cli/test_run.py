@@ -31,7 +31,7 @@ def test_a_pass_by_hand(place, capsys):
     (place / "in" / "1.pcap").write_bytes(SAMPLE.read_bytes())
     assert main(["run", str(place / "run.toml")]) == 0
     err = capsys.readouterr().err
-    assert "1 files in 1 audits, 0 new findings" in err
+    assert "1 file in 1 audit, 0 new findings" in err
     assert (place / "node" / "auditor.prom").is_file()
     assert main(["run", str(place / "run.toml"), "--log-format", "json"]) == 0
     [line] = capsys.readouterr().err.splitlines()

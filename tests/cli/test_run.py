@@ -107,7 +107,7 @@ def test_what_waits_is_shown_and_withdrawn(place, capsys):
     capsys.readouterr()
     assert main(["run", str(file), "--status"]) == 8
     first, errand, source = capsys.readouterr().out.splitlines()
-    assert first.startswith("auditor: 1 audits; the last pass ended at 20")
+    assert first.startswith("auditor: 1 audit; the last pass ended at 20")
     assert errand.startswith(f"errand 1: report {place}/out/r.json waits since 20")
     assert "1 tries; the next not before 20" in errand
     assert source.startswith("source #.pcap: delivers, last at 20")

@@ -118,11 +118,36 @@ def _edges(history: History, before: Row, after: Row) -> list[Change]:
     old, new = (edges(history.table("connections", row.audit, _EDGE)) for row in (before, after))
     found = []
     for change, here, other in (("appeared", new, old), ("disappeared", old, new)):
-        for edge in sorted(set(here) - set(other)):
+        fresh = sorted(set(here) - set(other))
+        swept = Counter((edge[0], edge[2].rpartition("/")[2]) for edge in fresh if edge[3] == _UNDECLARED)
+        told: set[tuple[str, str]] = set()
+        for edge in fresh:
             originator, responder, service, disposition = edge
-            says = f"{originator} to {responder} on {service}, {disposition}, {here[edge]} connections"
-            found.append(Change(change, "edge", f"{originator} {responder} {service}", None, says))
+            who = originator, service.rpartition("/")[2]
+            if disposition != _UNDECLARED or swept[who] < MANY_SERVICES:
+                says = f"{originator} to {responder} on {service}, {disposition}, {here[edge]} connections"
+                found.append(Change(change, "edge", f"{originator} {responder} {service}", None, says))
+            elif who not in told:
+                told.add(who)
+                found.append(_sweep(change, who, [each for each in fresh if each[0] == originator], here))
     return found
+
+
+_UNDECLARED = "undeclared"
+MANY_SERVICES = 10
+"""So many undeclared services of one originator are a sweep, and one line."""
+
+
+def _sweep(change: str, who: tuple[str, str], fresh: list[Edge], here: Mapping[Edge, int]) -> Change:
+    """What one originator tried over one transport, together."""
+    originator, transport = who
+    mine = [edge for edge in fresh if edge[3] == _UNDECLARED and edge[2].rpartition("/")[2] == transport]
+    targets = sorted({edge[1] for edge in mine})
+    shown = ", ".join(targets[:3]) + (f" and {len(targets) - 3} more" if len(targets) > 3 else "")
+    services = len({edge[2] for edge in mine})
+    count = sum(here[edge] for edge in mine)
+    says = f"{originator} to {shown} on {services} services over {transport}, {_UNDECLARED}, {count} connections"
+    return Change(change, "edge", f"{originator} * {transport}", None, says)
 
 
 _EDGE = [

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 import auditor
-from auditor.jobs.compare import CHANGES, compare, edges
+from auditor.jobs.compare import CHANGES, _edges, compare, edges
 from auditor.store.history import open_history
 
 
@@ -68,3 +68,41 @@ def test_ends_are_roles_else_addresses_and_host_ports_are_one_service(monkeypatc
         ("192.0.2.1", "10.0.0.9", "icmp", "out of scope"): 1,
     }
     assert edges(None) == {}
+
+
+class Kept:
+    """A history of two audits, of which only the connections are asked."""
+
+    def __init__(self, *tables: pa.Table) -> None:
+        self.tables = tables
+
+    def table(self, name: str, audit: int, columns: list[str]) -> pa.Table:
+        return self.tables[audit].select(columns)
+
+
+class Which:
+    def __init__(self, audit: int) -> None:
+        self.audit = audit
+
+
+def test_a_sweep_is_one_line():
+    """Twenty-nine ports of one address are no twenty-nine changes; what it does documented, and what others do, stands by itself."""
+
+    def row(ip: str, port: int, disposition: str = "undeclared") -> dict[str, object]:
+        ends = {
+            "originator_role": None,
+            "originator_ip": ip,
+            "responder_role": "diego_database",
+            "responder_ip": "10.0.8.40",
+        }
+        return {**ends, "responder_port": port, "transport": "tcp", "disposition": disposition}
+
+    before = pa.Table.from_pylist([row("10.0.8.20", 8889, "documented")])
+    swept = [row("10.0.8.99", port) for port in range(100, 129)]
+    after = pa.Table.from_pylist([*swept, row("10.0.8.98", 22), row("10.0.8.99", 8889, "documented")])
+    changes = [each.says for each in _edges(Kept(before, after), Which(0), Which(1)) if each.change == "appeared"]
+    assert changes == [
+        "10.0.8.98 to diego_database on 22/tcp, undeclared, 1 connections",
+        "10.0.8.99 to diego_database on 29 services over tcp, undeclared, 29 connections",
+        "10.0.8.99 to diego_database on 8889/tcp, documented, 1 connections",
+    ]

@@ -211,6 +211,7 @@ def test_ipsec_hides_what_it_carries(tmp_path: Path) -> None:
     assert report.summary["sufficiency"]["reasons"]["ipsec"] == int((esp["disposition"] == "ambient").sum())
     assert report.exit_status("critical") == 3
     assert any("IPsec" in reason for reason in report.incomplete())
+    assert any("IPsec" in reason for reason in incomplete(report.audit, 100.0))
 
 
 def test_a_handshake_is_judged_though_later_packets_are_missing(tmp_path: Path) -> None:

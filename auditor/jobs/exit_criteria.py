@@ -35,6 +35,16 @@ class Loss:
     """A word, a colon, and what there is to say of it."""
 
 
+_HIDDEN = {
+    "ipsec": ("inside IPsec", "{:,} connections are encrypted whole, and nobody can say what they carry"),
+    "contradicting_packets": (
+        "contradicting packets",
+        "{:,} undecided connections hold packets that contradict each other",
+    ),
+}
+"""Reasons of which no share is small enough."""
+
+
 def incomplete(audit: Audit, max_undecided: float) -> list[str]:
     """Why it is incomplete: a word, a colon, and what there is to say of it."""
     return [each.says for each in losses(audit, max_undecided)]
@@ -62,6 +72,9 @@ def losses(audit: Audit, max_undecided: float) -> list[Loss]:
     if openings:
         says = f"nothing decided: of all {openings:,} documented connections nothing but the opening was seen"
         found.append(Loss(None, "nothing decided", says))
+    for reason, (key, says) in _HIDDEN.items():
+        if told.get(reason):
+            found.append(Loss(None, key, f"{key}: {says.format(told[reason])}"))
     percent = float(sufficiency.get("undecided_percent") or 0.0)
     if percent > max_undecided:
         says = f"undecided: {percent:.1f} % of the judged connections, more than {max_undecided:g} %"

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import auditor
+from auditor.jobs.exit_criteria import incomplete
 from tests.adversary.talk import ACK, CLIENT, FIN, PSH, RST, SERVER, SYN, Talk
 from tests.conftest import ROOT
 from tests.doubling import frames_of
@@ -256,4 +257,6 @@ def test_one_such_connection_is_not_covered_by_the_share_that_may_stay_undecided
     assert not sufficiency["complete"]
     [reason] = report.incomplete(max_undecided=100)
     assert "contradict each other" in reason
+    [scheduled] = incomplete(report.audit, 100.0)
+    assert "contradict each other" in scheduled
     assert (sufficiency["reasons"]["conflict"], sufficiency["reasons"]["contradicting_packets"]) == (1, 1)

@@ -94,7 +94,10 @@ def test_a_waived_finding_fails_nothing(given):
         (["audit", "x.pcap", "--linktype", "ethernet"], "--linktype"),
         (["audit", "x.pcap", "--policy", "no-such-policy"], "no-such-policy"),
         (["audit", "x.pcap", "--inventory", "no-such-inventory.yml"], "no-such-inventory.yml"),
-        (["audit", "sample:nonesuch"], "sample:nonesuch: there is no such sample; there are diego, healthy, intruder, lab"),
+        (
+            ["audit", "sample:nonesuch"],
+            "sample:nonesuch: there is no such sample; there are diego, healthy, intruder, lab",
+        ),
         (["audit", "sample:"], "sample:: there is no such sample"),
         (["audit", "x.pcap", "--output", "/nonexistent/report.txt"], "/nonexistent/report.txt: cannot be written"),
         (["connections", "x.pcap", "--fields", "sni"], "there is no column 'sni'"),

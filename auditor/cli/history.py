@@ -325,7 +325,7 @@ def query(
     format: options.Format = "table",  # noqa: A002  # it is the option's name
     output: options.Output = None,
 ) -> None:
-    """Connections of all audits by filter, or what SQL asks of the tables audits, connections, findings, coverage, captures, facts, deciders and locations."""
+    """Connections of all audits by filter, or what SQL asks of the tables audits, connections, findings, coverage, captures, certificates, facts, deciders and locations."""
     wanted = _filters.make_filter(
         from_role or (), to_role or (), to_port or (), ip or (), application or (), disposition or (), negate,
         verdict=verdict or (), rule=rule or (), since=since, until=until,

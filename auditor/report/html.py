@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -37,6 +37,7 @@ from auditor.report._json import encode
 from auditor.wire.text import escape
 
 STATIC_ROWS = 200
+SHOWN_CERTIFICATES = 1_000
 """Connections that stand in the page as HTML, for readers with scripts off and for paper."""
 
 _CODE = re.compile(r"`([^`]*)`")
@@ -147,6 +148,8 @@ def _context(audit: Audit, table: str | None, review: str | None) -> dict[str, A
             "told": told,
             "audit": audit,
             "certificates": audit.certificates,
+            "shown_certificates": SHOWN_CERTIFICATES,
+            "certificate_text": _certificate_text,
         }
     if sections & {"summary", "findings"}:
         context["groups"] = overview.groups(audit)
@@ -162,6 +165,26 @@ def _context(audit: Audit, table: str | None, review: str | None) -> dict[str, A
     if "connections" in sections:
         context |= _connections(audit)
     return context
+
+
+def _certificate_text(each: Mapping[str, Any]) -> str:
+    """All that a certificate is searched by."""
+    named = (
+        "sha256",
+        "common_name",
+        "subject",
+        "issuer",
+        "issuer_name",
+        "not_before",
+        "not_after",
+        "key_sha256",
+        "refused",
+    )
+    words = [str(each[name]) for name in named if each.get(name)]
+    words += map(str, each.get("names") or ())
+    for host in each["shown_by"]:
+        words += [str(host["ip"]), str(host["as"]), str(host["instance"] or ""), *map(str, host["roles"])]
+    return " ".join(filter(None, dict.fromkeys(words)))
 
 
 def _connections(audit: Audit) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -683,6 +684,8 @@ class History:
         base = duckdb.connect(":memory:", config={"custom_user_agent": "auditor"})
         try:
             self._views(base, schemas)
+            if _ASKS_CERTIFICATES.search(sql):
+                base.register("certificates", self._certificates())
             base.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
             base.execute(f"SET allowed_directories = ['{_quoted(self.path / PIECES)}/']")
             base.execute("SET TimeZone = 'UTC'")
@@ -694,9 +697,25 @@ class History:
             return _whole(answer.to_arrow_table())
         except duckdb.Error as error:
             first = str(error).strip().splitlines()
-            raise ConfigError("query", " ".join(first[:1]) or "failed", mend="tables: " + ", ".join(_VIEWS)) from None
+            raise ConfigError(
+                "query", " ".join(first[:1]) or "failed", mend="tables: " + ", ".join([*_VIEWS, "certificates"])
+            ) from None
         finally:
             base.close()
+
+    def _certificates(self) -> pa.Table:
+        """The certificates of all audits, a row an audit and certificate. They stand in the bodies, so only who asks for them pays."""
+        import pyarrow as pa
+
+        rows = []
+        for (audit,) in self.sql.execute("SELECT audit FROM audits ORDER BY audit").fetchall():
+            for each in self.body(audit).get("certificates") or ():
+                names = " ".join(map(str, each.get("names") or ()))
+                rows.append({**each, "audit": audit, "names": names})
+        whole = {"audit": pa.int32(), "connections": pa.int64(), "hosts": pa.int64(), "authority": pa.bool_()}
+        return pa.Table.from_pylist(
+            rows, pa.schema([(name, whole.get(name, pa.string())) for name in _CERTIFICATE_COLUMNS])
+        )
 
     def _views(self, base: Any, schemas: Mapping[str, pa.Schema]) -> None:
         import pyarrow as pa
@@ -737,6 +756,12 @@ class History:
             """
         )
 
+
+_CERTIFICATE_COLUMNS = (
+    "audit", "sha256", "common_name", "subject", "issuer", "issuer_name", "names", "not_before", "not_after", "key_sha256", "authority",
+    "refused", "connections", "hosts",
+)  # fmt: skip
+_ASKS_CERTIFICATES = re.compile(r"\bcertificates\b", re.IGNORECASE)
 
 _VIEWS: dict[str, str] = {
     "connections": "",

@@ -17,7 +17,8 @@ from auditor.policy.inventory import parse_span
 Ask = Callable[[str], Sequence[tuple[Any, ...]]]
 """Answers a statement with rows."""
 
-_SAFE = re.compile(r"[A-Za-z0-9 .:*_/@-]{1,300}")
+_SAFE = re.compile(r"[\w .:*/@=,()+&-]{1,300}")
+"""Nothing that ends a text in SQL."""
 MOST = 200
 
 
@@ -34,17 +35,37 @@ class Question:
 
 _WHO = "coalesce({end}_instance, {end}_ip)"
 _SPAN = "min(start) AS first_seen, max(start) AS last_seen"
-_LEAF = "json_extract_string(tls, '$.{side}_certificates[0]')"
 
 
 def _shows(end: str, side: str) -> str:
     return f"""
-        SELECT {_LEAF.format(side=side)} AS certificate, '{side}' AS shown_as, {end}_ip AS address, {end}_instance AS instance,
-            count(*) AS connections, {_SPAN}
-        FROM connections WHERE tls IS NOT NULL AND {_LEAF.format(side=side)} LIKE {{0}} || '%'
-        GROUP BY ALL
+        SELECT unnest(json_extract_string(tls, '$.{side}_certificates[*]')) AS certificate, '{side}' AS shown_as, {end}_ip AS address,
+            {end}_instance AS instance, {end}_roles AS roles, start
+        FROM connections WHERE tls IS NOT NULL
     """  # noqa: S608  # words of our own
 
+
+_SHOWN = f"""
+    WITH shown AS ({_shows("originator", "client")} UNION ALL {_shows("responder", "server")}), hosts AS (
+        SELECT certificate, shown_as, address, instance, array_to_string(any_value(roles), ' ') AS roles, count(*) AS connections, {_SPAN}
+        FROM shown GROUP BY certificate, shown_as, address, instance
+    ), told AS (
+        SELECT sha256, any_value(common_name) AS common_name, any_value(issuer) AS issuer, any_value(not_before) AS not_before,
+            any_value(not_after) AS not_after, any_value(concat_ws(' ', subject, issuer_name, names, key_sha256)) AS more
+        FROM certificates GROUP BY sha256
+    ), all_of_it AS (
+        SELECT certificate, common_name, issuer, not_before, not_after, shown_as, address, instance, roles, connections, first_seen, last_seen,
+            lower(concat_ws(' ', certificate, common_name, issuer, more, not_before, not_after, shown_as, address, instance, roles)) AS text
+        FROM hosts LEFT JOIN told ON sha256 = certificate
+    ), words AS (SELECT unnest(string_split(lower({{0}}), ' ')) AS word)
+    SELECT * EXCLUDE (text) FROM all_of_it
+    WHERE NOT EXISTS (
+        SELECT 1 FROM words WHERE CASE
+            WHEN regexp_full_match(word, '[0-9]+[.][0-9]+[.][0-9]+[.][0-9]+|[0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*') THEN address <> word
+            ELSE NOT contains(text, word) END
+    )
+    ORDER BY first_seen, certificate, address LIMIT {MOST}
+"""  # noqa: S608  # as above
 
 _GAPS = f"""
     WITH calls AS (
@@ -78,9 +99,9 @@ QUESTIONS: Mapping[str, Question] = {
         """,  # noqa: S608
     ),
     "who-shows": Question(
-        "which hosts show this certificate (its SHA-256, or how that begins)",
-        ("SHA256",),
-        f"SELECT * FROM ({_shows('originator', 'client')} UNION ALL {_shows('responder', 'server')}) ORDER BY first_seen LIMIT {MOST}",  # noqa: S608
+        "which hosts show a certificate: by its subject, issuer, SHA-256, days of validity, address, VM or role, all words of it",
+        ("TEXT",),
+        _SHOWN,
     ),
     "first-and-last": Question(
         "the first and the last time this pair spoke",

@@ -472,6 +472,43 @@ def test_a_real_audit(browser, tmp_path):
     assert browser.complaints() == []
 
 
+def _certificate(number: int, name: str, *hosts: tuple[str, str | None, str]) -> dict[str, object]:
+    return {
+        "sha256": f"{number:02x}" * 32, "refused": None, "common_name": name, "names": [name], "issuer": "internalCA", "subject": f"CN={name},O=Example",
+        "issuer_name": "CN=internalCA", "not_before": f"202{number}-01-01T00:00:00Z", "not_after": f"203{number}-01-01T00:00:00Z",
+        "key_sha256": "ee" * 32, "authority": False, "connections": 1, "hosts": len(hosts),
+        "shown_by": [{"ip": ip, "instance": instance, "roles": [role] if role else [], "as": "client", "connections": 1, "leaf": True,
+                      "first_seen": "2026-11-30T15:11:51Z", "last_seen": "2026-11-30T15:11:51Z"} for ip, instance, role in hosts],
+    }  # fmt: skip
+
+
+def test_certificates_are_searched_by_all_that_is_known_of_them(browser, audit, tmp_path):
+    many = [(f"10.0.9.{last}", None, "") for last in range(100, 110)]
+    stored = (
+        _certificate(1, "cell", ("10.0.8.20", "diego_cell/0", "diego_cell"), *many),
+        _certificate(2, "bbs", ("10.0.8.2", "diego_database/0", "diego_database"), ("2001:db8::1", None, "")),
+        _certificate(3, '"><script>window.taken=1</script>', ("10.0.8.99", None, "")),
+    )
+    place = tmp_path / "certificates.html"
+    Report(replace(audit, certificates=stored)).write("html", place)
+    browser.look()
+    browser.open(place)
+    browser.ready()
+    assert browser.run("return window.taken") is None
+    search = """
+        const box = document.getElementById('c-q');
+        box.value = arguments[0];
+        box.dispatchEvent(new Event('input', { bubbles: true }));
+        return [...document.querySelectorAll('.certificates tbody tr')].filter(row => row.checkVisibility()).map(row => row.id.slice(2, 4));
+    """
+    for text, found in {
+        "": ["01", "02", "03"], "o=example": ["01", "02", "03"], "BBS": ["02"], "01010101": ["01"], "2032-01": ["02"], "10.0.8.2": ["02"], "2001:db8::1": ["02"],
+        "10.0.9.109": ["01"], "diego_cell/0": ["01"], "diego_database client": ["02"], "internalca 10.0.8.99": ["03"], "cell bbs": [],
+    }.items():  # fmt: skip
+        assert browser.run(search, text) == found, text
+    assert browser.run("return document.getElementById('c-count').textContent") == "0 of 3 certificates"
+
+
 def test_on_a_telephone_nothing_but_drawings_is_wider_than_the_page(browser, page):
     browser.look(width=400, height=860)
     browser.open(page)

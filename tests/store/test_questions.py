@@ -45,6 +45,34 @@ def test_which_hosts_show_this_certificate(ask):
     assert {row["address"] for row in found if row["shown_as"] == "client"} == {"10.0.8.20", "10.0.8.21", "10.0.8.99"}
 
 
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        ("O=Example BBS", {"10.0.8.40"}),
+        ("cn=internalca cell.service", {"10.0.8.20", "10.0.8.21", "10.0.8.99"}),
+        ("cell.service 10.0.8.99", {"10.0.8.99"}),
+        ("cell.service diego_cell/0", {"10.0.8.20"}),
+        ("diego_brain server", {"10.0.8.30"}),
+        ("10.0.8.2", set()),
+        ("nobody", set()),
+    ],
+)
+def test_certificates_are_found_by_all_that_is_known_of_them(ask, text, addresses):
+    assert {row["address"] for row in ask("who-shows", text)} == addresses
+
+
+def test_certificates_are_found_by_their_days_and_are_a_table(ask, store, capsys):
+    told = auditor.audit("sample:intruder").certificates
+    for name in ("not_before", "not_after"):
+        day = told[0][name][:10]
+        wanted = {each["sha256"] for each in told if day in (each["not_before"][:10], each["not_after"][:10])}
+        assert {row["certificate"] for row in ask("who-shows", day)} == wanted
+    found = ask("SELECT sha256, subject, hosts FROM certificates")
+    assert {(row["sha256"], row["subject"], int(row["hosts"])) for row in found} == {
+        (each["sha256"], each["subject"], each["hosts"]) for each in told
+    }
+
+
 def test_the_first_and_last_time_a_pair_spoke(ask):
     [row] = ask("first-and-last", "10.0.8.60", "10.0.8.99")
     assert (row["application"], row["connections"]) == ("nats", "1")
@@ -83,6 +111,7 @@ def test_the_longest_and_what_is_new(ask):
         ["who-spoke-to", "x'; DROP TABLE connections"],
         ["new-since", "soon"],
         ["who", "x"],
+        ["who-shows", "x') OR ('1' = '1"],
         ["longest", "x"],
     ],
 )

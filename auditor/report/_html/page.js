@@ -37,6 +37,29 @@ const reveal = () => {
 addEventListener('hashchange', reveal);
 reveal();
 
+// Certificates are searched by all that is known of them; a word that is an address is that address.
+const finder = $('find-certificate');
+if (finder) {
+  const ADDRESS = /^(\d+\.\d+\.\d+\.\d+|[0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*)$/;
+  const rows = [...document.querySelectorAll('.certificates tbody tr')].map(row => {
+    const text = row.dataset.text.toLowerCase();
+    return { row, text, words: new Set(text.split(/\s+/)) };
+  });
+  const find = () => {
+    const wanted = $('c-q').value.trim().toLowerCase().split(/\s+/).filter(Boolean);
+    let found = 0;
+    for (const { row, text, words } of rows) {
+      row.hidden = !wanted.every(word => ADDRESS.test(word) ? words.has(word) : text.includes(word));
+      if (!row.hidden) found++;
+    }
+    $('c-count').textContent = wanted.length ? `${found.toLocaleString('en')} of ${rows.length.toLocaleString('en')} certificates` : '';
+  };
+  finder.hidden = false;
+  finder.addEventListener('submit', event => event.preventDefault());
+  finder.addEventListener('input', find);
+  find();
+}
+
 const source = $('data');
 if (!source) return;
 if (typeof DecompressionStream === 'undefined') { $('old').hidden = false; return; }

@@ -129,7 +129,7 @@ def run(
     from auditor.policy.classify import Classifier
     from auditor.policy.inventory import span_text
     from auditor.policy.times import time_text
-    from auditor.rules._explained import fold
+    from auditor.rules._explained import fold, told_apart
     from auditor.rules._subject import identify
 
     started = datetime.now(UTC)
@@ -224,7 +224,7 @@ def run(
         connections = connections[wanted].reset_index(drop=True)
     certified = shown_certificates(connections, describe)
     judged = Judged(connections, who, policy, dict(options))
-    findings = fold(finding for rule in discover("auditor.rules", "RULE") for finding in rule.check(judged))
+    findings = told_apart(fold(finding for rule in discover("auditor.rules", "RULE") for finding in rule.check(judged)))
     found, part_of = findings_table(findings, identify(findings), connections)
     connections["findings"] = part_of
     sufficiency = _sufficiency(connections, captures, whole, options)

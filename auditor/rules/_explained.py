@@ -55,3 +55,36 @@ def _one(rule: str, sibling: str, told: list[Finding]) -> Finding:
         remediation=f"If the platform has what the policy {sibling} declares, audit with --policy {sibling}.",
         count=count,
     )
+
+
+def told_apart(findings: list[Finding]) -> list[Finding]:
+    """The findings; titles that were the same say what differs: which certificate, which end, which path."""
+    alike: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for place, finding in enumerate(findings):
+        alike[finding.rule, finding.title].append(place)
+    told = list(findings)
+    for places in alike.values():
+        if len(places) < 2:
+            continue
+        subjects = [findings[place].subject for place in places]
+        length = max(map(len, subjects))
+        filled = [(*subject, *[""] * (length - len(subject))) for subject in subjects]
+        differs = [k for k in range(length) if len({subject[k] for subject in filled}) > 1]
+        for place, subject in zip(places, filled, strict=True):
+            says = "; ".join(text for k in differs if (text := _part(k, subject[k])))
+            if says:
+                told[place] = replace(findings[place], title=f"{findings[place].title} ({says})")
+    return told
+
+
+_PATH, _ABOUT = 0, 5
+
+
+def _part(place: int, text: str) -> str:
+    """What one part of a subject is in words."""
+    if place == _PATH:
+        return f"path {text.replace('+', ' or ')}" if text else "no path"
+    side, _, name = text.partition(" ")
+    if place >= _ABOUT and side in ("client", "server"):
+        return f"the {side}'s certificate{f' {name}' if name else ''}"
+    return text

@@ -712,7 +712,12 @@ class History:
             for each in self.body(audit).get("certificates") or ():
                 names = " ".join(map(str, each.get("names") or ()))
                 rows.append({**each, "audit": audit, "names": names})
-        whole = {"audit": pa.int32(), "connections": pa.int64(), "hosts": pa.int64(), "authority": pa.bool_()}
+        whole: dict[str, pa.DataType] = {
+            "audit": pa.int32(),
+            "connections": pa.int64(),
+            "hosts": pa.int64(),
+            "authority": pa.bool_(),
+        }
         return pa.Table.from_pylist(
             rows, pa.schema([(name, whole.get(name, pa.string())) for name in _CERTIFICATE_COLUMNS])
         )

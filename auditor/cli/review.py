@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from auditor.cli import _bundles as bundling
 from auditor.cli import _options as options
 from auditor.errors import ConfigError
 
@@ -74,6 +75,7 @@ def review(
         waivers=waivers,
         library=Library(tuple(captures or ())),
         keylog=keylog,
+        bundler=bundling.of_finding,
     )
     with Server(made, number) as server:
         print(server.address, flush=True)

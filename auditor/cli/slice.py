@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
+from auditor.cli import _bundles as bundling
 from auditor.cli import _options as options
 from auditor.cli import complain
 from auditor.cli._progress import meter
@@ -18,7 +18,6 @@ from auditor.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from auditor.api import Report
-    from auditor.slices.cut import Slice
     from auditor.slices.wanted import Choice
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
@@ -115,7 +114,7 @@ def slice(  # noqa: A001  # it is the command's name
 
     with options.destination("pcapng", output) as target, meter(progress, quiet=quiet) as tell:
         report: Report | None = None
-        deciders: Deciders | None = None
+        deciders: bundling.Deciders | None = None
         if store is not None:
             report, choice, paths, deciders = _from_store(store, audit, finding or [], connection or [], captures)
         else:
@@ -144,16 +143,14 @@ def slice(  # noqa: A001  # it is the command's name
                     str(path), "is not a file, and a slice reads it again", mend="save it to a file first"
                 )
         folder = None if index == "none" else Path(index) if index else indexes.default_folder()
-        title = ", ".join(
-            dict.fromkeys(each.says.rstrip(", ") or f"connection {each.id}" for each in choice.connections)
-        )
+        title = bundling.title_of(choice)
         with _packets(target, bundle=bundle) as (packets, file):
             done = cutting.cut(
                 paths,
                 choice.connections,
                 packets,
                 redact=redact,
-                comment=f"Cut out for {title}." + (" Payload beyond handshakes is overwritten." if redact else ""),
+                comment=bundling.comment_of(title, redact=redact),
                 link_type=link,
                 limits=limits,
                 index=folder,
@@ -166,7 +163,9 @@ def slice(  # noqa: A001  # it is the command's name
                     (report.info.get("options") or {}) if store is not None else {"scope": scope, "release": release}
                 )
                 made_of = deciders or _given(report, policy, release)
-                _bundle(target, file, report, choice, title, done, made_of, redact=redact, asked=asked, sign=sign)
+                assert file is not None  # noqa: S101  # a bundle has its packets in a file
+                verdict = bundling.verdict_of(report, choice, title, done, redact=redact, asked=asked)
+                bundling.write(cast("IO[bytes]", target), file, verdict, made_of, sign=sign)
     if not quiet:
         from auditor.wire.text import many
 
@@ -190,13 +189,9 @@ def _chosen(connections: Any, findings: Any, finding: list[str], connection: lis
     return choose(connections, findings, finding_ids=finding, connection_ids=connection)
 
 
-Deciders = tuple[dict[str, bytes], dict[str, bytes]]
-"""Policies and inventories: content by file name."""
-
-
 def _from_store(
     store: str, audit: str, finding: list[str], connection: list[str], captures: list[str] | None
-) -> tuple[Report, Choice, list[Path], Deciders]:
+) -> tuple[Report, Choice, list[Path], bundling.Deciders]:
     """What the store knows of it, the captures of that audit unless others are named, and the files that decided."""
     from auditor.api import Report
     from auditor.jobs.keep import restore
@@ -207,14 +202,8 @@ def _from_store(
         found = restore(history, row)
         kept = history.deciders(row.audit)
     choice = _chosen(found.connections, found.findings, finding, connection)
-    by: dict[str, dict[str, bytes]] = {"policy": {}, "inventory": {}}
-    order = {str(each.get("sha256")): at for at, each in enumerate(found.info.get("policies") or ())}
-    for each in sorted(kept, key=lambda one: order.get(one.sha256, 0)):
-        if each.kind in by:
-            suffix = "" if each.name.endswith((".yml", ".yaml", ".json", ".csv")) else ".yml"
-            by[each.kind][f"{len(by[each.kind]):02d}-{Path(each.name).name}{suffix}"] = each.content
     paths = [Path(str(each)) for each in captures or found.captures["path"]]
-    return Report(found), choice, paths, (by["policy"], by["inventory"])
+    return Report(found), choice, paths, bundling.kept(kept, found)
 
 
 @contextlib.contextmanager
@@ -227,7 +216,7 @@ def _packets(target: Any, *, bundle: bool) -> Iterator[tuple[Any, Path | None]]:
         yield file, Path(file.name)
 
 
-def _given(report: Report, policy: list[str] | None, release: str | None) -> Deciders:
+def _given(report: Report, policy: list[str] | None, release: str | None) -> bundling.Deciders:
     """The files that an audit just made was judged by."""
     from auditor.policy import shipped
     from auditor.policy.loader import members
@@ -246,78 +235,6 @@ def _given(report: Report, policy: list[str] | None, release: str | None) -> Dec
     return policies, inventories
 
 
-def _bundle(
-    target: Any,
-    packets: Path | None,
-    report: Report,
-    choice: Choice,
-    title: str,
-    done: Slice,
-    deciders: Deciders,
-    *,
-    redact: bool,
-    asked: dict[str, Any],
-    sign: Path | None,
-) -> None:
-    from auditor.slices import bundle as bundles
-    from auditor.slices import sign as signing
-    from auditor.slices import verify as verifying
-
-    assert packets is not None  # noqa: S101  # a bundle has its packets in a file
-    policies, inventories = deciders
-    wanted = {each.id for each in choice.connections}
-    kept = json.loads(report.to_json())
-    places = {str(each["path"]): at for at, each in enumerate(kept["captures"])}
-    verdict: dict[str, Any] = {
-        "title": title,
-        "redacted": redact,
-        "scope": asked.get("scope") or "diego",
-        "release": asked.get("release"),
-        "audit": kept["audit"],
-        "captures": kept["captures"],
-        "connections": [each for each in kept["connections"] if each["id"] in wanted],
-        "findings": [each for each in kept["findings"] if each["fingerprint"] in choice.findings],
-        "inventory": kept["summary"]["inventory"],
-        "frames": [[places.get(path, -1), number] for path, number in done.origins],
-    }
-    with tempfile.TemporaryDirectory(prefix="auditor-bundle-") as folder:
-        again = _judged_again(packets, policies, inventories, verdict, Path(folder))
-        verdict["alone"] = verifying.outside(verdict, again, verdict["frames"])
-        made = Path(folder) / "bundle.zip"
-        signer = None if sign is None else (lambda manifest: signing.sign(manifest, sign))
-        bundles.write(made, packets, verdict, policies, inventories, signer)
-        with made.open("rb") as file:
-            while piece := file.read(1 << 20):
-                target.write(piece)
-
-
-def _judged_again(
-    packets: Path, policies: dict[str, bytes], inventories: dict[str, bytes], verdict: dict[str, Any], folder: Path
-) -> dict[str, Any]:
-    """The report of the slice alone, by the same files."""
-    named: list[list[str]] = []
-    for kind, files in (("policy", policies), ("inventory", inventories)):
-        (folder / kind).mkdir()
-        for name, content in files.items():
-            (folder / kind / name).write_bytes(content)
-        named.append([str(folder / kind / name) for name in files])
-    return _report_of(packets, named[0], named[1], verdict)
-
-
-def _report_of(packets: Path, policies: list[str], inventories: list[str], verdict: dict[str, Any]) -> dict[str, Any]:
-    from auditor import api
-
-    report = api.audit(
-        str(packets),
-        policy=policies,
-        inventory=inventories,
-        release=verdict.get("release"),
-        scope="all" if verdict.get("scope") == "all" else "diego",
-    )
-    told: dict[str, Any] = json.loads(report.to_json())
-    return told
-
-
 def _inferred(report: Report, policy: list[str] | None, release: str | None) -> bytes:
     from auditor import api
     from auditor.policy.infer import draft
@@ -325,6 +242,18 @@ def _inferred(report: Report, policy: list[str] | None, release: str | None) -> 
 
     found = api.services([str(each) for each in report.audit.captures["path"]])
     return draft(found, load_policy(policy or (), release=release)).encode()
+
+
+def _last_line(verdict: dict[str, Any], unshown: list[str], *, signed: bool, known: bool) -> str:
+    """What was found, and what of it rests on nobody's word."""
+    from auditor.slices import verify as verifying
+
+    found = "redacted, otherwise the same" if verdict.get("redacted") else "verified"
+    left = verifying.unproven(verdict, unshown)
+    if not left or (signed and known):
+        return found
+    held = "held by a signature alone, whose signer nobody named (--signers)" if signed else "held by no signature"
+    return f"{found}; not shown by its packets, and {held}: {left}"
 
 
 REDACTED = 4
@@ -341,7 +270,7 @@ def _verify(path: Path, against: list[str], signers: Path | None, *, quiet: bool
         contents = bundles.unpack(path, Path(name))
         verdict = contents.verdict
         try:
-            again = _report_of(
+            again = bundling.report_of(
                 contents.slice, list(map(str, contents.policies)), list(map(str, contents.inventories)), verdict
             )
             wrong, unshown = verifying.differences(verdict, again)
@@ -377,5 +306,5 @@ def _verify(path: Path, against: list[str], signers: Path | None, *, quiet: bool
     if wrong:
         typer.echo(f"{len(wrong)} differences")
         raise typer.Exit(1)
-    typer.echo("redacted, otherwise the same" if verdict.get("redacted") else "verified")
+    typer.echo(_last_line(verdict, unshown, signed=contents.signature is not None, known=signers is not None))
     raise typer.Exit(REDACTED if verdict.get("redacted") else 0)

@@ -78,6 +78,13 @@ def flow(row: Mapping[str, Any]) -> tree.Flow:
     )
 
 
+def ran(first: Any, last: Any, flows: Sequence[tree.Flow]) -> bool:
+    """Whether a capture from ``first`` to ``last`` may hold a packet of these."""
+    return not pd.isna(first) and any(
+        int(first) <= each.last_ns and (pd.isna(last) or int(last) >= each.first_ns) for each in flows
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One packet."""
@@ -119,8 +126,7 @@ def dissected(
     running = [
         (int(first), index)
         for index, (first, last) in enumerate(zip(captures["first_packet"], captures["last_packet"], strict=True))
-        if pd.isna(first) or (int(first) <= wanted.last_ns and (pd.isna(last) or int(last) >= wanted.first_ns))
-        if not pd.isna(first)
+        if ran(first, last, [wanted])
     ]
     for _, index in sorted(running):
         told, sha256 = str(captures["path"].iloc[index]), captures["sha256"].iloc[index]

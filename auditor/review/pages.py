@@ -7,15 +7,16 @@ knows of sockets or tokens; ``server.py`` decides who may ask.
 from __future__ import annotations
 
 import re
+import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 import jinja2
 
@@ -32,7 +33,7 @@ from auditor.report import _story as story
 from auditor.report import html as report
 from auditor.report._drawings import clock
 from auditor.review import packets
-from auditor.store.history import History, Row, open_history, write_whole
+from auditor.store.history import Decider, History, Row, open_history, write_whole
 
 SHOWN_AUDITS = 200
 DRAWN_AUDITS = 90
@@ -60,10 +61,29 @@ _HEADS = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A page."""
+    """A page, or a file to keep."""
 
     body: bytes
     status: int = 200
+    file: IO[bytes] | None = None
+    """What is sent instead of ``body``, from its beginning; whoever sends it closes it."""
+    name: str = ""
+    """Of the file."""
+
+
+class Bundler(Protocol):
+    """Writes the evidence bundle of a finding; ``places``: where its captures lie now, and where the audit read them. Raises AuditorError."""
+
+    def __call__(  # noqa: D102  # the class says it
+        self,
+        audit: Audit,
+        deciders: Iterable[Decider],
+        finding: str,
+        places: Mapping[str, str],
+        out: IO[bytes],
+        *,
+        redact: bool,
+    ) -> None: ...
 
 
 def _resource(name: str) -> str:
@@ -101,8 +121,11 @@ class Review:
     """The file that new waivers go into; None: they are shown, to be put somewhere by hand."""
     library: packets.Library = field(default_factory=packets.Library)
     keylog: Path | None = None
+    bundler: Bundler | None = None
+    """None: no bundles."""
     _audits: OrderedDict[int, Audit] = field(default_factory=OrderedDict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
+    _bundling: threading.Lock = field(default_factory=threading.Lock)
 
     # -- what is asked for
 
@@ -204,6 +227,46 @@ class Review:
                        groups=[group for group in groups if group[2]], rows=list(reversed(history.rows(last=SHOWN_AUDITS))))
         )  # fmt: skip
 
+    def bundle(self, history: History, base: str, given: Mapping[str, str], _form: Any) -> Answer:
+        """What an evidence bundle of a finding would be made of, and the bundle itself."""
+        row = history.find(given["audit"])
+        audit = self.audit(history, row)
+        found = audit.findings[audit.findings["id"] == given["finding"]]
+        if len(found) != 1:
+            return self.sorry(base, 404, f"Audit {row.audit} has no finding {given['finding']}.")
+        finding = next(story.rows(found))
+        mine = audit.connections[audit.connections["id"].astype(str).isin(set(map(str, finding["connections"] or ())))]
+        flows = [packets.flow(each) for each in story.rows(mine)]
+        captures = []
+        for path, sha256, first, last in zip(
+            *(audit.captures[name] for name in ("path", "sha256", "first_packet", "last_packet")), strict=True
+        ):
+            if packets.ran(first, last, flows):
+                place, why = self.library.find(str(path), sha256 if isinstance(sha256, str) else None)
+                captures.append((str(path), sha256 if isinstance(sha256, str) else None, place, why))
+        whole = bool(captures) and all(place is not None for _, _, place, _ in captures)
+        if not given.get("zip"):
+            shown = self._page("bundle.html", base, title=f"Evidence of {finding['id']}", audit=row, finding=finding, captures=captures,
+                               whole=whole and self.bundler is not None)  # fmt: skip
+            return Answer(shown)
+        if self.bundler is None or not whole:
+            missing = [f"{path}: {says}" for path, _, place, says in captures if place is None] or [
+                "no capture was running then"
+            ]
+            return self.sorry(
+                base, 409, f"There is no bundle without the captures that were audited. {'; '.join(missing)}."
+            )
+        redact = given.get("redact") == "yes"
+        out: IO[bytes] = tempfile.TemporaryFile(prefix="auditor-bundle-")  # noqa: SIM115  # whoever sends it closes it
+        try:
+            with self._bundling:  # one at a time: this is somebody's own machine
+                places = {str(place): path for path, _, place, _ in captures}
+                self.bundler(audit, history.deciders(row.audit), str(finding["id"]), places, out, redact=redact)
+        except BaseException:
+            out.close()
+            raise
+        return Answer(b"", file=out, name=f"audit-{row.audit}-{finding['id']}{'-redacted' if redact else ''}.zip")
+
     def waiver(self, history: History, base: str, given: Mapping[str, str], form: Mapping[str, str] | None) -> Answer:
         """A waiver to fill in, tried on this audit, or written."""
         row = history.find(given["audit"])
@@ -256,6 +319,11 @@ _ROUTES: tuple[tuple[re.Pattern[str], bool, Callable[..., Answer]], ...] = (
     (re.compile(r"/audit/(?P<audit>[0-9]{1,9})/?"), False, Review.one),
     (re.compile(rf"/audit/(?P<audit>[0-9]{{1,9}})/connection/(?P<connection>{_ID})"), False, Review.connection),
     (re.compile(rf"/audit/(?P<audit>[0-9]{{1,9}})/finding/(?P<finding>{_ID})/waiver"), True, Review.waiver),
+    (
+        re.compile(rf"/audit/(?P<audit>[0-9]{{1,9}})/finding/(?P<finding>{_ID})/bundle(?P<zip>\.zip)?"),
+        False,
+        Review.bundle,
+    ),
     (re.compile(r"/compare"), False, Review.compared),
 )
 

@@ -14,7 +14,9 @@ audits, connections and findings of the store, never files. Nothing is logged: t
 from __future__ import annotations
 
 import hmac
+import io
 import secrets
+import shutil
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -174,10 +176,20 @@ class Handler(BaseHTTPRequestHandler):
         self._send(Answer(f"{status.value} {status.phrase}\n".encode(), status.value), "text/plain; charset=utf-8")
 
     def _send(self, answer: Answer, kind: str = "text/html; charset=utf-8") -> None:
+        if answer.file is None:
+            self._write(answer, kind, len(answer.body))
+            return
+        with answer.file as file:
+            size = file.seek(0, io.SEEK_END)
+            file.seek(0)
+            self._write(answer, "application/zip", size)
+
+    def _write(self, answer: Answer, kind: str, size: int) -> None:
         self.send_response(answer.status)
         for name, value in (
             ("Content-Type", kind),
-            ("Content-Length", str(len(answer.body))),
+            ("Content-Length", str(size)),
+            *([("Content-Disposition", f'attachment; filename="{answer.name}"')] if answer.file is not None else []),
             ("Content-Security-Policy", self.server.policy),
             ("X-Content-Type-Options", "nosniff"),
             ("X-Frame-Options", "DENY"),
@@ -188,8 +200,12 @@ class Handler(BaseHTTPRequestHandler):
         ):
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command == "HEAD":
+            return
+        if answer.file is None:
             self.wfile.write(answer.body)
+        else:
+            shutil.copyfileobj(answer.file, self.wfile)
 
     def finish(self) -> None:
         """As the base class, for readers who went away too."""

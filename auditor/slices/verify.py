@@ -126,9 +126,28 @@ def differences(verdict: Mapping[str, Any], report: Mapping[str, Any]) -> tuple[
     return wrong, unshown
 
 
+_SHOWN = frozenset({"schema", "connections", "findings", "frames", "alone", "policies", "inventories"})
+"""Parts of a verdict that are held against the packets, their comments and the files beside them."""
+
+
+def unproven(verdict: Mapping[str, Any], unshown: Sequence[str]) -> str:
+    """In words, everything in a verdict that only a signature holds; nothing where there is no such thing."""
+    parts = [f"audit.{name}" for name in verdict["audit"] if name not in _SHOWN]
+    parts += [f"audit.policies.{name}" for name in _profiles(verdict)]
+    parts += ["audit.inventories.path"] if verdict["audit"].get("inventories") else []
+    parts += [name for name in verdict if name != "audit" and name not in _SHOWN]
+    more = [f"{len(unshown)} field{'s' * (len(unshown) != 1)} of connections and findings"] if unshown else []
+    return ", ".join([*sorted(parts), *more])
+
+
 def _plain(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _profiles(verdict: Mapping[str, Any]) -> set[str]:
+    """Names of policies that only say which others they are made of: a bundle holds those."""
+    return {str(each["profile"]) for each in verdict["audit"].get("policies") or () if each.get("profile")}
 
 
 def same_deciders(verdict: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]:
@@ -138,13 +157,14 @@ def same_deciders(verdict: Mapping[str, Any], report: Mapping[str, Any]) -> Iter
         held = {str(each["sha256"]): each for each in report["audit"].get(kind) or () if each.get("sha256")}
         if kind == "inventories" and not named:
             continue  # inferred: the bundle holds what was guessed
-        profiles = {str(each.get("profile")) for each in named.values() if each.get("profile")}
+        profiles = _profiles(verdict)
         for digest, each in sorted(named.items()):
             if digest not in held and str(each.get("name")) not in profiles:
                 yield f"{kind[:-3]}y {each.get('name') or each.get('path')}: SHA-256 {digest} is none of the files in the bundle"
         for digest, each in held.items():
-            if digest in named and named[digest].get("version") != each.get("version"):
-                yield f"{kind[:-3]}y {each.get('name')}: version was {named[digest].get('version')}, is {each.get('version')}"
+            for field in ("name", "version"):
+                if digest in named and named[digest].get(field) != each.get(field):
+                    yield f"{kind[:-3]}y {each.get('name')}: {field} was {named[digest].get(field)}, is {each.get(field)}"
 
 
 # Frames ------------------------------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def test_a_bundle_is_judged_again(rule, findings, tmp_path, capsys):
     out = tmp_path / "b.zip"
     assert main(["slice", SAMPLE, "--finding", findings[rule], "-w", str(out), "--bundle", "--quiet", *QUIET]) == 0
     assert main(["slice", "--verify", str(out)]) == 0
-    assert capsys.readouterr().out == "verified\n"
+    assert capsys.readouterr().out.startswith("verified; ")
     with zipfile.ZipFile(out) as archive:
         archive.extractall(tmp_path / "x")
     done = subprocess.run(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import auditor
+from auditor.cli._bundles import of_finding
 from auditor.jobs import keep
 from auditor.review.packets import Library
 from auditor.review.pages import Review
@@ -42,13 +43,16 @@ def store(tmp_path_factory) -> Path:
                     known,
                 ),
                 history,
+                files=[str(captures / "diego.inventory.yml")],
             )
     return place
 
 
 @pytest.fixture
 def review(store, tmp_path) -> Review:
-    return Review(store=store, today=lambda: TODAY, waivers=tmp_path / "waivers.yml", library=Library())
+    return Review(
+        store=store, today=lambda: TODAY, waivers=tmp_path / "waivers.yml", library=Library(), bundler=of_finding
+    )
 
 
 @pytest.fixture

@@ -153,6 +153,35 @@ def rewritten(case, out, **texts):
             archive.writestr(name, text)
 
 
+def test_what_only_a_signature_could_hold_is_named_in_the_last_line(case, judged, tmp_path, capsys):
+    """Every field of the verdict is caught when it is altered, or it is named."""
+    verdict, report = judged
+    _, unshown = verify.differences(verdict, report)
+    assert main(["slice", "--verify", str(case), "--quiet"]) == 0
+    said, _, left = capsys.readouterr().out.rstrip("\n").splitlines()[-1].partition(": ")
+    assert said == "verified; not shown by its packets, and held by no signature"
+    named = left.split(", ")
+    assert named[-1] == f"{len(unshown)} fields of connections and findings"
+    held = {"schema", "connections", "findings", "frames", "alone", "policies", "inventories"}
+    assert set(named[:-1]) == {
+        *(f"audit.{name}" for name in verdict["audit"] if name not in held),
+        *(name for name in verdict if name not in {*held, "audit"}),
+        *("audit.policies.tas", "audit.inventories.path"),
+    }
+    assert {"audit.started", "captures", "title"} <= set(named)
+    for kind, place in (("policies", 1), ("inventories", 0)):
+        for field in ("sha256", "version", "name"):
+            lie = copy.deepcopy(verdict)
+            if field in lie["audit"][kind][place]:
+                lie["audit"][kind][place][field] = "0" * 64
+                assert list(verify.same_deciders(lie, report)), (kind, field)
+    lie = copy.deepcopy(verdict)
+    lie["audit"]["policies"][1]["sha256"] = "0" * 64
+    rewritten(case, tmp_path / "lie.zip", verdict__json=json.dumps(lie).encode())
+    assert main(["slice", "--verify", str(tmp_path / "lie.zip"), "--quiet"]) == 1
+    assert "verified" not in capsys.readouterr().out
+
+
 def test_times_and_severities_are_caught_from_the_command_line(case, judged, tmp_path, capsys):
     verdict, _ = judged
     lie = copy.deepcopy(verdict)
@@ -165,7 +194,7 @@ def test_times_and_severities_are_caught_from_the_command_line(case, judged, tmp
     assert "severity was info, is critical" in told
     assert "is not found again" in told
     assert main(["slice", "--verify", str(case), "--quiet", "--against", CAPTURE]) == 0
-    assert capsys.readouterr().out == "verified\n"
+    assert capsys.readouterr().out.startswith("verified; ")
 
 
 @pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is missing")
@@ -177,7 +206,11 @@ def test_a_signature_holds_all_of_it(rules, tmp_path, capsys):
     made = ["slice", CAPTURE, "--inventory", INVENTORY, "--finding", rules["nats"], "-w", str(out), "--bundle"]
     assert main([*made, "--sign", str(key), *QUIET]) == 0
     assert main(["slice", "--verify", str(out), "--signers", str(signers)]) == 0
-    assert "analyst@example" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "analyst@example" in told.err
+    assert told.out == "verified\n"
+    assert main(["slice", "--verify", str(out), "--quiet"]) == 0
+    assert "whose signer nobody named (--signers): audit.finished, " in capsys.readouterr().out
     verdict = json.loads(zipfile.ZipFile(out).read("verdict.json"))
     verdict["audit"]["started"] = "2026-01-01T00:00:00Z"  # no packet shows it
     rewritten(out, tmp_path / "lie.zip", verdict__json=json.dumps(verdict).encode())
@@ -192,7 +225,7 @@ def test_a_redacted_bundle_has_its_own_exit_status(rules, tmp_path, capsys):
     made = ["slice", CAPTURE, "--inventory", INVENTORY, "--finding", rules["nats"], "-w", str(out), "--bundle"]
     assert main([*made, "--redact", *QUIET]) == 0
     assert main(["slice", "--verify", str(out), "--quiet", "--against", CAPTURE]) == 4
-    assert capsys.readouterr().out == "redacted, otherwise the same\n"
+    assert capsys.readouterr().out.startswith("redacted, otherwise the same; ")
 
 
 def test_a_bundle_from_the_store_is_judged_by_what_decided_then(rules, tmp_path, capsys):
@@ -201,7 +234,7 @@ def test_a_bundle_from_the_store_is_judged_by_what_decided_then(rules, tmp_path,
     out = tmp_path / "b.zip"
     assert main(["slice", "--store", str(store), "--finding", rules["nats"], "-w", str(out), "--bundle", *QUIET]) == 0
     assert main(["slice", "--verify", str(out), "--quiet"]) == 0
-    assert capsys.readouterr().out == "verified\n"
+    assert capsys.readouterr().out.startswith("verified; ")
     verdict = json.loads(zipfile.ZipFile(out).read("verdict.json"))
     assert verdict["captures"][0]["sha256"]
     assert len(verdict["inventories"]) == 1

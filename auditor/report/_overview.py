@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -257,11 +257,14 @@ class Told:
     waived: dict[str, Any] | None
     connections: tuple[Line, ...]
     commands: tuple[str, ...]
+    rule: str
+    consequences: tuple[Told, ...]
+    """What it led to on the same connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """All findings of a rule and severity."""
+    """All findings of a rule and severity that are no consequence of others."""
 
     rule: str
     severity: str
@@ -387,11 +390,12 @@ class _Finder:
 
 def groups(audit: Audit) -> list[Group]:
     """The findings by severity, worst first, then by how much they are news; of one rule, those that nobody waived come first."""
-    ordered = story.by_news(audit)
+    ordered, led_to = story.by_cause(audit)
     wanted = {
         str(each)
         for severity, _, found in ordered
-        for finding in found[: story.shown(severity, SHOWN_FINDINGS)]
+        for head in found[: story.shown(severity, SHOWN_FINDINGS)]
+        for finding in (head, *led_to.get(str(head["id"]), ()))
         for each in tuple(finding["connections"] or ())[:LOOKED_AT]
     }
     finder, then = _Finder(audit, wanted), next_of(audit)
@@ -402,10 +406,15 @@ def groups(audit: Audit) -> list[Group]:
                 rule=rule,
                 severity=Severity(severity).word,
                 total=len(found),
-                waived=sum(isinstance(finding.get("waived"), dict) for finding in found),
+                waived=sum(
+                    isinstance(each.get("waived"), dict)
+                    for head in found
+                    for each in (head, *led_to.get(str(head["id"]), ()))
+                ),
                 connections=sum(int(finding.get("count") or 0) for finding in found),
                 told=tuple(
-                    _tell(audit, finding, finder, then) for finding in found[: story.shown(severity, SHOWN_FINDINGS)]
+                    _tell(audit, finding, finder, then, led_to.get(str(finding["id"]), ()))
+                    for finding in found[: story.shown(severity, SHOWN_FINDINGS)]
                 ),
                 remediation=str(found[0].get("remediation") or ""),
             )
@@ -413,7 +422,9 @@ def groups(audit: Audit) -> list[Group]:
     return result
 
 
-def _tell(audit: Audit, finding: dict[str, Any], finder: _Finder, then: Next) -> Told:
+def _tell(
+    audit: Audit, finding: dict[str, Any], finder: _Finder, then: Next, led_to: Sequence[dict[str, Any]] = ()
+) -> Told:
     evidence = tuple(
         Proof(
             kind=str(each.get("kind")),
@@ -450,6 +461,8 @@ def _tell(audit: Audit, finding: dict[str, Any], finder: _Finder, then: Next) ->
         waived=finding.get("waived") if isinstance(finding.get("waived"), dict) else None,
         connections=tuple(finder.lines[position] for position in at[:SHOWN_CONNECTIONS]),
         commands=_commands(audit, finding, ids, then),
+        rule=str(finding["rule"]),
+        consequences=tuple(_tell(audit, each, finder, then) for each in led_to),
     )
 
 

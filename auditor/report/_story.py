@@ -18,6 +18,7 @@ import pandas as pd
 from auditor.model.audit import Audit
 from auditor.model.judgement import Disposition, Verdict
 from auditor.model.roles import Severity
+from auditor.report._causes import cause_of
 from auditor.report._columns import int_parts, rfc3339, row_digits
 from auditor.report._next import Next, candidates, next_of
 from auditor.report._text import clip
@@ -264,11 +265,13 @@ class Told:
     """Empty where the whole group has one."""
     commands: tuple[str, ...]
     """What shows more of it."""
+    consequences: tuple[str, ...]
+    """What it led to on the same connections, a line each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """All findings of a rule and severity."""
+    """All findings of a rule and severity that are no consequence of others."""
 
     rule: str
     severity: str
@@ -303,7 +306,15 @@ def _frames(audit: Audit, evidence: Any, row: dict[str, Any]) -> str:
     return f"{place}{'frame' if len(numbers) == 1 else 'frames'} {shown}"
 
 
-def _tell(audit: Audit, finding: dict[str, Any], example: dict[str, Any] | None, then: Next, *, alike: bool) -> Told:
+def _tell(
+    audit: Audit,
+    finding: dict[str, Any],
+    example: dict[str, Any] | None,
+    then: Next,
+    *,
+    alike: bool,
+    led_to: Sequence[dict[str, Any]],
+) -> Told:
     row = example or {}
     near = row.get("near_miss") or {}
     shown = ""
@@ -327,6 +338,7 @@ def _tell(audit: Audit, finding: dict[str, Any], example: dict[str, Any] | None,
         waived=f"waived until {waived.get('until')} by {waived.get('owner')}: {waived.get('reason')}" if waived else "",
         remediation="" if alike else str(finding.get("remediation") or ""),
         commands=then.commands(str(finding["id"])),
+        consequences=tuple(f"{each['id']} {each['rule']} ({each['severity']}): {each['title']}" for each in led_to),
     )
 
 
@@ -371,9 +383,25 @@ def by_news(audit: Audit) -> list[tuple[int, str, list[dict[str, Any]]]]:
     return [(*key, by[key]) for key in order]
 
 
+def by_cause(audit: Audit) -> tuple[list[tuple[int, str, list[dict[str, Any]]]], dict[str, list[dict[str, Any]]]]:
+    """``by_news`` without those that are consequences of others; and these, by the id of what they are consequences of."""
+    ordered = by_news(audit)
+    cause = cause_of([finding for _, _, found in ordered for finding in found])
+    led_to: dict[str, list[dict[str, Any]]] = {}
+    heads = []
+    for severity, rule, found in ordered:
+        for finding in found:
+            if str(finding["id"]) in cause:
+                led_to.setdefault(cause[str(finding["id"])], []).append(finding)
+        kept = [finding for finding in found if str(finding["id"]) not in cause]
+        if kept:
+            heads.append((severity, rule, kept))
+    return heads, led_to
+
+
 def groups(audit: Audit) -> list[Group]:
     """The findings by severity, worst first, then by how much they are news."""
-    ordered = by_news(audit)
+    ordered, led_to = by_cause(audit)
     by = {(-severity, rule): found for severity, rule, found in ordered}
     told = {key: found[: shown(-key[0], SHOWN_OF_A_RULE)] for key, found in by.items()}
     wanted = {finding["connections"][0] for found in told.values() for finding in found if finding["connections"]}
@@ -397,6 +425,7 @@ def groups(audit: Audit) -> list[Group]:
                         examples.get(finding["connections"][0]) if finding["connections"] else None,
                         then,
                         alike=alike,
+                        led_to=led_to.get(str(finding["id"]), ()),
                     )
                     for finding in told[key]
                 ),

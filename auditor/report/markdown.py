@@ -56,6 +56,8 @@ def _findings(audit: Audit) -> Iterator[str]:
             yield f"- {_code(told.id)} {_words(told.title)}{place}{sure}"
             if told.detail:
                 yield f"  - seen: {markdown(clip(told.detail, DETAIL))}"
+            for line in told.consequences:
+                yield f"  - led to: {_words(line)}"
             if told.waived:
                 yield f"  - {_words(told.waived)}"
             if told.near_miss:

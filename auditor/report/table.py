@@ -62,6 +62,8 @@ def _findings(console: Console, audit: Audit) -> None:
             _say(console, f"- {told.id} {told.title}{place}{sure}", indent=3, hang=2)
             if told.detail:
                 _say(console, f"seen: {told.detail}", indent=5, hang=2, most=DETAIL)
+            for line in told.consequences:
+                _say(console, f"led to: {line}", indent=5, hang=2)
             if told.waived:
                 _say(console, told.waived, indent=5, hang=2)
             if told.near_miss:

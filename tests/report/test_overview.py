@@ -39,8 +39,9 @@ def test_edges_count_every_connection_once(audit):
 def test_findings_come_worst_first_and_whole(audit):
     groups = overview.groups(audit)
     assert [group.severity for group in groups][:2] == ["critical", "critical"]
-    assert sum(group.total for group in groups) == len(audit.findings)
-    told = {each.id: each for group in groups for each in group.told}
+    heads = [each for group in groups for each in group.told]
+    assert sum(group.total for group in groups) == len(heads)
+    told = {each.id: each for head in heads for each in (head, *head.consequences)}
     assert set(told) == set(audit.findings["id"])
     near = told["f03"]
     assert near.near == ("diego-03 (differs in port): diego-03 documents 1801, not 1800",)

@@ -32,7 +32,8 @@ addEventListener('afterprint', () => folded.forEach(each => { each.open = false;
 const reveal = () => {
   const hash = decodeURIComponent(location.hash.slice(1));
   const target = hash && !hash.includes('?') && !hash.includes('=') ? $(hash) : null;
-  if (target && target.tagName === 'DETAILS') target.open = true;
+  if (!target || target.tagName !== 'DETAILS') return;
+  for (let each = target; each; each = each.parentElement.closest('details')) each.open = true;
 };
 addEventListener('hashchange', reveal);
 reveal();

@@ -166,10 +166,13 @@ def list_(
     """The audits of a store, in the order in which they were kept."""
     import pyarrow as pa
 
+    from auditor.policy.times import OUTSIDE
+
     with _opened(store) as history:
         rows = history.rows(
             since_ns=_filters.moment("--since", since), until_ns=_filters.moment("--until", until), last=last
         )
+        windows = [history.window(row) or None for row in rows]
     moment = pa.timestamp("us" if format in ("table", "markdown") else "ns", "UTC")
     columns: dict[str, Any] = {
         "audit": pa.array([row.audit for row in rows], pa.int32()),
@@ -182,7 +185,15 @@ def list_(
     for name in ("captures", "connections", "findings", "new", "waived", "critical", "high", "medium", "low", "info"):
         columns[name] = pa.array([row.counts[name] for row in rows], pa.int64())
     columns["complete"] = pa.array([bool(row.counts["complete"]) for row in rows], pa.bool_())
+    columns["window"] = pa.array(windows, pa.string())
+    people = format in ("table", "markdown")
+    if people and fields is None:
+        del columns["window"]  # below, in words
     _write(_picked(pa.table(columns), fields), format, output, "audit", () if fields else _SPARE)
+    if people and fields is None and output is None:
+        for row, window in zip(rows, windows, strict=True):
+            if window:
+                print(f"audit {row.audit}: {window} alone; {OUTSIDE}")
 
 
 _SPARE = ("started", "first", "kind", "waived", "low", "info", "captures", "medium", "id")
@@ -250,11 +261,12 @@ def diff(
 
     with _opened(store) as history:
         pair = history.find(before), history.find(after)
+        windows = [history.window(row) for row in pair]
         changes = compare(history, *pair)
     if not all_:
         changes = [each for each in changes if each.change != "continuing"]
     if format == "table" and fields is None and output is None:
-        _tell(pair, changes)
+        _tell(pair, windows, changes)
         return
     schema = pa.schema([(name, pa.string()) for name in ("change", "what", "name", "severity", "says")])
     made = pa.Table.from_pylist([each.as_dict() for each in changes], schema=schema)
@@ -276,11 +288,14 @@ _HEADS = {
 }
 
 
-def _tell(pair: tuple[Any, Any], changes: list[Any]) -> None:
-    from auditor.policy.times import time_text
+def _tell(pair: tuple[Any, Any], windows: list[str], changes: list[Any]) -> None:
+    from auditor.policy.times import OUTSIDE, time_text
 
     before, after = (f"audit {row.audit} ({row.id}, {time_text(row.last_ns or row.finished_ns)})" for row in pair)
     print(f"From {before} to {after}:")
+    for row, window in zip(pair, windows, strict=True):
+        if window:
+            print(f"audit {row.audit}: {window} alone; {OUTSIDE}")
     for kind, head in _HEADS.items():
         found = [each for each in changes if each.change == kind]
         if found:

@@ -119,6 +119,8 @@ def _of_last(history: History, gauge: Any, name: str) -> None:
     gauge("last_packet_timestamp_seconds", "Time of the last packet that was audited.").labels(name).set(
         (row.last_ns or 0) / 1e9
     )
+    windowed = gauge("last_audit_window", "1: the last audit looked at a part of the time alone (--since, --until).")
+    windowed.labels(name).set(bool(history.window(row)))
     summary = history.body(row.audit)["summary"]
     connections = gauge("connections", "Connections of the last audit.", ("disposition",))
     for word in ("documented", "undeclared", "ambient", "out_of_scope"):

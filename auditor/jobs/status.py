@@ -10,6 +10,7 @@ from auditor.jobs.config import RunConfig
 from auditor.jobs.scheduled_run import ENDED, UNBELIEVED, UNDELIVERED
 from auditor.jobs.sources import Sources, told
 from auditor.policy.inventory import time_text
+from auditor.policy.times import OUTSIDE
 from auditor.store.history import History, guarded, open_history
 from auditor.wire.text import many
 
@@ -30,6 +31,10 @@ def _lines(config: RunConfig, history: History, time: clocks.Time) -> Iterator[s
     yield f"{config.name}: {many(audits, 'audit')}; " + (
         f"the last pass ended at {_moment(int(row[0]))}" if row else "no pass yet"
     )
+    latest = history.rows(last=1)
+    window = history.window(latest[0]) if latest else ""
+    if window:
+        yield f"the latest audit, {latest[0].audit}: {window} alone; {OUTSIDE}"
     if time.says is not None:
         yield time.says
     for each in errands.waiting(history):

@@ -6,6 +6,7 @@ A module of its own because it needs nothing: a command that only shows a time s
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -62,3 +63,17 @@ def time_text(at_ns: int) -> str:
     seconds, rest = divmod(at_ns, _NS)
     text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{text}.{rest:09d}".rstrip("0").rstrip(".") + "Z" if rest else f"{text}Z"
+
+
+def window_text(told: Mapping[str, Any] | None) -> str:
+    """``from ... to ...`` of an audit's ``window``, where somebody asked for a part of the time; empty: all of it was looked at."""
+    words = [
+        f"{word} {str(told[name]).replace('T', ' ').rstrip('Z')} UTC"
+        for name, word in (("since", "from"), ("until", "to"))
+        if told and told.get(name)
+    ]
+    return " ".join(words)
+
+
+OUTSIDE = "what lies outside of it was not looked at"
+"""To be said of every window."""

@@ -18,6 +18,7 @@ import pandas as pd
 from auditor.model.audit import Audit
 from auditor.model.judgement import Disposition, Verdict
 from auditor.model.roles import Severity
+from auditor.policy.times import window_text
 from auditor.report._causes import cause_of
 from auditor.report._columns import int_parts, rfc3339, row_digits
 from auditor.report._next import Next, candidates, next_of
@@ -159,13 +160,7 @@ def heading(audit: Audit) -> Heading:
 
 def window(audit: Audit) -> str:
     """``from ... to ...``, where somebody asked for a part of the time; empty: all of it was looked at."""
-    told = audit.info.get("window") or {}
-    words = [
-        f"{word} {str(told[name]).replace('T', ' ').rstrip('Z')} UTC"
-        for name, word in (("since", "from"), ("until", "to"))
-        if told.get(name)
-    ]
-    return " ".join(words)
+    return window_text(audit.info.get("window"))
 
 
 def _nothing(audit: Audit) -> str:

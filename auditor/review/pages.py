@@ -25,6 +25,7 @@ from auditor.jobs.compare import CHANGES, compare
 from auditor.jobs.keep import excused, restore, rule_names
 from auditor.model.audit import Audit
 from auditor.model.roles import Severity
+from auditor.policy.times import OUTSIDE
 from auditor.policy.waivers import MAX_BYTES, Waivers
 from auditor.policy.waiving import appended, check, entry
 from auditor.policy.yaml_positions import read_text
@@ -178,11 +179,13 @@ class Review:
                 base,
                 title="Audits",
                 rows=list(reversed(rows)),
+                windows={row.audit: history.window(row) for row in rows},
                 total=total,
                 bars=_bars(rows[-DRAWN_AUDITS:]),
                 facts=_open_facts(history),
                 when=_when,
                 severities=SEVERITIES,
+                outside=OUTSIDE,
             )
         )
 
@@ -224,6 +227,7 @@ class Review:
         groups = [(_HEADS[kind], kind, [each for each in changes if each.change == kind]) for kind in CHANGES]
         return Answer(
             self._page("compare.html", base, title="Comparison", before=before, after=after, when=_when,
+                       windows=[(row.audit, history.window(row)) for row in (before, after)], outside=OUTSIDE,
                        groups=[group for group in groups if group[2]], rows=list(reversed(history.rows(last=SHOWN_AUDITS))))
         )  # fmt: skip
 

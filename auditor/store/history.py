@@ -39,6 +39,7 @@ import msgspec
 import zstandard
 
 from auditor.errors import ConfigError, MissingToolError
+from auditor.policy.times import window_text
 from auditor.store import _state
 from auditor.store._files import digest_of, sync, whole_file, write_whole
 from auditor.store._schema import STEPS, VERSION
@@ -592,6 +593,15 @@ class History:
         sql = f"SELECT {columns} FROM audits WHERE kind <> ? ORDER BY audit DESC LIMIT 1"  # noqa: S608  # names of our own columns
         found = self.sql.execute(sql, [without]).fetchone()
         return None if found is None else _row(found)
+
+    def window(self, row: Row) -> str:
+        """``from ... to ...``, where this audit looked at a part of the time alone; empty: at all of it. Scheduled passes always do."""
+        if row.kind != "audit":
+            return ""
+        try:
+            return window_text(self.body(row.audit)["audit"].get("window"))
+        except DamagedError:
+            return ""
 
     def body(self, audit: int) -> dict[str, Any]:
         """The ``audit`` and ``summary`` objects of an audit."""

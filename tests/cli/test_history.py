@@ -8,12 +8,14 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import date
 
 import pytest
 
 import auditor
 from auditor.cli import main
 from auditor.jobs import keep
+from auditor.review.pages import Review
 from auditor.store import history
 from tests.conftest import ROOT
 
@@ -204,3 +206,27 @@ def test_check_and_repair_say_the_same_of_a_store(tmp_path, capsys):
     assert told[0][-1] == f"{place}: 1 thing to repair (auditor history repair)"
     assert told[1] == told[2] == told[3]
     assert told[1][-1] == f"{place}: is whole, but for 1 loss of before (above)"
+
+
+def test_a_window_is_named_wherever_the_audit_is(tmp_path, capsys):
+    place = tmp_path / "store"
+    auditor.audit("sample:healthy", store=place, since="2026-11-16T09:00:10Z")
+    auditor.audit("sample:healthy", store=place)
+    store = str(place)
+    says = "from 2026-11-16 09:00:10 UTC alone; what lies outside of it was not looked at"
+    told = asked(capsys, "list", "--store", store)
+    assert told.count(says) == 1
+    assert f"audit 1: {says}" in told
+    rows = json.loads(asked(capsys, "list", "--store", store, "--format", "json"))
+    assert [row["window"] for row in rows] == ["from 2026-11-16 09:00:10 UTC", None]
+    shown = " ".join(asked(capsys, "show", "1", "--store", store).split())
+    assert "CLEAN and COMPLETE, from 2026-11-16 09:00:10 UTC alone:" in shown
+    assert "nothing outside of that" in shown
+    assert "09:00:10 UTC alone" not in " ".join(asked(capsys, "show", "2", "--store", store).split())
+    assert f"audit 1: {says}" in asked(capsys, "diff", "1", "2", "--store", store)
+    assert "alone" not in asked(capsys, "diff", "2", "2", "--store", store)
+    review = Review(store=place, today=lambda: date(2026, 11, 22))
+    pages = [review.answer(*asks, None, "").body.decode() for asks in (("/", {}), ("/compare", {}), ("/audit/1", {}))]
+    assert [page.count(says) for page in pages[:2]] == [1, 1]
+    assert "from 2026-11-16 09:00:10 UTC alone; what lies outside was not looked at." in pages[2]
+    assert "UTC alone" not in review.answer("/compare", {"before": "2", "after": "2"}, None, "").body.decode()

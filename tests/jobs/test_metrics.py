@@ -9,8 +9,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import auditor
 from auditor.errors import ConfigError
+from auditor.jobs.config import load_config
 from auditor.jobs.metrics import registry, write_textfile
 from auditor.jobs.scheduled_run import Outcome
+from auditor.jobs.status import status
 from auditor.jobs.watch import serve
 
 
@@ -51,8 +53,24 @@ def test_the_textfile_says_what_the_store_says(store, tmp_path):
     assert found["auditor_connections", ("disposition", "undeclared")] == 45
     assert found["auditor_path_connections", ("path", "rep-to-cc")] > 0
     assert found["auditor_last_packet_timestamp_seconds",] == pytest.approx(1_794_819_717.011498)
+    assert found["auditor_last_audit_window",] == 0
     assert file.stat().st_mode & 0o777 == 0o644
     assert [each.name for each in file.parent.iterdir()] == ["auditor.prom"]
+
+
+def test_a_window_is_told_by_metrics_and_status(tmp_path):
+    place = tmp_path / "store"
+    auditor.audit("sample:healthy", store=place, until="2026-11-16T09:00:20Z")
+    file = tmp_path / "auditor.prom"
+    write_textfile(registry(place, Outcome(), 1.0, 0, "prod"), str(file))
+    assert samples(file.read_text())["auditor_last_audit_window",] == 1
+    (tmp_path / "spool").mkdir()
+    config = tmp_path / "run.toml"
+    config.write_text(f'name = "prod"\nstore = "{place}"\n[spool]\nfolders = ["{tmp_path / "spool"}"]\n')
+    says = "the latest audit, 1: to 2026-11-16 09:00:20 UTC alone; what lies outside of it was not looked at"
+    assert says in status(load_config(config), 0)[0]
+    auditor.audit("sample:healthy", store=place)
+    assert not [line for line in status(load_config(config), 0)[0] if "alone" in line]
 
 
 def test_labels_are_bounded(store):

@@ -1,0 +1,54 @@
+"""A part of the time is no whole: every report of ``--since``/``--until`` names the window, and says that the rest was not looked at."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+import auditor
+from auditor.policy.times import window_text
+from auditor.report import _story as story
+
+SINCE, UNTIL = "2026-11-16T09:00:10Z", "2026-11-16T09:00:20Z"
+WORDS = "from 2026-11-16 09:00:10 UTC to 2026-11-16 09:00:20 UTC"
+
+
+@pytest.fixture(scope="module")
+def part() -> Any:
+    return auditor.audit("sample:healthy", since=SINCE, until=UNTIL)
+
+
+@pytest.fixture(scope="module")
+def whole() -> Any:
+    return auditor.audit("sample:healthy")
+
+
+def test_the_first_line_names_the_window(part: Any, whole: Any) -> None:
+    assert 0 < len(part.audit.connections) < len(whole.audit.connections)
+    assert story.heading(part.audit).verdict.endswith(f", {WORDS} alone")
+    assert story.heading(whole.audit).verdict == "CLEAN and COMPLETE"
+
+
+def test_what_was_looked_at_is_said_in_every_report_for_people(part: Any, whole: Any) -> None:
+    outside = "nothing outside of that"
+    for text in (part.to_table(width=500), part.to_markdown()):
+        assert f"connections {WORDS} were looked at, {outside}" in text
+    page = part.to_html()
+    assert f"Connections {WORDS} alone; what lies outside was not looked at." in page
+    assert page.count(f"{WORDS} alone") >= 2, "in the headline, too"
+    for text in (whole.to_table(width=500), whole.to_markdown(), whole.to_html()):
+        assert outside not in text
+        assert "not looked at" not in text
+
+
+def test_json_has_both_ends_of_it(part: Any, whole: Any) -> None:
+    assert json.loads(part.to_json())["audit"]["window"] == {"since": SINCE, "until": UNTIL}
+    assert "window" not in json.loads(whole.to_json())["audit"]
+
+
+def test_one_end_is_enough() -> None:
+    assert window_text({"since": SINCE, "until": None}) == "from 2026-11-16 09:00:10 UTC"
+    assert window_text({"since": None, "until": UNTIL}) == "to 2026-11-16 09:00:20 UTC"
+    assert window_text(None) == window_text({}) == ""

@@ -26,6 +26,7 @@ import pandas as pd
 
 from auditor.incidents.story import CONNECTED, LET_IN, TRIED, Incident, Step, amount, listed, many
 from auditor.model.audit import Audit
+from auditor.model.quoted import ICMP_ERROR
 from auditor.model.roles import Severity
 from auditor.policy.addresses import to_int
 from auditor.policy.inventory import parse_span
@@ -53,6 +54,10 @@ REGULAR = 0.25
 """... where most of them come within this share of the period."""
 SHORTEST_PERIOD_NS = 500_000_000
 
+_BECAME = ("closed", "filtered", "silent")
+"""What became of an attempt; what tells more comes first."""
+_AWAY = ("unreachable", "prohibited", "unknown", "no route", "policy", "rejected", "beyond")
+"""Words of the ICMP errors that turn a packet away."""
 _REFUSED = ("REJ", "RSTR", "RSTRH", "RSTOS0")
 
 _LATEST: list[tuple[weakref.ref[pd.DataFrame], weakref.ref[pd.DataFrame], tuple[Incident, ...]]] = []
@@ -405,23 +410,31 @@ class _Teller:
         open_ones = list(dict.fromkeys(self.peer(row, "responder") for row in opened))
         open_targets = {(str(self.at("responder_ip", row)), _port(self.at("responder_port", row))) for row in opened}
         by: dict[tuple[str, int], str] = {}
+        says: dict[str, None] = {}
         for row in rows:
             target = str(self.at("responder_ip", row)), _port(self.at("responder_port", row))
             state = self.text("conn_state", row) or ""
-            became = "closed" if state in _REFUSED else "silent"
-            by[target] = "closed" if "closed" in (by.get(target), became) else became
+            refusal = self._turned_away(row)
+            became = (
+                "closed" if state in _REFUSED or refusal == "port unreachable" else "filtered" if refusal else "silent"
+            )
+            by[target] = min(by.get(target, became), became, key=_BECAME.index)
+            if became == "filtered":
+                says[refusal] = None
         counts = Counter(word for target, word in by.items() if target not in open_targets)
         hosts = list(dict.fromkeys(str(self.names["responder"][row]) for row in everything))
         told = []
         if counts["closed"]:
             told.append(f"{counts['closed']:,} closed (refused)")
+        if counts["filtered"]:
+            told.append(f"{counts['filtered']:,} filtered (ICMP: {listed(list(says))})")
         if counts["silent"]:
             told.append(f"{counts['silent']:,} without an answer")
         if open_ones:
             told.append(f"{len(open_targets):,} open: {listed(open_ones)}")
         ports = len({port for _, port in targets})
         what = f"tried {many(ports, 'port')} of {listed(hosts)}"
-        outcome = "closed" if not counts["silent"] else "silent" if not counts["closed"] else "mixed"
+        outcome = next(iter(counts)) if len(counts) == 1 else "mixed" if counts else "closed"
         sweep = len(targets) >= 10
         return self._step(
             "sweep" if sweep else "attempt",
@@ -433,6 +446,19 @@ class _Teller:
             let_in=False,
             application=None,
         )
+
+    def _turned_away(self, row: int) -> str:
+        """What a router or firewall said of this attempt (RFC 792, RFC 4443), without its name; empty: nothing."""
+        for each in self.at("authentication_evidence", row) or ():
+            for text in (each.get("value") or ()) if each.get("kind") == ICMP_ERROR else ():
+                what, _, by = str(text).partition(", by ")
+                if what == "port unreachable":
+                    # Only of a datagram, and by the host itself, does this say that the port is closed: firewalls reject TCP so.
+                    own = by == str(self.at("responder_ip", row)) and self.text("transport", row) != "tcp"
+                    return what if own else f"{what}, by a firewall"
+                if any(word in what for word in _AWAY):
+                    return what
+        return ""
 
     def _certificate(self, row: int) -> str:
         tls = self.at("tls", row)

@@ -46,7 +46,7 @@ class Step:
     """``10.0.8.40:8889 (diego_database/0)``, the most frequent first."""
     application: str | None
     outcome: str
-    """served, refused, unknown; of attempts closed, silent or mixed"""
+    """served, refused, unknown; of attempts closed, filtered, silent or mixed"""
     let_in: bool
     sent_bytes: int
     """By the actor."""

@@ -154,6 +154,7 @@ def _context(audit: Audit, table: str | None, review: str | None) -> dict[str, A
     if sections & {"summary", "findings"}:
         context["groups"] = overview.groups(audit)
         context["found"] = len(audit.findings)
+        context["heads"] = {f"{group.rule} {group.severity}" for group in context["groups"]}
         context["techniques"] = _techniques([group.rule for group in context["groups"]])
         context["pages"] = _rule_pages([group.rule for group in context["groups"]])
         context["level"] = story.level(audit).word

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import auditor
@@ -38,6 +40,35 @@ def test_the_five_questions_are_answered(intruder):
     assert "calls 198.51.100.20:8443 every 3" in told["how far"]
     assert "auditor slice captures/sample/intruder.bridge.pcap.zst --connection" in told["proof"]
     assert "frames" in told["proof"]
+
+
+@pytest.mark.parametrize(
+    ("transport", "error", "says"),
+    [
+        ("tcp", "communication administratively prohibited, by 10.0.8.1", "2 filtered (ICMP: communication administratively prohibited)"),
+        ("tcp", "host unreachable, by 10.0.8.1", "2 filtered (ICMP: host unreachable)"),
+        ("tcp", "port unreachable, by {host}", "2 filtered (ICMP: port unreachable, by a firewall)"),
+        ("udp", "port unreachable, by 10.0.8.1", "2 filtered (ICMP: port unreachable, by a firewall)"),
+        ("udp", "port unreachable, by {host}", "31 closed (refused)"),
+        ("tcp", "fragmentation needed (MTU 1400), by 10.0.8.1", "2 without an answer"),
+    ],
+)  # fmt: skip
+def test_a_sweep_tells_filtered_from_closed_and_from_silent(intruder, transport, error, says):
+    """The same sweep, with what a router says of the two ports that did not answer."""
+    table = intruder.audit.connections.copy()
+    silent = (table["originator_ip"] == "10.0.8.99") & (table["conn_state"] == "S0")
+    assert silent.sum() == 2
+    table["transport"] = table["transport"].astype(object)
+    table.loc[silent, "transport"] = transport
+    told = table["authentication_evidence"].tolist()
+    for row in np.flatnonzero(silent).tolist():
+        text = error.format(host=table["responder_ip"].iloc[row])
+        told[row] = [{"kind": "icmp.error", "value": (text,), "certainty": "proven", "frames": [[0, 9]]}]
+    table["authentication_evidence"] = pd.Series(told, index=table.index, dtype=object)
+    [found] = of(replace(intruder.audit, connections=table))
+    assert says in found.steps[0].says
+    assert found.steps[0].outcome == ("closed" if says.startswith("31") else "mixed")
+    assert ("without an answer" in found.steps[0].says) is ("without" in says)
 
 
 def test_its_steps_are_in_order_of_time_with_frames_and_a_command(intruder):

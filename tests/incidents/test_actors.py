@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scapy.layers.inet import ICMP, IP, TCP
+from scapy.utils import wrpcap
 
 import auditor
 from auditor.errors import ConfigError
@@ -169,3 +171,23 @@ def test_people_are_not_regular_and_few_calls_tell_nothing():
     assert regular(np.cumsum(rng.exponential(60, 60) * SECOND).astype(np.int64)) is None
     assert regular((np.arange(BEATS - 1) * SECOND * 60).astype(np.int64)) is None
     assert regular((np.arange(50) * 1_000_000).astype(np.int64)) is None
+
+
+def test_a_router_s_refusals_are_read_from_packets(tmp_path):
+    """Fifteen ports: five reset, five that a router says are prohibited, five silent."""
+    file, sent = tmp_path / "sweep.pcap", []
+    for number in range(15):
+        syn = IP(src="10.0.8.99", dst="10.0.8.40") / TCP(sport=40_000 + number, dport=8_000 + number, flags="S")
+        answers = [
+            IP(src="10.0.8.40", dst="10.0.8.99") / TCP(sport=8_000 + number, dport=40_000 + number, flags="RA", ack=1),
+            IP(src="10.0.8.1", dst="10.0.8.99") / ICMP(type=3, code=13) / bytes(syn)[:28],
+        ]
+        sent += [syn, *answers[number // 5 : number // 5 + 1]]
+    for number, packet in enumerate(sent):
+        packet.time = 1_795_000_000 + number / 10
+    wrpcap(str(file), sent, linktype=101)
+    [found] = of(auditor.audit(file, inventory="captures/sample/intruder.inventory.yml").audit)
+    assert found.steps[0].says == (
+        "tried 15 ports of diego_database/0: 5 closed (refused), 5 filtered (ICMP: communication administratively prohibited), "
+        "5 without an answer"
+    )

@@ -257,16 +257,17 @@ def diff(
     """What changed between two audits: findings, documented paths, who talks to whom, and the files that decided."""
     import pyarrow as pa
 
-    from auditor.jobs.compare import compare
+    from auditor.jobs.compare import compare, made_of
 
     with _opened(store) as history:
         pair = history.find(before), history.find(after)
         windows = [history.window(row) for row in pair]
         changes = compare(history, *pair)
+        sides = [(row, made_of(history, row)) for row in pair]
     if not all_:
         changes = [each for each in changes if each.change != "continuing"]
     if format == "table" and fields is None and output is None:
-        _tell(pair, windows, changes)
+        _tell(sides, windows, changes)
         return
     schema = pa.schema([(name, pa.string()) for name in ("change", "what", "name", "severity", "says")])
     made = pa.Table.from_pylist([each.as_dict() for each in changes], schema=schema)
@@ -288,12 +289,12 @@ _HEADS = {
 }
 
 
-def _tell(pair: tuple[Any, Any], windows: list[str], changes: list[Any]) -> None:
-    from auditor.policy.times import OUTSIDE, time_text
+def _tell(sides: list[tuple[Any, str]], windows: list[str], changes: list[Any]) -> None:
+    from auditor.policy.times import OUTSIDE
 
-    before, after = (f"audit {row.audit} ({row.id}, {time_text(row.last_ns or row.finished_ns)})" for row in pair)
-    print(f"From {before} to {after}:")
-    for row, window in zip(pair, windows, strict=True):
+    for word, (row, made_of) in zip(("From", "to"), sides, strict=True):
+        print(f"{word} audit {row.audit} ({row.id}): {escape(made_of)}")
+    for (row, _), window in zip(sides, windows, strict=True):
         if window:
             print(f"audit {row.audit}: {window} alone; {OUTSIDE}")
     for kind, head in _HEADS.items():

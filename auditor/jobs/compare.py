@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from auditor.policy.times import time_text
 from auditor.store.history import History, Row
 
 if TYPE_CHECKING:
@@ -66,6 +67,22 @@ def compare(history: History, before: Row, after: Row) -> list[Change]:
         *_edges(history, before, after),
         *_files(history, before, after),
     ]
+
+
+NAMED = 3
+"""Captures of an audit that are named; of the others there is the number."""
+
+
+def made_of(history: History, row: Row) -> str:
+    """Captures and times of an audit: ``a.pcap and b.pcap, captured ... to ..., audited ...``."""
+    paths = [str(each["path"]) for each in _rows(history, "captures", row, ["path"])]
+    named, more = paths[:NAMED], len(paths) - NAMED
+    listed = [*named, f"{more:,} more"] if more > 0 else named
+    what = " and ".join([", ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed) or "no capture"
+    span = ""
+    if row.first_ns is not None and row.last_ns is not None:
+        span = f", captured {time_text(row.first_ns)} to {time_text(row.last_ns)}"
+    return f"{what}{span}, audited {time_text(row.finished_ns // 10**9 * 10**9)}"
 
 
 def _rows(history: History, name: str, row: Row, columns: list[str]) -> list[dict[str, Any]]:

@@ -7,23 +7,48 @@ directed; a band's width is its number of connections, never below ``THINNEST``,
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from auditor.report._columns import rfc3339
 
-WIDTH = 1000.0
 THINNEST = 2.0
-SHOWN_ROLES = 24
-"""Roles of one side with a node of their own; the rest share one."""
+SHOWN_ROLES = 44
+"""Roles and strangers of one side with a node of their own, those with undeclared connections first; the rest share one."""
 OTHERS = "other roles"
 
-_LEFT, _RIGHT, _NODE = 212.0, 788.0, 9.0
-_GAP, _LOWEST, _HIGHEST = 11.0, 13.0, 400.0
+_NODE, _LOWEST, _HIGHEST = 9.0, 13.0, 400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How much room there is: both drawings are laid out for a desk and for a telephone, and the page shows the one that fits."""
+
+    width: float
+    left: float
+    """Where the map's left nodes stand, and its right ones end."""
+    right: float
+    gap: float
+    """Between two nodes; names stand in it where there is no room beside."""
+    plot_left: float
+    """Where the timeline's first moment stands, and its last one."""
+    plot_right: float
+    bins: int
+    ticks: int
+    top: float
+    row: float
+    beside: bool
+    """Names stand beside what they name, else above."""
+
+
+DESK = Shape(1000.0, 212.0, 788.0, 11.0, 232.0, 988.0, 126, 8, 14.0, 22.0, beside=True)
+TELEPHONE = Shape(368.0, 1.0, 367.0, 24.0, 4.0, 364.0, 60, 4, 26.0, 38.0, beside=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +88,7 @@ class FlowMap:
     nodes: tuple[Node, ...]
     bands: tuple[Band, ...]
     """Widest first, undeclared last: what matters is drawn on top."""
-    width: float
+    shape: Shape
     height: float
 
 
@@ -77,7 +102,8 @@ def _folded(edges: Sequence[Edge]) -> list[Edge]:
         counts: dict[str, int] = defaultdict(int)
         for edge in edges:
             counts[getattr(edge, side)] += edge.count
-        ranked = sorted(counts, key=lambda name: (-counts[name], name))
+        accused = {getattr(edge, side) for edge in edges if edge.kind == "undeclared"}
+        ranked = sorted(counts, key=lambda name: (name not in accused, -counts[name], name))
         kept.append(set(ranked if len(ranked) <= SHOWN_ROLES else ranked[: SHOWN_ROLES - 1]))
     together: dict[tuple[str, str, str], int] = defaultdict(int)
     for edge in edges:
@@ -106,11 +132,11 @@ def _sorted_sides(edges: Sequence[Edge]) -> tuple[list[str], list[str]]:
     return left, right
 
 
-def flow_map(given: Iterable[Edge]) -> FlowMap:
+def flow_map(given: Iterable[Edge], shape: Shape = DESK) -> FlowMap:
     """The layout of who talked to whom."""
     edges = _folded([edge for edge in given if edge.count > 0])
     if not edges:
-        return FlowMap((), (), WIDTH, 0.0)
+        return FlowMap((), (), shape, 0.0)
     sides = _sorted_sides(edges)
     total = sum(edge.count for edge in edges)
     room = min(_HIGHEST, 90.0 + 34.0 * max(map(len, sides)))
@@ -118,15 +144,15 @@ def flow_map(given: Iterable[Edge]) -> FlowMap:
     nodes: dict[tuple[bool, str], Node] = {}
     heights = []
     for left, names in zip((True, False), sides, strict=True):
-        y = 4.0
+        y = 4.0 if shape.beside else shape.gap
         for name in names:
             mine = [edge for edge in edges if (edge.source if left else edge.target) == name]
             height = max(_LOWEST, sum(width[id(edge)] for edge in mine))
             nodes[left, name] = Node(
-                name, _LEFT if left else _RIGHT - _NODE, y, height, sum(edge.count for edge in mine), left
+                name, shape.left if left else shape.right - _NODE, y, height, sum(edge.count for edge in mine), left
             )
-            y += height + _GAP
-        heights.append(y - _GAP + 4.0)
+            y += height + shape.gap
+        heights.append(y - shape.gap + 4.0)
     tallest = max(heights)
     for left, height in zip((True, False), heights, strict=True):  # the shorter side stands in the middle
         shift = (tallest - height) / 2
@@ -147,7 +173,7 @@ def flow_map(given: Iterable[Edge]) -> FlowMap:
                 starts[left, name] += width[id(edge)]
     bands = []
     for edge in sorted(edges, key=lambda each: (_ORDER[each.kind], -each.count, each.source, each.target)):
-        x0, x1, thick = _LEFT + _NODE, _RIGHT - _NODE, width[id(edge)]
+        x0, x1, thick = shape.left + _NODE, shape.right - _NODE, width[id(edge)]
         y0, y1, bend = ends[id(edge), True], ends[id(edge), False], (x0 + x1) / 2
         bands.append(
             Band(
@@ -156,13 +182,12 @@ def flow_map(given: Iterable[Edge]) -> FlowMap:
                 f"C{bend:.1f} {y1 + thick:.1f} {bend:.1f} {y0 + thick:.1f} {x0:.1f} {y0 + thick:.1f}z",
             )
         )
-    return FlowMap(tuple(nodes.values()), tuple(bands), WIDTH, tallest)
+    return FlowMap(tuple(nodes.values()), tuple(bands), shape, tallest)
 
 
 # -- when ------------------------------------------------------------------------------------------------------------------------
 
-_PLOT_LEFT, _PLOT_RIGHT = 232.0, 988.0
-_BINS, _TALL, _ROW, _TOP, _DOT = 126, 52.0, 22.0, 14.0, 6.0
+_TALL, _DOT = 52.0, 4.0
 _STEPS_NS = [
     int(seconds * 1_000_000_000)
     for seconds in (
@@ -176,6 +201,8 @@ _STEPS_NS = [
 @dataclass(frozen=True, slots=True)
 class Tick:
     x: float
+    text_x: float
+    """The middle of its text, which stands whole in the drawing."""
     text: str
 
 
@@ -193,7 +220,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One finding, or some of a rule that stand too close together to be told apart."""
+    """Connections of one finding, or of some of a rule, that stand too close together to be told apart; never a gap between two."""
 
     x: float
     width: float
@@ -218,22 +245,24 @@ class Timeline:
     lanes: tuple[Lane, ...]
     most: int
     """Connections of the highest bar."""
-    left: float
-    right: float
+    shape: Shape
     base: float
     """Foot of the bars."""
-    width: float
     height: float
+    first_ns: int
+    last_ns: int
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """A finding in time."""
+class Moments:
+    """Findings of a rule in time: when each of their connections began and ended."""
 
-    id: str
-    title: str
-    first_ns: int
-    last_ns: int
+    findings: tuple[tuple[str, str], ...]
+    """Ids and titles."""
+    which: NDArray[np.int64]
+    """Of each connection, the place of its finding in ``findings``."""
+    first_ns: NDArray[np.int64]
+    last_ns: NDArray[np.int64]
 
 
 def clock(ns: int, digits: int = 0, *, date: bool = False) -> str:
@@ -243,53 +272,74 @@ def clock(ns: int, digits: int = 0, *, date: bool = False) -> str:
     return f"{text[:10]} {time}" if date else time
 
 
-def _ticks(first: int, last: int) -> tuple[Tick, ...]:
+def _x(at: NDArray[np.int64], first: int, last: int, shape: Shape) -> NDArray[np.float64]:
+    """Where moments stand; those outside stand at the edge."""
+    share = np.clip((at - first).astype(np.float64) / max(last - first, 1), 0.0, 1.0)
+    return shape.plot_left + share * (shape.plot_right - shape.plot_left)
+
+
+def _ticks(first: int, last: int, shape: Shape) -> tuple[Tick, ...]:
     span = max(last - first, 1)
-    step = next((each for each in _STEPS_NS if span / each <= 8), None)
+    step = next((each for each in _STEPS_NS if span / each <= shape.ticks), None)
     if step is None:
-        step = -(-span // 8 // _STEPS_NS[-1]) * _STEPS_NS[-1]
+        step = -(-span // shape.ticks // _STEPS_NS[-1]) * _STEPS_NS[-1]
     digits = 0 if step >= 10**9 else len(f"{step / 10**9:.9f}".rstrip("0")) - 2
     found = []
     for at in range(-(-first // step) * step, last + 1, step):
         text = clock(at, date=True)[:10] if step >= 86_400 * 10**9 else clock(at, digits)
-        found.append(Tick(_PLOT_LEFT + (at - first) / span * (_PLOT_RIGHT - _PLOT_LEFT), text))
+        x = shape.plot_left + (at - first) / span * (shape.plot_right - shape.plot_left)
+        half = 3.0 * len(text)
+        found.append(Tick(x, min(max(x, half), shape.width - half), text))
     return tuple(found)
 
 
-def _bars(starts: pd.Series[int], undeclared: pd.Series[bool], first: int, last: int) -> tuple[tuple[Bar, ...], int]:
+def _bars(
+    starts: pd.Series[int], undeclared: pd.Series[bool], first: int, last: int, shape: Shape
+) -> tuple[tuple[Bar, ...], int]:
     span = max(last - first, 1)
-    at = np.clip((starts.to_numpy(np.int64) - first).astype(np.float64) / span * _BINS, 0, _BINS - 1).astype(np.int64)
+    share = (starts.to_numpy(np.int64) - first).astype(np.float64) / span
+    at = np.clip(share * shape.bins, 0, shape.bins - 1).astype(np.int64)
     bad = undeclared.to_numpy(bool)
-    counts = np.bincount(at, minlength=_BINS)
-    wrong = np.bincount(at[bad], minlength=_BINS)
+    counts = np.bincount(at, minlength=shape.bins)
+    wrong = np.bincount(at[bad], minlength=shape.bins)
     most = int(counts.max()) if counts.size else 0
-    wide = (_PLOT_RIGHT - _PLOT_LEFT) / _BINS
+    wide = (shape.plot_right - shape.plot_left) / shape.bins
     bars = []
     for number in np.flatnonzero(counts).tolist():
         all_, red = int(counts[number]), int(wrong[number])
         height = max(1.5, all_ / most * _TALL)
         red_height = min(height, max(1.5, red / most * _TALL)) if red else 0.0
-        when = clock(first + int(span * number / _BINS), 0 if span > 120 * 10**9 else 3)
-        bars.append(
-            Bar(
-                _PLOT_LEFT + number * wide, wide - 1, height, red_height, f"{when}: {all_:,} opened, {red:,} undeclared"
-            )
-        )
+        when = clock(first + int(span * number / shape.bins), 0 if span > 120 * 10**9 else 3)
+        says = f"{when}: {all_:,} opened, {red:,} undeclared"
+        bars.append(Bar(shape.plot_left + number * wide, wide - 1, height, red_height, says))
     return tuple(bars), most
 
 
-def _mark(spans: Sequence[Span], start: float, end: float) -> Mark:
-    says = spans[0].title if len(spans) == 1 else f"{len(spans)} findings: {spans[0].title}, …"
-    start = min(start, _PLOT_RIGHT - _DOT)
-    return Mark(start, max(end - start, _DOT), spans[0].id, f"{clock(spans[0].first_ns, 3, date=True)} {says}")
+def _marks(moments: Moments, first: int, last: int, shape: Shape) -> Iterator[Mark]:
+    """Each connection where it is; those that touch are one mark."""
+    order = np.lexsort((moments.which, moments.last_ns, moments.first_ns))
+    if not order.size:
+        return
+    which, began = moments.which[order], moments.first_ns[order]
+    start = np.minimum(_x(began, first, last, shape), shape.plot_right - _DOT)
+    end = np.maximum(_x(moments.last_ns[order], first, last, shape), start + _DOT)
+    reach = np.maximum.accumulate(end)
+    bounds = [0, *(np.flatnonzero(start[1:] > reach[:-1] + 1) + 1).tolist(), order.size]
+    for low, high in itertools.pairwise(bounds):
+        ids = pd.unique(which[low:high]).tolist()
+        id_, title = moments.findings[ids[0]]
+        says = title if len(ids) == 1 else f"{len(ids)} findings: {title}, …"
+        x = float(start[low])
+        yield Mark(x, float(reach[high - 1]) - x, id_, f"{clock(int(began[low]), 3, date=True)} {says}")
 
 
 def timeline(
     starts: pd.Series[int],
     undeclared: pd.Series[bool],
-    lanes: Sequence[tuple[str, str, Sequence[Span]]],
+    lanes: Sequence[tuple[str, str, Moments]],
     first: int,
     last: int,
+    shape: Shape = DESK,
 ) -> Timeline:
     """The layout of what was seen when.
 
@@ -299,26 +349,12 @@ def timeline(
     lanes : rule, severity and findings
     first, last : nanoseconds; what lies outside is drawn at the edge
     """
-    span = max(last - first, 1)
-    scale = (_PLOT_RIGHT - _PLOT_LEFT) / span
-    base = _TOP + _TALL
-    bars, most = _bars(starts, undeclared, first, last)
-    drawn = []
-    for number, (rule, severity, spans) in enumerate(lanes):
-        marks: list[Mark] = []
-        together: list[Span] = []
-        start = end = 0.0
-        for each in sorted(spans, key=lambda one: (one.first_ns, one.last_ns, one.id)):
-            x0, x1 = (_PLOT_LEFT + (min(max(at, first), last) - first) * scale for at in (each.first_ns, each.last_ns))
-            if together and x0 > end + 1:
-                marks.append(_mark(together, start, end))
-                together = []
-            if not together:
-                start, end = x0, x0
-            together.append(each)
-            end = max(end, x1, x0 + _DOT)
-        if together:
-            marks.append(_mark(together, start, end))
-        drawn.append(Lane(rule, severity, len(spans), base + 30 + number * _ROW, tuple(marks)))
-    height = base + 26 + len(drawn) * _ROW + 8
-    return Timeline(_ticks(first, last), bars, tuple(drawn), most, _PLOT_LEFT, _PLOT_RIGHT, base, WIDTH, height)
+    base = shape.top + _TALL
+    bars, most = _bars(starts, undeclared, first, last, shape)
+    head = 30.0 if shape.beside else 48.0
+    drawn = [
+        Lane(rule, severity, len(moments.findings), base + head + number * shape.row, tuple(_marks(moments, first, last, shape)))
+        for number, (rule, severity, moments) in enumerate(lanes)
+    ]  # fmt: skip
+    height = base + 26 + len(drawn) * shape.row + 8
+    return Timeline(_ticks(first, last, shape), bars, tuple(drawn), most, shape, base, height, first, last)

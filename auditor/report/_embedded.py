@@ -99,7 +99,11 @@ def columns(connections: pd.DataFrame) -> dict[str, Any]:
     if "duration" in connections:
         data["duration"] = np.round(connections["duration"].to_numpy(np.float64) * 1e6).astype(np.int64).tolist()
     for name in (
-        *(f"{end}_{what}" for end in ("originator", "responder") for what in ("ip", "role", "instance", "component")),
+        *(
+            f"{end}_{what}"
+            for end in ("originator", "responder")
+            for what in ("ip", "role", "place", "instance", "component")
+        ),
         *("transport", "application", "disposition", "authentication_verdict", "conn_state"),
     ):
         if name in connections:

@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from auditor.model import losses
 from auditor.model.audit import Audit
 from auditor.model.frames import REMARKS
-from auditor.model.judgement import CELL_EGRESS, Breach, Disposition, Verdict
+from auditor.model.judgement import Disposition, Verdict
 from auditor.model.roles import Severity
 from auditor.report import _story as story
 from auditor.report._columns import int_parts, rfc3339, row_digits
-from auditor.report._drawings import Edge, FlowMap, Span, Timeline, flow_map, timeline
+from auditor.report._drawings import DESK, TELEPHONE, Edge, FlowMap, Moments, Timeline, flow_map, timeline
 from auditor.report._json import encode
 from auditor.report._next import Next, candidates, next_of
+from auditor.report._places import places
 from auditor.report._text import clip
 from auditor.rules.unverifiable_authentication import LACKS
 from auditor.wire.text import many
@@ -36,10 +38,6 @@ LOOKED_AT = 2_000
 """Connections of a finding that are asked for what was missing."""
 SHOWN_FRAMES = 12
 CELL = 600
-
-NOBODY = "(in no inventory)"
-OUTSIDE = "(outside the platform)"
-_EGRESS = [*map(str, CELL_EGRESS), str(Breach.CONTROL_PLANE_EGRESS), str(Breach.INFRASTRUCTURE_EGRESS)]
 
 VERDICTS = tuple(verdict.value for verdict in Verdict)
 SEVERITIES = tuple(severity.word for severity in sorted(Severity, reverse=True))
@@ -142,21 +140,15 @@ def _seen_on(table: pd.DataFrame, found: dict[str, PathRow]) -> None:
 
 
 def edges(audit: Audit) -> list[Edge]:
-    """Connections by role of both ends and what the policy says of them; a documented path that was violated is a kind of its own."""
+    """Connections by the places of both ends and what the policy says of them; a documented path that was violated is a kind of its own."""
     table = audit.connections
-    if not {"originator_role", "responder_role", "disposition"} <= set(table.columns) or not len(table):
+    ends = places(table)
+    if not ends or not len(table):
         return []
     kind = np.array(_text(table["disposition"]), object)
     if "authentication_verdict" in table:
         violated = (table["authentication_verdict"] == Verdict.VIOLATED.value).to_numpy(bool)
         kind[violated & (kind == Disposition.DOCUMENTED.value)] = Verdict.VIOLATED.value
-    ends = {}
-    for which in ("originator", "responder"):
-        names = np.array([name or NOBODY for name in _text(table[f"{which}_role"])], object)
-        if which == "responder" and "breach" in table:
-            out = table["breach"].isin(_EGRESS).to_numpy(bool)
-            names[out & (names == NOBODY)] = OUTSIDE
-        ends[which] = names
     counts = pd.DataFrame({**ends, "kind": kind}).groupby(["originator", "responder", "kind"], sort=True).size()
     return [
         Edge(str(source), str(target), str(kind), int(count))
@@ -164,16 +156,17 @@ def edges(audit: Audit) -> list[Edge]:
     ]
 
 
-def drawn_map(audit: Audit) -> FlowMap:
-    """Who talked to whom, laid out."""
-    return flow_map(edges(audit))
+def drawn_map(audit: Audit) -> tuple[FlowMap, FlowMap]:
+    """Who talked to whom, laid out for a desk and for a telephone."""
+    found = edges(audit)
+    return flow_map(found, DESK), flow_map(found, TELEPHONE)
 
 
 # -- when ------------------------------------------------------------------------------------------------------------------------
 
 
-def drawn_timeline(audit: Audit) -> Timeline | None:
-    """What was seen when, laid out; None where there is nothing."""
+def drawn_timeline(audit: Audit) -> tuple[Timeline, Timeline] | None:
+    """What was seen when, laid out for a desk and for a telephone; None where there is nothing."""
     table = audit.connections
     if not len(table) or "start" not in table:
         return None
@@ -185,24 +178,37 @@ def drawn_timeline(audit: Audit) -> Timeline | None:
         undeclared = pd.Series((table["disposition"] == Disposition.UNDECLARED.value).fillna(False).to_numpy(bool))
     else:
         undeclared = pd.Series(np.zeros(len(table), bool))
-    lanes: dict[tuple[int, str], list[Span]] = defaultdict(list)
+    lanes = list(_lanes(audit, start, end))
+    first, last = int(start.min()), int(end.max())
+    wide, small = (timeline(pd.Series(start), undeclared, lanes, first, last, shape) for shape in (DESK, TELEPHONE))
+    return wide, small
+
+
+def _lanes(audit: Audit, start: NDArray[np.int64], end: NDArray[np.int64]) -> Iterator[tuple[str, str, Moments]]:
+    """Findings of a rule and severity, worst first, with their connections in time."""
+    seen: dict[str, list[int]] = defaultdict(list)
+    if "findings" in audit.connections:
+        for row, ids in enumerate(audit.connections["findings"].tolist()):
+            for id_ in ids if ids is not None else ():
+                seen[str(id_)].append(row)
+    lanes: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
     for finding in story.rows(audit.findings):
-        key = (-int(Severity[str(finding["severity"]).upper()]), str(finding["rule"]))
-        lanes[key].append(
-            Span(
-                str(finding["id"]),
-                clip(str(finding["title"]), 200),
-                int(finding["first_seen"]),
-                int(finding["last_seen"]),
-            )
-        )
-    return timeline(
-        pd.Series(start),
-        undeclared,
-        [(rule, Severity(-rank).word, spans) for (rank, rule), spans in sorted(lanes.items())],
-        int(start.min()),
-        int(end.max()),
-    )
+        lanes[-int(Severity[str(finding["severity"]).upper()]), str(finding["rule"])].append(finding)
+    for (rank, rule), findings in sorted(lanes.items(), key=lambda lane: lane[0]):
+        told, which, first, last = [], [], [], []
+        for number, finding in enumerate(findings):
+            told.append((str(finding["id"]), clip(str(finding["title"]), 200)))
+            rows = seen.get(told[-1][0], [])
+            if rows:
+                begins, ends = start[rows], end[rows]
+            elif finding["count"]:  # of its connections none is at hand: only when they began and ended is known
+                begins = ends = np.array([finding["first_seen"], finding["last_seen"]], np.int64)
+            else:
+                begins, ends = (np.array([finding[name]], np.int64) for name in ("first_seen", "last_seen"))
+            which.append(np.full(len(begins), number, np.int64))
+            first.append(begins)
+            last.append(ends)
+        yield rule, Severity(-rank).word, Moments(tuple(told), *map(np.concatenate, (which, first, last)))
 
 
 # -- findings --------------------------------------------------------------------------------------------------------------------

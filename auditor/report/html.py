@@ -34,6 +34,7 @@ from auditor.report import _story as story
 from auditor.report._columns import int_parts
 from auditor.report._drawings import clock
 from auditor.report._json import encode
+from auditor.report._places import NOISE, is_stranger, places
 from auditor.wire.text import escape
 
 STATIC_ROWS = 200
@@ -63,6 +64,13 @@ def _prose(text: str) -> Markup:
     )
 
 
+def _short(name: str, most: int) -> str:
+    """A name of a place in a drawing; of an address both ends stand, which tell it from its neighbours."""
+    if len(name) <= most:
+        return name
+    return f"{name[: most // 2 - 1]}…{name[-(most // 2) :]}" if is_stranger(name) else f"{name[: most - 1]}…"
+
+
 def _words(text: Any) -> str:
     return str(text or "").replace("_", " ")
 
@@ -88,8 +96,13 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        prose=_prose, words=_words, n=lambda count: f"{count:,}", px=lambda x: f"{x:.1f}".removesuffix(".0")
+        prose=_prose,
+        words=_words,
+        n=lambda count: f"{count:,}",
+        px=lambda x: f"{x:.1f}".removesuffix(".0"),
+        short=_short,
     )
+    made.tests["stranger"] = is_stranger
     return made
 
 
@@ -161,7 +174,7 @@ def _context(audit: Audit, table: str | None, review: str | None) -> dict[str, A
     if "paths" in sections:
         context["paths"] = overview.path_rows(audit)
     if "map" in sections:
-        context["map"] = overview.drawn_map(audit)
+        context |= {"map": overview.drawn_map(audit), "noise": NOISE}
     if "timeline" in sections:
         context["timeline"] = overview.drawn_timeline(audit)
     if "connections" in sections:
@@ -191,7 +204,8 @@ def _certificate_text(each: Mapping[str, Any]) -> str:
 
 def _connections(audit: Audit) -> dict[str, Any]:
     positions = embedded.shown_rows(audit.connections)
-    held = audit.connections.iloc[positions]
+    table = audit.connections
+    held = table.assign(**{f"{end}_place": names for end, names in places(table).items()}).iloc[positions]
     first = list(range(len(held)))
     if "findings" in held:
         worth = [len(each) == 0 for each in held["findings"].tolist()]

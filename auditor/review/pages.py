@@ -21,7 +21,7 @@ from typing import IO, Any, Protocol
 import jinja2
 
 from auditor.errors import AuditorError, ConfigError
-from auditor.jobs.compare import CHANGES, compare
+from auditor.jobs.compare import CHANGES, compare, made_of
 from auditor.jobs.keep import excused, restore, rule_names
 from auditor.model.audit import Audit
 from auditor.model.roles import Severity
@@ -228,6 +228,7 @@ class Review:
         return Answer(
             self._page("compare.html", base, title="Comparison", before=before, after=after, when=_when,
                        windows=[(row.audit, history.window(row)) for row in (before, after)], outside=OUTSIDE,
+                       sides=[(row, made_of(history, row)) for row in (before, after)],
                        groups=[group for group in groups if group[2]], rows=list(reversed(history.rows(last=SHOWN_AUDITS))))
         )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -87,6 +88,8 @@ def test_show_is_the_report_again(capsys, store):
 def test_diff(capsys, store):
     words = asked(capsys, "diff", "--store", store)
     assert "New findings: 46" in words
+    assert re.search(r"^From audit 1 \(.*healthy.pcap, captured 20.* to 20.*, audited 20.*Z$", words, re.M)
+    assert re.search(r"^to audit 2 \(.*diego.pcapng, captured 20.* to 20.*, audited 20.*Z$", words, re.M)
     assert "CRITICAL plaintext: diego_cell talks to cloud_controller on 9023/tcp in the clear [rep-to-cc]" in words
     rows = list(csv.DictReader(io.StringIO(asked(capsys, "diff", "2", "1", "--store", store, "--format", "csv"))))
     assert sum(row["change"] == "gone" for row in rows) == 46

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import pyarrow as pa
 import pytest
 
 import auditor
-from auditor.jobs.compare import CHANGES, _edges, compare, edges
+from auditor.jobs.compare import CHANGES, _edges, compare, edges, made_of
 from auditor.store.history import open_history
 
 
@@ -28,6 +29,8 @@ def test_two_audits_of_a_store(tmp_path):
             compare(history, second, first),
             compare(history, second, third),
         )
+        says = made_of(history, first)
+    assert re.fullmatch(r".*healthy\.pcap, captured 20\S+Z to 20\S+Z, audited 20\S+Z", says)
     kinds = Counter(each.change for each in forth)
     assert kinds["new"] == len(diego.findings)
     assert kinds["gone"] == 0

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditor.report._drawings import OTHERS, SHOWN_ROLES, THINNEST, WIDTH, Edge, Span, clock, flow_map, timeline
+from auditor.report._drawings import (
+    DESK,
+    OTHERS,
+    SHOWN_ROLES,
+    TELEPHONE,
+    THINNEST,
+    Edge,
+    Moments,
+    clock,
+    flow_map,
+    timeline,
+)
 
 ROLES = st.sampled_from(["diego_cell", "diego_brain", "nats", "uaa", "router", "(in no inventory)"])
 KINDS = st.sampled_from(["documented", "violated", "undeclared", "ambient", "out_of_scope"])
@@ -26,9 +37,9 @@ def corners(outline: str) -> tuple[float, float, float, float, float]:
     return numbers[0], numbers[1], numbers[6], numbers[7], numbers[8]
 
 
-@given(EDGES)
-def test_bands_join_their_nodes_and_do_not_overlap_there(edges):
-    drawn = flow_map(edges)
+@given(EDGES, st.sampled_from([DESK, TELEPHONE]))
+def test_bands_join_their_nodes_and_do_not_overlap_there(edges, shape):
+    drawn = flow_map(edges, shape)
     assert sum(band.edge.count for band in drawn.bands) == sum(edge.count for edge in edges)
     assert len(drawn.bands) == len(edges)
     nodes = {(node.left, node.name): node for node in drawn.nodes}
@@ -41,7 +52,7 @@ def test_bands_join_their_nodes_and_do_not_overlap_there(edges):
             mine = []
             for band in drawn.bands:
                 x0, y0, x1, y1, thick = corners(band.outline)
-                assert 0 < x0 < x1 < WIDTH
+                assert 0 < x0 < x1 < shape.width
                 assert thick >= THINNEST
                 if (band.edge.source if left else band.edge.target) == node.name:
                     mine.append((y0 if left else y1, thick))
@@ -78,31 +89,52 @@ def test_nothing_to_draw():
     assert flow_map([Edge("a", "b", "documented", 0)]).nodes == ()
 
 
+def moments(*spans: tuple[int, int, int]) -> Moments:
+    """Of (finding, first, last)."""
+    which, first, last = np.array(spans, np.int64).reshape(-1, 3).T
+    return Moments(
+        tuple((f"f{n}", f"finding {n}") for n in range(int(which.max()) + 1)), which, START + first, START + last
+    )
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 10**13), st.integers(0, 10**13)), min_size=1, max_size=60),
     st.lists(st.integers(0, 10**13), min_size=1, max_size=60),
+    st.sampled_from([DESK, TELEPHONE]),
 )
-def test_marks_stand_inside_and_lose_no_finding(spans, starts):
-    findings = [Span(f"f{n}", f"finding {n}", START + min(pair), START + max(pair)) for n, pair in enumerate(spans)]
+def test_marks_stand_inside_and_where_connections_are(spans, starts, shape):
+    every = [(n // 2, min(pair), max(pair)) for n, pair in enumerate(spans)]
     series = pd.Series([START + each for each in starts])
-    drawn = timeline(series, series % 2 == 0, [("rule", "high", findings)], START, START + 10**13)
+    drawn = timeline(series, series % 2 == 0, [("rule", "high", moments(*every))], START, START + 10**13, shape)
     marks = drawn.lanes[0].marks
-    counted = Counter()
+    assert drawn.lanes[0].findings == len({each[0] for each in every})
+    scale = (shape.plot_right - shape.plot_left) / 10**13
+    drawn_x = [(shape.plot_left + first * scale, shape.plot_left + last * scale) for _, first, last in every]
+    for x0, x1 in drawn_x:
+        assert any(mark.x - 4 <= x0 <= x1 <= mark.x + mark.width + 0.01 for mark in marks)
     for mark in marks:
-        several = re.search(r" (\d+) findings: ", mark.says)
-        counted["findings"] += int(several[1]) if several else 1
-        assert drawn.left <= mark.x
-        assert mark.x + mark.width <= drawn.right + 6
-    assert counted["findings"] == len(findings)
+        assert shape.plot_left <= mark.x
+        assert mark.x + mark.width <= shape.plot_right + 0.01
+        inside = sum(min(x1, mark.x + mark.width) - max(x0, mark.x) + 5 for x0, x1 in drawn_x if mark.x - 5 < x0 < mark.x + mark.width)  # fmt: skip
+        assert mark.width <= inside + 0.01, "no mark is wider than the connections that it stands for"
     for one, other in itertools.pairwise(marks):
-        assert one.x + one.width <= other.x
-    assert 2 <= len(drawn.ticks) <= 9
+        assert one.x + one.width < other.x
+    assert 1 <= len(drawn.ticks) <= 9
     opened = [
         tuple(int(n.replace(",", "")) for n in re.findall(r"([\d,]+) (?:opened|undeclared)", bar.says))
         for bar in drawn.bars
     ]
     assert sum(one for one, _ in opened) == len(starts)
     assert sum(red for _, red in opened) == int((series % 2 == 0).sum())
+
+
+def test_a_gap_between_two_connections_of_a_finding_stays_a_gap():
+    series = pd.Series([START, START + 90 * SECOND])
+    told = moments((0, 0, SECOND), (0, 90 * SECOND, 100 * SECOND), (1, 90 * SECOND, 91 * SECOND))
+    [lane] = timeline(series, series > 0, [("rule", "high", told)], START, START + 100 * SECOND).lanes
+    assert [mark.target for mark in lane.marks] == ["f0", "f1"]
+    assert lane.marks[0].x + lane.marks[0].width < lane.marks[1].x - 600
+    assert lane.marks[1].says == "2026-11-16 09:01:30.000 2 findings: finding 1, …"
 
 
 @pytest.mark.parametrize(
@@ -120,13 +152,13 @@ def test_ticks_are_round_times(span, texts):
     drawn = timeline(series, series > 0, [], START, START + span)
     assert 1 <= len(drawn.ticks) <= 9
     assert [tick.text for tick in drawn.ticks][: len(texts)] == texts
-    assert all(drawn.left <= tick.x <= drawn.right for tick in drawn.ticks)
+    assert all(DESK.plot_left <= tick.x <= DESK.plot_right for tick in drawn.ticks)
 
 
 def test_one_moment_is_a_timeline_too():
     series = pd.Series([START])
-    drawn = timeline(series, series > 0, [("rule", "info", [Span("f", "t", START, START)])], START, START)
-    assert drawn.lanes[0].marks[0].target == "f"
+    drawn = timeline(series, series > 0, [("rule", "info", moments((0, 0, 0)))], START, START)
+    assert drawn.lanes[0].marks[0].target == "f0"
     assert drawn.most == 1
 
 

@@ -220,6 +220,9 @@ def choose(browser: Browser, field: str, value: str, count: str) -> None:
     ("field", "value", "count"),
     [
         ("q", "10.0.0.9", 5),
+        ("q", "10.0.4.1", 0),  # no part of 10.0.4.10
+        ("q", "10.0.0.", 5),
+        ("q", "2001:db8::1", 0),
         ("q", "[2001:db8::15]:40020", 1),
         ("q", "8443", 1),
         ("q", "invoice", 0),
@@ -255,6 +258,79 @@ def test_a_filter_stands_in_the_address_and_is_read_from_it(opened, page):
     assert opened.text("#count") == "3 of 30 connections"
 
 
+def test_what_the_address_asks_for_and_is_not_there_is_told(browser, page):
+    browser.look()
+    browser.open(page, "?verdict=violated")
+    browser.ready()
+    assert "?verdict=violated is not read" in browser.text("#unknown")
+    browser.open(page)
+    browser.ready()
+    for fragment, told, count in (
+        ("connections?colour=red&disposition=undeclared", "no filter colour", 10),
+        ("connections?verdict=violatd", "no connection here has the verdict violatd", 0),
+        ("connections?since=yesterday", "since=yesterday is no time", 30),
+        ("connections?rule=plaintext&rule=weak-tls", "rule is asked for several times", 1),
+        ("connections?verdict=violated", "", 2),
+        ("connection=%3Cb%3E", "no connection here has the id <b>", 2),
+        ("f99", "nothing here is called #f99", 2),
+        ("100%", "nothing here is called #100%", 2),
+    ):
+        browser.run("location.hash = arguments[0]", fragment)
+        browser.wait(
+            lambda told=told: told in browser.text("#unknown") and bool(told) == bool(browser.text("#unknown")), told
+        )
+        assert browser.find("#unknown").is_displayed() is bool(told)
+        assert browser.text("#count") == f"{count} of 30 connections"
+    choose(browser, "app", "nats", "0 of 30 connections")
+    assert not browser.find("#unknown").is_displayed(), "what the reader chose since is no longer what the address said"
+    assert browser.complaints() == []
+
+
+def brush(browser: Browser, drawing: str, start: float, end: float) -> None:
+    """The pointer drawn over a part of the timeline's plot."""
+    browser.run("document.querySelector(arguments[0]).scrollIntoView({ block: 'center' })", drawing)
+    place = browser.run(
+        "const d = document.querySelector(arguments[0]), m = d.getScreenCTM(), l = Number(d.dataset.left), r = Number(d.dataset.right);"
+        "return arguments[1].map(share => { const p = new DOMPoint(l + share * (r - l), 30).matrixTransform(m); return [p.x, p.y]; })",
+        drawing,
+        [start, (start + end) / 2, end],
+    )
+    kinds = ["mousePressed", "mouseMoved", "mouseMoved", "mouseReleased"]
+    for kind, (x, y) in zip(kinds, [*place, place[-1]], strict=True):
+        browser.command("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+
+
+@pytest.mark.parametrize(("width", "drawing"), [(1280, ".time.desk"), (400, ".time.telephone")])
+def test_brushing_a_span_of_time_filters_the_page(browser, page, audit, width, drawing):
+    browser.look(width=width)
+    browser.open(page)
+    browser.ready()
+    brush(browser, drawing, 0.5, 1.0)
+    starts = audit.connections["start"].to_numpy("datetime64[ns]").astype("int64")
+    first, last = (int(browser.find(drawing).get_attribute(f"data-{name}")) for name in ("first", "last"))
+    inside = int((starts >= first + (last - first) / 2).sum())
+    assert 0 < inside < 30
+    assert browser.text("#count") == f"{inside} of 30 connections"
+    assert f"{inside} of 30 connections" in browser.text("#span")
+    ids = {each for row, when in zip(audit.connections["findings"], starts, strict=True) if when >= (first + last) / 2 for each in row}  # fmt: skip
+    hidden = {each.get_attribute("id") for each in browser.all("details.finding[hidden]")}
+    assert hidden
+    assert not hidden & ids
+    assert browser.all("#map .flow .faint")
+    assert browser.find(f"{drawing} .brush").get_attribute("visibility") == "visible"
+    address = browser.driver.current_url
+    assert "since=" in address
+    assert "until=" in address
+    browser.open(address)
+    browser.ready()
+    assert browser.text("#count") == f"{inside} of 30 connections"
+    browser.run("document.querySelector('#span button').click()")
+    browser.wait(lambda: browser.text("#count") == "30 of 30 connections", "all of the time")
+    assert browser.all("details.finding[hidden], #map .faint, .time .brush[visibility=visible]") == []
+    assert browser.complaints() == []
+    browser.look()
+
+
 def test_the_map_and_the_numbers_lead_to_their_connections(opened):
     found = "return [...document.querySelectorAll('#map a, #paths a, .cards a')].map(each => each.getAttribute('href').slice(1))"
     links = set(opened.run(found))
@@ -265,6 +341,7 @@ def test_the_map_and_the_numbers_lead_to_their_connections(opened):
         opened.wait(
             lambda field=field: opened.run("return document.getElementById('f-' + arguments[0]).value", field), link
         )
+    assert "connections?from=diego_cell&to=10.0.0.9&disposition=undeclared" in links
     edge = "connections?from=diego_cell&to=%28outside%20the%20platform%29&disposition=ambient"
     assert edge in links
     opened.run("location.hash = arguments[0]", edge)
@@ -509,14 +586,14 @@ def test_certificates_are_searched_by_all_that_is_known_of_them(browser, audit, 
     assert browser.run("return document.getElementById('c-count').textContent") == "0 of 3 certificates"
 
 
-def test_on_a_telephone_nothing_but_drawings_is_wider_than_the_page(browser, page):
+def test_on_a_telephone_nothing_is_wider_than_the_page(browser, page):
     browser.look(width=400, height=860)
     browser.open(page)
     browser.ready()
     wide = browser.run(
         "document.querySelectorAll('details.finding').forEach(each => { each.open = true; });"
         "return [document.documentElement.scrollWidth <= innerWidth,"
-        " ...[...document.querySelectorAll('.scroll')].filter(each => each.scrollWidth > each.clientWidth + 1 && !each.querySelector('.drawing, .narrow'))"
+        " ...[...document.querySelectorAll('.scroll')].filter(each => each.scrollWidth > each.clientWidth + 1 && !each.querySelector('.narrow'))"
         ".map(each => each.id || each.getAttribute('aria-label') || each.getAttribute('aria-labelledby'))]"
     )
     assert wide == [True]
@@ -524,4 +601,9 @@ def test_on_a_telephone_nothing_but_drawings_is_wider_than_the_page(browser, pag
         "return getComputedStyle(document.querySelector('#paths td:nth-child(4)'), '::before').content"
     )
     assert heading == '"Ports"'
+    assert browser.run(
+        "return [...document.querySelectorAll('.telephone')].map(drawing => { const box = drawing.getBoundingClientRect();"
+        " return box.width > 300 && [...drawing.querySelectorAll('text')].every(text => { const own = text.getBoundingClientRect();"
+        " return own.left >= box.left - 1 && own.right <= box.right + 1 && own.height > 9; }); })"
+    ) == [True, True]
     browser.look()

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from auditor.report import _overview as overview
+from auditor.report._places import OUTSIDE
 from tests.report import make
 
 
@@ -32,8 +33,8 @@ def test_edges_count_every_connection_once(audit):
     for edge in edges:
         kinds[edge.kind] = kinds.get(edge.kind, 0) + edge.count
     assert kinds == {"documented": 15, "violated": 2, "undeclared": 10, "ambient": 2, "out_of_scope": 1}
-    assert overview.Edge("diego_cell", overview.OUTSIDE, "ambient", 1) in edges
-    assert overview.Edge("diego_cell", overview.NOBODY, "undeclared", 5) in edges
+    assert overview.Edge("diego_cell", OUTSIDE, "ambient", 1) in edges
+    assert overview.Edge("diego_cell", "10.0.0.9", "undeclared", 5) in edges
 
 
 def test_findings_come_worst_first_and_whole(audit):

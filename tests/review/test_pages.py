@@ -71,6 +71,8 @@ def test_two_audits_compared(opened):
     follow(opened, "form.inline button", "Comparison")
     assert "42" in opened.text("#new h2")
     assert "undeclared-connection" in opened.text("#new")
+    for capture in ("healthy.pcap", "diego.pcapng"):
+        assert f"{capture}, captured 20" in opened.text("main .facts")
     assert opened.find("#new").get_attribute("open") is not None
     follow(opened, 'nav a[href$="/compare"]', "Comparison")
     assert opened.complaints() == []

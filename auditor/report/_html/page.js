@@ -29,11 +29,17 @@ addEventListener('beforeprint', () => {
 addEventListener('afterprint', () => folded.forEach(each => { each.open = false; }));
 
 // A finding that is gone to opens.
+const plainHash = () => {
+  try { return decodeURIComponent(location.hash.slice(1)); } catch { return location.hash.slice(1); }
+};
 const reveal = () => {
-  const hash = decodeURIComponent(location.hash.slice(1));
+  const hash = plainHash();
   const target = hash && !hash.includes('?') && !hash.includes('=') ? $(hash) : null;
-  if (!target || target.tagName !== 'DETAILS') return;
+  if (!target) return;
+  if (target.closest('#findings')) for (let each = target; each; each = each.parentElement) each.hidden = false;  // a span of time may hide it
+  if (target.tagName !== 'DETAILS') return;
   for (let each = target; each; each = each.parentElement.closest('details')) each.open = true;
+  target.scrollIntoView();
 };
 addEventListener('hashchange', reveal);
 reveal();
@@ -75,7 +81,7 @@ const unpack = async text => {
 
 const WORST = ['critical', 'high', 'medium', 'low', 'info'];
 const VERDICTS = ['violated', 'rejected', 'unverifiable', 'inherited', 'inferred', 'verified', 'not_applicable'];
-const NOBODY = '(in no inventory)', OUTSIDE = '(outside the platform)';
+const NOBODY = '(in no inventory)';
 const ROW = 28, AROUND = 12, PRINTED = 300;
 const words = text => visible(text).replaceAll('_', ' ');
 
@@ -86,7 +92,7 @@ const start = async () => {
   const coded = name => columns[name] ? { codes: Int32Array.from(columns[name].codes), words: columns[name].words } : nothing;
   const numbers = name => columns[name] || [];
   const ends = ['originator', 'responder'].map(which => ({
-    ip: coded(which + '_ip'), role: coded(which + '_role'), instance: coded(which + '_instance'),
+    ip: coded(which + '_ip'), role: coded(which + '_role'), place: coded(which + '_place'), instance: coded(which + '_instance'),
     component: coded(which + '_component'), port: numbers(which + '_port'), bytes: numbers(which + '_bytes'),
   }));
   const transport = coded('transport'), application = coded('application'), disposition = coded('disposition');
@@ -143,7 +149,7 @@ const start = async () => {
   };
   const one = value => [value];
   for (const [key, end] of [['from', ends[0]], ['to', ends[1]]]) {
-    const [counts, none] = tally(end.role, one);
+    const counts = tally(end.place, one)[0], none = tally(end.role, one)[1];
     if (none && counts.size) counts.set(NOBODY, none);
     fill(fields[key], counts, visible);
   }
@@ -158,12 +164,31 @@ const start = async () => {
   let shown = Uint32Array.from({ length: count }, (_, row) => row);
   let sort = { key: 'start', down: false };
   const isIn = (column, test) => { const ok = new Uint8Array(column.words.length + 1); column.words.forEach((value, code) => { if (test(value)) ok[code] = 1; }); return ok; };
+  // An address is that address and no longer one: 10.0.0.1 is not 10.0.0.10, wherever it stands.
+  const addressIn = part => {
+    const bare = part.replace(/^\[(.*)\]$/, '$1');
+    let text = '';
+    if (/^\d{1,3}(\.\d{1,3}){3}(:\d+)?$/.test(bare)) text = bare;
+    else if (bare.split(':').length > 2) {
+      try { text = new URL(`http://[${bare}]`).hostname.slice(1, -1); } catch { return null; }
+    } else return null;
+    const of = text.includes('.') ? '[0-9.]' : '[0-9a-f:.]', escaped = text.replace(/\./g, '\\.');
+    return new RegExp(text.includes('.') ? `(?<![0-9]|[0-9]\\.)${escaped}(?![0-9]|\\.[0-9])` : `(?<!${of})${escaped}(?!${of})`, 'i');
+  };
+  const micros = text => (Date.parse(text + 'Z') - epochMs) * 1000 - epochRest;
+  // The span of time that is asked for, in microseconds after the first connection; what is written less finely means all of its second or minute.
+  const between = () => {
+    const since = fields.since.value, until = fields.until.value;
+    const fine = /T..:..$/.test(until) ? 6e7 : until.includes('.') ? 1e3 : 1e6;
+    return [since ? micros(since) : -Infinity, until ? micros(until) + fine - 1 : Infinity];
+  };
   const take = () => {
     const tests = [];  // [codes, which codes]; -1 is the last place
     const by = (column, test, missing) => { const ok = isIn(column, test); if (missing) ok[column.words.length] = 1; tests.push([column.codes, ok, column.words.length]); };
     const value = key => fields[key].value;
     for (const [key, end] of [['from', ends[0]], ['to', ends[1]]]) {
-      if (value(key)) by(end.role, each => each === value(key), value(key) === NOBODY || value(key) === OUTSIDE);
+      if (value(key) === NOBODY) by(end.role, () => false, true);
+      else if (value(key)) by(end.place, each => each === value(key));
     }
     if (value('path')) by(paths, list => list.includes(value('path')));
     if (value('verdict')) by(verdict, each => each === value('verdict'));
@@ -171,16 +196,14 @@ const start = async () => {
     if (value('app')) by(application, each => each === value('app'));
     if (value('rule')) by(findings, list => list.some(id => rules[id] && rules[id][0] === value('rule')));
     if (value('finding')) by(findings, list => list.includes(value('finding')));
-    let low = -Infinity, high = Infinity;
-    const micros = text => (Date.parse(text + 'Z') - epochMs) * 1000 - epochRest;
-    if (value('since')) low = micros(value('since'));
-    if (value('until')) high = micros(value('until')) + (/T..:..$/.test(value('until')) ? 6e7 : 1e6) - 1;
+    const [low, high] = between();
     const wanted = value('q').trim().toLowerCase().split(/\s+/).filter(Boolean).map(part => {
-      const holds = each => visible(each).toLowerCase().includes(part);
+      const whole = addressIn(part);
+      const holds = whole ? each => whole.test(visible(each)) : each => visible(each).toLowerCase().includes(part);
       const columns = [...ends.flatMap(end => [end.ip, end.role, end.instance, end.component]), name, application, transport, state]
         .map(column => [column.codes, isIn(column, holds), column.words.length]);
       for (const column of [paths, findings]) columns.push([column.codes, isIn(column, list => list.some(holds)), column.words.length]);
-      const split = /^(.*):(\d+)$/.exec(part);
+      const split = whole && !part.startsWith('[') && part.split(':').length > 2 ? null : /^(.*):(\d+)$/.exec(part);
       const pair = split ? ends.map(end => [end.ip.codes, isIn(end.ip, each => each.toLowerCase() === split[1].replace(/^\[|\]$/g, '')), end.port, Number(split[2])]) : [];
       return { part, columns, pair, port: /^\d{1,5}$/.test(part) ? Number(part) : -1, id: /^[0-9a-f]{4,}$/.test(part) };
     });
@@ -384,6 +407,94 @@ const start = async () => {
     $('count').textContent = `${shown.length.toLocaleString('en')} of ${count.toLocaleString('en')} connections`;
     table.setAttribute('aria-rowcount', shown.length + 1);
     draw(true);
+    window_();
+  };
+  // -- a span of time holds for the whole page: findings and bands of the map without a connection in it stand back
+  const bands = [...document.querySelectorAll('#map .flow a')].map(link => [link, new URLSearchParams(link.getAttribute('href').split('?')[1])]);
+  const seen = new Set(findings.words.flat());
+  const cards = [...document.querySelectorAll('details.finding')].filter(each => seen.has(each.id));
+  const steps = [...document.querySelectorAll('.steps li[data-first]')].map(each => [each, ...['first', 'last'].map(name => Number(BigInt(each.dataset[name]) / 1000n - epoch))]);
+  let spanned = '';
+  const window_ = () => {
+    const [low, high] = between(), told = $('span'), key = low + ' ' + high;
+    if (key === spanned || (spanned === '' && low === -Infinity && high === Infinity)) return;
+    spanned = key;
+    const all = low === -Infinity && high === Infinity, inside = new Set(), edges = new Set();
+    let opened = 0;
+    for (let row = 0; row < count; row++) {
+      if (since[row] < low || since[row] > high) continue;
+      opened++;
+      if (findings.codes[row] >= 0) for (const id of findings.words[findings.codes[row]]) inside.add(id);
+      const ends_ = word(ends[0].place, row) + '\n' + word(ends[1].place, row) + '\n';
+      edges.add(ends_ + 'disposition=' + word(disposition, row)).add(ends_ + 'verdict=' + word(verdict, row));
+    }
+    for (const each of cards) each.hidden = !all && ![each, ...each.querySelectorAll('details.finding')].some(one => inside.has(one.id));  // what it led to stands in it
+    for (const each of document.querySelectorAll('section.rule')) each.hidden = !all && !each.querySelector('details.finding:not([hidden])');
+    for (const link of document.querySelectorAll('.index a')) link.parentElement.hidden = Boolean($(link.getAttribute('href').slice(1))?.hidden);
+    document.documentElement.classList.toggle('spanned', !all);
+    for (const [each, first, last] of steps) each.hidden = first > high || last < low;
+    for (const [link, asked] of bands) {
+      const kind = asked.has('verdict') ? 'verdict=' + asked.get('verdict') : 'disposition=' + asked.get('disposition');
+      link.classList.toggle('faint', !all && !edges.has(asked.get('from') + '\n' + asked.get('to') + '\n' + kind));
+    }
+    for (const drawing of document.querySelectorAll('.time')) shade(drawing, low, high);
+    if (!told) return;
+    told.hidden = all;
+    if (all) return;
+    const said = [fields.since.value && 'from ' + fields.since.value.replace('T', ' '), fields.until.value && 'to ' + fields.until.value.replace('T', ' ')].filter(Boolean).join(' ');
+    const clear = el('button', { type: 'button' }, 'Show all of the time');
+    clear.addEventListener('click', () => { fields.since.value = fields.until.value = ''; tell([]); apply(); write(); });
+    told.replaceChildren(`Only what was opened ${said} UTC: ${opened.toLocaleString('en')} of ${count.toLocaleString('en')} connections, ${cards.filter(each => inside.has(each.id)).length} of ${cards.length} findings with connections. The summary is of all of the time.`, clear);
+  };
+  const scale = drawing => {
+    const [left, right] = [Number(drawing.dataset.left), Number(drawing.dataset.right)];
+    const [first, last] = ['first', 'last'].map(name => Number(BigInt(drawing.dataset[name]) / 1000n - epoch));
+    const wide = Math.max(last - first, 1);
+    return { left, right, at: x => first + (Math.max(left, Math.min(right, x)) - left) / (right - left) * wide, x: time => left + Math.max(0, Math.min(1, (time - first) / wide)) * (right - left) };
+  };
+  const shade = (drawing, low, high) => {
+    const brush = drawing.querySelector('.brush'), to = scale(drawing);
+    if (low === -Infinity && high === Infinity) { brush.setAttribute('visibility', 'hidden'); return; }
+    brush.setAttribute('visibility', 'visible');
+    brush.setAttribute('x', to.x(low));
+    brush.setAttribute('width', Math.max(1, to.x(high) - to.x(low)));
+  };
+  for (const drawing of document.querySelectorAll('.time')) {
+    const to = scale(drawing);
+    const x = event => new DOMPoint(event.clientX, event.clientY).matrixTransform(drawing.getScreenCTM().inverse()).x;
+    let from = null, moved = false;
+    drawing.addEventListener('pointerdown', event => {
+      if (event.button || x(event) < to.left - 4 || x(event) > to.right + 4) return;
+      [from, moved] = [x(event), false];
+    });
+    drawing.addEventListener('pointermove', event => {
+      if (from === null || (!moved && Math.abs(x(event) - from) < 4)) return;
+      if (!moved) drawing.setPointerCapture(event.pointerId);
+      moved = true;
+      shade(drawing, to.at(Math.min(from, x(event))), to.at(Math.max(from, x(event))));
+    });
+    const stop = () => { from = null; shade(drawing, ...between()); };
+    drawing.addEventListener('pointercancel', stop);
+    drawing.addEventListener('pointerup', event => {
+      if (from === null || !moved) { from = null; return; }
+      const ms = [from, x(event)].sort((a, b) => a - b).map(each => (to.at(each) + epochRest) / 1000 + epochMs);
+      const text = time => new Date(time).toISOString().slice(0, 23);
+      const until = Math.floor(ms[1]);
+      fields.since.value = text(Math.floor(ms[0]));
+      fields.until.value = text(until % 1000 ? until : until - 1);  // a whole second would mean all of it
+      stop();
+      tell([]);
+      apply();
+      write();
+    });
+    drawing.addEventListener('click', event => { if (moved) { event.preventDefault(); moved = false; } }, true);
+    drawing.addEventListener('dragstart', event => event.preventDefault());
+  }
+  // -- what the address asks for and this page does not have
+  const tell = what => {
+    const told = $('unknown');
+    told.hidden = !what.length;
+    told.replaceChildren(...(what.length ? [el('b', {}, 'The address of this page asks for what is not here: '), el('span', {}, what.join('; ') + '.')] : []));
   };
   const write = () => {
     const said = new URLSearchParams();
@@ -391,11 +502,14 @@ const start = async () => {
     const text = said.toString();
     history.replaceState(null, '', '#connections' + (text ? '?' + text : ''));
   };
+  const NAMES = { q: 'Search', from: 'From role', to: 'To role', path: 'Path', verdict: 'Verdict', disposition: 'Disposition', rule: 'Rule', finding: 'Finding', app: 'Application', since: 'Since', until: 'Until' };
   const read = () => {
-    const hash = location.hash.slice(1);
+    const hash = location.hash.slice(1), unknown = [];
+    if (location.search && !document.documentElement.dataset.review) unknown.push(`filters stand behind #connections?, so ${location.search} is not read`);
     if (hash.startsWith('connection=')) {
-      const row = ids.indexOf(decodeURIComponent(hash.slice(11)));
-      if (row < 0) return;
+      const row = ids.indexOf(plainHash().slice(11));
+      if (row < 0) { tell([...unknown, `no connection here has the id ${plainHash().slice(11)}`]); return; }
+      tell(unknown);
       $('filters').reset();
       apply();
       go(shown.indexOf(row));
@@ -403,13 +517,32 @@ const start = async () => {
       open(at);
       return;
     }
-    if (!hash.startsWith('connections?')) return;
-    const said = new URLSearchParams(hash.slice(12));
-    for (const [key, field] of Object.entries(fields)) {
-      const value = said.get(key) || '';
-      if (key === 'to' && value === OUTSIDE) { field.value = NOBODY; continue; }
-      field.value = value;
+    if (!hash.startsWith('connections?')) {
+      if (hash && !$(plainHash())) unknown.push(`nothing here is called #${plainHash()}`);
+      tell(unknown);
+      return;
     }
+    const said = new URLSearchParams(hash.slice(12));
+    for (const key of new Set(said.keys())) {
+      if (!(key in fields)) unknown.push(`there is no filter ${key}, so it is left out (there are ${Object.keys(fields).join(', ')})`);
+      else if (said.getAll(key).length > 1) unknown.push(`${key} is asked for several times, the first of which holds`);
+    }
+    for (const [key, field] of Object.entries(fields)) {
+      let value = said.get(key) || '';
+      if (value && field.type === 'datetime-local' && !/^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,3})?)?$/.test(value)) {
+        unknown.push(`${key}=${value} is no time such as 2026-11-30T15:12:10, so it is left out`);
+        value = '';
+      }
+      field.querySelectorAll('option[data-unknown]').forEach(each => each.remove());
+      field.value = value;
+      if (!value || field.value !== '') continue;
+      if (field.tagName === 'SELECT') {  // it holds, as nothing: all connections would be another answer than was asked for
+        field.append(el('option', { value, 'data-unknown': '' }, `${value} (0)`));
+        field.value = value;
+        unknown.push(`no connection here has the ${NAMES[key].toLowerCase()} ${value}`);
+      } else unknown.push(`${key}=${value} is no time that there is, so it is left out`);
+    }
+    tell(unknown);
     apply();
     $('connections').scrollIntoView();
   };
@@ -417,9 +550,9 @@ const start = async () => {
   $('filters').addEventListener('submit', event => event.preventDefault());
   $('filters').addEventListener('input', event => {
     clearTimeout(waiting);
-    waiting = setTimeout(() => { apply(); write(); }, event.target === fields.q ? 90 : 0);
+    waiting = setTimeout(() => { tell([]); apply(); write(); }, event.target === fields.q ? 90 : 0);
   });
-  $('filters').addEventListener('reset', () => setTimeout(() => { apply(); write(); }));
+  $('filters').addEventListener('reset', () => setTimeout(() => { tell([]); apply(); write(); }));
   addEventListener('hashchange', read);
   addEventListener('beforeprint', () => draw(true, 0, Math.min(shown.length, PRINTED)));
   addEventListener('afterprint', () => draw(true));

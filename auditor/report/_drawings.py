@@ -288,7 +288,7 @@ def _ticks(first: int, last: int, shape: Shape) -> tuple[Tick, ...]:
     for at in range(-(-first // step) * step, last + 1, step):
         text = clock(at, date=True)[:10] if step >= 86_400 * 10**9 else clock(at, digits)
         x = shape.plot_left + (at - first) / span * (shape.plot_right - shape.plot_left)
-        half = 3.0 * len(text)
+        half = 3.5 * len(text)
         found.append(Tick(x, min(max(x, half), shape.width - half), text))
     return tuple(found)
 

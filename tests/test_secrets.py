@@ -52,6 +52,11 @@ vms:
 CELL, BRAIN, DATABASE, UAA, NATS, CC, BLOBS, MYSQL = (f"10.0.4.{k}" for k in (20, 21, 22, 23, 24, 26, 27, 28))
 
 
+def token_as_name(token: str, word: str) -> str:
+    """Basic with a token in the place of the user's name."""
+    return base64.b64encode(f"{token}:{word}".encode()).decode()
+
+
 class Planted:
     """Secrets by what they are."""
 
@@ -216,6 +221,8 @@ def talk_http(wire: Wire, plant: Planted) -> None:
         f"X-Y: z\r\n Authorization: Basic {plant.basic('basic behind another field')}",
         f"Authorization: Negotiate {plant.word('negotiate')}\r\nAuthorization: Bearer {plant.word('second bearer', 60)}",
         f"Authorization: {plant.word('no scheme', 60)}",
+        f"Authorization: Basic {token_as_name(plant.word('token as the name of Basic', 40), 'x-oauth-basic')}",
+        f"Authorization: Basic {token_as_name(plant.word('token as the name of Basic, with a word', 24), 'word')}",
         f"Authorization: {plant.word('an odd scheme')} x",
         f"Cookie2: {plant.word('old cookie')}\r\nX-Auth-Token: {plant.word('token in a header', 60)}",
         f"Sec-WebSocket-Protocol: bearer, {plant.word('token of a web socket', 60)}\r\nUpgrade: websocket",
@@ -278,6 +285,7 @@ def talk_nats(wire: Wire, plant: Planted) -> None:
                 b"+OK\r\n",
             ),
             (connect({"user": plant.word("nats token as user")}), b"+OK\r\n"),
+            (connect({"user": plant.word("nats token as user, with a word"), "pass": "word"}), b"+OK\r\n"),
             (
                 b'CONNECT {"user":"nats","pass":"' + plant.text("nats broken JSON").encode() + b"\r\nPING\r\n",
                 b"+OK\r\n",
@@ -558,6 +566,25 @@ def test_evidence_holds_no_secret(planted: Planted, report: Any) -> None:
     known = [facts for facts in report.audit.connections["facts"] if facts is not None]
     assert len(known) > 50
     assert planted.found_in("\n".join(f"{facts!r} {list(facts.evidence())!r}" for facts in known)) == []
+
+
+def test_names_of_users_are_told_without_their_passwords(planted: Planted, report: Any) -> None:
+    text = report.to_json()
+    told_ = json.loads(text)["connections"]
+    names = {
+        kind: {name for each in told_ for name in pick(each.get(kind) or {})}
+        for kind, pick in (
+            ("nats", lambda facts: [facts.get("user_name")]),
+            ("mysql", lambda facts: [facts.get("user_name")]),
+            ("http", lambda facts: facts.get("user_names") or ()),
+        )
+    }
+    assert {kind: found - {None} for kind, found in names.items()} == {
+        "nats": {"nats"},
+        "mysql": {"diego"},
+        "http": {"admin"},
+    }
+    assert planted.found_in(text) == []
 
 
 @pytest.mark.parametrize("name", format_names())

@@ -482,18 +482,26 @@ class _Teller:
             told.append(
                 "NATS "
                 + ("user and password" if words[:2] == ["user", "pass"] else ", ".join(words) or "without credentials")
+                + _as([nats.get("user_name")])
             )
         mysql = self.at("mysql", row)
         if isinstance(mysql, dict) and mysql.get("auth_response"):
             told.append(
-                "an empty MySQL password"
-                if mysql["auth_response"] == "empty"
-                else f"a MySQL login ({mysql.get('plugin')})"
+                (
+                    "an empty MySQL password"
+                    if mysql["auth_response"] == "empty"
+                    else f"a MySQL login ({mysql.get('plugin')})"
+                )
+                + _as([mysql.get("user_name")])
             )
         http = self.at("http", row)
         if isinstance(http, dict):
             schemes = [each for each in http.get("authorization") or () if each != "none"]
-            told += [f"HTTP {'bearer token' if each == 'bearer' else each}" for each in dict.fromkeys(schemes)]
+            told += [
+                f"HTTP {'bearer token' if each == 'bearer' else each}"
+                + (_as(http.get("user_names") or ()) if each == "basic" else "")
+                for each in dict.fromkeys(schemes)
+            ]
             if any(each != "none" for each in http.get("signed_url") or ()):
                 told.append("a signed URL")
         ssh = self.at("ssh", row)
@@ -723,6 +731,12 @@ def _address(peer: str) -> str:
     if place.startswith("["):
         return place[1:].partition("]")[0]
     return place.rpartition(":")[0] if place.count(":") == 1 else place
+
+
+def _as(users: Iterable[str | None]) -> str:
+    """As whom."""
+    names = ", ".join(each for each in users if each)
+    return f" as {names}" if names else ""
 
 
 def _seconds(ns: float) -> str:

@@ -21,6 +21,8 @@ _STRING = re.compile(rb'"((?:[^"\\]|\\.)*)(\\?\Z|")', re.DOTALL)
 _WORD = re.compile(rb"[^\s{}\[\]:,]+")
 _WORDS = (b"true", b"false", b"null")
 _FILLED = re.compile(rb"[^\0]")
+_MASK = b"\x7f"
+"""In no name: what is masked, or masked in part, is never taken for one."""
 _BARE, _ASKS = frozenset({b"PING", b"PONG", b"+OK"}), frozenset({b"SUB", b"UNSUB"})
 _FIXED = 4 + 4 + 1 + 23
 """Bytes of HandshakeResponse41 before the user: capabilities, largest packet, character set, reserved."""
@@ -64,7 +66,7 @@ def _nats_side(text: bytes) -> bytes | None:
         elif verb.startswith(b"CONNECT ") and line[8:].lstrip()[:1] in (b"{", b""):
             made.append(line[:8] + _masked_json(line[8:]))
         elif rest.split(b" ")[0].upper() in _ASKS:
-            made.append(re.sub(rb"(?<=\s)\S+", lambda found: b"x" * len(found[0]), line))
+            made.append(re.sub(rb"(?<=\s)\S+", lambda found: _MASK * len(found[0]), line))
         elif rest.upper() in _BARE or (end == len(text) and _begins(rest)):
             made.append(line)
         else:
@@ -93,7 +95,7 @@ def _masked_json(text: bytes) -> bytes:
         made.append(_WORD.sub(_masked_word, between))
         is_name = nested[-1:] == [ord("{")] and last in b"{,"
         whole = found[2] == b'"'
-        made.append(found[0] if is_name else b'"' + b"x" * len(found[1]) + (b'"' if whole else b"x" * len(found[2])))
+        made.append(found[0] if is_name else b'"' + _MASK * len(found[1]) + (b'"' if whole else _MASK * len(found[2])))
         at = found.end()
         last = ord('"')
     made.append(_WORD.sub(_masked_word, text[at:]))
@@ -159,7 +161,7 @@ def _masked_login(text: bytes) -> bytes | None:
 def _cover(text: bytearray, begin: int, end: int) -> None:
     """Mask it; zeros stay, so that what is empty is still."""
     if begin < len(text):
-        text[begin:end] = _FILLED.sub(b"x", bytes(text[begin:end]))
+        text[begin:end] = _FILLED.sub(_MASK, bytes(text[begin:end]))
 
 
 def _cover_login(text: bytearray, end: int, claims: int) -> None:

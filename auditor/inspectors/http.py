@@ -1,7 +1,7 @@
 """HTTP/1 requests and responses, and the preface of HTTP/2.
 
 What is told of a request is how it authenticates, as a kind: the scheme of its Authorization header, and whether its URL is a signed
-one. Neither header values nor paths nor queries leave this file.
+one; and of Basic the user's name. No other part of header values leaves this file, nor do paths and queries.
 """
 
 import re
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from auditor.errors import WireError
+from auditor.inspectors._names import basic_name
 from auditor.model.evidence import Certainty, Evidence, Handover
 from auditor.model.facts import FOLLOWED
 from auditor.model.roles import Inspector, Match, Signature
@@ -20,6 +21,7 @@ _LONGEST_METHOD = max(len(method) for method in wire.METHODS)
 WEBSOCKET = "websocket"
 _MAX_KEPT = 1_024
 """More than the first bytes of a direction can hold."""
+_MOST_USERS = 4
 _NOT_KNOWN, _TO_THE_END = -1, 1 << 62
 """Where a message ends: behind the first bytes, and no length tells; where the stream does."""
 _UPGRADE_TO_TLS = re.compile(rb"(?:\A|,)[ \t]*TLS/1", re.IGNORECASE)
@@ -203,6 +205,8 @@ class _Requests:
     methods: list[bytes] = field(default_factory=list)
     schemes: list[str] = field(default_factory=list)
     signed: list[str] = field(default_factory=list)
+    users: dict[str, None] = field(default_factory=dict)
+    """Names of Basic, each once, in order."""
     cookie: bool = False
     beside: set[str] = field(default_factory=set)
     """Kinds of ``carried_beside``, of all requests together."""
@@ -236,6 +240,9 @@ def _read_requests(reader: Reader) -> tuple[_Requests, WireError | None]:
             told.methods.append(method)
             told.version = told.version or version[5:].decode("ascii", "replace")
             told.schemes.append(message.scheme)
+            if message.scheme == "basic" and len(told.users) < _MOST_USERS:
+                name = basic_name(message.headers[b"authorization"])
+                told.users |= {name: None} if name is not None else {}
             told.signed.append(signed_url_kind(target) or "none")
             told.cookie = told.cookie or message.headers.get(b"cookie") is not None
             told.beside.update(carried_beside(target, message.headers))
@@ -312,6 +319,8 @@ def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
         yield Evidence("http.method", told.methods[0].decode(), Certainty.PROVEN, first)
         yield Evidence("http.requests", len(told.methods), Certainty.PROVEN, every)
         yield Evidence("http.authorization", tuple(told.schemes), Certainty.PROVEN, every)
+        if told.users:
+            yield Evidence("http.user_names", tuple(told.users), Certainty.PROVEN, every)
         yield Evidence("http.signed_url", tuple(told.signed), Certainty.PROVEN, every)
         yield Evidence("http.cookie", told.cookie, Certainty.PROVEN, every)
         # Requests behind the first bytes count if they are answered.

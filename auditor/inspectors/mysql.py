@@ -2,12 +2,13 @@
 
 The plugin that the greeting offers, and even the one that the client names in its response, prove nothing: the server may ask for
 another with AuthSwitchRequest, and the last one asked for is the one that decides. What a client answers is a secret; only whether it
-is empty is reported.
+is empty is reported, and the user's name.
 """
 
 from collections.abc import Iterator
 
 from auditor.errors import WireError
+from auditor.inspectors._names import user_name
 from auditor.kernels.recognise import mysql_greetings
 from auditor.model.evidence import Certainty, Evidence, Handover
 from auditor.model.roles import Inspector, Match, Signature
@@ -160,20 +161,23 @@ def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
     if is_request:
         yield Handover("tls", client.reader.at, first_after)
         return
-    plugin, empty = _login(login, claims, size)
+    plugin, empty, user = _login(login, claims, size)
+    name = user_name(user)
+    if name is not None:
+        yield Evidence("mysql.user_name", name, Certainty.PROVEN, frames)
     if plugin:
         yield Evidence("mysql.plugin_requested", plugin, Certainty.PROVEN, frames)
     yield from _outcome(server, client, plugin or wire.NATIVE_PASSWORD, empty, frames)
 
 
-def _login(login: Reader, claims: int, size: int) -> tuple[str, bool]:
-    """Plugin that the client names, and whether its answer is empty (HandshakeResponse41, HandshakeResponse320)."""
+def _login(login: Reader, claims: int, size: int) -> tuple[str, bool, bytes]:
+    """Plugin that the client names, whether its answer is empty, and the user (HandshakeResponse41, HandshakeResponse320)."""
     if not claims & wire.CLIENT_PROTOCOL_41:
         login.at = login.end - size + 5
-        login.until(b"\0", wire.MAX_NAME_BYTES, "user")
-        return wire.OLD_PASSWORD, login.left == 0 or login.peek(1) == b"\0"
+        user = login.until(b"\0", wire.MAX_NAME_BYTES, "user")
+        return wire.OLD_PASSWORD, login.left == 0 or login.peek(1) == b"\0", user
     login.skip(4 + 1 + 23, "character set")
-    login.until(b"\0", wire.MAX_NAME_BYTES, "user")
+    user = login.until(b"\0", wire.MAX_NAME_BYTES, "user")
     if claims & wire.CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA:
         answer = _lenenc(login)
         said = login.take(answer)
@@ -186,7 +190,7 @@ def _login(login: Reader, claims: int, size: int) -> tuple[str, bool]:
     plugin = ""
     if claims & wire.CLIENT_PLUGIN_AUTH and login.left:
         plugin = _name(login.take_rest().split(b"\0")[0])
-    return plugin, _is_empty(said)
+    return plugin, _is_empty(said), user
 
 
 def _is_empty(answer: bytes) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from auditor.errors import WireError
+from auditor.inspectors._names import user_name
 from auditor.model.evidence import Certainty, Evidence, Handover
 from auditor.model.roles import Inspector, Match, Signature
 from auditor.model.streams import StreamHead, Streams
@@ -101,6 +102,19 @@ def _opened(head: StreamHead) -> StreamHead:
     return replace(head, data=data, segments=tuple(moved), acks=())
 
 
+def _user(connect: dict[str, Any]) -> str | None:
+    """The name of the user; without a password it may be a token, and is none."""
+    user, password = connect.get("user"), connect.get("pass")
+    if not isinstance(user, str) or not password:
+        return None
+    secrets = (connect.get(key) for key in wire.CREDENTIALS if key != "user")
+    return user_name(_octets(user), *(_octets(str(each)) for each in secrets if each))
+
+
+def _octets(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
 def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
     """Raises WireError on a line that is malformed or no operation of NATS."""
     orig, resp = _opened(streams.orig), _opened(streams.resp)
@@ -136,6 +150,9 @@ def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
         yield Evidence("nats.connect", True, Certainty.PROVEN, frames)
         for key, word in wire.CREDENTIALS.items():
             yield Evidence(f"nats.{word}", bool(connect.get(key)), Certainty.PROVEN, frames)
+        called = _user(connect)
+        if called is not None:
+            yield Evidence("nats.user_name", called, Certainty.PROVEN, frames)
         yield Evidence("nats.verbose", connect.get("verbose") is True, Certainty.PROVEN, frames)
     if answer.again is not None and told.connect is not None:
         line, start, end = answer.again

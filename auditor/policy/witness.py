@@ -10,6 +10,8 @@ knows let nobody in.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from auditor.model.judgement import Authentication
 from auditor.policy._factors import in_clear, observed
 from auditor.policy._seen import Said, Seen
@@ -106,15 +108,34 @@ def _shown(seen: Seen) -> tuple[str, tuple[str, ...]]:
         if any(each != "none" for each in facts.get("http.signed_url", ())):
             told.append("a signed URL")
         carried = f"with {' and '.join(told)}" if told else "without credentials"
+        carried += _named(facts.get("http.user_names", ()))
         method = str(facts.get("http.method", "HTTP"))
-        return f"{method} in the clear {carried}", ("http.method", "http.authorization", "http.statuses")
+        return f"{method} in the clear {carried}", (
+            "http.method",
+            "http.authorization",
+            "http.user_names",
+            "http.statuses",
+        )
     if seen.application == "nats":
         words = [word for word in _NATS if facts.get(f"nats.{word}")]
         carried = f"CONNECT with {' and '.join(_NATS[word] for word in words)}" if words else "NATS without credentials"
-        return f"{carried} in the clear", ("nats.auth_required", "nats.connect", *(f"nats.{word}" for word in words))
+        named = _named([facts["nats.user_name"]] if "nats.user_name" in facts else ())
+        return f"{carried} in the clear{named}", (
+            "nats.auth_required",
+            "nats.connect",
+            *(f"nats.{word}" for word in words),
+            "nats.user_name",
+        )
     if seen.application == "mysql":
-        kinds = ("mysql.plugin", "mysql.auth_response")
+        kinds = ("mysql.plugin", "mysql.auth_response", "mysql.user_name")
+        named = _named([facts["mysql.user_name"]] if "mysql.user_name" in facts else ())
         if facts.get("mysql.auth_response") == "empty":
-            return "a MySQL login without a password", kinds
-        return f"a MySQL login by {facts.get('mysql.plugin', 'an unknown method')}", kinds
+            return f"a MySQL login without a password{named}", kinds
+        return f"a MySQL login by {facts.get('mysql.plugin', 'an unknown method')}{named}", kinds
     return "an SSH login", ("ssh.client_version", "ssh.server_version", "ssh.login")
+
+
+def _named(users: Iterable[str]) -> str:
+    """As whom."""
+    names = ", ".join(users)
+    return f", as {names}" if names else ""

@@ -28,6 +28,7 @@ OURS = frozenset(
         "conn.log",
         "ssl.log",
         "notice.log",
+        "x509.log",
     }
 )
 

@@ -714,7 +714,7 @@ class History:
             base.close()
 
     def _certificates(self) -> pa.Table:
-        """The certificates of all audits, a row an audit and certificate. They stand in the bodies, so only who asks for them pays."""
+        """The certificates of all audits, one row per audit and certificate. They stand in the bodies, so only who asks for them pays."""
         import pyarrow as pa
 
         rows = []

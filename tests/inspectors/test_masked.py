@@ -103,6 +103,15 @@ def test_cut_anywhere_no_secret_is_left_and_the_rest_makes_it_whole(examiner, na
             assert found == whole, cut
 
 
+def test_a_name_that_was_cut_is_told_whole_or_not_at_all(examiner):
+    client = CONNECT.replace(f"u-{SECRET}".encode(), b"router")
+    for cut in range(1, len(client)):
+        kept = masked([client[:cut], INFO])
+        assert kept is not None
+        facts = says(examiner, [(2, kept[0] + client[cut:])], [(1, kept[1])])[2]
+        assert facts.get("nats.user_name") in ("router", None), cut
+
+
 @pytest.mark.parametrize(
     ("client", "server"),
     [

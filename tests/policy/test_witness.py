@@ -27,6 +27,7 @@ NATS = {"nats.info": True, "nats.auth_required": True, "nats.connect": True, "na
 @pytest.mark.parametrize(
     ("application", "facts", "entered", "says"),
     [
+        ("nats", {**NATS, "nats.user_name": "router", "nats.pong": True}, True, "CONNECT with a user and a password in the clear, as router: the server answered with PONG"),
         ("nats", {**NATS, "nats.pong": True}, True, "CONNECT with a user and a password in the clear: the server answered with PONG"),
         ("nats", {**NATS, "nats.error": "authorization_violation"}, False, "-ERR"),
         ("http", {"http.method": "POST", "http.authorization": ("none",), "http.statuses": (200,)}, True, "POST in the clear without credentials: the server answered with status 200"),

@@ -132,5 +132,10 @@ def test_the_page_s_first_command_tells_the_story(capsys):
     assert "auditor audit sample:intruder --host 10.0.8.99" in PAGE
     assert main(["audit", "sample:intruder", "--host", "10.0.8.99", "--progress", "never", "--quiet"]) == 1
     out = " ".join(capsys.readouterr().out.split())
-    for words in ("Incident 1 of 1, critical", "which diego_cell/0, diego_cell/1 show too", "every 3"):
+    for words in (
+        "Incident 1 of 1, critical",
+        "which diego_cell/0, diego_cell/1 show too",
+        "NATS user and password as nats",
+        "every 3",
+    ):
         assert words in out

@@ -268,7 +268,7 @@ def test_what_the_address_asks_for_and_is_not_there_is_told(browser, page):
     for fragment, told, count in (
         ("connections?colour=red&disposition=undeclared", "no filter colour", 10),
         ("connections?verdict=violatd", "no connection here has the verdict violatd", 0),
-        ("connections?since=yesterday", "since=yesterday is no time", 30),
+        ("connections?since=yesterday", "since=yesterday is not a time", 30),
         ("connections?rule=plaintext&rule=weak-tls", "rule is asked for several times", 1),
         ("connections?verdict=violated", "", 2),
         ("connection=%3Cb%3E", "no connection here has the id <b>", 2),

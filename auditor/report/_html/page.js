@@ -530,7 +530,7 @@ const start = async () => {
     for (const [key, field] of Object.entries(fields)) {
       let value = said.get(key) || '';
       if (value && field.type === 'datetime-local' && !/^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,3})?)?$/.test(value)) {
-        unknown.push(`${key}=${value} is no time such as 2026-11-30T15:12:10, so it is left out`);
+        unknown.push(`${key}=${value} is not a time such as 2026-11-30T15:12:10, so it is left out`);
         value = '';
       }
       field.querySelectorAll('option[data-unknown]').forEach(each => each.remove());
@@ -540,7 +540,7 @@ const start = async () => {
         field.append(el('option', { value, 'data-unknown': '' }, `${value} (0)`));
         field.value = value;
         unknown.push(`no connection here has the ${NAMES[key].toLowerCase()} ${value}`);
-      } else unknown.push(`${key}=${value} is no time that there is, so it is left out`);
+      } else unknown.push(`${key}=${value} is not a time that exists, so it is left out`);
     }
     tell(unknown);
     apply();

@@ -9,7 +9,7 @@ are alike to it but by chance. Prints of packets (``doubles``) are compared acro
 
 from __future__ import annotations
 
-import secrets
+import os
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def lower_is_source(src_hi, src_lo, src_port, dst_hi, dst_lo, dst_port):
 
 
 SECRET_WORDS = 12
-SECRET = np.frombuffer(secrets.token_bytes(8 * SECRET_WORDS), np.uint64).copy()
+SECRET = np.frombuffer(os.urandom(8 * SECRET_WORDS), np.uint64).copy()
 """This process's, for ``place_hash``: it changes where keys lie, and nothing that leaves a table."""
 
 

@@ -103,7 +103,7 @@ def test_ndjson_on_standard_output_is_connections_and_in_a_file_everything(given
     assert {json.loads(line)["kind"] for line in capsys.readouterr().out.splitlines()} == {"connection"}
     main(["audit", "x.pcap", "--format", "ndjson", "--quiet", "--output", str(tmp_path / "all")])
     kinds = {json.loads(line)["kind"] for line in (tmp_path / "all").read_text().splitlines()}
-    assert kinds == {"audit", "summary", "capture", "coverage", "connection", "finding"}
+    assert kinds == {"audit", "summary", "capture", "coverage", "connection", "finding", "incident"}
 
 
 def test_parquet_goes_to_a_folder(given, tmp_path):

@@ -450,7 +450,7 @@ def test_without_rights_it_says_so_in_one_line_with_the_mend():
         ([], "no source is named"),
         (["nosuch0"], "there is no such interface"),
         (["http://a/b"], "cannot capture through http"),
-        (["-", "--window", "soon"], "no span of time"),
+        (["-", "--window", "soon"], "is not a span of time"),
         (["-", "--window", "5m", "--format", "json"], "--output DIR"),
         (["-", "--ring-size", "little", "--write-ring", "x"], "not a size"),
         (["-", "--snaplen", "1"], "--snaplen"),

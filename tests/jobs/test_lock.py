@@ -21,7 +21,7 @@ def test_a_second_one_is_told_who_has_it(tmp_path):
         assert held.died is None
         with (
             pytest.raises(
-                ConfigError, match=rf"another pass is at work: process {os.getpid()} on .* since 2026-11-21T22:26:40Z"
+                ConfigError, match=rf"another pass is running: process {os.getpid()} on .* since 2026-11-21T22:26:40Z"
             ),
             only_one(tmp_path / "s", NOW),
         ):

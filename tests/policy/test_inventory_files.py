@@ -246,11 +246,13 @@ def test_a_large_foundation_is_read_once_through(tas_diego: Policy) -> None:
     ("header", "says"),
     [("vm_name,adress,job", "adress (did you mean address"), ("who;where;why", "call that column ip")],
 )
-def test_a_table_with_an_unknown_header_is_told_as_such(tmp_path: Path, policy: Policy, header: str, says: str) -> None:
+def test_a_table_with_an_unknown_header_is_told_as_such(
+    tmp_path: Path, tas_diego: Policy, header: str, says: str
+) -> None:
     file = tmp_path / "who.csv"
     file.write_text(f"# ours\n{header}\n" + header.replace("adress", "10.0.4.20").replace("where", "10.0.4.20") + "\n")
     with pytest.raises(ConfigError) as caught:
-        read(str(file), policy)
+        read(str(file), tas_diego)
     assert "is a table whose header names no column of addresses" in str(caught.value)
     assert says in str(caught.value)
     assert caught.value.line == 2

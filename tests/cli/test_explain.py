@@ -92,7 +92,7 @@ def test_a_fault_beside_the_method_says_that_the_method_took_place(capsys):
 def test_an_undeclared_one_names_the_closest_path(capsys):
     _, out, _ = _told(capsys, _finding_of("undeclared-port"), "sample:diego")
     joined = " ".join(out.split())
-    assert "what differs is the transport" in joined
+    assert "The closest documented path is rep-to-cc; what differs is the port" in joined
     assert "auditor policy suggest" in joined
 
 

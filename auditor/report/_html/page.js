@@ -165,7 +165,7 @@ const start = async () => {
   let sort = { key: 'start', down: false };
   const isIn = (column, test) => { const ok = new Uint8Array(column.words.length + 1); column.words.forEach((value, code) => { if (test(value)) ok[code] = 1; }); return ok; };
   // An address is that address and no longer one: 10.0.0.1 is not 10.0.0.10, wherever it stands.
-  const addressIn = part => {
+  const addressWithin = part => {
     const bare = part.replace(/^\[(.*)\]$/, '$1');
     let text = '';
     if (/^\d{1,3}(\.\d{1,3}){3}(:\d+)?$/.test(bare)) text = bare;
@@ -198,7 +198,7 @@ const start = async () => {
     if (value('finding')) by(findings, list => list.includes(value('finding')));
     const [low, high] = between();
     const wanted = value('q').trim().toLowerCase().split(/\s+/).filter(Boolean).map(part => {
-      const whole = addressIn(part);
+      const whole = addressWithin(part);
       const holds = whole ? each => whole.test(visible(each)) : each => visible(each).toLowerCase().includes(part);
       const columns = [...ends.flatMap(end => [end.ip, end.role, end.instance, end.component]), name, application, transport, state]
         .map(column => [column.codes, isIn(column, holds), column.words.length]);

@@ -48,6 +48,14 @@ def by_day(items: Sequence[Any], every: int) -> Sequence[Any]:
     return items if BY_NIGHT else items[::every]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """By day what takes longest stays out, so that each change is tested within minutes; by night everything runs."""
+    left = [] if BY_NIGHT else [each for each in items if each.get_closest_marker("night")]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [each for each in items if not each.get_closest_marker("night")]
+
+
 def absent(what: str) -> None:
     """Skip a test for want of something; fail it in CI."""
     if os.environ.get("CI"):

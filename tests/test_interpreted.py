@@ -63,6 +63,7 @@ def test_kernels_are_compiled_here() -> None:
     assert track.dispatcher.targetoptions["boundscheck"] is True
 
 
+@pytest.mark.night
 @pytest.mark.slow
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreted run")
 def test_kernels_are_right_as_plain_python() -> None:

@@ -314,11 +314,10 @@ def test_limits_from_python_are_checked() -> None:
         auditor.Limits(connections=0)
 
 
-def test_doctor_and_help_list_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_lists_them_and_help_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     main(["doctor"])
     told = capsys.readouterr().out
     main(["audit", "--help"])
-    helped = re.sub(r"\s+", "", capsys.readouterr().out)
+    assert "auditordoctorlistsnamesanddefaults" in re.sub(r"\s+", "", capsys.readouterr().out)
     for each in fields(Limits):
         assert f" {each.name} " in told
-        assert f"{each.name}=" in helped

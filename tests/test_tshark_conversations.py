@@ -108,6 +108,7 @@ def merged(several: list[Sums]) -> Sums:
     return whole
 
 
+@pytest.mark.night
 def test_tuples_packets_and_bytes(tshark: str, public_captures: Path) -> None:
     files = chosen(public_captures)
     seen: Counter[str] = Counter()

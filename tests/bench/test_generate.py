@@ -50,6 +50,7 @@ def fields(tshark: str, path: Path, *names: str, only: str = "") -> list[tuple[s
     return [tuple(line.split("\t")) for line in lines]
 
 
+@pytest.mark.night
 def test_same_seed_same_bytes(recording: Path, tmp_path: Path) -> None:
     one, two, other = tmp_path / "one", tmp_path / "two", tmp_path / "other"
     for path, seed in ((one, "7"), (two, "7"), (other, "8")):

@@ -78,6 +78,7 @@ def test_blocks_of_every_kind_are_counted_as_tshark_counts_them(tmp_path: Path) 
     assert agrees(path) is not None
 
 
+@pytest.mark.night
 @pytest.mark.slow
 def test_public_captures_have_the_numbers_of_tshark(public_captures: Path) -> None:
     """Some of them by day."""

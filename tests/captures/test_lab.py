@@ -315,6 +315,7 @@ def test_a_new_recording_is_judged_as_its_ends_say(tmp_path: Path) -> None:
     nothing_left(tmp_path)
 
 
+@pytest.mark.night
 @pytest.mark.usefixtures("allowed")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
 def test_a_recording_that_is_stopped_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:

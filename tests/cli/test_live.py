@@ -173,6 +173,7 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(net, place):
     until(lambda: not net.pids("a"), "all that was started is gone")
 
 
+@pytest.mark.night
 def test_windows_are_written_beside_each_other_and_cover_all_packets(net, place):
     reports = place / "reports"
     words = ("wire", "--inventory", INVENTORY, "--window", "4s", "--output", str(reports), "--format", "json")

@@ -81,6 +81,7 @@ def test_the_kept_corpus_is_small() -> None:
     assert KEPT.stat().st_size < 1_000_000
 
 
+@pytest.mark.night
 @pytest.mark.slow
 def test_a_guided_round_runs_and_counts_what_it_reaches(tmp_path: Path) -> None:
     write(tmp_path / "corpus", "inspect-nats", "talk")

@@ -258,6 +258,7 @@ def test_what_one_worker_left_another_does_and_without_any_it_is_an_error(
     killer.join()
 
 
+@pytest.mark.night
 def test_a_cluster_that_falls_apart_is_told_step_by_step(frail: Cluster) -> None:
     ended = run("audit", *TWO, "--scheduler", frail.address)
     assert (ended.returncode, ended.stdout) == (2, b"")

@@ -25,6 +25,7 @@ def test_passes_killed_at_random_moments(tmp_path):
     assert told["expected"] == 28
 
 
+@pytest.mark.night
 def test_the_power_goes_at_a_sync(tmp_path, strace):
     """Played from the calls that a pass really makes, on a disk with all that was written, and on one with what was synced alone."""
     told = run_program("power", str(tmp_path), "6")
@@ -33,6 +34,7 @@ def test_the_power_goes_at_a_sync(tmp_path, strace):
     assert told["tried"] >= 5
 
 
+@pytest.mark.night
 def test_the_disk_is_full(tmp_path):
     """A tmpfs of some KiB each; then it grows, and the next pass finishes the work."""
     told = run_program("disk", str(tmp_path), "400,560,640,900", under=("unshare", "-Urm"))
@@ -40,6 +42,7 @@ def test_the_disk_is_full(tmp_path):
     assert told["failed"] >= 3
 
 
+@pytest.mark.night
 def test_any_file_of_the_store_is_damaged(tmp_path):
     """Each file once; hundreds of trials are run with ``python -m tests.jobs.crashing damaged FOLDER TRIALS SEED``."""
     told = run_program("damaged", str(tmp_path), "14", "20261130")

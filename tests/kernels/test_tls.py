@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,6 +107,7 @@ def test_kernel_and_inspector_say_the_same(case: Streams) -> None:
             assert bool(facts.frames(kind)) == bool(numbers)  # type: ignore[attr-defined]
 
 
+@pytest.mark.night
 @given(damaged())
 def test_compiled_and_interpreted_kernel_agree(case: Streams) -> None:
     examiner = Examiner()

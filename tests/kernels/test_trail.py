@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -226,6 +227,7 @@ def chunked(draw: st.DrawFn, data: bytes) -> Chunks:
 rooms = st.integers(16, 700)
 
 
+@pytest.mark.night
 @given(st.data(), tls(), rooms)
 def test_in_order_it_is_what_the_whole_stream_says(data: st.DataObject, stream: bytes, room: int) -> None:
     chunks = data.draw(chunked(stream))

@@ -510,6 +510,7 @@ def test_paper_holds_what_is_folded_on_the_screen(opened):
     assert not opened.run("return document.getElementById('f12').open")
 
 
+@pytest.mark.night
 def test_fifty_thousand_connections(browser, tmp_path):
     """Few rows exist at a time, all can be reached, and filters find them."""
     place = tmp_path / "large.html"

@@ -85,6 +85,7 @@ def test_an_audit_without_findings_is_a_log_without_results(written):
     assert run["invocations"][0]["toolExecutionNotifications"] == []
 
 
+@pytest.mark.night
 def test_more_results_than_code_scanning_takes(real, written):
     many = pd.concat([real.findings] * (25_000 // len(real.findings) + 1), ignore_index=True)
     run = log(written, Audit(real.info, real.summary, real.captures, real.connections, many, real.coverage))

@@ -155,7 +155,10 @@ def test_what_is_said_of_nothing_judged_is_true_in_each_case(tmp_path, frame_of_
     assert says in _words(report)
     assert "incomplete: connections, none of them in scope: 1 " in _words(report)
     long_ago = auditor.audit("sample:diego", until=1)
-    assert "NOTHING JUDGED, there is no connection in that time, to 1970-01-01 00:00:00.000000001 UTC alone: " in _words(long_ago)
+    assert (
+        "NOTHING JUDGED, there is no connection in that time, to 1970-01-01 00:00:00.000000001 UTC alone: "
+        in _words(long_ago)
+    )
     assert "none of them in scope" not in _words(long_ago)
     unread = auditor.audit("sample:diego", linktype=9_999)
     assert "NOTHING JUDGED, there is no connection: " in _words(unread)

@@ -20,16 +20,11 @@ command -v suricata >/dev/null || missing="$missing suricata"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" -eq 0 ]; then
     export DEBIAN_FRONTEND=noninteractive
-    case "$missing" in
-    *suricata*)
-        . /etc/os-release
-        echo "deb http://deb.debian.org/debian $VERSION_CODENAME-backports main" >/etc/apt/sources.list.d/bench-backports.list
-        ;;
-    esac
+    . /etc/os-release
     apt-get update -qq
     for package in $missing; do
         release=""
-        [ "$package" = suricata ] && release="-t $VERSION_CODENAME-backports"
+        [ "$package" = suricata ] && release="-t $VERSION_CODENAME-backports" # Debian's backports have to be among the sources of apt
         # shellcheck disable=SC2086  # nothing, or an option and its value
         apt-get install $release -y -qq --no-install-recommends "$package" >/dev/null || echo "$package: not installed (see apt's words above)" >&2
     done

@@ -884,7 +884,9 @@ def test_the_review_and_the_trees_show_no_secret(
         out, err = capfd.readouterr()
         assert len(out) > 500
         assert planted.found_in(out + err) == [], name
-    review = Review(store=store, today=lambda: date(2026, 11, 22), waivers=tmp_path / "waivers.yml", library=Library())
+    review = Review(
+        store=store, today=lambda: date(2026, 11, 22), waivers=tmp_path / "waivers.yml", originals=Library()
+    )
     seen: dict[str, int] = {}
     with Server(review) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

@@ -73,7 +73,7 @@ def review(
         store=Path(store),
         today=lambda: datetime.now(UTC).date(),
         waivers=waivers,
-        library=Library(tuple(captures or ())),
+        originals=Library(tuple(captures or ())),
         keylog=keylog,
         bundler=bundling.of_finding,
     )

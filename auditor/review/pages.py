@@ -120,7 +120,7 @@ class Review:
     today: Callable[[], date]
     waivers: Path | None = None
     """The file that new waivers go into; None: they are shown, to be put somewhere by hand."""
-    library: packets.Library = field(default_factory=packets.Library)
+    originals: packets.Library = field(default_factory=packets.Library)
     keylog: Path | None = None
     bundler: Bundler | None = None
     """None: no bundles."""
@@ -209,7 +209,7 @@ class Review:
             if given.get("limit", "60").isdigit()
             else packets.FRAMES
         )
-        shown = packets.dissected(self.library, audit.captures, told, limit=max(limit, 1), keylog=self.keylog)
+        shown = packets.dissected(self.originals, audit.captures, told, limit=max(limit, 1), keylog=self.keylog)
         [line] = overview.lines(audit, [int(found.index[0])]).values()
         mine = set(told["findings"] or ())
         findings = list(story.rows(audit.findings[audit.findings["id"].isin(mine)]))
@@ -247,7 +247,7 @@ class Review:
             *(audit.captures[name] for name in ("path", "sha256", "first_packet", "last_packet")), strict=True
         ):
             if packets.ran(first, last, flows):
-                place, why = self.library.find(str(path), sha256 if isinstance(sha256, str) else None)
+                place, why = self.originals.find(str(path), sha256 if isinstance(sha256, str) else None)
                 captures.append((str(path), sha256 if isinstance(sha256, str) else None, place, why))
         whole = bool(captures) and all(place is not None for _, _, place, _ in captures)
         if not given.get("zip"):

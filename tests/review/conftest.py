@@ -51,7 +51,7 @@ def store(tmp_path_factory) -> Path:
 @pytest.fixture
 def review(store, tmp_path) -> Review:
     return Review(
-        store=store, today=lambda: TODAY, waivers=tmp_path / "waivers.yml", library=Library(), bundler=of_finding
+        store=store, today=lambda: TODAY, waivers=tmp_path / "waivers.yml", originals=Library(), bundler=of_finding
     )
 
 

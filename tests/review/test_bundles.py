@@ -73,7 +73,7 @@ def test_a_capture_that_was_moved_is_found_and_named_as_it_was(server, place, tm
     hidden = was.rename(was.with_name("hidden"))
     try:
         shutil.copy(hidden, away / was.name)
-        server.review.library = Library((away,))
+        server.review.originals = Library((away,))
         status, _, body = download(server, f"{place}/bundle.zip")
         assert status == 200
         with zipfile.ZipFile(io.BytesIO(body)) as archive:

@@ -15,6 +15,7 @@ import pytest
 import auditor
 from auditor.cli import main
 from auditor.slices import verify
+from tests.conftest import absent
 
 CAPTURE = "captures/sample/intruder.bridge.pcap.zst"
 INVENTORY = "captures/sample/intruder.inventory.yml"
@@ -197,8 +198,9 @@ def test_times_and_severities_are_caught_from_the_command_line(case, judged, tmp
     assert capsys.readouterr().out.startswith("verified; ")
 
 
-@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is missing")
 def test_a_signature_holds_all_of_it(rules, tmp_path, capsys):
+    if not shutil.which("ssh-keygen"):
+        absent("ssh-keygen is not installed (Debian package openssh-client)")
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     out, signers = tmp_path / "b.zip", tmp_path / "signers"

@@ -163,6 +163,7 @@ some_ways = st.lists(st.sampled_from(WAYS), min_size=1, max_size=3, unique=True)
 @settings(max_examples=2_000 if DEEP else 30, phases=QUICK)
 @given(path=st.sampled_from(RULES), ways=some_ways, seed=st.integers(0, 2**32))
 # Segments that were cut and then filled up showed other lengths of SSH packets: a login that was accepted looked refused.
+@pytest.mark.night
 @example(path=CAPTURES / "rules" / "authentication-downgrade" / "fires.pcap", ways=[cut], seed=0)
 def test_beside_the_captures_of_the_rules(
     path: Path, ways: list[Degrade], seed: int, tmp_path_factory: pytest.TempPathFactory

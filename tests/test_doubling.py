@@ -53,6 +53,7 @@ def test_samples(tmp_path: Path, name: str) -> None:
     same_twice(SAMPLES / name, tmp_path, 1, inventory=[inventory])
 
 
+@pytest.mark.night
 def test_captures_of_the_rules(tmp_path: Path) -> None:
     assert len(RULES) >= 20
     for path in RULES:

@@ -64,6 +64,7 @@ def test_of_a_busy_cell(capture: Path, policy: list[str] | None) -> None:
     assert unsaid([str(capture)], inventory=[str(capture.with_name("vms.json"))], policy=policy) == []
 
 
+@pytest.mark.night
 @pytest.mark.slow
 def test_of_captures_of_others(public_captures: Path) -> None:
     """Some of them by day."""

@@ -303,6 +303,7 @@ def nothing_left(folder: Path) -> None:
     until(lambda: not left(str(folder)), "nothing is left", says=lambda: str(left(str(folder))))
 
 
+@pytest.mark.night
 @pytest.mark.usefixtures("allowed")
 def test_a_new_recording_is_judged_as_its_ends_say(tmp_path: Path) -> None:
     running = start(tmp_path / "out", tmp_path / "scratch")

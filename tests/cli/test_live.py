@@ -200,6 +200,7 @@ def test_windows_are_written_beside_each_other_and_cover_all_packets(net, place)
     )
 
 
+@pytest.mark.night
 def test_on_a_terminal_there_is_a_line_that_lives_and_findings_for_people(net, place):
     """A pseudo terminal of 100 columns: what a user would see, escape sequences and all."""
     import pty
@@ -249,6 +250,7 @@ class Screen:
         os.close(self._terminal)
 
 
+@pytest.mark.night
 def test_a_stream_is_audited_to_its_end(tmp_path):
     """What ``bosh pcap`` or a tcpdump elsewhere pipes in."""
     words = [PYTHON, "-m", "auditor", "live", "-", "--inventory", INVENTORY]

@@ -19,7 +19,7 @@ def strace():
 
 def test_passes_killed_at_random_moments(tmp_path):
     """A fixed few; hundreds are run with ``python -m tests.jobs.crashing killed FOLDER TRIALS SEED``."""
-    told = run_program("killed", str(tmp_path), "8", "20261122")
+    told = run_program("killed", str(tmp_path), "4", "20261122")
     assert told["wrong"] == []
     assert sum(told["at"].values()) == told["kills"] >= 1
     assert told["expected"] == 28

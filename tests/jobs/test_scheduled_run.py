@@ -401,6 +401,7 @@ def test_an_inventory_may_come_from_a_command_with_a_time_limit(place):
     assert spool.run().files == 1
 
 
+@pytest.mark.night
 def test_many_files_are_many_audits_of_one_pass_and_workers_change_nothing(place):
     pieces = split(SAMPLE, 5)
     stores = []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.jobs.year import WEEK, World, verdicts
 
 
+@pytest.mark.night
 def test_what_is_told_is_the_truth(tmp_path):
     world = World(tmp_path / "world", WEEK)
     world.play()

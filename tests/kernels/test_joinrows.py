@@ -136,6 +136,7 @@ stretches_of = st.lists(
 )
 
 
+@pytest.mark.night
 @pytest.mark.parametrize("seen", [SEEN_SYN, 0], ids=["from the start", "from the middle"])
 @given(stretches_of, stretches_of, st.integers(0, 2**32 - 1), st.integers(0, 90))
 def test_what_two_parts_saw_is_what_one_would_have_seen(

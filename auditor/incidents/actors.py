@@ -24,12 +24,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from auditor.incidents.story import CONNECTED, LET_IN, TRIED, Incident, Step, amount, listed, many
+from auditor.incidents.story import CONNECTED, LET_IN, TRIED, Incident, Step, amount, listed
 from auditor.model.audit import Audit
 from auditor.model.quoted import ICMP_ERROR
 from auditor.model.roles import Severity
 from auditor.policy.addresses import to_int
 from auditor.policy.inventory import parse_span
+from auditor.wire.text import many
 
 FOUNDING = frozenset(
     {

@@ -21,11 +21,6 @@ def amount(size: float) -> str:
     raise AssertionError
 
 
-def many(count: int, one: str, more: str | None = None) -> str:
-    """``1 port``, ``2 ports``."""
-    return f"{count:,} {one if count == 1 else more or one + 's'}"
-
-
 def listed(names: list[str], most: int = 3) -> str:
     """``a, b, c and 4 more``."""
     shown = ", ".join(names[:most])

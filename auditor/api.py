@@ -152,6 +152,11 @@ def _policy(given: Any, release: str | None) -> Any:
     return load_policy(named, release=release)
 
 
+def _given_or(inventory: Any, brought: list[str]) -> Any:
+    """The inventory that was given; where none was, that of the samples."""
+    return inventory if _whole(inventory) or len(_many(inventory)) else brought
+
+
 def _inventory(given: Any, rules: Any) -> Any:
     """The inventory, whatever it was given as; None where nothing was given. Raises ConfigError."""
     if hasattr(given, "listing"):
@@ -499,11 +504,15 @@ def audit(
     excused = [str(each) for each in _many(waivers)]
     if not (excused or store is not None or baseline is not None or new_only or hash):
         return made()
-    from auditor.jobs.keep import Wishes
+    from auditor.jobs.keep import Wishes, known_names
 
     given = [*_many(policy), *_many(inventory)]
     files = [str(each) for each in (*given, *_brought(captures), *excused) if isinstance(each, str | Path)]
-    wishes = Wishes(excused, None if store is None else str(store), baseline, new_only, hash, tuple(files))
+    known = None
+    if excused:
+        rules = _policy(policy, None)  # what a release leaves out is known all the same
+        known = known_names(rules, _inventory(_given_or(inventory, _brought(captures)), rules))
+    wishes = Wishes(excused, known, None if store is None else str(store), baseline, new_only, hash, tuple(files))
     with wishes.ready() as settle:
         report = made()
         settled, applied, warnings = settle(report.audit)
@@ -647,7 +656,7 @@ def _run(
 ) -> Report:
     sources, brought = _sources(_many(captures))
     rules = _policy(policy, release)
-    who = _inventory(inventory if _whole(inventory) or len(_many(inventory)) else brought, rules)
+    who = _inventory(_given_or(inventory, brought), rules)
     if options.get("ca"):
         from auditor.policy.certificates import load_cas
 

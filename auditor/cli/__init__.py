@@ -180,6 +180,8 @@ def _call(argv: Sequence[str]) -> int:
         return status if isinstance(status, int) else 0
     except AuditorError as error:
         complain(error)
+        for other in getattr(error, "others", ()):
+            complain(other)
     except ClickError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # a group of commands alone: what one can do with it
             print(error.ctx.get_help())

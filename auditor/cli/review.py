@@ -51,7 +51,7 @@ def review(
     number = options.number("--port", port, 65_535) or 0
     if not store:
         raise ConfigError("--store", "which store?", mend="name it, or set AUDITOR_STORE")
-    from auditor.policy.waivers import load_waivers
+    from auditor.policy.waivers import Known, load_waivers
     from auditor.store.history import open_history
 
     open_history(store).close()
@@ -68,7 +68,7 @@ def review(
     from auditor.review.server import Server
 
     if waivers is not None and waivers.exists():
-        load_waivers([str(waivers)], rule_names())
+        load_waivers([str(waivers)], Known(rule_names()))
     made = Review(
         store=Path(store),
         today=lambda: datetime.now(UTC).date(),

@@ -36,13 +36,13 @@ def check(config: RunConfig, environment: Mapping[str, str], file: Path, units: 
 
 
 def _read(config: RunConfig) -> None:
-    from auditor.jobs.keep import rule_names
+    from auditor.jobs.keep import known_names
     from auditor.policy.inventory import load_inventory
     from auditor.policy.loader import load_policy
     from auditor.policy.waivers import load_waivers
 
     policy = load_policy(config.audit.policies, release=config.audit.release)
-    load_waivers(config.audit.waivers, rule_names())
+    load_waivers(config.audit.waivers, known_names(policy))
     files = [each.file for each in config.inventory if each.file is not None]
     if files:
         load_inventory(files, policy)

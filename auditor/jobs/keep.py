@@ -27,8 +27,11 @@ from auditor.errors import ConfigError
 from auditor.model.audit import Audit
 from auditor.model.columns import CAPTURES, CONNECTIONS, COVERAGE, FINDINGS, INTERNAL, Column
 from auditor.model.roles import Severity
-from auditor.policy.inventory import parse_time
-from auditor.policy.waivers import Applied, Waivers, apply, load_waivers, today_of
+from auditor.policy import shipped
+from auditor.policy.inventory import Inventory, parse_time
+from auditor.policy.policy import Policy, canonical
+from auditor.policy.policy_cache import load_policy
+from auditor.policy.waivers import Applied, Known, Waivers, apply, load_waivers, today_of
 from auditor.policy.waivers import warnings as told
 from auditor.policy.yaml_positions import read_text
 from auditor.report._json import encode
@@ -297,6 +300,8 @@ class Wishes:
     """What is to be done with an audit once it is made."""
 
     waivers: Sequence[str] = ()
+    known: Known | None = None
+    """The names that waivers may hold; None: only rules are looked at."""
     store: str | None = None
     baseline: str | None = None
     new_only: bool = False
@@ -309,7 +314,7 @@ class Wishes:
         """Everything read and tried before the audit begins; what to do with it then. Raises ConfigError."""
         if self.new_only and self.store is None and self.baseline is None:
             raise ConfigError("--new-only", "needs something to compare with", mend="add --store or --baseline")
-        waivers = load_waivers(self.waivers, rule_names()) if self.waivers else None
+        waivers = load_waivers(self.waivers, self.known or Known(rule_names())) if self.waivers else None
         with contextlib.ExitStack() as stack:
             history = stack.enter_context(open_history(self.store, write=True)) if self.store is not None else None
             before = baseline(self.baseline, history) if self.baseline is not None else None
@@ -340,6 +345,25 @@ class Wishes:
 def rule_names() -> tuple[str, ...]:
     """Names of all rules."""
     return tuple(rule.name for rule in discover("auditor.rules", "RULE"))
+
+
+def known_names(policy: Policy, inventory: Inventory | None = None) -> Known:
+    """The names that waivers may hold beside this policy, and this inventory where it is known."""
+    hosts = None
+    if inventory is not None:
+        hosts = frozenset(canonical(entry.instance) for entry in inventory.entries if entry.instance)
+    return Known(rule_names(), policy, frozenset(load_policy((shipped.DEFAULT,)).by_id), hosts)
+
+
+def known_of(audit: Audit) -> Known:
+    """The names that waivers of this audit's findings may hold, whatever policy it was judged by."""
+    table = audit.connections
+    ends = [table[f"{end}_{name}"] for end in ("originator", "responder") for name in ("role", "instance")]
+    hosts = frozenset(canonical(str(each)) for column in ends for each in column.dropna().unique())
+    paths = {str(each) for held in table["paths"].dropna().unique() for each in held}
+    paths.update(str(each) for each in audit.findings["path"].dropna().unique())
+    policy = load_policy((shipped.DEFAULT,))
+    return Known(rule_names(), policy, frozenset(paths), hosts)
 
 
 def excused(

@@ -168,7 +168,7 @@ class _Pass:
     def run(self, healed: Sequence[str]) -> Outcome:
         config, history = self.config, self.history
         policy = load_policy(config.audit.policies, release=config.audit.release)
-        waivers = load_waivers(config.audit.waivers, keep.rule_names())
+        waivers = load_waivers(config.audit.waivers, keep.known_names(policy)) if config.audit.waivers else Waivers()
         self._clock()
         self._damaged(healed, said=True)
         self.errands.settle()

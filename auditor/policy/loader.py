@@ -1,4 +1,4 @@
-"""From policy files to a ``Policy``; every mistake is a ConfigError with file, line and fix.
+"""From policy files to a ``Policy``; every mistake is a ConfigError with file, line and fix, and all are told at once.
 
 Files are merged in the order given. Later ones add paths, roles and aliases; their settings replace earlier ones. One id for two paths
 is an error, whichever files they are in. Where all that is named only adds to another policy (``overlay: true``), ``tas-diego`` comes
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from auditor.errors import ConfigError
+from auditor.errors import ConfigError, did_you_mean, together
 from auditor.policy import shipped
 from auditor.policy.foundation import foundation_of, in_foundation
 from auditor.policy.policy import (
@@ -37,13 +37,20 @@ from auditor.policy.policy import (
     ports_text,
     slug,
 )
-from auditor.policy.schema import EndModel, HeldRole, PathModel, PolicyModel
+from auditor.policy.schema import SCHEMA, EndModel, HeldRole, PathModel, PolicyModel
 from auditor.policy.times import parse_time
-from auditor.policy.validation_errors import mistakes
+from auditor.policy.validation_errors import mistakes, without
 from auditor.policy.yaml_positions import Document, Marked, Place, parse_yaml, read_text
 
 MAX_POLICY_BYTES = 4 * 1024 * 1024
 MAX_POLICY_VALUES = 200_000
+_STAND_INS = {"schema": SCHEMA, "name": "unnamed", "version": "0", "title": "?", "origin": {"title": "?"}}
+"""For what every file must say of itself, and a wrong one may not."""
+_MAX_PRUNINGS = 8
+"""How often what the schema refuses is left out, to see what else is wrong: what is left may be refused for what is missing now."""
+
+Wrong = list[ConfigError]
+"""Where mistakes are gathered, so that all are told at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +72,38 @@ def load_policy(names_or_files: Sequence[str | Document] = (), *, release: str |
     ``release`` (``TAS 4.0``, ``4.0``, ``TPCF 10``) keeps the paths documented for it. Raises ConfigError.
     """
     wanted = list(names_or_files) or [shipped.BASE]
-    files = [each for name in dict.fromkeys(wanted) for each in _with_included(_read(name))]
+    files: list[PolicyFile] = []
+    wrong: Wrong = []
+    for name in dict.fromkeys(wanted):
+        try:
+            files += _with_included(_read(name))
+        except ConfigError as error:
+            wrong += error.all
+    if wrong:
+        raise together(wrong)
     if all(each.model.overlay for each in files):
         files.insert(0, _read(shipped.BASE))
     return _merge(list({each.sha256: each for each in files}.values()), release)
 
 
 def _with_included(file: PolicyFile) -> list[PolicyFile]:
-    """A file, and the shipped policies that it stands for."""
-    if not file.model.includes:
-        return [file]
+    """A file, and the shipped policies that it stands for. Raises ConfigError."""
     found = [file]
+    wrong = []
     for at, name in enumerate(file.model.includes):
+        place: Place = ("includes", at)
         if shipped.find(name) is None:
-            raise file.marked.error(
-                ("includes", at), f"no shipped policy is named '{name}'", f"shipped: {', '.join(shipped.names())}"
-            )
+            mend = did_you_mean(name, shipped.names(), f"shipped: {', '.join(shipped.names())}")
+            wrong.append(file.marked.error(place, f"no shipped policy is named '{name}'", mend))
+            continue
         member = _read(name)
         if member.model.includes:
-            raise file.marked.error(
-                ("includes", at), f"'{name}' is a profile itself", "name the policies that it stands for"
+            wrong.append(
+                file.marked.error(place, f"'{name}' is a profile itself", "name the policies that it stands for")
             )
         found.append(replace(member, profile=file.model.name))
+    if wrong:
+        raise together(wrong)
     return found
 
 
@@ -98,40 +115,12 @@ def members(name_or_file: str) -> list[str]:
 def check_policy(name_or_file: str) -> list[ConfigError]:
     """All mistakes of one file, not only the first; empty: it is fine."""
     try:
-        found = _read_any(name_or_file)
-    except ConfigError as error:
-        return [error]
-    if isinstance(found, list):
-        return found
-    try:
+        found = _read(name_or_file)
         base = [_read(shipped.BASE)] if found.model.overlay and found.model.name != shipped.BASE else []
-        files = [*base, *_with_included(found)]
+        _merge([*base, *_with_included(found)], None)
     except ConfigError as error:
-        return [error]
-    wrong = _wrong_ends(found, files)
-    try:
-        _merge(files, None)
-    except ConfigError as error:
-        if str(error) not in map(str, wrong):
-            wrong.append(error)
-    return sorted(wrong, key=lambda error: error.line or 0)
-
-
-def _wrong_ends(found: PolicyFile, files: Sequence[PolicyFile]) -> list[ConfigError]:
-    """Roles and components of all its paths that there are not: not only the first."""
-    try:
-        _, roles, aliases = _vocabulary(files)
-    except ConfigError:
-        return []  # without roles and aliases, ends cannot be told
-    draft = Policy((), roles, aliases, Settings(), (), ())
-    wrong = []
-    for at, model in enumerate(found.model.paths):
-        for name, end in (("source", model.source), ("destination", model.destination)):
-            try:
-                _end_roles(found, ("paths", at, name), end, draft)
-            except ConfigError as error:
-                wrong.append(error)
-    return wrong
+        return list(error.all)
+    return []
 
 
 def title_of(name: str) -> str:
@@ -151,13 +140,6 @@ def overlays() -> tuple[tuple[str, tuple[PolicyPath, ...]], ...]:
 
 
 def _read(name: str | Document) -> PolicyFile:
-    found = _read_any(name)
-    if isinstance(found, list):
-        raise found[0]
-    return found
-
-
-def _read_any(name: str | Document) -> PolicyFile | list[ConfigError]:
     if isinstance(name, Document):
         return _read_document(name.name, name.text)
     shipped_file = shipped.find(name)
@@ -172,32 +154,60 @@ def _read_any(name: str | Document) -> PolicyFile | list[ConfigError]:
 
 
 @lru_cache(maxsize=64)
-def _read_shipped(path: str, shown: str) -> PolicyFile | list[ConfigError]:
+def _read_shipped(path: str, shown: str) -> PolicyFile:
     return _read_file(path, shown)
 
 
-def _read_file(path: str, shown: str) -> PolicyFile | list[ConfigError]:
+def _read_file(path: str, shown: str) -> PolicyFile:
     return _read_document(shown, read_text(path, MAX_POLICY_BYTES))
 
 
-def _read_document(shown: str, text: str) -> PolicyFile | list[ConfigError]:
+def _read_document(shown: str, text: str) -> PolicyFile:
     marked = parse_yaml(shown, text, MAX_POLICY_VALUES)
     if not isinstance(marked.data, dict):
         raise ConfigError(shown, "is not a policy", 1, "begin with schema: auditor.policy/1")
+    digits = hashlib.sha256(text.encode()).hexdigest()
     try:
-        model = PolicyModel.model_validate(marked.data)
+        return PolicyFile(shown, marked, PolicyModel.model_validate(marked.data), digits)
     except ValidationError as error:
-        return mistakes(marked, error, PolicyModel)
+        wrong = mistakes(marked, error, PolicyModel)
     except RecursionError:
         raise ConfigError(shown, "is nested too deeply", 1) from None
-    return PolicyFile(shown, marked, model, hashlib.sha256(text.encode()).hexdigest())
+    raise together(_in_order([*wrong, *_wrong_besides(marked, digits)]))
+
+
+def _wrong_besides(marked: Marked, digits: str) -> list[ConfigError]:
+    """What else is wrong with a file that the schema refuses: with all of it that the schema takes."""
+    rest, taken = marked, frozenset[str]()
+    for _ in range(_MAX_PRUNINGS):
+        data = {**_STAND_INS, **rest.data}
+        try:
+            model = PolicyModel.model_validate(data)
+        except ValidationError as error:
+            rest, more = without(replace(rest, data=data), error)
+            taken |= more
+            continue
+        base = [_read(shipped.BASE)] if model.overlay and model.name != shipped.BASE else []
+        try:
+            _merge([*base, *_with_included(PolicyFile(rest.file, rest, model, digits))], None)
+        except ConfigError as error:
+            # A name that stands in what was taken out is not unknown.
+            return [each for each in error.all if not any(f"'{word}'" in each.says for word in taken)]
+        break
+    return []
+
+
+def _in_order(errors: Iterable[ConfigError]) -> list[ConfigError]:
+    return sorted({str(each): each for each in errors}.values(), key=lambda error: (error.path, error.line or 0))
 
 
 # Merging -------------------------------------------------------------------------------------------------------------
 
 
-def _vocabulary(files: Sequence[PolicyFile]) -> tuple[list[PolicyFile], dict[str, Role], tuple[Alias, ...]]:
-    """The files whose words count, and the roles and aliases that they name. Raises ConfigError."""
+def _vocabulary(
+    files: Sequence[PolicyFile], wrong: Wrong
+) -> tuple[list[PolicyFile], dict[str, Role], tuple[Alias, ...]]:
+    """The files whose words count, and the roles and aliases that they name."""
     vocabulary = list(files)
     borrowed = {each.model.vocabulary for each in files} - {each.model.name for each in files} - {None}
     vocabulary[:0] = [_read(str(name)) for name in sorted(map(str, borrowed))]
@@ -205,7 +215,10 @@ def _vocabulary(files: Sequence[PolicyFile]) -> tuple[list[PolicyFile], dict[str
     for each in vocabulary:
         for at, role in enumerate(each.model.roles):
             if role.name == ANY:
-                raise each.marked.error(("roles", at, "name"), "'any' is every VM and no role", "use another name")
+                wrong.append(
+                    each.marked.error(("roles", at, "name"), "'any' is every VM and no role", "use another name")
+                )
+                continue
             before = roles.get(role.name)
             components = tuple(dict.fromkeys([*(before.components if before else ()), *role.components]))
             roles[role.name] = Role(
@@ -216,37 +229,44 @@ def _vocabulary(files: Sequence[PolicyFile]) -> tuple[list[PolicyFile], dict[str
                 each.model.overlay and (before is None or before.added),
             )
     aliases = tuple(
-        alias for each in reversed(vocabulary) for alias in sorted(_aliases(each, roles), key=_narrow_first)
+        alias for each in reversed(vocabulary) for alias in sorted(_aliases(each, roles, wrong), key=_narrow_first)
     )
     return vocabulary, roles, aliases
 
 
 def _merge(files: Sequence[PolicyFile], release: str | None) -> Policy:
-    vocabulary, roles, aliases = _vocabulary(files)
+    """Raises ConfigError of all mistakes in them."""
+    wrong: Wrong = []
+    vocabulary, roles, aliases = _vocabulary(files, wrong)
     draft = Policy((), roles, aliases, Settings(), (), ())
     paths: dict[str, PolicyPath] = {}
     places: dict[str, tuple[str, int | None]] = {}
     for each in files:
         for at, model in enumerate(each.model.paths):
-            path = _path(each, at, model, draft)
+            path = _path(each, at, model, draft, wrong)
             if path.id in paths:
                 first_file, first_line = places[path.id]
-                raise each.marked.error(
-                    ("paths", at, "id"),
-                    f"the id '{path.id}' is taken, by {first_file}:{first_line}",
-                    "ids are unique over all policies loaded: choose another",
+                wrong.append(
+                    each.marked.error(
+                        ("paths", at, "id"),
+                        f"the id '{path.id}' is taken, by {first_file}:{first_line}",
+                        "ids are unique over all policies loaded: choose another",
+                    )
                 )
+                continue
             paths[path.id] = path
             places[path.id] = (each.file, path.origin.line)
     foundation = foundation_of(vocabulary)
-    _check_foundation(vocabulary, paths)
+    _check_foundation(vocabulary, paths, wrong)
     settings = Settings()
     for each in vocabulary:
         if each.model.settings is not None:
             own = each.model.settings
             settings = Settings(own.tls.minimum, tuple(own.tls.forbidden_suites), own.names, own.origin.title)
-    declared = _declared(vocabulary, settings)
-    identities = tuple(identity for each in vocabulary for identity in _identities(each, roles, declared))
+    declared = _declared(vocabulary, settings, wrong)
+    identities = tuple(identity for each in vocabulary for identity in _identities(each, roles, declared, wrong))
+    if wrong:
+        raise together(_in_order(wrong))
     models = {model.id: model for each in files for model in each.model.paths}
     kept = in_foundation(paths.values(), models, foundation)
     if release is not None:
@@ -273,7 +293,7 @@ def _narrow_first(alias: Alias) -> tuple[bool, int]:
     return "*" in alias.pattern, -len(alias.pattern)
 
 
-def _aliases(each: PolicyFile, roles: dict[str, Role]) -> Iterable[Alias]:
+def _aliases(each: PolicyFile, roles: dict[str, Role], wrong: Wrong) -> Iterable[Alias]:
     if each.model.aliases is None:
         return
     for at, entry in enumerate(each.model.aliases.entries):
@@ -282,41 +302,45 @@ def _aliases(each: PolicyFile, roles: dict[str, Role]) -> Iterable[Alias]:
             place: Place = ("aliases", "entries", at, "roles", which)
             name = one.role if isinstance(one, HeldRole) else one
             if name not in roles:
-                raise each.marked.error(place, f"unknown role '{name}'", _did_you_mean(name, roles))
+                wrong.append(each.marked.error(place, f"unknown role '{name}'", _did_you_mean(name, roles)))
+                continue
             components = None
             if isinstance(one, HeldRole):
                 components = frozenset(
-                    _component(each, (*place, "components"), component, [roles[name]]) for component in one.components
+                    _component(each, (*place, "components"), component, [roles[name]], wrong)
+                    for component in one.components
                 )
             held.append(Held(name, components))
         for group in entry.group:
             yield Alias(canonical(group), tuple(held), entry.says, group)
 
 
-def _declared(vocabulary: Sequence[PolicyFile], settings: Settings) -> frozenset[str]:
+def _declared(vocabulary: Sequence[PolicyFile], settings: Settings, wrong: Wrong) -> frozenset[str]:
     """Names of the policies whose identities are known to be this deployment's."""
     tables = {each.model.name: each.model.identities for each in vocabulary if each.model.identities is not None}
     found = {name for name, table in tables.items() if settings.names == "strict" or table.names == "declared"}
     for each in vocabulary:
         for at, name in enumerate(each.model.identities.declares if each.model.identities else ()):
             if name not in tables:
-                raise each.marked.error(
-                    ("identities", "declares", at),
-                    f"no policy loaded here has identities and the name '{name}'",
-                    f"write one of {', '.join(sorted(tables))}",
+                wrong.append(
+                    each.marked.error(
+                        ("identities", "declares", at),
+                        f"no policy loaded here has identities and the name '{name}'",
+                        did_you_mean(name, tables, f"write one of {', '.join(sorted(tables))}"),
+                    )
                 )
             found.add(name)
     return frozenset(found)
 
 
-def _identities(each: PolicyFile, roles: dict[str, Role], declared: frozenset[str]) -> Iterable[Identity]:
+def _identities(each: PolicyFile, roles: dict[str, Role], declared: frozenset[str], wrong: Wrong) -> Iterable[Identity]:
     if each.model.identities is None:
         return
     name_of, known = each.model.name, each.model.name in declared
     for at, entry in enumerate(each.model.identities.entries):
         place: Place = ("identities", "entries", at, "components")
         slugs = frozenset(
-            _component(each, (*place, which), component, roles.values())
+            _component(each, (*place, which), component, roles.values(), wrong)
             for which, component in enumerate(entry.components)
         )
         for name in entry.name or (UNNAMED,):
@@ -334,13 +358,12 @@ def _identities(each: PolicyFile, roles: dict[str, Role], declared: frozenset[st
             )
 
 
-def _component(each: PolicyFile, place: Place, component: str, roles: Iterable[Role]) -> str:
+def _component(each: PolicyFile, place: Place, component: str, roles: Iterable[Role], wrong: Wrong) -> str:
     known = {slug(name): name for role in roles for name in role.components}
     key = slug(component)
     if key not in known:
-        raise each.marked.error(
-            place, f"unknown component '{component}'", _did_you_mean(component, known.values(), "components")
-        )
+        mend = _did_you_mean(component, known.values(), "components")
+        wrong.append(each.marked.error(place, f"unknown component '{component}'", mend))
     return key
 
 
@@ -350,10 +373,10 @@ def _did_you_mean(name: str, known: Iterable[str], what: str = "roles") -> str:
     return f"did you mean {close[0]}?" if close else f"add it to {what}:, or use one of {', '.join(names)}"
 
 
-def _path(each: PolicyFile, at: int, model: PathModel, draft: Policy) -> PolicyPath:
+def _path(each: PolicyFile, at: int, model: PathModel, draft: Policy, wrong: Wrong) -> PolicyPath:
     place: Place = ("paths", at)
-    orig_roles = _end_roles(each, (*place, "source"), model.source, draft)
-    resp_roles = _end_roles(each, (*place, "destination"), model.destination, draft)
+    orig_roles = _end_roles(each, (*place, "source"), model.source, draft, wrong)
+    resp_roles = _end_roles(each, (*place, "destination"), model.destination, draft, wrong)
     given = model.ports
     varies, ports = given == "varies", () if given in ("varies", None) else given
     for condition in model.conditions:
@@ -400,8 +423,8 @@ def _path(each: PolicyFile, at: int, model: PathModel, draft: Policy) -> PolicyP
     )
 
 
-def _check_foundation(files: Sequence[PolicyFile], paths: Iterable[str]) -> None:
-    """Paths that switches name are there, in what is loaded or in a shipped policy beside it. Raises ConfigError."""
+def _check_foundation(files: Sequence[PolicyFile], paths: Iterable[str], wrong: Wrong) -> None:
+    """Paths that switches name are there, in what is loaded or in a shipped policy beside it."""
     for each in files:
         switches = each.model.foundation
         if switches is None:
@@ -416,12 +439,11 @@ def _check_foundation(files: Sequence[PolicyFile], paths: Iterable[str]) -> None
                 continue
             known |= {model.id for one in shipped.names() for model in _read(one).model.paths}
             if name not in known:
-                close = get_close_matches(name, sorted(known), 1)
-                mend = f"did you mean {close[0]}?" if close else "auditor policy show tas lists all"
-                raise each.marked.error(place, f"no path has the id '{name}'", mend)
+                mend = did_you_mean(name, known, "auditor policy show tas lists all")
+                wrong.append(each.marked.error(place, f"no path has the id '{name}'", mend))
 
 
-def _end_roles(each: PolicyFile, place: Place, end: EndModel, draft: Policy) -> tuple[str, ...]:
+def _end_roles(each: PolicyFile, place: Place, end: EndModel, draft: Policy, wrong: Wrong) -> tuple[str, ...]:
     found: list[str] = []
     for at, name in enumerate(end.vm):
         if name == ANY:
@@ -429,12 +451,15 @@ def _end_roles(each: PolicyFile, place: Place, end: EndModel, draft: Policy) -> 
             continue
         held = draft.held_by(name)
         if held is None or any(one.components is not None for one in held):
-            raise each.marked.error((*place, "vm", at), f"unknown role '{name}'", _did_you_mean(name, draft.roles))
+            wrong.append(
+                each.marked.error((*place, "vm", at), f"unknown role '{name}'", _did_you_mean(name, draft.roles))
+            )
+            continue
         found += [one.role for one in held]
     if end.component is not None:
         held_roles = [draft.roles[name] for name in found if name in draft.roles]
         if held_roles:
-            _component(each, (*place, "component"), end.component, held_roles)
+            _component(each, (*place, "component"), end.component, held_roles, wrong)
     return tuple(dict.fromkeys(found))
 
 

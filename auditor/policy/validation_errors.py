@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any, get_args
 
@@ -37,6 +38,64 @@ def mistakes(marked: Marked, error: ValidationError, root: type[BaseModel]) -> l
     return [one for _, _, one in sorted(found, key=lambda each: each[:2])]
 
 
+def without(marked: Marked, error: ValidationError) -> tuple[Marked, frozenset[str]]:
+    """The document without what pydantic refused, as little of it as can be, so that the rest can be looked at; and the texts taken out.
+
+    Taken out are unknown keys, wrong values of keys that a mapping can be without, and else the items of lists that hold them.
+    """
+    data = copy.deepcopy(marked.data)
+    gone: set[Place] = set()
+    for each in error.errors(include_url=False, include_input=False):
+        place = _place(marked.data, each["loc"])
+        if each["type"] != "extra_forbidden":
+            items = [end for end in range(1, len(place) + 1) if isinstance(place[end - 1], int)]
+            # The item of the outermost list: the path, the role, the alias.
+            place = place[: items[0]] if items else place[:1]
+        gone.add(place)
+    lines = dict(marked.lines)
+    taken: set[str] = set()
+    # From the end, so that what comes before keeps its number.
+    for place in sorted(gone, key=lambda place: [(isinstance(part, int), part) for part in place], reverse=True):
+        taken.update(_texts(_take_out(data, lines, place)))
+    return Marked(marked.file, data, lines), frozenset(taken)
+
+
+def _take_out(data: Any, lines: dict[Place, int], place: Place) -> Any:
+    """Remove what stands there, and have what follows it in a list keep its lines; what was removed."""
+    at = data
+    for part in place[:-1]:
+        at = _inside(at, part)
+    if not place or _inside(at, place[-1]) is None:
+        return None
+    if isinstance(at, dict):
+        return at.pop(place[-1])
+    last, depth = place[-1], len(place) - 1
+    assert isinstance(last, int)  # noqa: S101
+    moved = {}
+    for each, line in list(lines.items()):
+        number = each[depth] if len(each) > depth and each[:depth] == place[:-1] else None
+        if isinstance(number, int) and number >= last:
+            del lines[each]
+            if number > last:
+                moved[(*each[:depth], number - 1, *each[depth + 1 :])] = line
+    lines.update(moved)
+    return at.pop(last)
+
+
+def _inside(at: Any, part: str | int) -> Any:
+    if isinstance(at, dict):
+        return at.get(part)
+    return at[part] if isinstance(at, list) and isinstance(part, int) and part < len(at) else None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
+
+
 def _place(data: Any, loc: Iterable[str | int]) -> Place:
     """pydantic's place without the names of union members, which are nowhere in the file."""
     at: Any = data
@@ -56,7 +115,7 @@ def _place(data: Any, loc: Iterable[str | int]) -> Place:
 
 
 def _words(each: Any, place: Place, root: type[BaseModel], toml: bool) -> tuple[str, str | None]:
-    kind, key = each["type"], str(place[-1]) if place else "the file"
+    kind, key = each["type"], str(next((part for part in reversed(place) if isinstance(part, str)), "the file"))
     context = each.get("ctx") or {}
     got = each.get("input")
     if kind == "extra_forbidden":

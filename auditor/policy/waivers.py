@@ -7,14 +7,17 @@ Rules that hold here:
 - It has a ceiling. One that covers more findings (or connections) than it says covers none: a second intruder is not hidden by the
   waiver of the first, nor is one that comes in a later audit.
 - One that has expired covers nothing and fails the audit until somebody decides anew. One that matched nothing is reported.
+- A rule, path or role that there is not is an error with the nearest name: a misspelt waiver must not be silently without effect.
 - A waived finding stays in every machine-readable output, marked; it only stops counting.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,15 +25,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from auditor.errors import ConfigError
+from auditor.errors import ConfigError, did_you_mean, together
 from auditor.policy._ports import Ports
 from auditor.policy.policy import canonical
 from auditor.policy.validation_errors import mistakes
-from auditor.policy.yaml_positions import Marked, parse_json, parse_yaml, read_text
+from auditor.policy.yaml_positions import Marked, Place, parse_json, parse_yaml, read_text
 from auditor.wire.text import many
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from auditor.policy.policy import Policy
 
 SCHEMA = "auditor.waivers/1"
 MAX_BYTES = 4 * 1024 * 1024
@@ -171,20 +176,48 @@ class Applied:
         }
 
 
-def load_waivers(files: Sequence[str], rules: Sequence[str]) -> Waivers:
-    """The waivers of these YAML or JSON files; ``rules``: names of all rules. Raises ConfigError with file, line and fix."""
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The names that a waiver may hold."""
+
+    rules: Sequence[str]
+    policy: Policy | None = None
+    """Whose roles and paths there are; None: these are not looked at."""
+    paths: frozenset[str] = frozenset()
+    """Paths besides: those of shipped policies, which near misses name, too."""
+    hosts: frozenset[str] | None = None
+    """Instances, canonical; None: the inventory is not known here, so that any may be one."""
+
+
+def load_waivers(files: Sequence[str], known: Known) -> Waivers:
+    """The waivers of these YAML or JSON files. Raises ConfigError with file, line and fix of every mistake."""
     found: list[Waiver] = []
     sources: list[dict[str, str]] = []
+    wrong: list[ConfigError] = []
     for file in files:
         text = read_text(file, MAX_BYTES)
-        marked = parse_json(file, text) if file.endswith(".json") else parse_yaml(file, text, BUDGET)
-        found += entries(marked, rules)
+        try:
+            found += entries(parsed(file, text), known)
+        except ConfigError as error:
+            wrong += error.all
         sources.append({"path": file, "sha256": hashlib.sha256(text.encode()).hexdigest()})
+    if wrong:
+        raise together(wrong)
     return Waivers(tuple(found), tuple(sources))
 
 
-def entries(marked: Marked, rules: Sequence[str]) -> list[Waiver]:
-    """The waivers of a file that is read already. Raises ConfigError."""
+def parsed(file: str, text: str) -> Marked:
+    """A file of waivers with its lines. Raises ConfigError."""
+    if not file.endswith(".json"):
+        return parse_yaml(file, text, BUDGET)
+    marked = parse_json(file, text)
+    with contextlib.suppress(ConfigError):  # JSON is YAML, where it is not indented with tabs; YAML knows lines
+        return Marked(file, marked.data, parse_yaml(file, text, BUDGET).lines)
+    return marked
+
+
+def entries(marked: Marked, known: Known) -> list[Waiver]:
+    """The waivers of a file that is read already. Raises ConfigError of every mistake."""
     data = marked.data
     if data is None:
         return []
@@ -193,17 +226,65 @@ def entries(marked: Marked, rules: Sequence[str]) -> list[Waiver]:
     try:
         model = WaiversModel.model_validate(data)
     except ValidationError as error:
-        raise mistakes(marked, error, WaiversModel)[0] from None
-    found = []
-    for at, each in enumerate(model.waivers):
-        if each.rule not in rules:
-            from difflib import get_close_matches
+        raise together(mistakes(marked, error, WaiversModel)) from None
+    wrong = [error for at, each in enumerate(model.waivers) for error in _unknown(marked, ("waivers", at), each, known)]
+    if wrong:
+        raise together(wrong)
+    return [Waiver(marked.file, marked.line(("waivers", at)) or 1, each) for at, each in enumerate(model.waivers)]
 
-            close = get_close_matches(each.rule, rules, 1)
-            mend = f"did you mean {close[0]}?" if close else "auditor explain lists them"
-            raise marked.error(("waivers", at, "rule"), f"there is no rule {each.rule!r}", mend)
-        found.append(Waiver(marked.file, marked.line(("waivers", at)) or 1, each))
-    return found
+
+def _unknown(marked: Marked, place: Place, model: WaiverModel, known: Known) -> Iterator[ConfigError]:
+    """Names in it that there are not."""
+    if model.rule not in known.rules:
+        mend = did_you_mean(model.rule, known.rules, "auditor explain lists them")
+        yield marked.error((*place, "rule"), f"there is no rule {model.rule!r}", mend)
+    if known.policy is None:
+        return
+    paths = known.paths.union(known.policy.by_id)
+    for word in model.match.path:
+        if word not in paths:
+            mend = did_you_mean(
+                word, paths, "auditor policy show tas lists them; those of other policies with --policy"
+            )
+            yield marked.error((*place, "match", "path"), f"there is no path {word!r}", mend)
+    for key, words in (("from", model.match.from_), ("to", model.match.to)):
+        for word in words:
+            told = _not_an_end(word, known.policy, known.hosts)
+            if told is not None:
+                yield marked.error((*place, "match", key), *told)
+
+
+_ADDRESS_LIKE = re.compile(r"[0-9.]+(/.*)?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(/.*)?")
+_ALIKE = 0.8
+"""So alike to a role that it is meant, where it might be an instance of an inventory that is not known here."""
+
+
+def _not_an_end(word: str, policy: Policy, hosts: frozenset[str] | None) -> tuple[str, str] | None:
+    """Why no connection can have such an end, and what to write; None: one can."""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_network(word, strict=False)
+        return None
+    name, (group, slash, _) = canonical(word), word.partition("/")
+    if _ADDRESS_LIKE.fullmatch(word):
+        return f"{word!r} is not an address or network", "write 10.0.8.20 or 10.0.8.0/24"
+    if name in policy.roles or name in (hosts or ()):
+        return None
+    held = policy.held_by(group)
+    if held is not None:
+        # An instance may have gone from the inventory; that of a known group was one.
+        meant = " or ".join(one.role for one in held)
+        return None if slash else (f"{word!r} is the name of a group, and no role", f"write {meant}")
+    if hosts is None:
+        from difflib import get_close_matches
+
+        close = get_close_matches(canonical(group), policy.roles, 1, _ALIKE)
+        return (
+            (f"there is no role {group!r}", f"did you mean {close[0]}{slash and word[len(group) :]}?")
+            if close
+            else None
+        )
+    mend = did_you_mean(word, [*policy.roles, *hosts], "auditor policy show and auditor inventory show list them")
+    return f"there is no role and no instance {word!r}", mend
 
 
 # Matching
@@ -374,4 +455,16 @@ def warnings(applied: Applied) -> list[str]:
     return lines
 
 
-__all__ = ["Applied", "ConfigError", "Waiver", "Waivers", "apply", "entries", "load_waivers", "today_of", "warnings"]
+__all__ = [
+    "Applied",
+    "ConfigError",
+    "Known",
+    "Waiver",
+    "Waivers",
+    "apply",
+    "entries",
+    "load_waivers",
+    "parsed",
+    "today_of",
+    "warnings",
+]

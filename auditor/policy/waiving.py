@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from auditor.errors import ConfigError
+from auditor.errors import ConfigError, together
 from auditor.policy.validation_errors import mistakes
-from auditor.policy.waivers import BUDGET, SCHEMA, Waiver, WaiversModel, entries
-from auditor.policy.yaml_positions import parse_json, parse_yaml
+from auditor.policy.waivers import BUDGET, SCHEMA, Known, Waiver, WaiversModel, entries, parsed
+from auditor.policy.yaml_positions import parse_yaml
 
 _ITEM = re.compile(r"^( *)- ", re.MULTILINE)
 _EMPTY = re.compile(r"^(waivers:) *(\[ *\] *|null *|~ *)?$", re.MULTILINE)
@@ -30,39 +30,39 @@ def entry(values: Mapping[str, Any]) -> str:
     return text
 
 
-def check(values: Mapping[str, Any], rules: Sequence[str], file: str) -> Waiver:
+def check(values: Mapping[str, Any], known: Known, file: str) -> Waiver:
     """The waiver, where it is one. Raises ConfigError with what is wrong with it."""
     marked = parse_yaml(file, f"waivers:\n{entry(values)}", BUDGET)
     try:
         WaiversModel.model_validate(marked.data)
     except ValidationError as error:
-        raise mistakes(marked, error, WaiversModel)[0] from None
-    return entries(marked, rules)[0]
+        raise together(mistakes(marked, error, WaiversModel)) from None
+    return entries(marked, known)[0]
 
 
-def appended(text: str, values: Mapping[str, Any], rules: Sequence[str], file: str) -> str:
+def appended(text: str, values: Mapping[str, Any], known: Known, file: str) -> str:
     """The text of a waiver file with one waiver more. Raises ConfigError where the file is none, or has no place for it.
 
     Parameters
     ----------
     text : of the file now, empty where there is none
     values : the waiver by the names of a waiver file
-    rules : names of all rules
+    known : the names that it may hold
     file : its name; one that ends in ``.json`` holds JSON
     """
-    wanted = check(values, rules, file).model
+    wanted = check(values, known, file).model
     if file.endswith(".json"):
-        before = [each.model for each in entries(parse_json(file, text), rules)] if text.strip() else []
+        before = [each.model for each in entries(parsed(file, text), known)] if text.strip() else []
         data: dict[str, Any] = json.loads(text) if text.strip() else {"schema": SCHEMA}
         data.setdefault("waivers", []).append(json.loads(json.dumps(dict(values), default=str)))
         result = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-        after = entries(parse_json(file, result), rules)
+        after = entries(parsed(file, result), known)
     else:
         none = not text.strip() or (_EMPTY.search(text) and not _ITEM.search(text))
-        before = [] if none else [each.model for each in entries(parse_yaml(file, text, BUDGET), rules)]
+        before = [] if none else [each.model for each in entries(parsed(file, text), known)]
         result = _with_item(text, entry(values))
         try:
-            after = entries(parse_yaml(file, result, BUDGET), rules)
+            after = entries(parsed(file, result), known)
         except ConfigError:
             after = []
     if [each.model for each in after] != [*before, wanted]:

@@ -22,11 +22,11 @@ import jinja2
 
 from auditor.errors import AuditorError, ConfigError
 from auditor.jobs.compare import CHANGES, compare, made_of
-from auditor.jobs.keep import excused, restore, rule_names
+from auditor.jobs.keep import excused, known_of, restore, rule_names
 from auditor.model.audit import Audit
 from auditor.model.roles import Severity
 from auditor.policy.times import OUTSIDE
-from auditor.policy.waivers import MAX_BYTES, Waivers
+from auditor.policy.waivers import MAX_BYTES, Known, Waivers
 from auditor.policy.waiving import appended, check, entry
 from auditor.policy.yaml_positions import read_text
 from auditor.report import _overview as overview
@@ -291,7 +291,7 @@ class Review:
         if form is not None:
             try:
                 values = _values(str(finding["rule"]), fields)
-                made = check(values, rule_names(), str(self.waivers or "waiver"))
+                made = check(values, known_of(audit), str(self.waivers or "waiver"))
                 judged, _, notes = excused(audit, Waivers((made,)), self.today())
                 covered = judged.findings[[isinstance(each, dict) for each in judged.findings["waived"]]]
                 context |= {"text": entry(values), "covers": list(story.rows(covered)), "notes": notes}
@@ -308,7 +308,7 @@ class Review:
         with self._lock:
             place = self.waivers.resolve()
             text = read_text(str(place), MAX_BYTES) if place.exists() else ""
-            made = appended(text, values, rule_names(), str(self.waivers))
+            made = appended(text, values, Known(rule_names()), str(self.waivers))
             try:
                 mode = place.stat().st_mode if place.exists() else None
                 write_whole(place, made.encode())

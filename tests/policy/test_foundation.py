@@ -178,7 +178,7 @@ def test_ssh_inside_tls_on_a_windows_host_port_is_judged_like_mutual_tls(tmp_pat
 
 MISTAKES = [
     ("  nats: mtls\n", "'mtls' is not a valid nats"),
-    ("  require_tls: [route-emiter-to-nats]\n", "did you mean route-emitter-to-nats?"),
+    ("  require_tls: [route-emiter-to-nats]\n", "did you mean route-emitter-to-nats"),
     ("  ports: {vxlan-between-cels: 4799}\n", "did you mean vxlan-between-cells?"),
     ("  ports: {vxlan-between-cells: 99999}\n", "outside 1-65535"),
     ("  natz: mutual_tls\n", "did you mean nats?"),

@@ -313,3 +313,123 @@ def test_check_tells_all_unknown_roles_at_once(tmp_path: Path) -> None:
         strict=True,
     ):
         assert f"unknown role {says}" in each
+
+
+WRONG_THROUGHOUT = """\
+schema: auditor.policy/1
+name: our-services
+title: Services
+overlay: true
+colour: blue
+origin: {title: t}
+roles:
+  - name: redis
+    components: [Redis]
+  - name: any
+  - name: Bad-Role
+    diego: maybe
+aliases:
+  origin: {title: a}
+  entries:
+    - {group: x, roles: [rediss]}
+    - {group: y, roles: [diego_cel, {role: redis, components: [Rediss]}]}
+    - {group: z, rolez: [redis]}
+settings:
+  origin: {title: s}
+  tls: {minimum: "1.4"}
+identities:
+  origin: {title: i}
+  declares: [tas-dieg]
+  entries:
+    - {name: a, components: [Repp], use: [client]}
+    - {name: b, components: [Rep], use: [clients]}
+    - {name: c, components: [Auctioner], use: [client]}
+foundation:
+  origin: {title: f}
+  require_tls: [rep-to-bb, xyzzy]
+  ports: {bbs-to-mysq: 1}
+paths:
+  - id: a
+    source: {vm: [diego_cel, z]}
+    destination: {vm: redis, component: Rediss}
+    ports: 1
+    application: TCP
+    authentication: none
+  - id: b
+    source: {vm: diego_cell}
+    destination: {vm: Bad-Role}
+    application: TCPP
+    authentication: none
+  - id: c
+    source: {vm: diego_cell}
+    destination: {vm: Bad-Role}
+    ports: 1
+    application: TCP
+    authentication: none
+  - id: a
+    source: {vm: diego_cell}
+    destination: {vm: rediss}
+    ports: 1
+    application: TCP
+    authentication: none
+  - id: rep-to-bbs
+    source: {vm: diego_cell}
+    destination: {vm: redis}
+    ports: 1
+    application: TCP
+    authentication: none
+"""
+
+
+def test_every_mistake_of_a_file_is_told_at_once_whatever_kind_it_is(tmp_path):
+    file = written(tmp_path, WRONG_THROUGHOUT)
+    told = check_policy(file)
+    says = {(each.line, each.says) for each in told}
+    assert [each.line for each in told] == [
+        1,
+        5,
+        10,
+        11,
+        12,
+        16,
+        17,
+        17,
+        18,
+        18,
+        21,
+        24,
+        26,
+        27,
+        28,
+        31,
+        31,
+        32,
+        35,
+        36,
+        43,
+        51,
+        53,
+        57,
+    ]
+    assert {
+        (5, "unknown key 'colour'"),
+        (10, "'any' is every VM and no role"),
+        (16, "unknown role 'rediss'"),
+        (17, "unknown component 'Rediss'"),
+        (21, "'1.4' is not a valid minimum"),
+        (24, "no policy loaded here has identities and the name 'tas-dieg'"),
+        (27, "'clients' is not a valid use"),
+        (28, "unknown component 'Auctioner'"),
+        (31, "no path has the id 'rep-to-bb'"),
+        (32, "no path has the id 'bbs-to-mysq'"),
+        (53, "unknown role 'rediss'"),
+    } <= says
+    # What stands in a part that is wrong itself is not called unknown: the group z, the role Bad-Role.
+    assert not any("'z'" in each or "unknown role 'Bad-Role'" in each for _, each in says)
+    other = tmp_path / "other.yml"
+    other.write_text("schema: auditor.policy/1\n")
+    with pytest.raises(ConfigError) as caught:
+        load_policy([file, str(other)])
+    assert {(each.path, each.line) for each in caught.value.all} == {(file, each.line) for each in told} | {
+        (str(other), 1)
+    }

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from auditor.errors import ConfigError
-from auditor.policy.waivers import apply, load_waivers, today_of, warnings
+from auditor.policy.policy_cache import load_policy
+from auditor.policy.waivers import Known, apply, load_waivers, today_of, warnings
 
-RULES = ("undeclared-connection", "plaintext", "weak-tls")
+RULES = Known(("undeclared-connection", "plaintext", "weak-tls"))
 TODAY = date(2026, 11, 22)
 
 
@@ -183,6 +184,57 @@ def test_a_mistake_is_told_with_file_line_and_mend(tmp_path, text, says):
         load_waivers([written(tmp_path, text)], RULES)
     assert says in str(caught.value)
     assert "waivers.yml" in str(caught.value)
+
+
+TAS = Known(RULES.rules, load_policy(("tas",)), hosts=frozenset({"diego_cell/0", "jumpbox"}))
+UNKNOWN_INVENTORY = Known(RULES.rules, load_policy(("tas",)))
+
+
+@pytest.mark.parametrize(
+    ("match", "line", "says"),
+    [
+        ("{from: diego_cel}", 3, "there is no role and no instance 'diego_cel' (did you mean diego_cell"),
+        ("{to: [uaa, jumpboxx]}", 3, "there is no role and no instance 'jumpboxx' (did you mean jumpbox?)"),
+        ("{to: xyzzy}", 3, "'xyzzy' (auditor policy show and auditor inventory show list them)"),
+        ("{to: compute}", 3, "'compute' is the name of a group, and no role (write diego_cell)"),
+        ("{from: 10.0.4.300}", 3, "'10.0.4.300' is not an address or network (write 10.0.8.20 or 10.0.8.0/24)"),
+        ("{from: 10.0.4.0/33}", 3, "'10.0.4.0/33' is not an address or network"),
+        ("{path: rep-to-bb}", 3, "there is no path 'rep-to-bb' (did you mean rep-to-bbs"),
+        ("{path: [rep-to-bbs, xyzzy]}", 3, "there is no path 'xyzzy' (auditor policy show tas lists them"),
+        ("{from: diego_cell/0, to: jumpbox, path: rep-to-bbs}", 0, ""),
+        ("{from: diego_cell/77, to: 10.0.0.0/8}", 0, ""),
+        ("{from: DIEGO-CELL, to: fd00::1}", 0, ""),
+    ],
+)
+def test_roles_paths_and_addresses_that_there_are_not_are_told_with_the_nearest_name(tmp_path, match, line, says):
+    file = written(tmp_path, "waivers:" + entry(match))
+    if not says:
+        assert len(load_waivers([file], TAS).entries) == 1
+        return
+    with pytest.raises(ConfigError) as caught:
+        load_waivers([file], TAS)
+    assert f"waivers.yml:{line}: " in str(caught.value)
+    assert says in str(caught.value)
+
+
+def test_without_an_inventory_only_what_is_nearly_a_role_is_told(tmp_path):
+    assert load_waivers([written(tmp_path, "waivers:" + entry("{from: jumpbox, to: splunk/0}"))], UNKNOWN_INVENTORY)
+    for wrong, meant in (("diego_cel", "diego_cell"), ("dieg_cell/3", "diego_cell/3")):
+        with pytest.raises(ConfigError, match=rf"did you mean {meant}\?"):
+            load_waivers([written(tmp_path, "waivers:" + entry(f"{{from: {wrong}}}"))], UNKNOWN_INVENTORY)
+
+
+def test_all_mistakes_are_told_at_once_with_their_files_and_lines(tmp_path):
+    first = written(tmp_path, "waivers:" + entry("{from: diego_cel}", rule="plaintxt") + entry("{path: rep-to-bb}"))
+    second = tmp_path / "second.json"
+    second.write_text(
+        '{"waivers": [\n{"rule": "plaintext", "match": {\n"to": "uua"}, "reason": "r", "owner": "o", "expires": "2027-01-31"}]}'
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_waivers([first, str(second)], TAS)
+    told = [caught.value, *caught.value.others]
+    assert [(each.path, each.line) for each in told] == [(first, 2), (first, 3), (first, 10), (str(second), 3)]
+    assert caught.value.__notes__ == [str(each) for each in told[1:]]
 
 
 def test_json_and_an_empty_file_are_understood(tmp_path):

@@ -9,7 +9,7 @@ from datetime import date
 import pytest
 
 from auditor.jobs.keep import rule_names
-from auditor.policy.waivers import load_waivers
+from auditor.policy.waivers import Known, load_waivers
 from auditor.review.pages import Review
 from auditor.review.server import Server
 from auditor.store.history import open_history
@@ -100,7 +100,7 @@ def test_a_waiver_is_tried_and_written(opened, server, review):
     assert "<b>IPsec</b>" in opened.text("pre")
     opened.find("button[value=write]").click()
     opened.wait(lambda: "Written at the end" in opened.text("main"), "the waiver to be written")
-    [made] = load_waivers([str(review.waivers)], rule_names()).entries
+    [made] = load_waivers([str(review.waivers)], Known(rule_names())).entries
     assert (made.model.rule, made.model.reason, made.model.expires) == (
         "plaintext",
         "<b>IPsec</b> protects it",
@@ -125,7 +125,14 @@ def test_a_waiver_that_is_none_says_why_and_keeps_what_was_filled_in(review):
     assert b'role="alert"' in answer.body
     assert b'value="because"' in answer.body
     assert not review.waivers.exists()
-    for wrong in ({"expires": "soon"}, {"max_findings": "many"}, {"port": "http"}, {"from": "", "to": ""}):
+    for wrong in (
+        {"expires": "soon"},
+        {"max_findings": "many"},
+        {"port": "http"},
+        {"from": "", "to": ""},
+        {"from": "diego_cel"},
+        {"path": "rep-to-c"},
+    ):
         answer = review.answer(f"/audit/2/finding/{name}/waiver", {}, {**form, "owner": "o", **wrong}, "/t")
         assert answer.status == 422, wrong
 

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from auditor.errors import ConfigError
+from auditor.slices.verdict import judged, profiles_of, stated
 
 if TYPE_CHECKING:
     from auditor.api import Report
     from auditor.model.audit import Audit
+    from auditor.slices.bundle import Contents
     from auditor.slices.cut import Slice
+    from auditor.slices.verify import Checked
     from auditor.slices.wanted import Choice
     from auditor.store.history import Decider
 
@@ -22,19 +25,16 @@ Deciders = tuple[dict[str, bytes], dict[str, bytes]]
 
 
 def kept(deciders: Iterable[Decider], audit: Audit) -> Deciders:
-    """The files that decided an audit of a store, in the order they were given."""
+    """The files that decided an audit of a store, in the order they were given; a profile is what it is made of."""
     by: dict[str, dict[str, bytes]] = {"policy": {}, "inventory": {}}
-    order = {str(each.get("sha256")): at for at, each in enumerate(audit.info.get("policies") or ())}
+    named = audit.info.get("policies") or ()
+    order = {str(each.get("sha256")): at for at, each in enumerate(named)}
+    profiles = {str(each.get("sha256")) for each in named if each.get("name") in profiles_of(named)}
     for each in sorted(deciders, key=lambda one: order.get(one.sha256, 0)):
-        if each.kind in by:
+        if each.kind in by and each.sha256 not in profiles:
             suffix = "" if each.name.endswith((".yml", ".yaml", ".json", ".csv")) else ".yml"
             by[each.kind][f"{len(by[each.kind]):02d}-{Path(each.name).name}{suffix}"] = each.content
     return by["policy"], by["inventory"]
-
-
-def title_of(choice: Choice) -> str:
-    """What was asked for."""
-    return ", ".join(dict.fromkeys(each.says.rstrip(", ") or f"connection {each.id}" for each in choice.connections))
 
 
 def comment_of(title: str, *, redact: bool) -> str:
@@ -45,28 +45,24 @@ def comment_of(title: str, *, redact: bool) -> str:
 def verdict_of(
     report: Report,
     choice: Choice,
-    title: str,
     done: Slice,
     *,
     redact: bool,
-    asked: Mapping[str, Any],
+    signed: bool = False,
     moved: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """What was judged of the packets. ``moved``: where captures lie now, and where the audit read them."""
-    wanted = {each.id for each in choice.connections}
+    """What was judged of the packets. ``signed``: when, too; ``moved``: where captures lie now, and where the audit read them."""
     told = json.loads(report.to_json())
     places = {str(each["path"]): at for at, each in enumerate(told["captures"])}
     moved = moved or {}
+    made = {name: told["audit"][name] for name in ("id", "started", "finished") if name in told["audit"]}
     return {
-        "title": title,
+        **stated(told),
+        **judged(told, (each.id for each in choice.connections), choice.findings),
+        **({"made": made} if signed else {}),
+        "title": choice.title,
         "redacted": redact,
-        "scope": asked.get("scope") or "diego",
-        "release": asked.get("release"),
-        "audit": told["audit"],
-        "captures": told["captures"],
-        "connections": [each for each in told["connections"] if each["id"] in wanted],
-        "findings": [each for each in told["findings"] if each["fingerprint"] in choice.findings],
-        "inventory": told["summary"]["inventory"],
+        "witnesses": list(choice.witnesses),
         "frames": [[places.get(moved.get(path, path), -1), number] for path, number in done.origins],
     }
 
@@ -82,7 +78,7 @@ def write(
     policies, inventories = deciders
     with tempfile.TemporaryDirectory(prefix="auditor-bundle-") as folder:
         again = _judged_again(packets, policies, inventories, verdict, Path(folder))
-        verdict["alone"] = verifying.outside(verdict, again, verdict["frames"])
+        verdict["alone"] = verifying.outside(verdict, again, list(verifying.comments(packets)))
         made = Path(folder) / "bundle.zip"
         signer = None if sign is None else (lambda manifest: signing.sign(manifest, sign))
         bundles.write(made, packets, verdict, policies, inventories, signer)
@@ -101,22 +97,85 @@ def _judged_again(
         for name, content in files.items():
             (folder / kind / name).write_bytes(content)
         named.append([str(folder / kind / name) for name in files])
-    return report_of(packets, named[0], named[1], verdict)
+    return told_of(report_of([packets], named[0], named[1], verdict))
 
 
-def report_of(packets: Path, policies: list[str], inventories: list[str], verdict: Mapping[str, Any]) -> dict[str, Any]:
-    """What an audit of a slice says, by these files."""
+def report_of(
+    captures: list[Path],
+    policies: list[str],
+    inventories: list[str],
+    verdict: Mapping[str, Any],
+    *,
+    whole: bool = False,
+) -> Report:
+    """An audit of a slice by these files, with the options of the verdict; ``whole``: of the captures that it was cut from."""
     from auditor import api
 
-    report = api.audit(
-        str(packets),
+    options = verdict["audit"]["options"]
+    return api.audit(
+        [str(each) for each in captures],
         policy=policies,
         inventory=inventories,
-        release=verdict.get("release"),
-        scope="all" if verdict.get("scope") == "all" else "diego",
+        release=options.get("release"),
+        scope=options.get("scope", "diego"),
+        strict=bool(options.get("strict", False)),
+        linktype=options.get("linktype") if whole else None,
+        limits=options.get("limits"),
+        since=options.get("since_ns"),
+        until=options.get("until_ns"),
+        hash=whole,
     )
+
+
+def told_of(report: Report) -> dict[str, Any]:
+    """The JSON report."""
     told: dict[str, Any] = json.loads(report.to_json())
     return told
+
+
+def inferred(captures: Iterable[str], policy: list[str] | None, release: str | None) -> bytes:
+    """Who is who, as the captures let it be guessed."""
+    from auditor import api
+    from auditor.policy.infer import draft
+    from auditor.policy.loader import load_policy
+
+    return draft(api.services(list(captures)), load_policy(policy or (), release=release)).encode()
+
+
+def check(contents: Contents, captures: list[Path]) -> tuple[Checked, list[str], list[str]]:
+    """What of a bundle was found again, what is wrong, and in words what was held against ``captures``, which it was cut from."""
+    from auditor.slices import verify as verifying
+    from auditor.wire.text import many
+
+    verdict = contents.verdict
+    files = list(map(str, contents.policies)), list(map(str, contents.inventories))
+    told = list(verifying.comments(contents.slice))
+    again = told_of(report_of([contents.slice], *files, verdict))
+    wrong = list(verifying.misplaced(told, verdict))
+    says: list[str] = []
+    originals = None
+    if captures:
+        there, troubles = verifying.ordered_captures(verdict, captures)
+        wrong += troubles
+        apart = list(verifying.against(contents.slice, verdict, there))
+        wrong += apart
+        named = [each for each in there if each is not None]
+        if not apart and len(named) == len(there):
+            guessed = not verdict["audit"]["inventories"]
+            report = report_of(named, files[0], [] if guessed else files[1], verdict, whole=True)
+            originals = told_of(report)
+            release = verdict["audit"]["options"].get("release")
+            if guessed and contents.inventories[0].read_bytes() != inferred(map(str, named), files[0], release):
+                wrong.append(f"{contents.inventories[0].name}: is not what the captures let be guessed of who is who")
+        frames = len(verdict["frames"])
+        what = f"{many(frames, 'packet')} are those of {', '.join(map(str, named))}, by SHA-256 and one by one"
+        if originals is not None:
+            says.append(f"{what}; audited whole, every finding and connection of the bundle is told by them, too")
+        elif not apart:
+            lost = [str(each["path"]) for each, path in zip(verdict["captures"], there, strict=True) if path is None]
+            says.append(f"{what}; what rests on other captures was not checked: {', '.join(lost)} not given")
+    found = verifying.checked(verdict, again, told, originals)
+    return found, [*found.wrong, *wrong], says
 
 
 def of_finding(
@@ -129,7 +188,6 @@ def of_finding(
     from auditor.slices.wanted import choose
 
     choice = choose(audit.connections, audit.findings, finding_ids=[finding], connection_ids=[])
-    title = title_of(choice)
     held = tuple(deciders)
     lost = {str(each["sha256"]): each["path"] for each in audit.info.get("inventories") or () if each.get("sha256")}
     for digest in sorted(lost.keys() - {each.sha256 for each in held}):
@@ -140,12 +198,11 @@ def of_finding(
             choice.connections,
             file,
             redact=redact,
-            comment=comment_of(title, redact=redact),
+            comment=comment_of(choice.title, redact=redact),
             index=indexes.default_folder(),
         )
         file.flush()
         if not done.frames:
             raise ConfigError(finding, "no packet of it is in these captures", mend="name their folder with --captures")
-        asked = audit.info.get("options") or {}
-        verdict = verdict_of(Report(audit), choice, title, done, redact=redact, asked=asked, moved=places)
+        verdict = verdict_of(Report(audit), choice, done, redact=redact, moved=places)
         write(out, Path(file.name), verdict, kept(held, audit))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
@@ -18,6 +18,7 @@ from auditor.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from auditor.api import Report
+    from auditor.slices.bundle import Contents
     from auditor.slices.wanted import Choice
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
@@ -58,7 +59,7 @@ def slice(  # noqa: A001  # it is the command's name
         _option(
             "--against",
             "CAPTURE",
-            "With --verify: hold the packets against the captures they were cut from; repeatable.",
+            "With --verify: audit the captures it was cut from, too, and hold all of it against them; repeatable.",
         ),
     ] = None,
     sign: Annotated[
@@ -94,7 +95,8 @@ def slice(  # noqa: A001  # it is the command's name
 
     Each packet's comment names its finding, its connection and its place in the capture. A slice holds what crossed the wire, unless --redact;
     keys are never in it. The first slice of a capture makes an index, and the next ones read only what they need.
-    Exit status: 0; 1 where --verify finds a difference; 2 for wrong arguments or a damaged bundle; 4 where a bundle is redacted, and otherwise the same.
+    Exit status: 0; 1 where --verify finds a difference; 2 for wrong arguments or a damaged bundle; 3 where --verify finds none, and could not check
+    everything; 4 where a bundle is redacted, and otherwise the same.
     """
     options.choice("--scope", scope, ("diego", "all"))
     if verify is not None:
@@ -143,14 +145,13 @@ def slice(  # noqa: A001  # it is the command's name
                     str(path), "is not a file, and a slice reads it again", mend="save it to a file first"
                 )
         folder = None if index == "none" else Path(index) if index else indexes.default_folder()
-        title = bundling.title_of(choice)
         with _packets(target, bundle=bundle) as (packets, file):
             done = cutting.cut(
                 paths,
                 choice.connections,
                 packets,
                 redact=redact,
-                comment=bundling.comment_of(title, redact=redact),
+                comment=bundling.comment_of(choice.title, redact=redact),
                 link_type=link,
                 limits=limits,
                 index=folder,
@@ -159,12 +160,9 @@ def slice(  # noqa: A001  # it is the command's name
             if not done.frames:
                 raise ConfigError("CAPTURE", "holds no packet of it", mend="name the captures it was found in")
             if bundle and report is not None:
-                asked = (
-                    (report.info.get("options") or {}) if store is not None else {"scope": scope, "release": release}
-                )
                 made_of = deciders or _given(report, policy, release)
                 assert file is not None  # noqa: S101  # a bundle has its packets in a file
-                verdict = bundling.verdict_of(report, choice, title, done, redact=redact, asked=asked)
+                verdict = bundling.verdict_of(report, choice, done, redact=redact, signed=sign is not None)
                 bundling.write(cast("IO[bytes]", target), file, verdict, made_of, sign=sign)
     if not quiet:
         from auditor.wire.text import many
@@ -231,80 +229,92 @@ def _given(report: Report, policy: list[str] | None, release: str | None) -> bun
         inventories[f"{len(inventories):02d}-{place.name}"] = place.read_bytes()
     if not inventories:
         # What was guessed from all of the captures cannot be guessed again from a slice.
-        inventories["00-inferred.yml"] = _inferred(report, policy, release)
+        inventories["00-inferred.yml"] = bundling.inferred(map(str, report.audit.captures["path"]), policy, release)
     return policies, inventories
-
-
-def _inferred(report: Report, policy: list[str] | None, release: str | None) -> bytes:
-    from auditor import api
-    from auditor.policy.infer import draft
-    from auditor.policy.loader import load_policy
-
-    found = api.services([str(each) for each in report.audit.captures["path"]])
-    return draft(found, load_policy(policy or (), release=release)).encode()
-
-
-def _last_line(verdict: dict[str, Any], unshown: list[str], *, signed: bool, known: bool) -> str:
-    """What was found, and what of it rests on nobody's word."""
-    from auditor.slices import verify as verifying
-
-    found = "redacted, otherwise the same" if verdict.get("redacted") else "verified"
-    left = verifying.unproven(verdict, unshown)
-    if not left or (signed and known):
-        return found
-    held = "held by a signature alone, whose signer nobody named (--signers)" if signed else "held by no signature"
-    return f"{found}; not shown by its packets, and {held}: {left}"
 
 
 REDACTED = 4
 """Exit status: payload was overwritten, and all else is the same."""
+NOT_ALL = 3
+"""Exit status: what could be checked is the same, and some of it could not."""
 
 
 def _verify(path: Path, against: list[str], signers: Path | None, *, quiet: bool) -> NoReturn:
-    """Say what is the same and what is not, and exit."""
+    """Say what is the same, what is not and what was not checked, and exit."""
     from auditor.slices import bundle as bundles
-    from auditor.slices import sign as signing
     from auditor.slices import verify as verifying
+    from auditor.wire.text import many
 
     with tempfile.TemporaryDirectory(prefix="auditor-verify-") as name:
         contents = bundles.unpack(path, Path(name))
         verdict = contents.verdict
         try:
-            again = bundling.report_of(
-                contents.slice, list(map(str, contents.policies)), list(map(str, contents.inventories)), verdict
-            )
-            wrong, unshown = verifying.differences(verdict, again)
-            wrong += verifying.same_deciders(verdict, again)
-            wrong += verifying.misplaced(contents.slice, verdict)
-            wrong += verifying.against(contents.slice, verdict, [Path(each) for each in against]) if against else ()
+            found, wrong, says = bundling.check(contents, _captures(against))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise InputError(str(path), f"{bundles.VERDICT} is damaged") from error
-    if contents.signature is not None:
-        right, says = signing.check(contents.manifest, contents.signature, signers)
-        if not right:
-            wrong.append(f"signature: {says}")
-        elif not quiet:
-            complain(f"{path}: {says}{'' if signers else ' (whoever that is: --signers says who may)'}")
-    elif signers is not None:
-        wrong.append("signature: there is none")
+    held = _signed(contents, signers, wrong)
     for line in wrong:
         typer.echo(line)
+    left = [] if held else found.left
+    judged = f"{many(len(verdict['connections']), 'connection')} and {many(len(verdict['findings']), 'finding')}"
     if not quiet:
-        complain(
-            f"{path}: hashes are right; {len(verdict['connections'])} connections and {len(verdict['findings'])} findings judged again"
-        )
-        by: dict[str, list[str]] = {}
-        for line in unshown:
-            what, _, field = line.rpartition(": ")
-            by.setdefault(what, []).append(field)
-        alike: dict[tuple[str, ...], list[str]] = {}
-        for what, named in by.items():
-            alike.setdefault(tuple(named), []).append(what)
-        for fields, whats in alike.items():
-            more = f" and {len(whats) - 1} more" if len(whats) > 1 else ""
-            complain(f"not shown by the slice alone: {', '.join(fields)} of {whats[0]}{more}")
+        complain(f"{path}: hashes are right; {judged} judged again: {many(found.right, 'statement')} found again")
+        for line in says if not wrong else ():
+            complain(line)
+        if held:
+            complain(
+                f"{held}; the signature holds {many(len(found.left), 'statement')} that nothing else was held against"
+            )
+        elif contents.signature is not None and signers is None:
+            complain("it is signed: --signers says who may have done so")
     if wrong:
-        typer.echo(f"{len(wrong)} differences")
+        typer.echo(many(len(wrong), "difference"))
         raise typer.Exit(1)
-    typer.echo(_last_line(verdict, unshown, signed=contents.signature is not None, known=signers is not None))
-    raise typer.Exit(REDACTED if verdict.get("redacted") else 0)
+    for line in verifying.grouped(left):
+        typer.echo(f"not checked: {line}")
+    same = (
+        "redacted, otherwise the same"
+        if verdict.get("redacted")
+        else "verified"
+        if not left
+        else "the packets say the same"
+    )
+    typer.echo(f"{same}; {_unchecked(left, against)}" if left else same)
+    raise typer.Exit(REDACTED if verdict.get("redacted") else NOT_ALL if left else 0)
+
+
+def _captures(named: list[str]) -> list[Path]:
+    """Files, and those of samples."""
+    from auditor import api
+
+    found = []
+    for each in named:
+        found += api.sample(each.removeprefix(api.SAMPLE))[0] if each.startswith(api.SAMPLE) else [Path(each)]
+    return found
+
+
+def _unchecked(left: Sequence[str], against: list[str]) -> str:
+    """What it would take to check the rest."""
+    from auditor.wire.text import many
+
+    rest = many(len(left), "statement")
+    if against:
+        return f"{rest} of the bundle neither its packets nor the captures show: only a signature holds them (--signers FILE)"
+    return (
+        f"{rest} of the bundle were not checked, for they rest on the captures it was cut from or on nobody's word: "
+        "--against CAPTURE, or a signature and --signers FILE"
+    )
+
+
+def _signed(contents: Contents, signers: Path | None, wrong: list[str]) -> str:
+    """Who of those who may sign it did, in words; what is wrong with the signature is added to ``wrong``."""
+    from auditor.slices import sign as signing
+
+    if contents.signature is None:
+        if signers is not None:
+            wrong.append("signature: there is none")
+        return ""
+    right, says = signing.check(contents.manifest, contents.signature, signers)
+    if not right:
+        wrong.append(f"signature: {says}")
+    return says if right and signers is not None else ""

@@ -89,7 +89,7 @@ def check(judged: Judged) -> Iterator[Finding]:
             rows=tuple(strangers.at[inside].tolist()),
             subject=("", stranger, "*", leaf, "tls"),
             confidence=confidence(strangers, inside),
-            evidence=(*evidence_of(strangers, inside, _KINDS), *_beside(judged, leaf)),
+            evidence=(*evidence_of(strangers, inside, _KINDS), *_beside(judged, leaf, vms[:NAMED_VMS])),
             remediation=(
                 "Ask who had the address at that time. A VM newer than the inventory, or a NAT before one: correct the inventory. Else rotate this certificate "
                 "and everything that its VM holds, and follow what the stranger did."
@@ -115,16 +115,22 @@ def _holders(judged: Judged, shown: set[str]) -> dict[str, list[str]]:
     return {leaf: sorted(names) for leaf, names in found.items()}
 
 
-def _beside(judged: Judged, leaf: str) -> tuple[dict[str, Any], ...]:
-    """Where a VM of the inventory shows it."""
+def _beside(judged: Judged, leaf: str, vms: list[str]) -> tuple[dict[str, Any], ...]:
+    """Where each of these VMs of the inventory shows it first."""
+    found: list[dict[str, Any]] = []
+    left = set(vms)
     for which, side in (("originator", "client"), ("responder", "server")):
         view = View(judged.connections, _known(judged, which) & judged.connections["tls"].notna().to_numpy())
-        leaves = _leaves(view, side)
-        inside: Rows = np.flatnonzero(leaves == leaf)[:1].astype(np.intp)
-        if inside.size:
-            shown = evidence_of(view, inside, (f"tls.{side}_certificates",))
-            return tuple({**one, "kind": f"peer.{one['kind']}"} for one in shown)
-    return ()
+        leaves, names = _leaves(view, side), view.column(f"{which}_instance")
+        inside: Rows = np.flatnonzero(leaves == leaf).astype(np.intp)
+        first: dict[str, int] = {}
+        for row in inside.tolist():
+            if str(names[row]) in left:
+                first.setdefault(str(names[row]), row)
+        left -= set(first)
+        shown = evidence_of(view, np.array(list(first.values()), np.intp), (f"tls.{side}_certificates",))
+        found += [{**one, "kind": f"peer.{one['kind']}"} for one in shown]
+    return tuple(found)
 
 
 RULE = Rule("stolen-credential", Severity.CRITICAL, check)

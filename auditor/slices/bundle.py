@@ -108,16 +108,17 @@ def _readme(told: Mapping[str, Any]) -> str:
 
 {redacted}
 
-Check that nothing was changed:    sha256sum -c {MANIFEST}
+Check that nothing was damaged:    sha256sum -c {MANIFEST}
+                                   (what changed by accident; who alters a file on purpose makes the manifest anew)
 Who signed it, where it is signed: ssh-keygen -Y verify -f ALLOWED_SIGNERS -I NAME -n auditor-bundle -s {SIGNATURE} < {MANIFEST}
 Look at the packets:               tshark -r {SLICE} -T fields -e frame.number -e frame.comment
                                    (each comment names the capture that the packet was cut from, and its frame number there)
 Judge it again:                    auditor slice --verify THIS-FILE.zip
 Hold it against the captures:      auditor slice --verify THIS-FILE.zip --against CAPTURE
 
-The fourth command audits {SLICE} with the files in policy/ and inventory/, and compares every field of every connection and finding with
-{VERDICT}. What rests on packets that are not in the slice is named by it. A signature says who vouches for this file, not when: a time
-stamp by somebody else's clock needs a service, and none was asked.
+The fourth command audits {SLICE} with the files in policy/ and inventory/, and compares every field of
+{VERDICT}. What rests on packets that are not in the slice is named "not checked"; the fifth audits the captures, too, and checks that. A signature says
+who vouches for this file, not when: a time stamp by somebody else's clock needs a service, and none was asked.
 
 The captures that it was cut from, by SHA-256 (sha256sum CAPTURE):
 {originals}
@@ -149,6 +150,9 @@ def unpack(path: Path, folder: Path) -> Contents:
         listed = [[str(each) for each in verdict[kind]] for kind in ("policies", "inventories")]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(str(path), f"{VERDICT} is damaged") from error
+    lying = sorted(name for name in names if "/" in name)
+    if lying != sorted(each for some in listed for each in some):
+        raise InputError(str(path), f"{VERDICT} does not name the policies and inventories that are there")
     if verdict.get("schema") != SCHEMA or not all(each in names for some in listed for each in some):
         raise InputError(str(path), f"{VERDICT} is not of this version")
     policies, inventories = (tuple(folder / each for each in some) for some in listed)

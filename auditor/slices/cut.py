@@ -20,6 +20,7 @@ from auditor.model.frames import FrameBatch
 from auditor.model.limits import Limits
 from auditor.slices import index as where
 from auditor.slices.redact import HEAD_BYTES, Direction, Spans, kept
+from auditor.slices.verdict import COMMENT, REDACTED
 from auditor.slices.writer import PcapngWriter
 from auditor.wire.transport import TCP_CHECKSUM
 
@@ -243,12 +244,12 @@ class _Cutter:
             self.told.connections.update(hit.wanted.id for hit in hits)
             vantage = int(batch.interface[place])
             name = names[vantage] if vantage < len(names) and names[vantage] else path.name
-            redacted = "; payload redacted" if self._redact else ""
+            redacted = REDACTED if self._redact else ""
             yield _Frame(
                 int(batch.ts_ns[place]),
                 (name, int(batch.link_type[place]), 0),
                 int(batch.wirelen_bytes[place]),
-                f"auditor: {says}; {path.name} frame {number}{redacted}",
+                f"{COMMENT}{says}; {path.name} frame {number}{redacted}",
                 bytes(data),
                 (str(path), number),
             )

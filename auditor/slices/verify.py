@@ -1,11 +1,14 @@
-"""Holding a bundle's verdict against what its packets say, field by field, and its packets against the captures that they were cut from.
+"""Holding a bundle's verdict against what its packets say, field by field, and against the captures that they were cut from.
 
-Three answers, and each is told:
+Four answers, and each is told:
 
-- a field that the packets of the slice show otherwise was altered, or never right: a **difference**;
-- a field that rests on packets outside of the slice (the peers of a certificate, the full handshake of a session) cannot be shown by it: what the slice
-  alone says was written down when the bundle was made (``alone``), and every such field is **named**;
-- what no packet shows (when the audit ran, the hash of a capture) is held by the manifest, by a signature over it, and by the captures themselves.
+- a field that the packets of the slice, the files beside them or the captures show otherwise was altered, or never right: a **difference**;
+- a field that rests on packets outside of the slice (the full handshake of a session, say) cannot be shown by it: what the slice alone says was written
+  down when the bundle was made (``alone``). It is **not checked**, until the captures are there (``Checked.left``);
+- so is what is said of the captures themselves (their hash, size, span) and when the audit ran;
+- everything else was found again.
+
+Nothing that was not checked passes for verified: it is named, and has its own exit status.
 """
 
 from __future__ import annotations
@@ -14,13 +17,16 @@ import json
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from auditor.capture import open_capture
 from auditor.errors import AuditorError
+from auditor.model.version import VERSION
+from auditor.slices.verdict import COMMENT, REDACTED, WITNESS, judged, stated, title_of
 from auditor.wire import pcapng
 
 Fields = dict[str, Any]
@@ -74,7 +80,9 @@ def translated(report: Mapping[str, Any], origins: Sequence[Sequence[int]]) -> d
             return {name: told(each, name) for name, each in value.items()}
         return [told(each) for each in value] if isinstance(value, list) else value
 
-    changed: dict[str, Any] = told({name: report[name] for name in ("connections", "findings")})
+    ids = [str(each["id"]) for each in report["connections"]]
+    found = judged(report, ids, [str(each["fingerprint"]) for each in report["findings"]])
+    changed: dict[str, Any] = told(found)
     return changed
 
 
@@ -92,52 +100,150 @@ def ordered(verdict: Mapping[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def outside(verdict: Mapping[str, Any], report: Mapping[str, Any], origins: Sequence[Sequence[int]]) -> Fields:
-    """What the slice alone says of the fields that it does not show as the whole did; None: nothing."""
-    was, now = fields(ordered(verdict)), fields(translated(report, origins))
-    return {place: now.get(place) for place, value in was.items() if now.get(place) != value or place not in now}
+def outside(verdict: Mapping[str, Any], report: Mapping[str, Any], told: Sequence[str]) -> Fields:
+    """What the slice alone (its report, and the comments of its packets) says of the fields that it does not show as the whole did; None: nothing."""
+    was, now = _shown(verdict), _found(report, verdict, told)
+    now |= {place: value for place, value in was.items() if place.startswith(_ONLY_ORIGINALS)}
+    return {place: now.get(place) for place, value in was.items() if place not in now or now[place] != value}
 
 
-def differences(verdict: Mapping[str, Any], report: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """What was altered, a line each; and the fields that the slice cannot show."""
-    origins = verdict.get("frames") or []
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What came of it."""
+
+    wrong: tuple[str, ...]
+    """What was altered, a line each."""
+    left: tuple[str, ...]
+    """The places of the fields that were not checked."""
+    right: int
+    """How many were found again."""
+
+
+_ONLY_ORIGINALS = "captures."
+"""What no packet of a slice shows."""
+
+
+def _shown(verdict: Mapping[str, Any]) -> Fields:
+    """Every field of a verdict that something is held against, by its place; frames have their own check."""
+    found = fields(ordered(verdict))
+    for name in sorted(set(verdict) - _APART):
+        _deep(name, verdict[name], found)
+    return found
+
+
+def _found(report: Mapping[str, Any], verdict: Mapping[str, Any], told: Sequence[str]) -> Fields:
+    """The same of an audit of the slice and of its comments, as far as they show them."""
+    now = fields(translated(report, verdict.get("frames") or []))
+    for name, value in stated(report).items():
+        if f"{name}." != _ONLY_ORIGINALS:
+            _deep(name, value, now)
+    for kind in ("policies", "inventories"):
+        for each in now:
+            # A file lies in the bundle under a number and its name.
+            if each.startswith(f"audit.{kind}.") and each.endswith(".path"):
+                now[each] = str(now[each]).partition("-")[2]
+    if not verdict["audit"].get("inventories"):
+        # Who is who was guessed, and the bundle holds what was.
+        now = {name: value for name, value in now.items() if not name.startswith("audit.inventories")}
+        now["audit.inventories"] = []
+    return {**now, **_of_itself(verdict), **_by_comments(verdict, told)}
+
+
+_APART = frozenset({"connections", "findings", "frames", "alone", "policies", "inventories", "made", "schema"})
+"""Parts of a verdict that have a check of their own: ``misplaced``, ``Contents``, or none."""
+
+
+def _of_itself(verdict: Mapping[str, Any]) -> Fields:
+    """What other parts of the verdict say of a part of it."""
+    witnesses = [str(each) for each in verdict.get("witnesses") or ()]
+    title = title_of(verdict["findings"], (str(each["id"]) for each in verdict["connections"]), witnesses)
+    return {"title": title}
+
+
+def _deep(path: str, value: Any, into: Fields) -> None:
+    """Every leaf."""
+    if isinstance(value, dict | list) and value:
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            _deep(f"{path}.{key}", each, into)
+    else:
+        into[path] = _time(value)
+
+
+def checked(
+    verdict: Mapping[str, Any],
+    report: Mapping[str, Any],
+    told: Sequence[str],
+    originals: Mapping[str, Any] | None = None,
+) -> Checked:
+    """Every field of a verdict held against an audit of its slice and the comments of its packets, and against an audit of the captures where they are there."""
     alone: Fields = verdict.get("alone") or {}
-    was, now = fields(ordered(verdict)), fields(translated(report, origins))
+    was, now = _shown(verdict), _found(report, verdict, told)
+    whole = None if originals is None else _whole(verdict, originals)
     wrong: list[str] = []
-    unshown: list[str] = []
-    for place in sorted({*was, *(key for key in alone if key not in was)}):
+    left: list[str] = [f"made.{name}" for name in verdict.get("made") or ()]
+    right = 0
+    for place in sorted({*was, *alone}):
         if place not in was:
             wrong.append(f"{place}: was left out of the verdict")
-        elif place in alone:
+            continue
+        value, settled = was[place], False
+        if place in alone:
             if now.get(place) != alone[place]:
                 wrong.append(f"{place} is {_plain(now.get(place))} by the packets alone, not {_plain(alone[place])}")
-            else:
-                unshown.append(place)
+        elif place.startswith((_ONLY_ORIGINALS, "audit.options.")):
+            pass  # no packet shows it
+        elif place == "version":
+            settled = value == VERSION  # another version may see more or less; its differences tell so
         elif place not in now:
-            wrong.append(f"{place} was {_plain(was[place])}, and is not found again")
-        elif was[place] != now[place]:
-            wrong.append(f"{place} was {_plain(was[place])}, is {_plain(now[place])}")
+            wrong.append(f"{place} was {_plain(value)}, and is not found again")
+        elif now[place] != value:
+            wrong.append(f"{place} was {_plain(value)}, is {_plain(now[place])}")
+        else:
+            settled = True
+        if whole is not None and (": " in place or place.partition(".")[0] in _WHOLE):
+            settled = place in whole and whole[place] == value
+            if not settled and not (place in alone and whole.get(place) == alone[place]):
+                wrong.append(f"{place} was {_plain(value)}, is {_plain(whole.get(place))} by the captures")
+        if settled:
+            right += 1
+        else:
+            left.append(place)
     here = {each.split(": ", 1)[0] for each in was}
     wrong += [
         f"{each}: is in the packets, and was left out of the verdict"
-        for each in sorted({place.split(": ", 1)[0] for place in now} - here)
+        for each in sorted({place.split(": ", 1)[0] for place in now if ": " in place} - here)
         if each.startswith("connection ")
     ]
-    return wrong, unshown
+    return Checked(tuple(dict.fromkeys(wrong)), tuple(left), right)
 
 
-_SHOWN = frozenset({"schema", "connections", "findings", "frames", "alone", "policies", "inventories"})
-"""Parts of a verdict that are held against the packets, their comments and the files beside them."""
+_WHOLE = ("captures", "inventory")
+"""What an audit of the captures shows beside connections and findings."""
 
 
-def unproven(verdict: Mapping[str, Any], unshown: Sequence[str]) -> str:
-    """In words, everything in a verdict that only a signature holds; nothing where there is no such thing."""
-    parts = [f"audit.{name}" for name in verdict["audit"] if name not in _SHOWN]
-    parts += [f"audit.policies.{name}" for name in _profiles(verdict)]
-    parts += ["audit.inventories.path"] if verdict["audit"].get("inventories") else []
-    parts += [name for name in verdict if name != "audit" and name not in _SHOWN]
-    more = [f"{len(unshown)} field{'s' * (len(unshown) != 1)} of connections and findings"] if unshown else []
-    return ", ".join([*sorted(parts), *more])
+def _whole(verdict: Mapping[str, Any], originals: Mapping[str, Any]) -> Fields:
+    """The same of an audit of the captures."""
+    prints = [str(each["fingerprint"]) for each in verdict["findings"]]
+    found = {**judged(originals, (str(each["id"]) for each in verdict["connections"]), prints)}
+    now = fields(ordered(found))
+    for name in _WHOLE:
+        _deep(name, stated(originals)[name], now)
+    return now
+
+
+def _by_comments(verdict: Mapping[str, Any], told: Sequence[str]) -> Fields:
+    """What the comments of the packets say: whether payload was overwritten, and which connections stand by as witnesses only."""
+    asked = {
+        name
+        for each in told
+        for part in each.removeprefix(COMMENT).split("; ")
+        for before, _, name in [part.rpartition("connection ")]
+        if not before.startswith(WITNESS)
+    }
+    ids = [str(each["id"]) for each in verdict["connections"]]
+    found: Fields = {"redacted": {each.endswith(REDACTED) for each in told} == {True}}
+    _deep("witnesses", [each for each in ids if each not in asked], found)
+    return found
 
 
 def _plain(value: Any) -> str:
@@ -145,26 +251,19 @@ def _plain(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
-def _profiles(verdict: Mapping[str, Any]) -> set[str]:
-    """Names of policies that only say which others they are made of: a bundle holds those."""
-    return {str(each["profile"]) for each in verdict["audit"].get("policies") or () if each.get("profile")}
-
-
-def same_deciders(verdict: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]:
-    """Policies and inventories that the bundle holds are those that the verdict names."""
-    for kind in ("policies", "inventories"):
-        named = {str(each["sha256"]): each for each in verdict["audit"].get(kind) or () if each.get("sha256")}
-        held = {str(each["sha256"]): each for each in report["audit"].get(kind) or () if each.get("sha256")}
-        if kind == "inventories" and not named:
-            continue  # inferred: the bundle holds what was guessed
-        profiles = _profiles(verdict)
-        for digest, each in sorted(named.items()):
-            if digest not in held and str(each.get("name")) not in profiles:
-                yield f"{kind[:-3]}y {each.get('name') or each.get('path')}: SHA-256 {digest} is none of the files in the bundle"
-        for digest, each in held.items():
-            for field in ("name", "version"):
-                if digest in named and named[digest].get(field) != each.get(field):
-                    yield f"{kind[:-3]}y {each.get('name')}: {field} was {named[digest].get(field)}, is {each.get(field)}"
+def grouped(places: Sequence[str]) -> list[str]:
+    """Places in words, those of one thing together: ``captures.0: bytes, sha256``; many connections with the same fields as one."""
+    by: dict[str, list[str]] = {}
+    for place in places:
+        what, mark, field = place.rpartition(": ") if ": " in place else place.rpartition(".")
+        by.setdefault(what if mark else "", []).append(field)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for what, named in by.items():
+        alike.setdefault(tuple(named), []).append(what)
+    return [
+        f"{whats[0]}{f' and {len(whats) - 1} more' if len(whats) > 1 else ''}: {', '.join(named)}".removeprefix(": ")
+        for named, whats in alike.items()
+    ]
 
 
 # Frames ------------------------------------------------------------------------------------------------------------------------
@@ -187,10 +286,9 @@ def comments(path: Path) -> Iterator[str]:
         at += size
 
 
-def misplaced(path: Path, verdict: Mapping[str, Any]) -> Iterator[str]:
-    """Frames whose place in the original is not the one that their comment tells."""
-    names = [Path(str(each["path"])).name for each in verdict["captures"]]
-    told = list(comments(path))
+def misplaced(told: Sequence[str], verdict: Mapping[str, Any]) -> Iterator[str]:
+    """Frames whose place in the original is not the one that their comment (``told``) says."""
+    names = [PurePath(str(each["path"])).name for each in verdict["captures"]]
     frames = verdict.get("frames") or []
     if len(told) != len(frames):
         yield f"frames: the verdict has {len(frames)}, the slice {len(told)}"
@@ -212,24 +310,29 @@ def _frames(path: Path, wanted: set[int]) -> dict[int, bytes]:
     return found
 
 
-def against(slice_: Path, verdict: Mapping[str, Any], captures: Sequence[Path]) -> Iterator[str]:
-    """What differs between the slice and the captures that it says it was cut from."""
+def ordered_captures(verdict: Mapping[str, Any], captures: Sequence[Path]) -> tuple[list[Path | None], list[str]]:
+    """The captures of a verdict in its order, by their SHA-256 (None: it was not given), and what could not be read."""
     import hashlib
 
     by_hash: dict[str, Path] = {}
+    troubles = []
     for path in captures:
         try:
             with path.open("rb") as file:
                 by_hash[hashlib.file_digest(file, "sha256").hexdigest()] = path
         except OSError as error:
-            yield f"{path}: cannot be read: {error.strerror or error}"
+            troubles.append(f"{path}: cannot be read: {error.strerror or error}")
+    return [by_hash.get(str(each.get("sha256"))) for each in verdict["captures"]], troubles
+
+
+def against(slice_: Path, verdict: Mapping[str, Any], captures: Sequence[Path | None]) -> Iterator[str]:
+    """What differs between the packets of the slice and those of the captures (in the verdict's order)."""
     frames = verdict.get("frames") or []
     here = _frames(slice_, set(range(1, len(frames) + 1)))
     redacted = bool(verdict.get("redacted"))
-    used = sorted({int(capture) for capture, _ in frames})
-    for index in used:
+    for index in sorted({int(capture) for capture, _ in frames}):
         told = verdict["captures"][index] if 0 <= index < len(verdict["captures"]) else {"path": "?", "sha256": None}
-        found = by_hash.get(str(told["sha256"]))
+        found = captures[index] if 0 <= index < len(captures) else None
         if found is None:
             yield f"captures: none of those given has the SHA-256 of {told['path']} ({told['sha256']})"
             continue

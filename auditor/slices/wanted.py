@@ -13,8 +13,12 @@ from auditor.errors import ConfigError
 from auditor.model.connections import transport_name
 from auditor.policy.addresses import to_int
 from auditor.slices.cut import Wanted
+from auditor.slices.verdict import WITNESS, title_of
 
 SHORTEST_ID = 6
+
+PEER = "peer."
+"""So begin the kinds of evidence that is about others than those who are accused."""
 
 _PROTOCOLS = {transport_name(number): number for number in range(256)}
 
@@ -26,6 +30,10 @@ class Choice:
     connections: tuple[Wanted, ...]
     findings: tuple[str, ...]
     """Fingerprints."""
+    title: str
+    """What was asked for, in words."""
+    witnesses: tuple[str, ...] = ()
+    """Ids of connections that were not asked for: findings compare with them (the peers of a certificate)."""
 
 
 def choose(
@@ -37,19 +45,44 @@ def choose(
 ) -> Choice:
     """What these ids name, or how they begin: a finding's id or fingerprint, a connection's id. Raises ConfigError."""
     says: dict[str, list[str]] = {}
-    prints: list[str] = []
+    asked: dict[str, Mapping[Any, Any]] = {}
     for wanted in finding_ids:
         row = _finding(findings, wanted)
-        prints.append(str(row["fingerprint"]))
+        if asked.setdefault(str(row["fingerprint"]), row) is not row:
+            continue  # named twice
         for each in row["connections"]:
             says.setdefault(str(each), []).append(f"finding {row['id']} ({row['rule']})")
     for wanted in connection_ids:
         says.setdefault(_connection(connections, wanted), [])
+    witnesses: dict[str, None] = {}
+    for row in asked.values():
+        for each in _witnesses(connections, row):
+            if each not in says or each in witnesses:
+                witnesses[each] = None
+                says.setdefault(each, []).append(f"{WITNESS}finding {row['id']} ({row['rule']})")
     rows = connections[connections["id"].astype(str).isin(set(says))]
     found = tuple(wanted_of(row, says[str(row["id"])]) for row in rows.to_dict("records"))
     if not found:
         raise ConfigError("--finding", "no connection of it is in the table", mend="name the captures it was found in")
-    return Choice(found, tuple(prints))
+    title = title_of(asked.values(), (each.id for each in found), witnesses)
+    return Choice(found, tuple(asked), title, tuple(each.id for each in found if each.id in witnesses))
+
+
+def _witnesses(connections: pd.DataFrame, finding: Mapping[Any, Any]) -> list[str]:
+    """The connections whose frames a finding's evidence names as those of its peers."""
+    frames = {
+        (int(capture), int(frame))
+        for each in finding.get("evidence") or ()
+        if str(each.get("kind")).startswith(PEER)
+        for capture, frame in each.get("frames") or ()
+    }
+    if not frames or "authentication_evidence" not in connections:
+        return []
+    return [
+        str(name)
+        for name, shown in zip(connections["id"], connections["authentication_evidence"], strict=True)
+        if any((int(c), int(n)) in frames for each in shown or () for c, n in each.get("frames") or ())
+    ]
 
 
 def _finding(findings: pd.DataFrame | None, wanted: str) -> Mapping[Any, Any]:

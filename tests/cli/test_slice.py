@@ -69,8 +69,8 @@ def test_a_finding_and_a_connection(findings, tmp_path, capsys):
 def test_a_bundle_is_judged_again(rule, findings, tmp_path, capsys):
     out = tmp_path / "b.zip"
     assert main(["slice", SAMPLE, "--finding", findings[rule], "-w", str(out), "--bundle", "--quiet", *QUIET]) == 0
-    assert main(["slice", "--verify", str(out)]) == 0
-    assert capsys.readouterr().out.startswith("verified; ")
+    assert main(["slice", "--verify", str(out), "--against", SAMPLE]) == 0
+    assert capsys.readouterr().out == "verified\n"
     with zipfile.ZipFile(out) as archive:
         archive.extractall(tmp_path / "x")
     done = subprocess.run(
@@ -103,7 +103,8 @@ def test_a_bundle_without_an_inventory_holds_what_was_inferred(tmp_path, capsys)
     finding = next(each["id"] for each in told if each["rule"] == "missing-client-certificate")
     out = tmp_path / "b.zip"
     assert main(["slice", str(capture), "--finding", finding, "-w", str(out), "--bundle", "--quiet", *QUIET]) == 0
-    assert main(["slice", "--verify", str(out)]) == 0
+    assert main(["slice", "--verify", str(out)]) == 3
+    assert main(["slice", "--verify", str(out), "--against", str(capture)]) == 0
     with zipfile.ZipFile(out) as archive:
         assert b"origin: inferred" in archive.read("inventory/00-inferred.yml")
 
@@ -121,7 +122,7 @@ def test_what_was_changed_is_told(findings, tmp_path, capsys):
         capsys.readouterr()
         return main(["slice", "--verify", str(out), "--quiet"])
 
-    assert changed() == 0
+    assert changed() == 3
     assert changed(slice__pcapng=content["slice.pcapng"][:-1] + b"x") == 2
     assert "slice.pcapng was changed" in capsys.readouterr().err
     # With hashes that fit: then the verdict tells.

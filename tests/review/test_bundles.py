@@ -78,7 +78,7 @@ def test_a_capture_that_was_moved_is_found_and_named_as_it_was(server, place, tm
         assert status == 200
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             verdict = json.loads(archive.read("verdict.json"))
-        assert [each["path"] for each in verdict["captures"]] == [str(was)]
+        assert [each["path"] for each in verdict["captures"]] == [was.name]
         assert {capture for capture, _ in verdict["frames"]} == {0}
     finally:
         hidden.rename(was)

@@ -15,7 +15,7 @@ import pytest
 import auditor
 from auditor.cli import main
 from auditor.slices import verify
-from tests.conftest import absent
+from tests.conftest import absent, by_day
 
 CAPTURE = "captures/sample/intruder.bridge.pcap.zst"
 INVENTORY = "captures/sample/intruder.inventory.yml"
@@ -41,14 +41,20 @@ def case(rules, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def judged(case, tmp_path_factory):
-    """The verdict of the case, and what its slice says now."""
+    """The verdict of the case, what its slice says now, and the comments of its packets."""
     folder = tmp_path_factory.mktemp("unpacked")
     with zipfile.ZipFile(case) as archive:
         archive.extractall(folder)
     verdict = json.loads((folder / "verdict.json").read_text())
     files = [[str(folder / each) for each in verdict[kind]] for kind in ("policies", "inventories")]
     report = auditor.audit(folder / "slice.pcapng", policy=files[0], inventory=files[1])
-    return verdict, json.loads(report.to_json())
+    return verdict, json.loads(report.to_json()), list(verify.comments(folder / "slice.pcapng"))
+
+
+@pytest.fixture(scope="module")
+def originals():
+    """What the capture says that the case was cut from."""
+    return json.loads(auditor.audit(CAPTURE, inventory=INVENTORY, hash=True).to_json())
 
 
 def leaves(value, path=()):
@@ -83,63 +89,108 @@ def get(tree, path):
     return tree
 
 
-def test_what_nobody_altered_is_verified(judged):
-    verdict, report = judged
-    wrong, unshown = verify.differences(verdict, report)
-    assert wrong == []
-    assert list(verify.same_deciders(verdict, report)) == []
-    assert {place.rpartition(": ")[2] for place in unshown} <= {"vantages", "detail", "evidence", "title", "findings"}
+def test_what_nobody_altered_is_found_again(judged, originals):
+    verdict, report, told = judged
+    found = verify.checked(verdict, report, told)
+    assert found.wrong == ()
+    assert list(verify.misplaced(told, verdict)) == []
+    assert all(place.startswith("captures.") for place in found.left)
+    whole = verify.checked(verdict, report, told, originals)
+    assert (whole.wrong, whole.left) == ((), ())
+    assert whole.right == found.right + len(found.left)
 
 
-def test_every_altered_field_of_connections_and_findings_is_caught_and_named(judged):
-    """With a manifest made again: no hash helps here. What the slice alone cannot show is named, so it is no secret that it is not shown."""
-    verdict, report = judged
-    _, unshown = verify.differences(verdict, report)
-    checked = 0
-    for kind in ("connections", "findings"):
-        for path in leaves(verdict[kind]):
-            lie = copy.deepcopy(verdict)
-            put(lie[kind], path, altered(get(verdict[kind], path)))
-            wrong, still = verify.differences(lie, report)
-            field = ".".join(str(each) for each in path[1:] if isinstance(each, str))
-            named = any(place.rpartition(": ")[2] and field.startswith(place.rpartition(": ")[2]) for place in unshown)
-            assert wrong or (named and still), (kind, path)
-            checked += bool(wrong)
-    assert checked > 300
+def test_the_packets_of_the_peers_are_in_the_bundle(judged):
+    """So that it shows by itself whose certificate the stranger has."""
+    verdict, _, told = judged
+    assert len(verdict["witnesses"]) == 2
+    assert any("witness of finding F-" in each for each in told)
+    assert verdict["alone"] == {}
+    [stolen] = [each for each in verdict["findings"] if each["rule"] == "stolen-credential"]
+    assert stolen["title"].endswith("of diego_cell/0, diego_cell/1")
+
+
+def test_no_altered_field_goes_through_as_verified(judged, originals):
+    """With a manifest made again: no hash helps here. Every leaf of the verdict, one after the other."""
+    verdict, report, told = judged
+    every = [each for each in leaves(verdict) if each[0] not in ("schema", "policies", "inventories")]  # below
+    telling = [each for each in every if each[0] not in ("frames", "connections")]
+    only_left = []
+    for path in [*telling, *by_day([each for each in every if each[0] in ("frames", "connections")], 5)]:
+        lie = {**verdict, path[0]: copy.deepcopy(verdict[path[0]])}
+        put(lie, path, altered(get(verdict, path)))
+        place = ".".join(map(str, path))
+        try:
+            if list(verify.misplaced(told, lie)) or (path[0] != "frames" and verify.checked(lie, report, told).wrong):
+                continue
+            assert place in verify.checked(lie, report, told).left, place
+            whole = verify.checked(lie, report, told, originals)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            continue  # it is damaged, and told so
+        assert whole.wrong or (place == "version" and whole.left == ("version",)), place
+        only_left.append(place)
+    assert set(only_left) <= {*verify.checked(verdict, report, told).left, "version"}
+    assert (
+        len(only_left) == 14
+    )  # the comments hold the name of the capture; no packet the rest of it, nor who made the bundle
+
+
+@pytest.mark.parametrize("path", [("schema",), ("policies", 0), ("policies", 3), ("inventories", 0)])
+def test_files_that_are_not_there_or_not_named_are_no_bundle(case, judged, tmp_path, path, capsys):
+    verdict, _, _ = judged
+    others = [get(verdict, path), *([verdict["policies"][1]] if path[0] == "policies" else ["x"])]
+    for other in (f"{others[0]}x", others[1]):
+        lie = copy.deepcopy(verdict)
+        put(lie, path, other)
+        rewritten(case, tmp_path / "lie.zip", verdict__json=json.dumps(lie).encode())
+        assert main(["slice", "--verify", str(tmp_path / "lie.zip"), "--quiet"]) == 2
+        assert "verified" not in capsys.readouterr().out
+
+
+def test_what_was_put_beside_the_verdict_is_told(judged, originals):
+    verdict, report, told = judged
+    for place, value in (("comment", "trust me"), ("alone", {"title": "x"}), ("witnesses", [])):
+        assert verify.checked({**verdict, place: value}, report, told, originals).wrong
+    more = {**verdict, "made": {"started": "2026-01-01T00:00:00Z"}}
+    assert verify.checked(more, report, told, originals).left == ("made.started",)
+    optioned = {**verdict, "audit": {**verdict["audit"], "options": {"strict": True}}}
+    assert verify.checked(optioned, report, told, originals).left == ("audit.options.strict",)
 
 
 @pytest.mark.parametrize("kind", ["connections", "findings"])
 def test_what_was_left_out_or_put_in_is_caught(kind, judged):
-    verdict, report = judged
+    verdict, report, told = judged
     less = copy.deepcopy(verdict)
     gone = less[kind].pop()
     if kind == "connections":
-        assert any("left out" in line for line in verify.differences(less, report)[0])
+        assert any("left out" in line for line in verify.checked(less, report, told).wrong)
     more = copy.deepcopy(verdict)
     extra = copy.deepcopy(gone)
     extra["fingerprint" if kind == "findings" else "start"] = "2026-01-01T00:00:00Z"
     more[kind].append(extra)
-    assert any("not found again" in line for line in verify.differences(more, report)[0])
+    assert any("not found again" in line for line in verify.checked(more, report, told).wrong)
 
 
 def test_frames_hold_the_numbers_of_the_original(case, judged, tmp_path):
-    verdict, _ = judged
+    verdict, _, told = judged
     with zipfile.ZipFile(case) as archive:
         archive.extract("slice.pcapng", tmp_path)
         readme = archive.read("README.txt").decode()
     slice_ = tmp_path / "slice.pcapng"
-    assert list(verify.misplaced(slice_, verdict)) == []
+    assert list(verify.misplaced(told, verdict)) == []
     assert list(verify.against(slice_, verdict, [Path(CAPTURE)])) == []
     for place in range(0, len(verdict["frames"]), 40):
         lie = copy.deepcopy(verdict)
         lie["frames"][place][1] += 1
-        assert list(verify.misplaced(slice_, lie))
+        assert list(verify.misplaced(told, lie))
         assert list(verify.against(slice_, lie, [Path(CAPTURE)]))
     digest = hashlib.sha256(Path(CAPTURE).read_bytes()).hexdigest()
     assert verdict["captures"][0]["sha256"] == digest
     assert digest in readme
-    assert all(word in readme for word in ("sha256sum -c", "ssh-keygen -Y verify", "tshark -r", "--against"))
-    assert any("none of those given" in line for line in verify.against(slice_, verdict, [Path(INVENTORY)]))
+    assert all(
+        word in readme for word in ("sha256sum -c", "ssh-keygen -Y verify", "tshark -r", "--against", "by accident")
+    )
+    assert any("none of those given" in line for line in verify.against(slice_, verdict, [None]))
 
 
 def rewritten(case, out, **texts):
@@ -154,37 +205,25 @@ def rewritten(case, out, **texts):
             archive.writestr(name, text)
 
 
-def test_what_only_a_signature_could_hold_is_named_in_the_last_line(case, judged, tmp_path, capsys):
-    """Every field of the verdict is caught when it is altered, or it is named."""
-    verdict, report = judged
-    _, unshown = verify.differences(verdict, report)
-    assert main(["slice", "--verify", str(case), "--quiet"]) == 0
-    said, _, left = capsys.readouterr().out.rstrip("\n").splitlines()[-1].partition(": ")
-    assert said == "verified; not shown by its packets, and held by no signature"
-    named = left.split(", ")
-    assert named[-1] == f"{len(unshown)} fields of connections and findings"
-    held = {"schema", "connections", "findings", "frames", "alone", "policies", "inventories"}
-    assert set(named[:-1]) == {
-        *(f"audit.{name}" for name in verdict["audit"] if name not in held),
-        *(name for name in verdict if name not in {*held, "audit"}),
-        *("audit.policies.tas", "audit.inventories.path"),
-    }
-    assert {"audit.started", "captures", "title"} <= set(named)
-    for kind, place in (("policies", 1), ("inventories", 0)):
-        for field in ("sha256", "version", "name"):
-            lie = copy.deepcopy(verdict)
-            if field in lie["audit"][kind][place]:
-                lie["audit"][kind][place][field] = "0" * 64
-                assert list(verify.same_deciders(lie, report)), (kind, field)
-    lie = copy.deepcopy(verdict)
-    lie["audit"]["policies"][1]["sha256"] = "0" * 64
-    rewritten(case, tmp_path / "lie.zip", verdict__json=json.dumps(lie).encode())
-    assert main(["slice", "--verify", str(tmp_path / "lie.zip"), "--quiet"]) == 1
-    assert "verified" not in capsys.readouterr().out
+def test_a_bundle_that_nothing_vouches_for_is_not_called_verified(case, tmp_path, capsys):
+    assert main(["slice", "--verify", str(case), "--quiet"]) == 3
+    *names, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("the packets say the same; 14 statements of the bundle were not checked")
+    assert "--against CAPTURE, or a signature" in last
+    assert "sha256" in names[0]
+    assert names[0].startswith("not checked: captures.0: ")
+    assert main(["slice", "--verify", str(case), "--against", CAPTURE]) == 0
+    told = capsys.readouterr()
+    assert told.out == "verified\n"
+    assert f"packets are those of {CAPTURE}, by SHA-256 and one by one; audited whole" in told.err
+    assert main(["slice", "--verify", str(case), "--quiet", "--against", "sample:intruder"]) == 0
+    capsys.readouterr()
+    assert main(["slice", "--verify", str(case), "--quiet", "--against", INVENTORY]) == 1
+    assert "none of those given has the SHA-256 of intruder.bridge.pcap.zst" in capsys.readouterr().out
 
 
 def test_times_and_severities_are_caught_from_the_command_line(case, judged, tmp_path, capsys):
-    verdict, _ = judged
+    verdict, _, _ = judged
     lie = copy.deepcopy(verdict)
     lie["findings"][0]["severity"] = "info"
     lie["connections"][0]["start"] = "2026-01-01T00:00:00Z"
@@ -194,8 +233,12 @@ def test_times_and_severities_are_caught_from_the_command_line(case, judged, tmp
     told = capsys.readouterr().out
     assert "severity was info, is critical" in told
     assert "is not found again" in told
-    assert main(["slice", "--verify", str(case), "--quiet", "--against", CAPTURE]) == 0
-    assert capsys.readouterr().out.startswith("verified; ")
+    for field in ("title", "detail"):
+        lie = copy.deepcopy(verdict)
+        lie["findings"][0][field] = "nothing to see here"
+        rewritten(case, out, verdict__json=json.dumps(lie).encode())
+        assert main(["slice", "--verify", str(out), "--quiet"]) == 1
+        assert f"{field} was nothing to see here, is " in capsys.readouterr().out
 
 
 def test_a_signature_holds_all_of_it(rules, tmp_path, capsys):
@@ -211,10 +254,11 @@ def test_a_signature_holds_all_of_it(rules, tmp_path, capsys):
     told = capsys.readouterr()
     assert "analyst@example" in told.err
     assert told.out == "verified\n"
-    assert main(["slice", "--verify", str(out), "--quiet"]) == 0
-    assert "whose signer nobody named (--signers): audit.finished, " in capsys.readouterr().out
+    assert "the signature holds 17 statements that nothing else was held against" in told.err
+    assert main(["slice", "--verify", str(out), "--quiet", "--against", CAPTURE]) == 3
+    assert "not checked: made: finished, id, started" in capsys.readouterr().out
     verdict = json.loads(zipfile.ZipFile(out).read("verdict.json"))
-    verdict["audit"]["started"] = "2026-01-01T00:00:00Z"  # no packet shows it
+    verdict["made"]["started"] = "2026-01-01T00:00:00Z"  # no packet shows it
     rewritten(out, tmp_path / "lie.zip", verdict__json=json.dumps(verdict).encode())
     assert main(["slice", "--verify", str(tmp_path / "lie.zip"), "--quiet"]) == 1
     assert "signature: " in capsys.readouterr().out
@@ -227,7 +271,11 @@ def test_a_redacted_bundle_has_its_own_exit_status(rules, tmp_path, capsys):
     made = ["slice", CAPTURE, "--inventory", INVENTORY, "--finding", rules["nats"], "-w", str(out), "--bundle"]
     assert main([*made, "--redact", *QUIET]) == 0
     assert main(["slice", "--verify", str(out), "--quiet", "--against", CAPTURE]) == 4
-    assert capsys.readouterr().out.startswith("redacted, otherwise the same; ")
+    assert capsys.readouterr().out.startswith("redacted, otherwise the same\n")
+    assert main(["slice", "--verify", str(out), "--quiet"]) == 4
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("redacted, otherwise the same; ")
+    assert "were not checked" in last
 
 
 def test_a_bundle_from_the_store_is_judged_by_what_decided_then(rules, tmp_path, capsys):
@@ -235,8 +283,8 @@ def test_a_bundle_from_the_store_is_judged_by_what_decided_then(rules, tmp_path,
     auditor.audit(CAPTURE, inventory=INVENTORY, store=store)
     out = tmp_path / "b.zip"
     assert main(["slice", "--store", str(store), "--finding", rules["nats"], "-w", str(out), "--bundle", *QUIET]) == 0
-    assert main(["slice", "--verify", str(out), "--quiet"]) == 0
-    assert capsys.readouterr().out.startswith("verified; ")
+    assert main(["slice", "--verify", str(out), "--quiet", "--against", CAPTURE]) == 0
+    assert capsys.readouterr().out == "verified\n"
     verdict = json.loads(zipfile.ZipFile(out).read("verdict.json"))
     assert verdict["captures"][0]["sha256"]
     assert len(verdict["inventories"]) == 1

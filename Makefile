@@ -58,6 +58,7 @@ docs: $(VENV)/dev.stamp
 	$(BIN)/python captures/tls/confusion.py
 	$(BIN)/python docs/make_verdicts.py
 	$(BIN)/python docs/make_reference.py
+	$(BIN)/python docs/make_notebook.py
 	AUDITOR_GOLDEN=rewrite $(BIN)/python -m pytest tests/report/test_docs.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 

@@ -242,7 +242,9 @@ class Report:
 
     @cached_property
     def connections(self) -> pd.DataFrame:
-        """One row per connection; columns as in docs/reports.md."""
+        """One row per connection; columns as in docs/reports.md. ``connections.auditor`` has tables and plots of the usual questions."""
+        from auditor.report import _plots  # noqa: F401  # gives DataFrames ``auditor``
+
         return self._public("connections")
 
     @cached_property

@@ -18,6 +18,7 @@ import auditor
 from auditor import errors
 from auditor.cli import COMMANDS, app
 from auditor.model.limits import described
+from auditor.report._plots import Plots
 
 HERE = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- Written by docs/make_reference.py; do not edit. -->\n\n"
@@ -94,17 +95,24 @@ def python() -> str:
         if inspect.isclass(thing) and issubclass(thing, Exception):
             continue
         lines += _described(f"auditor.{name}", thing, "##")
-        for method, offered in inspect.getmembers(thing) if inspect.isclass(thing) else ():
-            own = method in vars(thing) and not method.startswith("_")
-            what = offered
-            if isinstance(offered, property):
-                what = offered.fget
-            elif isinstance(offered, cached_property):
-                what = offered.func
-            if own and inspect.isfunction(what) and inspect.getdoc(what):
-                lines += _described(f"{name}.{method}", what, "###")
+        lines += _methods(name, thing) if inspect.isclass(thing) else []
+    lines += _described("report.connections.auditor", Plots, "##") + _methods("report.connections.auditor", Plots)
     lines += ["## Errors\n", f"```text\n{inspect.getdoc(errors) or ''}\n```\n"]
     return "\n".join(line for line in lines if line)
+
+
+def _methods(name: str, thing: type) -> list[str]:
+    lines = []
+    for method, offered in inspect.getmembers(thing):
+        own = method in vars(thing) and not method.startswith("_")
+        what = offered
+        if isinstance(offered, property):
+            what = offered.fget
+        elif isinstance(offered, cached_property):
+            what = offered.func
+        if own and inspect.isfunction(what) and inspect.getdoc(what):
+            lines += _described(f"{name}.{method}", what, "###")
+    return lines
 
 
 def limits() -> str:

@@ -31,6 +31,7 @@ LIBRARIES = (
     "pyshark",
     "duckdb",
     "distributed",
+    "matplotlib",
 )
 RARE = frozenset({"csvrows", "defrag", "doubles", "links", "save"})
 """Kernels for fragments, several captures of one time, seldom met link types, kept packets, and one way of writing: an audit that needs none of them is warm without."""

@@ -64,6 +64,29 @@ def test_open_findings_lead_to_where_they_were_seen_last(opened):
     assert opened.complaints() == []
 
 
+def test_its_first_page_and_the_comparison_fit_a_telephone_and_paper(browser, server):
+    """400 pixels: nothing leads out of the page sideways, and each value of a row says what it is."""
+    browser.look(width=400, height=860)
+    try:
+        for place in ("", "compare?before=3&after=2"):
+            browser.open(server.address + place)
+            assert browser.run("return document.documentElement.scrollWidth") <= 400
+        browser.open(server.address)
+        wide = "return [...document.querySelectorAll('main *')].filter(e => e.checkVisibility() && !e.closest('svg, thead') && e.getBoundingClientRect().right > 400).length"
+        assert browser.run(wide) == 0
+        label = "return getComputedStyle(document.querySelector(arguments[0]), '::before').content"
+        assert browser.run(label, "tbody td.m") == '"First seen"'
+        assert {browser.run(label, f"[aria-label='All audits'] tbody td:nth-child({at})") for at in (2, 5, 6, 9)} == {
+            '"Captured"', '"Connections"', '"Findings"', '"Complete"'
+        }  # fmt: skip
+        browser.look(width=703, height=1000)  # A4 without its margins
+        browser.command("Emulation.setEmulatedMedia", media="print")
+        assert not browser.find("form.inline").is_displayed()
+        assert browser.run("return document.documentElement.scrollWidth") <= 703
+    finally:
+        browser.look()
+
+
 def test_two_audits_compared(opened):
     opened.run(
         "document.querySelector('select[name=before]').value = '3'; document.querySelector('select[name=after]').value = '2'"

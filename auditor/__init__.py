@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from auditor.model.version import VERSION
 
-TYPE_CHECKING = False  # checkers take it for true; typing would be imported before the program sees to Ctrl-C
+TYPE_CHECKING = False  # type checkers take it for true; importing typing would delay the Ctrl-C handling
 if TYPE_CHECKING:
     from typing import Any
 
@@ -57,7 +57,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    # Handed on lazily: numba and pandas take longer to import than `auditor --help` may take.
+    # Imported lazily: numba and pandas take longer to import than `auditor --help` may take.
     if name in _PLACES:
         from importlib import import_module
 

@@ -1,12 +1,12 @@
 """``python -m auditor``, and the installed program.
 
-Ctrl-C while modules are imported would be a traceback, or be lost in somebody's ``except``; so as little as can be comes before it is seen to. What
+Ctrl-C while modules are imported would be a traceback, or be lost in some library's ``except``; so it is handled before almost all imports. What
 Python itself imports before this file cannot be fixed here.
 """
 
 from __future__ import annotations
 
-# What ``signal`` is made of: built in, where ``signal`` imports enum and more, milliseconds in which nobody sees to Ctrl-C.
+# The built-in part of ``signal``: ``signal`` itself imports enum and more, milliseconds in which Ctrl-C is not handled.
 import _signal  # type: ignore[import-not-found,unused-ignore]  # typeshed does not know it
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ def start() -> NoReturn:
         _signal.signal(_signal.SIGINT, _interrupted)
     import gc
 
-    # Nothing that is imported is garbage; ``main`` says how often to look afterwards.
+    # Imports create no garbage; ``main`` sets the thresholds afterwards.
     gc.disable()
     from auditor.cli import start as begin
 
@@ -32,7 +32,7 @@ def start() -> NoReturn:
 
 
 def _interrupted(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Nothing has begun yet that could be left half done."""
+    """Nothing has begun yet, so ending at once is safe."""
     import os
 
     try:

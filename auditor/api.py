@@ -1,4 +1,4 @@
-"""What ``import auditor`` hands on: ``audit`` and the ``Report`` it gives. The command line is a thin layer on this.
+"""The Python interface of ``import auditor``: ``audit`` and the ``Report`` it returns. The command line is a thin layer on this.
 
 report = auditor.audit("cell.pcap", inventory="vms.json")
 report.findings.query("severity == 'critical'")
@@ -45,7 +45,7 @@ Policies = Any
 Inventories = Any
 """``Place``, a DataFrame, a list of dicts, an ``Inventory``, or a sequence of these."""
 Follow = Callable[[], bool]
-"""Asked again and again while a growing capture is followed: True ends the reading."""
+"""Called repeatedly while a growing capture is followed: True ends the reading."""
 
 SAMPLE = "sample:"
 FIRST_NS, LAST_NS = -(2**63), 2**63 - 1
@@ -53,7 +53,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def format_names() -> tuple[str, ...]:
-    """The output formats there are; each is a module of ``auditor.report`` of that name."""
+    """Names of the output formats; each is a module of ``auditor.report``."""
     found = (each.name for each in pkgutil.iter_modules(formats_package.__path__))
     return tuple(sorted(name for name in found if not name.startswith("_")))
 
@@ -62,7 +62,7 @@ def find_format(name: str) -> Format:
     """The format of that name. Raises ConfigError."""
     names = format_names()
     if name not in names:
-        raise ConfigError("--format", f"there is no format {name!r}", mend=f"one of {', '.join(names)}")
+        raise ConfigError("--format", f"unknown format {name!r}", mend=f"one of {', '.join(names)}")
     found: Format = import_module(f"auditor.report.{name}").FORMAT
     return found
 
@@ -75,7 +75,7 @@ def _samples() -> Path | None:
 
 
 def _shown(path: Path) -> str:
-    """The path as short as it can be told from here, so that reports do not tell where somebody's checkout lies."""
+    """The path relative to the working directory where possible, so that reports do not show private folder names."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
@@ -95,7 +95,7 @@ def sample(name: str) -> tuple[list[Path], list[Path]]:
         names = sorted({each.name.split(".")[0] for each in captures if not each.name.startswith((".", "_"))})
         raise InputError(
             f"{SAMPLE}{name}",
-            f"there is no such sample; there {'are' if names else 'is none'} {', '.join(names)}".rstrip(),
+            f"no such sample; samples: {', '.join(names) or 'none'}",
         )
     stems = dict.fromkeys([name, *(each.name.split(".")[0] for each in found)])
     inventories = [each for stem in stems for each in here if each.name == f"{stem}.inventory.yml"]
@@ -120,20 +120,20 @@ def _is_rows(given: Any) -> bool:
 
 
 def check_severity(fail_on: str) -> None:
-    """Raises ConfigError for a word that is no severity."""
+    """Raises ConfigError if the word is not a severity."""
     from auditor.model.roles import Severity
 
     words = [*(severity.word for severity in sorted(Severity, reverse=True)), "never"]
     if fail_on not in words:
         mend = did_you_mean(str(fail_on), words, f"one of {', '.join(words)}")
-        raise ConfigError("--fail-on", f"there is no severity {fail_on!r}", mend=mend)
+        raise ConfigError("--fail-on", f"unknown severity {fail_on!r}", mend=mend)
 
 
 def _policy(given: Any, release: str | None) -> Any:
     """The policy, whatever it was given as. Raises ConfigError."""
     if hasattr(given, "all_paths"):
         if release is not None:
-            raise ConfigError("--release", "the policy is parsed already", mend="give it to load_policy")
+            raise ConfigError("--release", "the policy is parsed already", mend="give the release to load_policy")
         return given
     from auditor.policy.policy_cache import load_policy
     from auditor.policy.yaml_positions import Document
@@ -176,7 +176,7 @@ def _inventory(given: Any, rules: Any) -> Any:
 
 
 def _as_csv(rows: Any) -> str:
-    """Rows of an inventory as a CSV file has them; lists within a cell with spaces between."""
+    """Rows of an inventory as in a CSV file; lists within a cell are separated by spaces."""
     import pandas as pd
 
     frame = rows if hasattr(rows, "to_csv") else pd.DataFrame(list(rows))
@@ -199,7 +199,7 @@ def _sources(captures: Iterable[Source]) -> tuple[list[str | BinaryIO], list[str
 
 
 def _losses(problems: Sequence[Any], dropped: Iterable[Any]) -> list[str]:
-    """What was lost of captures, by their problems and the packets that they say were dropped."""
+    """What is missing from captures: their problems, and packets they report as dropped."""
     from auditor.model import losses
 
     packets = int(sum(each or 0 for each in dropped))
@@ -209,8 +209,8 @@ def _losses(problems: Sequence[Any], dropped: Iterable[Any]) -> list[str]:
 
 def _idle(packets: Iterable[int]) -> str:
     if not any(packets):
-        return "there is no packet"
-    return "there are packets, and no connection among them: nothing of IP, or not of this link type"
+        return "no packets"
+    return "no connection in these packets: no IP, or another link type"
 
 
 class Report:
@@ -220,9 +220,9 @@ class Report:
         self.audit = audit
         """All of it, with the internal columns and times as nanoseconds."""
         self.warnings = tuple(warnings)
-        """What is odd about the inventory (an address with two names at one time, ...), and what could not be decrypted."""
+        """Warnings about the inventory (an address with two names at one time, ...), and what could not be decrypted."""
         self.waivers = waivers
-        """What the waivers did: how many there are, which have expired, matched nothing, or are above their ceiling."""
+        """Status of the waivers: how many there are, which have expired, match nothing, or exceed their ceiling."""
 
     def __repr__(self) -> str:
         return (
@@ -265,7 +265,7 @@ class Report:
 
     @cached_property
     def coverage(self) -> pd.DataFrame:
-        """A row a documented path, seen or not."""
+        """One row per documented path, seen or not."""
         return self._public("coverage")
 
     @cached_property
@@ -285,26 +285,24 @@ class Report:
 
     @property
     def certificates(self) -> list[dict[str, Any]]:
-        """The certificates that crossed in sight, and who showed them: as in the JSON report."""
+        """The certificates seen, and which ends showed them: as in the JSON report."""
         return list(self.audit.certificates)
 
     @property
     def incidents(self) -> list[dict[str, Any]]:
-        """What each actor did, those that got farthest first: as in the JSON report."""
+        """What each actor did, the most successful first: as in the JSON report."""
         from auditor.incidents import of
 
         return [each.as_dict() for each in of(self.audit)]
 
     def of_host(self, host: str) -> Report:
-        """The report as far as it is about one address, or one VM by its name in the inventory. Raises ConfigError."""
+        """The report reduced to one address, or to one VM by its name in the inventory. Raises ConfigError."""
         from auditor.incidents import told_of
 
         try:
             return Report(told_of(self.audit, host), self.warnings, self.waivers)
         except ValueError:
-            raise ConfigError(
-                "--host", f"no connection has the end {host!r}", mend="an address, or a VM's name"
-            ) from None
+            raise ConfigError("--host", f"no connection from or to {host!r}", mend="name an address or a VM") from None
 
     def _repr_html_(self) -> str:
         """Summary, findings and coverage, for notebooks."""
@@ -321,11 +319,11 @@ class Report:
         return self._text("ndjson", table=table)
 
     def encryption(self, form: str = "json") -> str:
-        """What still crosses in the clear, by path and by VM: json (schema ``auditor.encryption/1``), csv, table, markdown, html. Raises ConfigError."""
+        """What is still sent unencrypted, by path and by VM: json (schema ``auditor.encryption/1``), csv, table, markdown, html. Raises ConfigError."""
         from auditor.report._encryption_forms import FORMS
 
         if form not in FORMS:
-            raise ConfigError("--format", f"there is no format {form!r}", mend=f"one of {', '.join(FORMS)}")
+            raise ConfigError("--format", f"unknown format {form!r}", mend=f"one of {', '.join(FORMS)}")
         return FORMS[form](self.audit)
 
     def to_csv(self, table: str = "connections") -> str:
@@ -333,15 +331,15 @@ class Report:
         return self._text("csv", table=table)
 
     def to_markdown(self, table: str | None = None) -> str:
-        """The report for people, as Markdown."""
+        """The report as Markdown."""
         return self._text("markdown", table=table)
 
     def to_html(self, table: str | None = None) -> str:
-        """The report as one HTML page that needs nothing beside it."""
+        """The report as one self-contained HTML page."""
         return self._text("html", table=table)
 
     def to_table(self, *, color: bool = False, width: int = 80) -> str:
-        """The report for people, as a terminal shows it."""
+        """The report as text for a terminal."""
         return self._text("table", color=color, width=width)
 
     def _text(self, name: str, **options: Any) -> str:
@@ -349,15 +347,15 @@ class Report:
         self.write(name, out, **options)
         return out.getvalue().decode()
 
-    def write(self, format: str, out: Place | IO[bytes], **options: Any) -> None:  # noqa: A002  # it is the option's name
-        """Into a binary stream, or under a name where it appears once it is whole.
+    def write(self, format: str, out: Place | IO[bytes], **options: Any) -> None:  # noqa: A002  # the option's name
+        """Write to a binary stream, or to a file that appears only when complete.
 
         ``options``: ``table`` (connections, findings, coverage, captures), ``color``, ``width``. Raises ConfigError for an unknown
         format or table, and where the place cannot be written.
         """
         found = find_format(format)
         if options.get("table") not in (None, *TABLES):
-            raise ConfigError("--table", f"there is no table {options['table']!r}", mend=f"one of {', '.join(TABLES)}")
+            raise ConfigError("--table", f"unknown table {options['table']!r}", mend=f"one of {', '.join(TABLES)}")
         if isinstance(out, str | Path):
             with (folder_target if found.folder else file_target)(Path(out)) as target:
                 found.write(self.audit, target, **options)
@@ -368,11 +366,11 @@ class Report:
 
     @property
     def idle(self) -> str | None:
-        """Why there is no connection, as far as can be told (ARP alone, the wrong link type); None: there is one."""
+        """Why there is no connection, as far as known (only ARP, the wrong link type); None: there is one."""
         return None if len(self.audit.connections) else _idle(self.audit.captures["packets"])
 
     def incomplete(self, max_undecided: float = 5.0) -> list[str]:
-        """Why the audit is incomplete: damaged inputs, dropped packets, too much undecided. Empty: it was."""
+        """Why the audit is incomplete: damaged inputs, dropped packets, too many undecided connections. Empty: it is complete."""
         captures = self.audit.captures
         reasons = (
             _losses(captures["problems"].tolist(), captures["dropped"].fillna(0).tolist()) if len(captures) else []
@@ -380,30 +378,30 @@ class Report:
         sufficiency = self.summary.get("sufficiency") or {}
         told = sufficiency.get("reasons") or {}
         if "no_connection_in_scope" in told:
-            some = "no connection has an end in scope" if self.summary["connections"] else "there is no connection"
+            some = "no connection has an end in scope" if self.summary["connections"] else "no connection"
             some += " in that time" if {"since_ns", "until_ns"} & set(self.audit.info.get("options") or {}) else ""
             reasons.append(f"nothing was judged: {some}")
         openings = told.get("nothing_decided")
         if openings:
             reasons.append(
-                f"no authentication was judged: of all {openings:,} documented connections nothing but the opening was seen"
+                f"no authentication was judged: only the opening of all {openings:,} documented connections was captured"
             )
         closed = told.get("ipsec")
         if closed:
-            reasons.append(f"IPsec, which hides what it carries, on {many(closed, 'connection')}: capture inside of it")
+            reasons.append(f"IPsec hides the content of {many(closed, 'connection')}: capture where it is decrypted")
         contradicted = told.get("contradicting_packets")
         if contradicted:
             some = "connection" if contradicted == 1 else "connections"
             reasons.append(
-                f"{contradicted:,} undecided {some} whose packets contradict each other: no share of these is small enough"
+                f"{contradicted:,} undecided {some} with packets that contradict each other: any such connection makes an audit incomplete"
             )
         percent = sufficiency.get("undecided_percent") or 0.0
         if percent > max_undecided:
-            reasons.append(f"{percent:.1f} % of the judged connections undecided, more than {max_undecided:g} %")
+            reasons.append(f"{percent:.1f} % of the judged connections are undecided, more than {max_undecided:g} %")
         return reasons
 
     def failing(self, fail_on: str = "medium") -> int:
-        """How many findings that nobody waived are at or above this severity. Raises ConfigError for an unknown word."""
+        """Number of findings at or above this severity that are not waived. Raises ConfigError for an unknown severity."""
         from auditor.model.roles import Severity
 
         words = [severity.word for severity in sorted(Severity, reverse=True)]
@@ -415,7 +413,7 @@ class Report:
         return int((findings["severity"].isin(counted) & findings["waived"].isna()).sum())
 
     def exit_status(self, fail_on: str = "medium", max_undecided: float = 5.0, allow_incomplete: bool = False) -> int:
-        """0: clean and whole. 1: findings at or above ``fail_on``, or a waiver that has expired. 3: none of these, but incomplete."""
+        """0: clean and complete. 1: findings at or above ``fail_on``, or a waiver that has expired. 3: none of these, but incomplete."""
         if self.failing(fail_on) or (self.waivers is not None and self.waivers.expired):
             return 1
         return 3 if self.incomplete(max_undecided) and not allow_incomplete else 0
@@ -440,7 +438,7 @@ def audit(
     store: Place | None = None,
     baseline: str | None = None,
     new_only: bool = False,
-    hash: bool = False,  # noqa: A002  # it is the option's name
+    hash: bool = False,  # noqa: A002  # the option's name
     since: datetime | int | str | None = None,
     until: datetime | int | str | None = None,
     workers: int = 1,
@@ -457,25 +455,25 @@ def audit(
     inventory : files that say who is who; a DataFrame or a list of dicts with the columns of a CSV inventory (name, ip, roles, ...); a parsed
         ``Inventory``. None: a sample brings its own, else roles are inferred
     release : of the platform, ``2.10`` say; paths that it does not have are left out
-    ca : files with the certificates of authorities that certificates must lead to; ``ROLE=FILE`` those of one service (or path)
-    keylog : NSS key log file; what the wire leaves open is decrypted with it by tshark (as with the keys that a pcapng may hold). It is
-        read where it lies and never copied
-    scope : ``all`` judges connections that no Diego VM takes part in, too
-    strict : what the capture cannot tell counts as a finding of medium severity
-    linktype : LINKTYPE_ number to take for every input instead of what it says
-    limits : how much may be asked of the machine (``auditor.Limits``, or some of its values by name). One that is hit makes the audit
+    ca : files with CA certificates that certificates must chain to; ``ROLE=FILE`` those of one service (or path)
+    keylog : NSS key log file; tshark decrypts with it what the packets alone do not show (as with keys inside a pcapng). It is
+        read in place and never copied
+    scope : ``all`` judges connections without a Diego VM, too
+    strict : unverifiable authentication is a finding of medium severity
+    linktype : LINKTYPE_ number to use for every input instead of its own
+    limits : limits on memory and time (``auditor.Limits``, or some of its values by name). Reaching one makes the audit
         incomplete and is reported in ``report.captures.problems``
-    follow : the one capture is still being written: read on at its end until this function says True, the file is rotated, or
+    follow : the only capture is still being written: read on at its end until this function returns True, the file is rotated, or
         ``limits.follow_idle_seconds`` are over
-    fail_on, max_undecided : what the report calls clean and complete
-    waivers : files with findings that somebody answers for; they stay in the report, marked, and count no more
+    fail_on, max_undecided : when the report counts as clean and complete
+    waivers : files with accepted findings; they stay in the report, marked, and no longer count
     store : folder of earlier audits; this one is kept there, and says which of its findings are new
     baseline : an earlier report (JSON, NDJSON, folder of Parquet), or an audit of the store: findings that are not in it are new
     new_only : leave out the findings that are not new; needs ``store`` or ``baseline``
-    hash : take the SHA-256 of captures, as ``store`` does
+    hash : compute the SHA-256 of captures, as ``store`` does
     since, until : the report is about connections seen then or later, begun then or earlier: a datetime with a time zone, RFC 3339, a date, ``"2h"``
         for two hours ago, or nanoseconds since 1970. All
-        packets are read: what came before tells of these (a handshake that is resumed, who opened)
+        packets are read: earlier ones may be needed (a resumed handshake, the originator)
     workers : processes that follow captures, one capture each at a time; the result is the same. A script that asks for more
         than one starts under ``if __name__ == "__main__":``
     scheduler : address of a Dask scheduler whose workers follow the captures, one each at a time, instead of this process; they read them by
@@ -537,7 +535,7 @@ def connections(
     scheduler: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
-    """The connection table alone: who talked to whom, how much, and in which protocol; nothing is judged.
+    """Only the connection table: who talked to whom, how much, and in which protocol; nothing is judged.
 
     The columns that say what a policy makes of a connection are missing from its table; with ``evidence`` False those of what the first bytes show, too, which is
     several times as fast. Parameters and errors as in ``audit``.

@@ -151,17 +151,14 @@ def test_what_is_said_of_nothing_judged_is_true_in_each_case(tmp_path, frame_of_
     import auditor
 
     report = auditor.audit(str(frame_of_a_stranger))
-    says = "NOTHING JUDGED, no connection has an end that looks like a Diego VM's; --inventory says who is who: "
+    says = "NOTHING JUDGED, no connection has an end that looks like a Diego VM's; add --inventory FILE: "
     assert says in _words(report)
     assert "incomplete: connections, none of them in scope: 1 " in _words(report)
     long_ago = auditor.audit("sample:diego", until=1)
-    assert (
-        "NOTHING JUDGED, there is no connection in that time, to 1970-01-01 00:00:00.000000001 UTC alone: "
-        in _words(long_ago)
-    )
+    assert "NOTHING JUDGED, no connection in that time, to 1970-01-01 00:00:00.000000001 UTC only: " in _words(long_ago)
     assert "none of them in scope" not in _words(long_ago)
     unread = auditor.audit("sample:diego", linktype=9_999)
-    assert "NOTHING JUDGED, there is no connection: " in _words(unread)
+    assert "NOTHING JUDGED, no connection: " in _words(unread)
 
 
 @pytest.fixture
@@ -233,9 +230,7 @@ def test_packets_without_a_connection_are_no_loss_and_no_silence(form, capsys):
     from auditor.cli import main
 
     assert main(["connections", "sample:diego", "--linktype", "113", "--format", form]) == 0
-    assert capsys.readouterr().err == (
-        "auditor: there are packets, and no connection among them: nothing of IP, or not of this link type\n"
-    )
+    assert capsys.readouterr().err == ("auditor: no connection in these packets: no IP, or another link type\n")
 
 
 def test_a_capture_without_packets_is_told(tmp_path, capsys):
@@ -244,7 +239,7 @@ def test_a_capture_without_packets_is_told(tmp_path, capsys):
     empty = tmp_path / "empty.pcap"
     empty.write_bytes((SAMPLE / "healthy.pcap").read_bytes()[:24])
     assert main(["connections", str(empty)]) == 0
-    assert capsys.readouterr().err == "auditor: there is no packet\n"
+    assert capsys.readouterr().err == "auditor: no packets\n"
 
 
 def test_no_captures_at_all_is_said():

@@ -53,7 +53,7 @@ def test_times_as_the_command_line_takes_them(monkeypatch):
     assert nanoseconds("1970-01-02", "--until") == 2 * 86_400 * 10**9 - 1
     with pytest.raises(ConfigError, match="'soon' is not a time"):
         nanoseconds("soon")
-    with pytest.raises(ConfigError, match=r"there is no severity 'hihg' .*did you mean high"):
+    with pytest.raises(ConfigError, match=r"unknown severity 'hihg' .*did you mean high"):
         auditor.audit(SAMPLE, fail_on="hihg")
 
 

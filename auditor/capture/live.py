@@ -94,7 +94,7 @@ def place_of(text: str) -> Place:
     if mode is not None and stat.S_ISREG(mode):
         return Place(FILE, text, path=text)
     if "/" in text or mode is not None:
-        says = "is neither a file nor a pipe" if mode is not None else "there is no such file"
+        says = "is neither a file nor a pipe" if mode is not None else "no such file"
         raise ConfigError(
             text, says, mend="an interface, a file, a pipe, -, ssh://HOST/IFACE or bosh://DEPLOYMENT/GROUP/ID"
         )
@@ -202,7 +202,7 @@ def check_rights(place: Place, wanted: str | None = None) -> Tool:
     """The tool that captures on a local interface. Raises InputError in one line where there is none, or no such interface."""
     interfaces = _interfaces()
     if place.interface != "any" and interfaces and place.interface not in interfaces:
-        raise InputError(place.text, f"there is no such interface; there are {', '.join(interfaces)}, any")
+        raise InputError(place.text, f"no such interface; this machine has {', '.join(interfaces)}, any")
     tools = [each for each in capture_tools() if each.name != "scapy" or place.interface != "any"]
     if wanted is not None:
         tools = [each for each in tools if each.name == wanted]

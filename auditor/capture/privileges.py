@@ -53,7 +53,7 @@ def user_for(wanted: str | None, environment: Mapping[str, str]) -> User | None:
     except KeyError:
         if wanted is None:
             return None  # no such user as nobody: a machine that small has nobody else
-        raise ConfigError("--user", f"there is no user {wanted!r}", mend="a name of /etc/passwd") from None
+        raise ConfigError("--user", f"unknown user {wanted!r}", mend="a name of /etc/passwd") from None
     return None if found.pw_uid == 0 else User(found.pw_name, found.pw_uid, found.pw_gid, found.pw_dir)
 
 

@@ -30,28 +30,28 @@ from auditor.report._text import escape
 
 COMMANDS = {
     "audit": "Audit captures: what is documented, undeclared or wrongly authenticated.",
-    "run": "One scheduled pass over a spool of captures; --watch stays.",
-    "history": "What earlier audits found, and what changed between two.",
+    "run": "One scheduled pass over a spool of captures; --watch keeps running.",
+    "history": "What earlier audits found, and what changed between two of them.",
     "review": "The history in a local web page: findings, packets, comparison, waivers.",
-    "live": "Audit captures that are running: interfaces, VMs over ssh or bosh ssh, streams.",
-    "connections": "The connection table alone.",
-    "encryption": "What still crosses in the clear: by path and by VM.",
+    "live": "Audit live traffic: interfaces, VMs over ssh or bosh ssh, streams.",
+    "connections": "Only the connection table, without verdicts.",
+    "encryption": "What is still sent unencrypted, by path and by VM.",
     "dissect": "The full protocol tree of one connection (tshark), credentials masked.",
-    "slice": "The packets behind a finding or a connection, as a capture.",
+    "slice": "The packets of a finding or a connection, as a capture file.",
     "explain": "What a rule or a documented path means, and what to do.",
     "policy": "List, show and check policies.",
-    "inventory": "Show, check, import or infer who is who.",
-    "doctor": "What this machine has, what is missing, and what that costs.",
+    "inventory": "Show, check, import or infer which address is which VM.",
+    "doctor": "What is installed on this machine, what is missing, and the consequences.",
 }
 """Every command with its line in the help; each is ``app``, or the function of its name, of the module of its name."""
 
 COMPLETE = "_AUDITOR_COMPLETE"
-"""In the environment of a shell that asks for completions."""
+"""Environment variable set by a shell that asks for completions."""
 USAGE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
 _INTERRUPTED = "interrupted"
 
 ClickError: Any = typer.BadParameter.__mro__[2]
-"""Base of every mistake in the arguments; where it lives differs between versions of typer."""
+"""Base class of every argument error; its module differs between versions of typer."""
 
 
 class _Commands(TyperGroup):
@@ -74,12 +74,12 @@ class _Commands(TyperGroup):
 
     def get_help(self, ctx: Any) -> str:
         made = page(self, ctx, [Entry(name, says) for name, says in COMMANDS.items()])
-        return f"{made.as_text()}\nauditor COMMAND -h tells more about each.".rstrip("\n")
+        return f"{made.as_text()}\nauditor COMMAND -h shows the help of a command.".rstrip("\n")
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             raise ClickError(
-                f"there is no command {args[0]!r}; {did_you_mean(args[0], COMMANDS, 'auditor lists them')}"
+                f"unknown command {args[0]!r}; {did_you_mean(args[0], COMMANDS, 'auditor -h lists the commands')}"
             )
         return super().resolve_command(ctx, args)
 
@@ -96,14 +96,24 @@ class _Commands(TyperGroup):
 def _root(
     ctx: typer.Context,
     version: bool = typer.Option(
-        False, "--version", help="The version; with --verbose, the versions of libraries, tools and policies too."
+        False, "--version", help="Show the version; with --verbose also those of libraries, tools and policies."
     ),
-    verbose: bool = typer.Option(False, "--verbose", "-v", help="With --version: Python, libraries, tools, policies."),
+    verbose: bool = typer.Option(
+        False, "--verbose", "-v", help="With --version: also Python, libraries, tools and policies."
+    ),
     show_completion: str = typer.Option(
-        "", "--show-completion", metavar="SHELL", help="Print the completion for bash, zsh or fish.", show_default=False
+        "",
+        "--show-completion",
+        metavar="SHELL",
+        help="Print the completion script for bash, zsh or fish.",
+        show_default=False,
     ),
     install_completion: str = typer.Option(
-        "", "--install-completion", metavar="SHELL", help="Install it for yourself.", show_default=False
+        "",
+        "--install-completion",
+        metavar="SHELL",
+        help="Install the completion script for your user.",
+        show_default=False,
     ),
 ) -> None:
     """Audits captures of Cloud Foundry / TAS Diego VMs against the documented network paths."""
@@ -141,7 +151,9 @@ app = typer.Typer(
 
 def complain(says: object) -> None:
     """One line on standard error."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # where nobody listens, the exit status still tells
+    with contextlib.suppress(
+        OSError, ValueError, AttributeError
+    ):  # standard error is closed: the exit status still says it
         print(f"auditor: {escape(' '.join(str(says).split()))}", file=sys.stderr, flush=True)
 
 
@@ -151,12 +163,12 @@ def _usage(error: Any) -> str:
     if getattr(error, "option_name", None) and hasattr(error, "possibilities"):
         known = [name for each in error.ctx.command.get_params(error.ctx) for name in each.opts] if error.ctx else []
         close = did_you_mean(error.option_name, known, "")
-        says = f"there is no option {error.option_name!r}" + (f"; {close}" if close else "")
+        says = f"unknown option {error.option_name!r}" + (f"; {close}" if close else "")
     return f"{says} ({where} --help)"
 
 
 def _internal(error: BaseException) -> str:
-    """Class and place of an error that nobody expected; its own text may quote what crossed the wire."""
+    """Class and place of an unexpected error; its own text may quote captured content."""
     place, trace = "", error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
@@ -183,7 +195,7 @@ def _call(argv: Sequence[str]) -> int:
         for other in getattr(error, "others", ()):
             complain(other)
     except ClickError as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # a group of commands alone: what one can do with it
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group of commands without a command: show its help
             print(error.ctx.get_help())
             return 0
         complain(_usage(error))
@@ -197,13 +209,13 @@ def _call(argv: Sequence[str]) -> int:
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         complain(f"{name}{error.strerror or error}")
-    except Exception as error:  # the last resort: a line that can be reported instead of a traceback
+    except Exception as error:  # last resort: one line that can be reported, instead of a traceback
         complain(_internal(error))
     return USAGE
 
 
 def _finish(status: int) -> int:
-    """Flush what was printed; a reader who has gone is not an error of ours."""
+    """Flush standard output; a closed pipe is not an error."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -214,7 +226,7 @@ def _finish(status: int) -> int:
             elif stream is sys.stdout and isinstance(error, OSError):
                 complain(f"standard output: {error.strerror or error}")
                 status = USAGE
-            # Python flushes again at its own end and would complain there: give it somewhere to flush to.
+            # Python flushes again when it exits and would print an error: give it a place to flush to.
             with contextlib.suppress(OSError, ValueError):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, stream.fileno())
@@ -247,7 +259,7 @@ def _make_interruptible() -> None:
 
 
 def _give_memory_back() -> None:
-    """Let glibc return large arrays to the system as soon as they are freed; by itself it soon keeps all below 32 MiB for later."""
+    """Let glibc return large arrays to the system as soon as they are freed; by default it soon keeps all below 32 MiB."""
     import ctypes
 
     m_mmap_threshold, size = -3, 1 << 18  # mallopt(3)
@@ -259,10 +271,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     try:
         if argv is None:
-            _make_interruptible()  # first: the others take their time
-            # No matrices here: its threads would only spin. And what an audit makes stays until its end: look for garbage less often.
+            _make_interruptible()  # first, because the other imports are slow
+            # No matrices are computed here: BLAS threads would only spin. Objects of an audit live until its end: collect garbage less often.
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-            # pydantic would look through all that is installed for plugins of its own.
+            # pydantic would search all installed packages for plugins.
             os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
             gc.set_threshold(250_000, 20, 40)
             gc.enable()
@@ -273,16 +285,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     finally:
         if argv is None:
-            # It got through, or nothing was interrupted: nothing more is to be raised.
+            # The interrupt was delivered, or there was none: raise nothing more.
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, signal.SIG_IGN)
 
 
 def start() -> NoReturn:
-    """What the installed program runs: one command, and then the process is over.
+    """Entry point of the installed program: one command, then the process ends.
 
-    Python would take everything apart first, object by object, a fifth of what a short audit costs; the system takes it back at once. What
-    was registered for the end happens, and where another thread is at work, or a debugger or profiler, all goes its usual way.
+    Python would free every object first, a fifth of the time of a short audit; the operating system does it at once. What
+    was registered with ``atexit`` runs, and with other threads, a debugger or a profiler the process ends in the usual way.
     """
     status = main()
     if threading.active_count() == 1 and sys.gettrace() is None and sys.getprofile() is None:

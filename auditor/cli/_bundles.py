@@ -1,4 +1,4 @@
-"""Bundles of evidence, for ``auditor slice`` and for ``auditor review``: the packets, what was judged, by which files, and what the packets alone say of it."""
+"""Evidence bundles, for ``auditor slice`` and ``auditor review``: the packets, the verdict, the files used, and what an audit of these packets alone says."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def kept(deciders: Iterable[Decider], audit: Audit) -> Deciders:
 
 
 def comment_of(title: str, *, redact: bool) -> str:
-    """What stands at the head of a slice."""
+    """The comment in the header of a slice."""
     return f"Cut out for {title}." + (" Payload beyond handshakes is overwritten." if redact else "")
 
 
@@ -70,7 +70,7 @@ def verdict_of(
 def write(
     target: IO[bytes], packets: Path, verdict: dict[str, Any], deciders: Deciders, *, sign: Path | None = None
 ) -> None:
-    """The bundle of a slice, with what the slice alone says of every field."""
+    """The bundle of a slice, and which fields the slice alone confirms."""
     from auditor.slices import bundle as bundles
     from auditor.slices import sign as signing
     from auditor.slices import verify as verifying
@@ -181,7 +181,7 @@ def check(contents: Contents, captures: list[Path]) -> tuple[Checked, list[str],
 def of_finding(
     audit: Audit, deciders: Iterable[Decider], finding: str, places: Mapping[str, str], out: IO[bytes], *, redact: bool
 ) -> None:
-    """The bundle of a finding of a store. ``places``: where its captures lie now, and where the audit read them. Raises AuditorError."""
+    """The bundle of a stored finding. ``places``: where its captures are now, and where the audit read them. Raises AuditorError."""
     from auditor.api import Report
     from auditor.slices import cut as cutting
     from auditor.slices import index as indexes
@@ -191,7 +191,7 @@ def of_finding(
     held = tuple(deciders)
     lost = {str(each["sha256"]): each["path"] for each in audit.info.get("inventories") or () if each.get("sha256")}
     for digest in sorted(lost.keys() - {each.sha256 for each in held}):
-        raise ConfigError(finding, f"the store does not hold {lost[digest]}, by which it was judged")
+        raise ConfigError(finding, f"the store does not have {lost[digest]}, which the audit used")
     with tempfile.NamedTemporaryFile(prefix="auditor-slice-", suffix=".pcapng") as file:
         done = cutting.cut(
             [Path(each) for each in places],
@@ -203,6 +203,8 @@ def of_finding(
         )
         file.flush()
         if not done.frames:
-            raise ConfigError(finding, "no packet of it is in these captures", mend="name their folder with --captures")
+            raise ConfigError(
+                finding, "none of its packets is in these captures", mend="name their folder with --captures"
+            )
         verdict = verdict_of(Report(audit), choice, done, redact=redact, moved=places)
         write(out, Path(file.name), verdict, kept(held, audit))

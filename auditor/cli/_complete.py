@@ -1,8 +1,8 @@
 """Completion of the command line in bash, zsh and fish.
 
-A shell asks by running ``auditor`` with ``_AUDITOR_COMPLETE`` in the environment and the words so far (``_AUDITOR_WORDS``, a line each, the last
-one unfinished; bash: ``_AUDITOR_LINE``). The answer is a line for each candidate, ``value<TAB>what it is``; the line ``:files`` or ``:folders`` asks
-the shell to add its own. Nothing slow is imported for it, and whatever goes wrong is not a candidate.
+A shell asks by running ``auditor`` with ``_AUDITOR_COMPLETE`` in the environment and the words so far (``_AUDITOR_WORDS``, one per line, the last
+one unfinished; bash: ``_AUDITOR_LINE``). The answer has one line per candidate, ``value<TAB>description``; the line ``:files`` or ``:folders`` asks
+the shell to add its own. Nothing slow is imported for it, and an error only means fewer candidates.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from auditor.errors import AuditorError, ConfigError, did_you_mean
 
 FILES, FOLDERS = ":files", ":folders"
 MOST = 400
-"""Candidates that a shell is given at most."""
+"""The most candidates given to a shell."""
 SHELLS = ("bash", "zsh", "fish")
 
 _BASH = """\
@@ -76,15 +76,15 @@ _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
 def script(shell: str) -> str:
-    """The completion of this shell, to be read by it. Raises ConfigError."""
+    """The completion script for this shell. Raises ConfigError."""
     if shell not in _SCRIPTS:
         mend = did_you_mean(shell, SHELLS, f"one of {', '.join(SHELLS)}")
-        raise ConfigError("completion", f"there is none for {shell!r}", mend=mend)
+        raise ConfigError("completion", f"no completion for {shell!r}", mend=mend)
     return _SCRIPTS[shell]
 
 
 def install(shell: str) -> Iterator[str]:
-    """Put the completion where the user's shell finds it; lines that say what was done. Raises ConfigError."""
+    """Write the completion script where the user's shell finds it; returns lines for the user. Raises ConfigError."""
     text, home = script(shell), Path.home()
     share = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
     config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
@@ -102,12 +102,12 @@ def install(shell: str) -> Iterator[str]:
     if shell == "bash":
         yield f"Without the package bash-completion, add to ~/.bashrc: source {place}"
     if shell == "zsh":
-        yield f"If it is not there yet, add to ~/.zshrc before compinit: fpath=({place.parent} $fpath)"
-    yield "It is there in shells that are started from now on."
+        yield f"If ~/.zshrc does not have it yet, add before compinit: fpath=({place.parent} $fpath)"
+    yield "New shells will use it."
 
 
 def answer(environment: Mapping[str, str]) -> int:
-    """Print what a shell asked for; the exit status."""
+    """Print the candidates for a shell; returns the exit status."""
     verb, _, shell = environment["_AUDITOR_COMPLETE"].partition("_")
     if shell == "source":
         verb, shell = shell, verb
@@ -129,7 +129,7 @@ def answer(environment: Mapping[str, str]) -> int:
 
 
 def split(line: str) -> list[str]:
-    """The words of a command line that is being written; the last one is unfinished, and may be empty."""
+    """The words of an unfinished command line; the last one may be empty."""
     words, word, quote, begun = [], "", "", False
     escaped = False
     for letter in line:
@@ -155,7 +155,7 @@ Candidate = tuple[str, str]
 
 @dataclass(slots=True)
 class _Line:
-    """What stands before the unfinished word."""
+    """The words before the unfinished one."""
 
     command: Any
     context: Any
@@ -171,7 +171,7 @@ class _Line:
 
 
 def candidates(words: Sequence[str], environment: Mapping[str, str]) -> Iterator[Candidate]:
-    """What may stand in the place of the last of ``words``; the first is the program."""
+    """Candidates for the last of ``words``; the first word is the program."""
     line, last = _read(words[1:-1], environment), words[-1]
     if line.waiting is not None:
         yield from _values(line, line.waiting, last)
@@ -219,7 +219,7 @@ def _read(words: Sequence[str], environment: Mapping[str, str]) -> _Line:
         elif hasattr(line.command, "list_commands"):
             found = line.command.get_command(line.context, word)
             if found is None:
-                raise ConfigError(word, "there is no such command")
+                raise ConfigError(word, "unknown command")
             line.path = f"{line.path} {word}".strip()
             line.command = found
             line.context = type(line.context)(found, info_name=word, parent=line.context, resilient_parsing=True)
@@ -282,7 +282,7 @@ def _named(names: Sequence[str]) -> Iterator[Candidate]:
 
 
 def _rules(_line: _Line, _last: str) -> Iterator[Candidate]:
-    """Names of rules with their first lines: their files say both, and need not be imported."""
+    """Names of rules with their first lines, read from their files without importing them."""
     for file in sorted((Path(__file__).resolve().parents[1] / "rules").glob("[a-z]*.py")):
         with file.open(encoding="utf-8") as source:
             name, _, says = source.readline().removeprefix('"""').partition(": ")
@@ -324,7 +324,7 @@ def _store(line: _Line) -> str:
 
 
 def _findings(line: _Line, _last: str) -> Iterator[Candidate]:
-    """Of an audit of the store: the one that is named, else the last."""
+    """Findings of an audit of the store: the named one, else the last."""
     store = _store(line)
     if not store:
         return

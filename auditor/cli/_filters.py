@@ -1,4 +1,4 @@
-"""Which connections, and which of their columns, somebody wants to see."""
+"""Filters: which connections, and which of their columns, to show."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UNJUDGED = frozenset(
 
 
 def fields(text: str | None) -> tuple[str, ...]:
-    """Names of columns from ``a,b.c,d``. Raises ConfigError."""
+    """Column names from ``a,b.c,d``. Raises ConfigError."""
     if text is None:
         return ()
     known = [column.name for column in CONNECTIONS]
@@ -34,14 +34,14 @@ def fields(text: str | None) -> tuple[str, ...]:
         if name not in known:
             raise ConfigError(
                 "--fields",
-                f"there is no column {name!r}",
+                f"unknown column {name!r}",
                 mend=_mend(name, known, "docs/reports.md lists them"),
             )
     return tuple(dict.fromkeys(names))
 
 
 def _mend(name: str, known: Sequence[str], where: str) -> str:
-    """The likeliest of ``known``, and where all of them are."""
+    """The closest of ``known``, and where all of them are listed."""
     return f"{did_you_mean(name, known, '')} {where}".strip()
 
 
@@ -50,7 +50,7 @@ def resolve_roles(
 ) -> Filter:
     """The filter with its roles as the policy names them (an alias stands for all roles behind it).
 
-    Raises ConfigError for a role that neither the policy nor the inventory has: it would match nothing, and look clean.
+    Raises ConfigError for a role that neither the policy nor the inventory has: it would match nothing and the result would look clean.
     """
     if not (wanted.from_roles or wanted.to_roles):
         return wanted
@@ -70,8 +70,8 @@ def resolve_roles(
             if name not in roles and held is None:
                 raise ConfigError(
                     option,
-                    f"there is no role {name!r}",
-                    mend=_mend(name, list(roles), "auditor policy export lists those of the policy"),
+                    f"unknown role {name!r}",
+                    mend=_mend(name, list(roles), "auditor policy export lists the roles of the policy"),
                 )
             found |= dict.fromkeys([name] if held is None else [one.role for one in held])
         return tuple(found)
@@ -97,7 +97,7 @@ def _applications(names: Sequence[str]) -> tuple[str, ...]:
             if name not in known:
                 raise ConfigError(
                     "--application",
-                    f"there is no application {name!r}",
+                    f"unknown application {name!r}",
                     mend=_mend(name, known, f"one of {', '.join(sorted(set(known)))}"),
                 )
     return tuple(names)
@@ -131,7 +131,7 @@ def moment(option: str, text: str | None) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Values of one option are alternatives; options must all hold; ``negate`` turns the whole around."""
+    """Values of one option are alternatives; all options must match; ``negate`` inverts the whole filter."""
 
     from_roles: tuple[str, ...] = ()
     to_roles: tuple[str, ...] = ()
@@ -147,12 +147,12 @@ class Filter:
 
     @property
     def needs_policy(self) -> bool:
-        """It asks for what only a policy and an inventory can say."""
+        """Whether it needs a policy and an inventory."""
         return bool(self.from_roles or self.to_roles or self.dispositions or self.verdicts or self.rules)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What ``mask`` reads."""
+        """The columns that ``mask`` reads."""
         asked = {
             "originator_roles": self.from_roles,
             "responder_roles": self.to_roles,
@@ -169,7 +169,7 @@ class Filter:
         return tuple(name for name, needed in asked.items() if needed)
 
     def mask(self, frame: pd.DataFrame, findings: pd.DataFrame | None = None) -> pd.Series[bool]:
-        """True for the connections that match; ``findings``: of the same audits, for ``rules``."""
+        """True for connections that match; ``findings``: those of the same audits, for ``rules``."""
         import pandas as pd
 
         keep = pd.Series(True, index=frame.index)
@@ -195,7 +195,7 @@ class Filter:
         return ~keep if self.negate else keep
 
     def _of_rules(self, frame: pd.DataFrame, findings: pd.DataFrame | None) -> pd.Series[bool]:
-        """Connections that are part of a finding of these rules; ids of findings are those of their audit."""
+        """Connections that are part of a finding of these rules; finding ids are unique within an audit."""
         import pandas as pd
 
         if findings is None or not len(findings):
@@ -220,7 +220,7 @@ class Filter:
 
 
 def _unique(series: pd.Series[Any], test: Callable[[Any], bool]) -> pd.Series[bool]:
-    """``test`` of every value, asked once for each different one."""
+    """``test`` of every value, called once per distinct value."""
     import pandas as pd
 
     known: dict[Any, bool] = {}
@@ -255,7 +255,7 @@ def make_filter(
         for word in verdict:
             if word not in verdicts:
                 raise ConfigError(
-                    "--verdict", f"there is no {word!r}", mend=_mend(word, verdicts, f"one of {', '.join(verdicts)}")
+                    "--verdict", f"unknown value {word!r}", mend=_mend(word, verdicts, f"one of {', '.join(verdicts)}")
                 )
     if rule:
         from auditor.catalogue import discover
@@ -264,13 +264,13 @@ def make_filter(
         for word in rule:
             if word not in known:
                 raise ConfigError(
-                    "--rule", f"there is no rule {word!r}", mend=did_you_mean(word, known, "auditor explain lists them")
+                    "--rule", f"unknown rule {word!r}", mend=did_you_mean(word, known, "auditor explain lists them")
                 )
     words = ("documented", "undeclared", "ambient", "out_of_scope")
     for word in disposition:
         if word not in words:
             raise ConfigError(
-                "--disposition", f"there is no {word!r}", mend=_mend(word, words, f"one of {', '.join(words)}")
+                "--disposition", f"unknown value {word!r}", mend=_mend(word, words, f"one of {', '.join(words)}")
             )
     made = Filter(
         tuple(from_role),
@@ -285,12 +285,12 @@ def make_filter(
         moment("--until", until),
     )
     if negate and made == Filter():
-        raise ConfigError("--not", "inverts a filter, and there is none", mend="add --ip, --to-port, ...")
+        raise ConfigError("--not", "needs a filter to invert", mend="add --ip, --to-port, ...")
     return replace(made, negate=negate)
 
 
 def apply(audit: Audit, wanted: Filter, columns: Sequence[str]) -> Audit:
-    """The audit with only those connections, and only those columns of them."""
+    """The audit reduced to these connections and columns."""
     frame = audit.connections
     if wanted != Filter():
         frame = frame[wanted.mask(frame, audit.findings)].reset_index(drop=True)

@@ -1,7 +1,7 @@
 """One style of help for every command: what it does, examples, arguments, options in groups; 80 columns, no boxes.
 
-The text is made here from what typer knows of a command, so that a command's file declares its options and nothing of how they look. The man page
-is made of the same parts.
+The text is made here from typer's declarations, so that a command's file declares its options and not their layout. The man page
+uses the same parts.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from auditor.cli._examples import EXAMPLES
 
 WIDTH = 80
 _FIRST = 28
-"""Columns of an option's name; a longer one has a line of its own."""
+"""Width of the column of option names; a longer name gets its own line."""
 _METAVAR = 20
-"""Longer lists of choices stand in the text instead."""
+"""Longer lists of choices are moved into the text."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Input": (
@@ -34,7 +34,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Limits": ("limit", "timeout", "duration", "workers", "scheduler", "index", "every"),
 }  # fmt: skip
-"""Options by what they are about, by their long names; others are ``Options``."""
+"""Groups of options, by their long names; all others are in ``Options``."""
 _GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
 
 
@@ -49,7 +49,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """All that is told of one command."""
+    """The help of one command."""
 
     path: str
     usage: str
@@ -77,7 +77,7 @@ class Page:
 
 
 def page(command: Any, ctx: Any, commands: Sequence[Entry] | None = None) -> Page:
-    """The page of a command in its context; ``commands``: those below it, where they need not be asked."""
+    """The help page of a command in its context; ``commands``: its subcommands, where already known."""
     path = str(ctx.command_path)
     if commands is None:
         commands = [Entry(name, _summary(command.get_command(ctx, name))) for name in _listed(command, ctx)]
@@ -151,7 +151,7 @@ def _metavar(parameter: Any) -> str:
 
 
 def _choices(metavar: str) -> list[str]:
-    """The words of a list of choices that is too long to stand behind the option."""
+    """The choices, where the list is too long to print after the option."""
     words = metavar.split("|")
     return words if len(words) > 1 and len(metavar) > _METAVAR else []
 

@@ -1,4 +1,4 @@
-"""What this machine has, found without importing any of it."""
+"""What is installed on this machine, found without importing it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LIBRARIES = (
     "matplotlib",
 )
 RARE = frozenset({"csvrows", "defrag", "doubles", "links", "save"})
-"""Kernels for fragments, several captures of one time, seldom met link types, kept packets, and one way of writing: an audit that needs none of them is warm without."""
+"""Kernels for fragments, simultaneous captures, rare link types, kept packets and CSV output: an audit that needs none of them is warm without them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class KernelCache:
 
     folder: Path
     warm: bool
-    """Every file of kernels has machine code there, of these very sources."""
+    """Every kernel file has machine code there, compiled from the current sources."""
     keeps: bool = True
-    """What is compiled can be written there."""
+    """The folder is writable."""
 
     @property
     def notice(self) -> str | None:
-        """Why whoever starts an audit will wait; None: nothing is compiled first."""
+        """Why the next audit starts with compiling; None: it does not."""
         if self.warm:
             return None
         if self.keeps:
@@ -58,7 +58,7 @@ class KernelCache:
 
 
 def kernel_cache() -> KernelCache:
-    """The cache that will be used, and whether it has what an audit needs; numba itself, slow to import, is not asked."""
+    """The cache that will be used, and whether it is complete for an audit; found without importing numba, which is slow."""
     folder, there = known_folder()
     kept = {
         name.split(".", 1)[0]
@@ -66,12 +66,12 @@ def kernel_cache() -> KernelCache:
         for name in os.listdir(each)  # noqa: PTH208
         if name.endswith(".o")
     }
-    # What only rare captures need is compiled when one comes.
+    # Kernels that only rare captures need are compiled when needed.
     return KernelCache(folder.parent, kernel_files() - RARE <= kept, there or can_be_made(folder))
 
 
 def sample_names() -> list[str]:
-    """Names of the recordings that come along."""
+    """Names of the sample recordings."""
     for place in (PACKAGE / "_data" / "captures" / "sample", PACKAGE.parent / "captures" / "sample"):
         if place.is_dir():
             return sorted(
@@ -81,7 +81,7 @@ def sample_names() -> list[str]:
 
 
 def versions() -> Iterator[str]:
-    """What matters to somebody who looks into a report of a mistake, a line each."""
+    """What a bug report should contain, one item per line."""
     from auditor.policy import shipped
 
     yield f"auditor {VERSION} ({PACKAGE})"
@@ -119,4 +119,4 @@ def tool(name: str) -> tuple[str, str] | None:
     except (OSError, subprocess.SubprocessError) as error:
         return path, f"does not start: {error}"
     lines = [line.strip() for line in (run.stdout + run.stderr).splitlines() if line.strip()]
-    return path, lines[0] if lines else "says no version"
+    return path, lines[0] if lines else "does not report a version"

@@ -16,16 +16,16 @@ _STATUSES = (
     ("1", "Findings at or above --fail-on, or a waiver that has expired."),
     (
         "2",
-        "Nothing could be audited, or an argument, policy or inventory is wrong: one line on standard error says what.",
+        "Nothing could be audited, or an argument, policy or inventory is wrong: one line on standard error says why.",
     ),
     ("3", "No finding at or above --fail-on, but the audit is incomplete; --allow-incomplete makes it 0."),
     ("130", "Interrupted."),
-    ("141", "Whoever read standard output stopped reading."),
+    ("141", "Standard output was closed (broken pipe)."),
 )
 _ENVIRONMENT = (
-    ("AUDITOR_STORE", "The store, where --store names none."),
+    ("AUDITOR_STORE", "The store, where --store is not given."),
     ("NO_COLOR", "No colour."),
-    ("NUMBA_CACHE_DIR", "Where compiled kernels are kept."),
+    ("NUMBA_CACHE_DIR", "Folder of compiled kernels."),
 )
 
 
@@ -76,6 +76,6 @@ def manual() -> str:
 
 
 def _text(text: str) -> str:
-    """Text as roff takes it: nothing in it is a request or an escape."""
+    """Text escaped for roff."""
     shown = text.replace("\\", "\\e").replace("-", "\\-").replace("…", "...")
     return f"\\&{shown}" if shown.startswith((".", "'")) or not shown else shown

@@ -1,4 +1,4 @@
-"""Options that several commands have, and what they have in common afterwards: where a report goes and how it looks."""
+"""Options shared by several commands, and what follows from them: where a report is written and in which form."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ FORMATS = (
     "zeek",
 )
 FOLDERS = ("parquet", "zeek")
-"""Formats that are a folder of files."""
+"""Formats that are written as a folder of files."""
 WHOLE = ("html", "sarif", "junit", "cef")
-"""Formats that tell the whole audit, not a table of it."""
+"""Formats that hold the whole audit, not one table."""
 TABLES = ("connections", "findings", "coverage", "captures")
 FAIL_ON = ("critical", "high", "medium", "low", "info", "never")
 
@@ -50,7 +50,7 @@ Policies = Annotated[
     typer.Option(
         "--policy",
         metavar="NAME|FILE",
-        help="Policy; repeat to add more. Default: tas, the Diego table and every sibling.",
+        help="Policy; repeatable, later ones add paths. Default: tas (the Diego table and all other shipped policies).",
         show_default=False,
     ),
 ]
@@ -63,7 +63,7 @@ Inventories = Annotated[
     typer.Option(
         "--inventory",
         metavar="FILE",
-        help="Who is who, FILE or DEPLOYMENT=FILE; repeat to add more. Without: roles are inferred.",
+        help="Inventory (addresses and roles of VMs): FILE or DEPLOYMENT=FILE; repeatable. Default: roles are inferred from the traffic.",
         show_default=False,
     ),
 ]
@@ -72,7 +72,7 @@ Cas = Annotated[
     typer.Option(
         "--ca",
         metavar="[ROLE=]FILE",
-        help="Authorities (PEM) that must have issued the certificates shown; with a role, for that service only; repeatable.",
+        help="CA certificates (PEM) that the certificates in use must chain to; with a role, only for that service; repeatable.",
         show_default=False,
     ),
 ]
@@ -81,20 +81,26 @@ Keylog = Annotated[
     typer.Option(
         "--keylog",
         metavar="FILE",
-        help="TLS keys (NSS key log); handed to tshark, never copied.",
+        help="TLS keys (NSS key log); read by tshark, never copied.",
         show_default=False,
     ),
 ]
 Waivers = Annotated[
     list[str] | None,
     typer.Option(
-        "--waivers", metavar="FILE", help="Waivers: findings that somebody answers for; repeatable.", show_default=False
+        "--waivers",
+        metavar="FILE",
+        help="Waivers (accepted findings, with owner and end date); repeatable.",
+        show_default=False,
     ),
 ]
 Store = Annotated[
     str | None,
     typer.Option(
-        "--store", metavar="FILE", help="Keep this audit in this store, with earlier ones.", show_default=False
+        "--store",
+        metavar="FILE",
+        help="Keep this audit in this store, and compare it with earlier ones.",
+        show_default=False,
     ),
 ]
 Baseline = Annotated[
@@ -102,15 +108,17 @@ Baseline = Annotated[
     typer.Option(
         "--baseline",
         metavar="AUDIT",
-        help="An earlier report, or an audit of the store: what is not in it is new.",
+        help="An earlier report or stored audit: findings that are not in it are new.",
         show_default=False,
     ),
 ]
 NewOnly = Annotated[bool, typer.Option("--new-only", help="Only findings that are new.")]
 Scope = Annotated[
-    str, typer.Option("--scope", metavar="diego|all", help="Judge connections that no Diego VM takes part in, too.")
+    str, typer.Option("--scope", metavar="diego|all", help="all: judge connections without a Diego VM, too.")
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="What the capture cannot tell is a finding of medium severity.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Report unverifiable authentication as a finding of medium severity.")
+]
 Since = Annotated[
     str | None,
     typer.Option(
@@ -125,7 +133,7 @@ Host = Annotated[
     typer.Option(
         "--host",
         metavar="ADDRESS",
-        help="The report about one address or VM alone: what it did, in order of time.",
+        help="Report only about one address or VM: what it did, in order of time.",
         show_default=False,
     ),
 ]
@@ -134,12 +142,12 @@ Until = Annotated[
     typer.Option(
         "--until",
         metavar="TIME",
-        help="Connections begun at this time or earlier; a date means the end of that day (UTC).",
+        help="Connections that began at this time or earlier; a date means the end of that day (UTC).",
         show_default=False,
     ),
 ]
-Hash = Annotated[bool, typer.Option("--hash", help="Take the SHA-256 of captures.")]
-Format = Annotated[str, typer.Option("--format", "-f", metavar="|".join(FORMATS), help="How to write the result.")]
+Hash = Annotated[bool, typer.Option("--hash", help="Compute the SHA-256 of captures.")]
+Format = Annotated[str, typer.Option("--format", "-f", metavar="|".join(FORMATS), help="Output format.")]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -147,7 +155,7 @@ Output = Annotated[
         "-o",
         "-o",
         metavar="FILE|DIR",
-        help="Write there instead of standard output; nothing half-written is left.",
+        help="Write there instead of standard output; replaced only when complete.",
         show_default=False,
     ),
 ]
@@ -156,7 +164,7 @@ Linktype = Annotated[
     typer.Option(
         "--linktype",
         metavar="NUMBER",
-        help="Read every capture with this link type (LINKTYPE_ number).",
+        help="Read every capture as this link type (LINKTYPE_ number).",
         show_default=False,
     ),
 ]
@@ -165,7 +173,7 @@ LimitValues = Annotated[
     typer.Option(
         "--limit",
         metavar="NAME=VALUE",
-        help="Set a limit on memory or time; repeatable. auditor doctor lists names and defaults.",
+        help="Set a limit on memory or time; repeatable. `auditor doctor` lists names and defaults.",
         show_default=False,
     ),
 ]
@@ -173,31 +181,34 @@ Follow = Annotated[
     bool,
     typer.Option(
         "--follow",
-        help="The capture is still being written: read on until Ctrl-C, its rotation, or --limit follow_idle_seconds.",
+        help="The capture is still being written: read on until Ctrl-C, until it is rotated, or for --limit follow_idle_seconds.",
     ),
 ]
 MaxUndecided = Annotated[
-    float, typer.Option("--max-undecided", metavar="PERCENT", help="More undecided connections than this: incomplete.")
+    float,
+    typer.Option(
+        "--max-undecided", metavar="PERCENT", help="The audit is incomplete with more undecided connections than this."
+    ),
 ]
-AllowIncomplete = Annotated[bool, typer.Option("--allow-incomplete", help="Exit 0 instead of 3.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Report statistics on standard error.")]
+AllowIncomplete = Annotated[bool, typer.Option("--allow-incomplete", help="Exit 0 instead of 3 when incomplete.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on standard error.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Statistics on standard error.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colour; NO_COLOR in the environment does the same.")]
 Workers = Annotated[
     int,
-    typer.Option("--workers", metavar="N", help="Number of processes that read captures, each one capture at a time."),
+    typer.Option("--workers", metavar="N", help="Number of processes that read captures, one capture each."),
 ]
 Scheduler = Annotated[
     str | None,
     typer.Option(
         "--scheduler",
         metavar="ADDRESS",
-        help="Dask scheduler, such as tls://10.0.0.5:8786, whose workers read the captures instead.",
+        help="Dask scheduler, such as tls://10.0.0.5:8786, whose workers read the captures.",
         show_default=False,
     ),
 ]
 Progress = Annotated[
-    str, typer.Option("--progress", metavar="auto|never", help="Progress on a terminal's standard error.")
+    str, typer.Option("--progress", metavar="auto|never", help="Progress on standard error, if it is a terminal.")
 ]
 
 
@@ -206,7 +217,7 @@ def choice(option: str, given: str, allowed: tuple[str, ...]) -> str:
     if given not in allowed:
         known = f"one of {', '.join(allowed)}"
         close = did_you_mean(given, allowed, "")
-        raise ConfigError(option, f"there is no {given!r}", mend=f"{close} {known}".strip())
+        raise ConfigError(option, f"unknown value {given!r}", mend=f"{close} {known}".strip())
     return given
 
 
@@ -217,7 +228,7 @@ def limits(given: list[str] | None) -> Limits:
 
 @contextmanager
 def following(wanted: bool) -> Iterator[Callable[[], bool] | None]:
-    """While a capture is followed, the first Ctrl-C or SIGTERM ends the reading and not the audit; the second ends all."""
+    """While a capture is followed, the first Ctrl-C or SIGTERM ends the reading, and the audit goes on; the second ends the program."""
     if not wanted:
         yield None
         return
@@ -250,12 +261,12 @@ def number(option: str, given: str | None, most: int) -> int | None:
     if given is None:
         return None
     if not (given.isascii() and given.isdigit() and int(given) <= most):
-        raise ConfigError(option, f"{given!r} is not a number of that kind", mend=f"a whole number from 0 to {most}")
+        raise ConfigError(option, f"{given!r} is not such a number", mend=f"a whole number from 0 to {most}")
     return int(given)
 
 
 def written_as(name: str, output: Path | None, table: str | None) -> tuple[str, str | None]:
-    """Format and table to write. Raises ConfigError where they do not go together."""
+    """Format and table to write. Raises ConfigError where they cannot be combined."""
     choice("--format", name, FORMATS)
     if table is not None:
         choice("--table", table, TABLES)
@@ -277,7 +288,7 @@ def colors(no_color: bool) -> bool:
 
 @contextmanager
 def destination(name: str, output: Path | None) -> Iterator[IO[bytes] | Path]:
-    """Where the report goes; tried before the audit begins. Raises ConfigError."""
+    """Where the report is written; checked before the audit begins. Raises ConfigError."""
     if output is not None:
         from auditor.report._target import file_target, folder_target
 
@@ -292,14 +303,14 @@ def destination(name: str, output: Path | None) -> Iterator[IO[bytes] | Path]:
 
 
 def width() -> int:
-    """Columns of the terminal that standard output is; 0: it is none, and anything fits."""
+    """Width of the terminal on standard output; 0: it is not a terminal."""
     return shutil.get_terminal_size((80, 24)).columns if sys.stdout is not None and sys.stdout.isatty() else 0
 
 
 def write(
     report: Any, name: str, target: IO[bytes] | Path, table: str | None, *, no_color: bool, output: Path | None
 ) -> None:
-    """The report into its place, as wide and as colourful as the place is. Raises ConfigError where the place takes no more."""
+    """Write the report to its place, with the width and colours that the place has. Raises ConfigError where writing fails."""
     from auditor.api import find_format
 
     shown = output is None and sys.stdout.isatty()
@@ -311,7 +322,7 @@ def write(
 
 @contextmanager
 def writing(target: IO[bytes] | Path, output: Path | None) -> Iterator[None]:
-    """While something is written there. Raises ConfigError where the place takes no more."""
+    """Context in which something is written there. Raises ConfigError where writing fails."""
     try:
         yield
         if not isinstance(target, Path):

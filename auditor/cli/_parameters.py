@@ -1,8 +1,8 @@
 """Arguments that need no converting are not converted.
 
-typer asks pydantic to convert the value of every option but flags, given or not, and to import pydantic takes longer than to follow a small
-capture. What a parameter's type makes of a word is plain for texts, paths and numbers: these are made here. Everything else, and everything
-that may be wrong, goes typer's own way, so that mistakes are reported as ever.
+typer asks pydantic to convert the value of every option but flags, given or not, and importing pydantic takes longer than auditing a small
+capture. Texts, paths and numbers are simple and are converted here. Everything else, and everything
+that may be wrong, is left to typer, so that errors are reported as usual.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 _OTHER = object()
-"""No value: typer is to look at it."""
+"""No value: leave it to typer."""
 _WHOLE, _DECIMAL = re.compile(r"[0-9]{1,15}", re.ASCII), re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
 _CHECKS = ("exists", "writable", "resolve_path", "allow_dash", "path_type", "min", "max", "clamp", "parser")
-"""Wishes about a value that typer looks after."""
+"""Constraints on a value that typer checks."""
 
 
 def spare_pydantic(command: Any) -> Any:
-    """``command`` (or the commands of a group), whose parameters take plain values as they are."""
+    """``command`` (or the commands of a group), whose parameters convert plain values themselves."""
     listed = command.get_params
 
     def get_params(ctx: Any) -> list[Any]:
@@ -35,7 +35,7 @@ def spare_pydantic(command: Any) -> Any:
 
 
 def _spared(parameter: Any) -> Any:
-    """The parameter; typer makes one for each command, so that it is not that of others."""
+    """The parameter; typer makes one per command, so that changing it changes no other."""
     if "process_value" not in vars(parameter):
         kind, wishes = _declared(parameter)
         if kind is not None:
@@ -44,7 +44,7 @@ def _spared(parameter: Any) -> Any:
 
 
 def _declared(parameter: Any) -> tuple[Any, Any]:
-    """The type of a parameter and what else is asked of its values; None where this typer tells it in another way."""
+    """The type of a parameter and the constraints on its values; None where this version of typer stores it differently."""
     described = getattr(parameter, "type_descriptor", None)
     kind, wishes = getattr(described, "annotation", None), getattr(described, "parameter_info", None)
     if wishes is None or any(getattr(wishes, name, None) for name in _CHECKS):
@@ -68,7 +68,7 @@ def _processing(parameter: Any, kind: Any, wishes: Any) -> Callable[[Any, Any], 
 
 
 def _plain(kind: Any, value: Any, wishes: Any) -> Any:
-    """The value as its type has it, where that is plain."""
+    """The converted value, where the conversion is simple."""
     if kind is str and isinstance(value, str):
         return value
     if kind == list[str] and isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
@@ -76,7 +76,7 @@ def _plain(kind: Any, value: Any, wishes: Any) -> Any:
     if kind is bool and isinstance(value, bool):
         return value
     if kind is Path and isinstance(value, str):
-        # A file that is there has to be readable unless that is declined: typer says so.
+        # An existing file must be readable unless the option says otherwise: typer reports it.
         allowed = not getattr(wishes, "readable", False) or os.access(value, os.R_OK) or not os.path.lexists(value)
         return Path(value) if allowed else _OTHER
     if kind is int and isinstance(value, str) and _WHOLE.fullmatch(value):

@@ -1,4 +1,4 @@
-"""Progress on standard error, one line that is written over; nothing at all where standard error is not a terminal."""
+"""Progress on standard error, one line that is overwritten; nothing where standard error is not a terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def size(count: float) -> str:
 
 
 class Meter:
-    """Called by the pipeline with how far it is; remembers the last word for ``summary``."""
+    """Called by the pipeline with its progress; remembers the last state for ``summary``."""
 
     def __init__(self, shown: bool) -> None:
         self.shown = shown
@@ -39,7 +39,7 @@ class Meter:
         self.drawn = False
 
     def say(self, text: str) -> None:
-        """Write over the line."""
+        """Overwrite the line."""
         if self.shown:
             room = shutil.get_terminal_size((80, 24)).columns - 1
             self._draw(f"\r\x1b[K{clip(escape(text), room)}")
@@ -75,13 +75,13 @@ class Meter:
         self.say(", ".join(words))
 
     def done(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         if self.drawn:
             self._draw("\r\x1b[K")
             self.drawn = False
 
     def summary(self) -> str:
-        """How it went, in one line."""
+        """Statistics, in one line."""
         import resource
 
         spent = max(time.monotonic() - self.began, 1e-6)

@@ -27,21 +27,24 @@ def audit(
     linktype: options.Linktype = None,
     limit: options.LimitValues = None,
     follow: options.Follow = False,
-    format: options.Format = "table",  # noqa: A002  # it is the option's name
+    format: options.Format = "table",  # noqa: A002  # the option's name
     output: options.Output = None,
     table: Annotated[
         str | None,
-        typer.Option("--table", metavar="|".join(options.TABLES), help="This table alone.", show_default=False),
+        typer.Option("--table", metavar="|".join(options.TABLES), help="Only this table.", show_default=False),
     ] = None,
     fail_on: Annotated[
-        str, typer.Option("--fail-on", metavar="|".join(options.FAIL_ON), help="Exit 1 from this severity on.")
+        str,
+        typer.Option(
+            "--fail-on", metavar="|".join(options.FAIL_ON), help="Exit 1 for findings of this severity or higher."
+        ),
     ] = "medium",
     max_undecided: options.MaxUndecided = 5.0,
     waivers: options.Waivers = None,
     store: options.Store = None,
     baseline: options.Baseline = None,
     new_only: options.NewOnly = False,
-    hash: options.Hash = False,  # noqa: A002  # it is the option's name
+    hash: options.Hash = False,  # noqa: A002  # the option's name
     since: options.Since = None,
     until: options.Until = None,
     host: options.Host = None,
@@ -53,10 +56,10 @@ def audit(
     no_color: options.NoColor = False,
     progress: options.Progress = "auto",
 ) -> None:
-    """One pass over captures: every connection against the documented paths.
+    """Audit captures: compare every connection with the documented paths.
 
-    Exit status: 0 nothing found, and the audit is complete; 1 findings at or above --fail-on, or a waiver that has expired; 2 nothing could be audited, or the
-    arguments are wrong; 3 nothing found, but the audit is incomplete.
+    Exit status: 0 no findings at or above --fail-on, and the audit is complete; 1 such findings, or a waiver that has expired; 2 nothing could be audited, or the
+    arguments are wrong; 3 no such findings, but the audit is incomplete.
     """
     name, which = options.written_as(format, output, table)
     options.choice("--fail-on", fail_on, options.FAIL_ON)
@@ -97,7 +100,7 @@ def audit(
             progress=tell,
         )
         if output is None:
-            tell.done()  # the report may go to the same terminal
+            tell.done()  # the report may be written to the same terminal
         else:
             tell.say(f"{tell.packets:,} packets read and judged, writing {output}")
         if host is not None:

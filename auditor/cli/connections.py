@@ -1,6 +1,6 @@
-"""``auditor connections``: the connection table alone.
+"""``auditor connections``: only the connection table.
 
-Nothing is judged, which is what makes it quick, unless something that only a policy or an inventory can say is asked for.
+No verdicts are computed, which makes it fast, unless an option asks for something that needs a policy or an inventory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_com
 Words = list[str] | None
 
 _EVIDENCE = frozenset(("tls", "ssh", "mysql", "nats", "http"))
-"""Columns that hold what the first bytes show; collecting it costs more than all the rest, so only where it is shown."""
+"""Columns about the first bytes; collecting them costs more than all the rest, so only on request."""
 _WITH_EVIDENCE = frozenset(("json", "ndjson", "parquet", "html", "ocsf", "ecs", "zeek"))
 
 
@@ -31,16 +31,20 @@ def _option(name: str, metavar: str, says: str) -> Any:
 @app.command(epilog=f"Columns: {', '.join(column.name for column in CONNECTIONS)}.")
 def connections(
     captures: options.Captures,
-    fields: Annotated[str | None, _option("--fields", "A,B,...", "These columns, in this order.")] = None,
-    from_role: Annotated[Words, _option("--from-role", "ROLE", "Opened by a VM with this role; repeatable.")] = None,
-    to_role: Annotated[Words, _option("--to-role", "ROLE", "Answered by a VM with this role; repeatable.")] = None,
-    to_port: Annotated[Words, _option("--to-port", "PORT[-PORT]", "Answered on this port; repeatable.")] = None,
-    ip: Annotated[
-        Words, _option("--ip", "ADDRESS[/BITS]", "Either end has this address, or is in this network; repeatable.")
+    fields: Annotated[str | None, _option("--fields", "A,B,...", "Show these columns, in this order.")] = None,
+    from_role: Annotated[
+        Words, _option("--from-role", "ROLE", "Role of the VM that opened the connection; repeatable.")
     ] = None,
-    application: Annotated[Words, _option("--application", "NAME", "tls, ssh, http, ...; repeatable.")] = None,
-    disposition: Annotated[Words, _option("--disposition", "WORD", "documented, undeclared, ...; repeatable.")] = None,
-    verdict: Annotated[Words, _option("--verdict", "WORD", "verified, violated, ...; repeatable.")] = None,
+    to_role: Annotated[Words, _option("--to-role", "ROLE", "Role of the VM that answered; repeatable.")] = None,
+    to_port: Annotated[Words, _option("--to-port", "PORT[-PORT]", "Port of the responder; repeatable.")] = None,
+    ip: Annotated[Words, _option("--ip", "ADDRESS[/BITS]", "Address or network of either end; repeatable.")] = None,
+    application: Annotated[
+        Words, _option("--application", "NAME", "Application protocol: tls, ssh, http, ...; repeatable.")
+    ] = None,
+    disposition: Annotated[
+        Words, _option("--disposition", "WORD", "Disposition: documented, undeclared, ...; repeatable.")
+    ] = None,
+    verdict: Annotated[Words, _option("--verdict", "WORD", "Verdict: verified, violated, ...; repeatable.")] = None,
     rule: Annotated[Words, _option("--rule", "NAME", "Part of a finding of this rule; repeatable.")] = None,
     since: options.Since = None,
     until: options.Until = None,
@@ -51,7 +55,7 @@ def connections(
     linktype: options.Linktype = None,
     limit: options.LimitValues = None,
     follow: options.Follow = False,
-    format: options.Format = "table",  # noqa: A002  # it is the option's name
+    format: options.Format = "table",  # noqa: A002  # the option's name
     output: options.Output = None,
     allow_incomplete: options.AllowIncomplete = False,
     workers: options.Workers = 1,
@@ -61,10 +65,10 @@ def connections(
     no_color: options.NoColor = False,
     progress: options.Progress = "auto",
 ) -> None:
-    """The connection table alone: who talked to whom, how much, in which protocol.
+    """Show only the connection table: who talked to whom, how much, in which protocol.
 
-    What TLS, SSH, MySQL, NATS and HTTP show is in json, ndjson, parquet, ocsf, ecs and zeek, elsewhere where --fields names it (tls, ssh, ...).
-    Roles, paths and dispositions are in it where --policy, --inventory, a filter or --fields asks for them. Exit status: 0, 2 for
+    Details of TLS, SSH, MySQL, NATS and HTTP are in json, ndjson, parquet, ocsf, ecs and zeek; in other formats name them with --fields (tls, ssh, ...).
+    Roles, paths and dispositions are added where --policy, --inventory, a filter or --fields asks for them. Exit status: 0, 2 for
     nothing to read or wrong arguments, 3 where an input was damaged.
     """
     name, table = options.written_as(format, output, None if format in options.WHOLE else "connections")
@@ -85,7 +89,7 @@ def connections(
         or set(columns) - _filters.UNJUDGED
     )
     evidence = bool(set(columns) & _EVIDENCE) if columns else name in _WITH_EVIDENCE
-    # Written as it is, without DataFrames, which take longer to import than most captures to follow.
+    # Written directly, without DataFrames: importing pandas takes longer than most captures.
     bare = name == "csv" and not judged and not evidence and wanted == _filters.Filter()
     with (
         options.destination(name, output) as target,

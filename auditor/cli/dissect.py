@@ -1,4 +1,4 @@
-"""``auditor dissect``: the protocol tree of one connection, credential fields masked, or how far tshark agrees with what is told of all."""
+"""``auditor dissect``: the protocol tree of one connection with masked credential fields, or a comparison of all connections with tshark."""
 
 from __future__ import annotations
 
@@ -34,14 +34,12 @@ def dissect(
         ),
     ] = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Instead: our fields of all connections beside tshark's, as a table.")
+        bool, typer.Option("--compare", help="Instead: compare our fields of all connections with tshark's.")
     ] = False,
-    format: Annotated[str, typer.Option("--format", "-f", metavar="|".join(FORMATS), help="How to write it.")] = "text",  # noqa: A002
+    format: Annotated[str, typer.Option("--format", "-f", metavar="|".join(FORMATS), help="Output format.")] = "text",  # noqa: A002
     keylog: options.Keylog = None,
-    limit: Annotated[str, typer.Option("--limit", metavar="N", help="At most this many frames.")] = "200",
-    timeout: Annotated[
-        str, typer.Option("--timeout", metavar="SECONDS", help="At most this long for each capture.")
-    ] = "120",
+    limit: Annotated[str, typer.Option("--limit", metavar="N", help="Show at most this many frames.")] = "200",
+    timeout: Annotated[str, typer.Option("--timeout", metavar="SECONDS", help="Time limit for each capture.")] = "120",
     linktype: options.Linktype = None,
     quiet: options.Quiet = False,
     progress: options.Progress = "auto",
@@ -60,9 +58,9 @@ def dissect(
 
     tree.check()
     if (connection is None) == (not compare):
-        raise ConfigError("--connection", "one of --connection and --compare is needed", mend="auditor dissect --help")
+        raise ConfigError("--connection", "name one connection, or --compare", mend="auditor dissect -h")
     if compare and keylog is not None:
-        raise ConfigError("--keylog", "--compare is about what the wire shows", mend="leave it out")
+        raise ConfigError("--keylog", "--compare reads the packets without keys", mend="leave --keylog out")
     if keylog is not None:
         decrypt.check(keylog)
     with meter(progress, quiet=quiet) as tell:
@@ -82,19 +80,21 @@ def dissect(
     for problem in told.problems:
         complain(problem)
     if told.truncated and not quiet:
-        complain(f"{len(told.frames)} frames are shown, there are more (--limit)")
+        complain(f"{len(told.frames)} frames are shown, more exist (--limit)")
     raise typer.Exit(3 if told.problems else 0)
 
 
 def _compare(report: Report, form: str, seconds: float) -> NoReturn:
-    """Show how far tshark agrees."""
+    """Compare with tshark."""
     from auditor.tshark import compare as beside
 
     table, told = report.audit.connections, beside.Agreement()
     for index, path in enumerate(report.audit.captures["path"]):
         if not Path(path).is_file():
             raise ConfigError(
-                str(path), "is not a file, and tshark reads a capture twice", mend="save it to a file first"
+                str(path),
+                "is not a file; tshark needs one, because it reads a capture twice",
+                mend="save it to a file first",
             )
         told.add(beside.compare(Path(path), beside.ours_of(table[table["capture"] == index]), seconds=seconds))
     sys.stdout.writelines(f"{line}\n" for line in ([beside.as_json(told)] if form == "json" else beside.as_lines(told)))
@@ -106,7 +106,7 @@ def _compare(report: Report, form: str, seconds: float) -> NoReturn:
 def _at_least_one(option: str, given: str, most: int) -> int:
     found = options.number(option, given, most)
     if not found:
-        raise ConfigError(option, f"{given!r} is not a number of that kind", mend=f"a whole number from 1 to {most}")
+        raise ConfigError(option, f"{given!r} is not such a number", mend=f"a whole number from 1 to {most}")
     return found
 
 
@@ -118,14 +118,14 @@ def _find(table: Any, wanted: str) -> dict[str, Any]:
         found = table[ids.str.startswith(wanted)]
     if len(found) != 1:
         says = (
-            f"{len(found)} connections have ids that begin so"
+            f"{len(found)} connections have an id that begins like this"
             if len(found)
-            else f"no connection has the id {json.dumps(wanted)}"
+            else f"no connection with the id {json.dumps(wanted)}"
         )
         raise ConfigError(
             "--connection",
             says,
-            mend="auditor connections lists them: --fields id,originator_ip,responder_ip,responder_port",
+            mend="list the ids with auditor connections --fields id,originator_ip,responder_ip,responder_port",
         )
     return dict(found.iloc[0])
 
@@ -150,7 +150,7 @@ def _flow(row: dict[str, Any]) -> Flow:
 
 
 def _where(captures: Any, flow: Flow) -> list[Path]:
-    """The captures that were running while the connection was, earliest first. Raises ConfigError where one is not a file."""
+    """The captures that cover the time of the connection, earliest first. Raises ConfigError where one is not a file."""
     import pandas as pd
 
     running = []
@@ -159,7 +159,9 @@ def _where(captures: Any, flow: Flow) -> list[Path]:
             continue
         if not Path(path).is_file():
             raise ConfigError(
-                str(path), "is not a file, and tshark reads a capture twice", mend="save it to a file first"
+                str(path),
+                "is not a file; tshark needs one, because it reads a capture twice",
+                mend="save it to a file first",
             )
         running.append((int(first), Path(path)))
     return [path for _, path in sorted(running)]

@@ -1,4 +1,4 @@
-"""``auditor doctor``: what this machine has, what is missing, and what that costs."""
+"""``auditor doctor``: what is installed on this machine, what is missing, and the consequences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CODECS = {"gzip": "isal", "zstd": "zstandard", "xz": "lzma", "lz4": "lz4"}
 
 
 def _lines() -> Iterator[tuple[bool | None, str, str]]:
-    """Whether it is there (None: no matter), what, and what it says or costs."""
+    """Whether it is installed (None: it does not matter), its name, and its version or the consequence."""
     yield True, "auditor", __version__
     yield True, "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -31,11 +31,11 @@ def _lines() -> Iterator[tuple[bool | None, str, str]]:
     yield (
         not missing,
         "libraries",
-        f"missing: {', '.join(missing)}; install the package again" if missing else "all there",
+        f"missing: {', '.join(missing)}; install the package again" if missing else "complete",
     )
     cache = machine.kernel_cache()
-    often = "once" if cache.keeps else "and so does every later run: this folder cannot be written, set NUMBA_CACHE_DIR"
-    says = "ready" if cache.warm else f"not there yet: the next run compiles first, a minute or two, {often}"
+    often = "once" if cache.keeps else "on every run, because this folder is not writable; set NUMBA_CACHE_DIR"
+    says = "ready" if cache.warm else f"not compiled yet: the next run compiles first, a minute or two, {often}"
     yield cache.warm, "compiled kernels", f"{says} ({cache.folder})"
     absent = [name for name, module in CODECS.items() if not machine.has_module(module)]
     yield (
@@ -59,31 +59,31 @@ def _lines() -> Iterator[tuple[bool | None, str, str]]:
     yield (
         bool(tshark) or None,
         "tshark",
-        f"{tshark[1]} ({tshark[0]})" if tshark else "missing: no second opinion on a connection; audits do without it",
+        f"{tshark[1]} ({tshark[0]})" if tshark else "missing: needed by auditor dissect and --keylog only",
     )
     for name in ("dumpcap", "tcpdump"):
         found = machine.tool(name)
         yield (
             bool(found) or None,
             name,
-            f"{found[1]} ({found[0]})" if found else "missing: take captures elsewhere; audits do without it",
+            f"{found[1]} ({found[0]})" if found else "missing: needed for auditor live only",
         )
     scapy = machine.has_module("scapy")
     yield (
         scapy or None,
         "scapy",
-        "auditor live captures with it where dumpcap and tcpdump may not"
+        "auditor live uses it where neither dumpcap nor tcpdump can be used"
         if scapy
-        else "missing: auditor live captures with dumpcap or tcpdump only; nothing else needs it",
+        else "missing: auditor live then needs dumpcap or tcpdump; nothing else needs it",
     )
     tools = live.capture_tools()
     says = ", else ".join(f"{tool.name} (about {live.BEARS[tool.name]:,} packets/s without loss)" for tool in tools)
     yield (
         bool(tools) or None,
         "capture rights",
-        f"{tools[0].why}; auditor live takes {says}"
+        f"{tools[0].why}; auditor live uses {says}"
         if tools
-        else f"none: {live.RIGHTS_MEND}; audits of files do without it",
+        else f"none: {live.RIGHTS_MEND}; audits of files do not need them",
     )
     away = [name for name in ("ssh", "bosh") if shutil.which(name)]
     yield (
@@ -91,16 +91,16 @@ def _lines() -> Iterator[tuple[bool | None, str, str]]:
         "captures on VMs",
         f"through {' and '.join(away)}"
         if away
-        else "neither ssh nor bosh is installed; auditor live captures here only",
+        else "neither ssh nor bosh is installed: auditor live can capture on this machine only",
     )
 
 
 @app.command()
 def doctor() -> None:
-    """Show what this machine has, what is missing, and what that costs."""
+    """Show what is installed on this machine, what is missing, and the consequences."""
     for there, what, says in _lines():
         mark = {True: "ok", False: "!!", None: "--"}[there]
         print(escape(f"{mark}  {what:17} {says}"))
-    print("\nlimits (--limit NAME=VALUE; a report tells which was hit)")
+    print("\nlimits (--limit NAME=VALUE; a report says which one was reached)")
     for name, value, says in described():
         print(f"    {name:21} {value:>8}  {says}")

@@ -1,4 +1,4 @@
-"""``auditor encryption``: what still crosses in the clear."""
+"""``auditor encryption``: what is still sent unencrypted."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def encryption(
     inventory: options.Inventories = None,
     linktype: options.Linktype = None,
     limit: options.LimitValues = None,
-    format: Annotated[  # noqa: A002  # it is the option's name
-        str, typer.Option("--format", "-f", metavar="|".join(FORMS), help="How to write it.")
+    format: Annotated[  # noqa: A002  # the option's name
+        str, typer.Option("--format", "-f", metavar="|".join(FORMS), help="Output format.")
     ] = "table",
     output: options.Output = None,
     allow_incomplete: options.AllowIncomplete = False,
@@ -32,9 +32,9 @@ def encryption(
     quiet: options.Quiet = False,
     progress: options.Progress = "auto",
 ) -> None:
-    """What still crosses in the clear: on which path and from which VM, by whom, how much, since when, and whether TLS was declared there.
+    """Show what is still sent unencrypted: on which path and from which VM, by whom, how much, since when, and whether TLS is declared there.
 
-    Connections that no Diego VM takes part in count too. Exit status: 0, 2 for nothing to read or wrong arguments, 3 where an input was damaged or
+    Connections without a Diego VM count, too. Exit status: 0, 2 for nothing to read or wrong arguments, 3 where an input was damaged or
     no host has a known role.
     """
     options.choice("--format", format, FORMS)
@@ -57,11 +57,11 @@ def encryption(
         tell.done()
         text = report.encryption(format).encode()
         with options.writing(target, output):
-            target.write(text)  # type: ignore[union-attr]  # none of these forms is a folder
+            target.write(text)  # type: ignore[union-attr]  # none of these formats is a folder
     reasons = report.incomplete(100.0)
     frame = report.connections
     if len(frame) and frame["originator_role"].isna().all() and frame["responder_role"].isna().all():
-        reasons.append("no host has a known role, so nothing was counted: add --inventory FILE")
+        reasons.append("nothing was counted, because no host has a known role; add --inventory FILE")
     if not quiet:
         for line in [*report.warnings, *(f"incomplete: {reason}" for reason in reasons)]:
             complain(line)

@@ -15,33 +15,36 @@ def explain(
         str,
         typer.Argument(
             metavar="[RULE|PATH|ROW|FINDING]",
-            help="Name of a rule, id of a path or its row in the page, id of a finding; without: all.",
+            help="Name of a rule, id or row number of a path, id of a finding. Default: list all.",
         ),
     ] = "",
     captures: Annotated[
-        list[str] | None, typer.Argument(metavar="[CAPTURE]...", help="For a finding: where it was found.")
+        list[str] | None, typer.Argument(metavar="[CAPTURE]...", help="For a finding: the captures it was found in.")
     ] = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(
-            "--policy", metavar="NAME|FILE", help="Policy whose paths are meant; without: all that are shipped."
+            "--policy", metavar="NAME|FILE", help="Policy that declares the path. Default: all shipped policies."
         ),
     ] = None,
     release: options.Release = None,
     inventory: options.Inventories = None,
     ca: options.Cas = None,
     scope: Annotated[
-        str, typer.Option("--scope", metavar="diego|all", help="For a finding: as in the audit that found it.")
+        str,
+        typer.Option("--scope", metavar="diego|all", help="For a finding: the inventory of the audit that found it."),
     ] = "diego",
     store: Annotated[
         str | None,
-        typer.Option("--store", metavar="STORE", help="For a finding: the history that knows it.", show_default=False),
+        typer.Option("--store", metavar="STORE", help="For a finding: the store that has it.", show_default=False),
     ] = None,
-    audit: Annotated[str, typer.Option("--audit", metavar="AUDIT", help="Which audit of the store.")] = "latest",
+    audit: Annotated[
+        str, typer.Option("--audit", metavar="AUDIT", help="For a finding: which audit of the store.")
+    ] = "latest",
 ) -> None:
-    """Say what a rule, a documented path or a finding means, why it matters, and what to do.
+    """Explain a rule, a documented path or a finding: what it means, why it matters, what to do.
 
-    A finding is looked up in a --store, or in an audit of the captures named behind it.
+    A finding is looked up in a --store, or in an audit of the captures named after it.
     """
     from auditor.errors import ConfigError, close_names
     from auditor.policy import shipped
@@ -63,13 +66,13 @@ def explain(
         return
     rows = [path for path in loaded.all_paths if name.isdecimal() and str(path.row) == name]
     if rows and policy is None:
-        rows = [path for path in rows if path.policy == shipped.BASE]  # every page counts its rows from 1
+        rows = [path for path in rows if path.policy == shipped.BASE]  # each source page numbers its rows from 1
     for path in [loaded.path(name)] if name in loaded.by_id else rows:
         typer.echo(_pages.path_text(path, loaded), nl=False)
     if name in loaded.by_id or rows:
         return
     close = close_names(name, [*(rule.name for rule in _pages.rules()), *loaded.by_id])
-    mend = f"did you mean {' or '.join(close)}?" if close else "auditor explain alone lists all names"
+    mend = f"did you mean {' or '.join(close)}?" if close else "auditor explain lists all names"
     if _FINDING.fullmatch(name):
         mend = f"a finding is looked up in captures or in a store: auditor explain {name} CAPTURE..., or --store STORE"
     raise ConfigError(name, "no rule or path has this name", mend=mend)

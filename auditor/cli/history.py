@@ -48,31 +48,35 @@ def _option(name: str, metavar: str, says: str) -> Any:
     return typer.Option(name, metavar=metavar, help=says, show_default=False)
 
 
-FromRole = Annotated[Words, _option("--from-role", "ROLE", "Opened by a VM with this role; repeatable.")]
-ToRole = Annotated[Words, _option("--to-role", "ROLE", "Answered by a VM with this role; repeatable.")]
-ToPort = Annotated[Words, _option("--to-port", "PORT[-PORT]", "Answered on this port; repeatable.")]
-Ip = Annotated[Words, _option("--ip", "ADDRESS[/BITS]", "Either end lies there; repeatable.")]
-Application = Annotated[Words, _option("--application", "NAME", "tls, ssh, http, ...; repeatable.")]
-Disposition = Annotated[Words, _option("--disposition", "WORD", "documented, undeclared, ...; repeatable.")]
-Verdict = Annotated[Words, _option("--verdict", "WORD", "verified, violated, ...; repeatable.")]
+FromRole = Annotated[Words, _option("--from-role", "ROLE", "Role of the VM that opened the connection; repeatable.")]
+ToRole = Annotated[Words, _option("--to-role", "ROLE", "Role of the VM that answered; repeatable.")]
+ToPort = Annotated[Words, _option("--to-port", "PORT[-PORT]", "Port of the responder; repeatable.")]
+Ip = Annotated[Words, _option("--ip", "ADDRESS[/BITS]", "Address or network of either end; repeatable.")]
+Application = Annotated[
+    Words, _option("--application", "NAME", "Application protocol: tls, ssh, http, ...; repeatable.")
+]
+Disposition = Annotated[
+    Words, _option("--disposition", "WORD", "Disposition: documented, undeclared, ...; repeatable.")
+]
+Verdict = Annotated[Words, _option("--verdict", "WORD", "Verdict: verified, violated, ...; repeatable.")]
 Rule = Annotated[Words, _option("--rule", "NAME", "Part of a finding of this rule; repeatable.")]
-Negate = Annotated[bool, typer.Option("--not", help="Those that the filter does not match.")]
-Fields = Annotated[Text, _option("--fields", "A,B,...", "These columns, in this order.")]
+Negate = Annotated[bool, typer.Option("--not", help="Invert the filter.")]
+Fields = Annotated[Text, _option("--fields", "A,B,...", "Show these columns, in this order.")]
 
 
 _FORMATS = ("table", "json", "ndjson", "csv", "parquet", "markdown")
-"""Of lists and answers; ``show`` writes reports, in any format there is."""
+"""Formats of lists and answers; ``show`` writes reports in every format."""
 
 
 def _named(store: str) -> Path:
     if not store:
-        raise ConfigError("--store", "which store?", mend="name it, or set AUDITOR_STORE")
+        raise ConfigError("--store", "no store is named", mend="add --store FOLDER, or set AUDITOR_STORE")
     return Path(store)
 
 
 @contextmanager
 def _opened(store: str) -> Iterator[History]:
-    """The store, to read. What was lost of it is said; whatever its disk did to it is one line. Raises ConfigError."""
+    """The store, opened for reading. Losses are printed; a damaged disk is one line of message. Raises ConfigError."""
     from auditor.store.history import guarded, open_history
 
     with guarded(_named(store)), open_history(store) as history:
@@ -83,7 +87,7 @@ def _opened(store: str) -> Iterator[History]:
 
 @app.command()
 def check(store: Store = "") -> None:
-    """Look at every file of a store: what is damaged, and what was lost before. Exit status 3 where there is any."""
+    """Check every file of a store: what is damaged now, and what was lost before. Exit status 3 if anything is."""
     from auditor.store.health import check as checked
 
     found, lost = checked(_named(store))
@@ -98,7 +102,7 @@ def check(store: Store = "") -> None:
 
 @app.command()
 def repair(store: Store = "") -> None:
-    """Put aside what is damaged, and make the catalogue again where it has to be; says what is lost. Scheduled passes do so by themselves."""
+    """Move damaged files aside, and rebuild the catalogue where needed; print what is lost. Scheduled passes do this automatically."""
     import time
 
     from auditor.jobs.lock import only_one
@@ -118,8 +122,10 @@ def repair(store: Store = "") -> None:
 
 
 def _state(store: str, lost: list[str]) -> str:
-    """Of a store whose files are all as they were written."""
-    return f"{store}: is whole" + (f", but for {many(len(lost), 'loss', 'losses')} of before (above)" if lost else "")
+    """The message for a store whose files are all intact."""
+    return f"{store}: all files are intact" + (
+        f", apart from {many(len(lost), 'loss', 'losses')} found earlier (above)" if lost else ""
+    )
 
 
 def _picked(table: pa.Table, fields: str | None) -> pa.Table:
@@ -128,13 +134,11 @@ def _picked(table: pa.Table, fields: str | None) -> pa.Table:
     names = [name.strip().replace(".", "_") for name in fields.split(",")]
     for name in names:
         if name not in table.schema.names:
-            raise ConfigError(
-                "--fields", f"there is no column {name!r}", mend=f"one of {', '.join(table.schema.names)}"
-            )
+            raise ConfigError("--fields", f"unknown column {name!r}", mend=f"one of {', '.join(table.schema.names)}")
     return table.select(list(dict.fromkeys(names)))
 
 
-def _write(table: pa.Table, format: str, output: Path | None, kind: str, spare: Sequence[str] = ()) -> None:  # noqa: A002  # it is the option's name
+def _write(table: pa.Table, format: str, output: Path | None, kind: str, spare: Sequence[str] = ()) -> None:  # noqa: A002  # the option's name
     from auditor.report._plain import write_table
 
     options.choice("--format", format, _FORMATS)
@@ -157,13 +161,13 @@ def list_(
     since: options.Since = None,
     until: options.Until = None,
     last: Annotated[
-        int | None, typer.Option("--last", metavar="N", min=1, help="The last N audits.", show_default=False)
+        int | None, typer.Option("--last", metavar="N", min=1, help="Only the last N audits.", show_default=False)
     ] = None,
     fields: Fields = None,
-    format: options.Format = "table",  # noqa: A002  # it is the option's name
+    format: options.Format = "table",  # noqa: A002  # the option's name
     output: options.Output = None,
 ) -> None:
-    """The audits of a store, in the order in which they were kept."""
+    """List the audits of a store, in the order in which they were stored."""
     import pyarrow as pa
 
     from auditor.policy.times import OUTSIDE
@@ -188,12 +192,12 @@ def list_(
     columns["window"] = pa.array(windows, pa.string())
     people = format in ("table", "markdown")
     if people and fields is None:
-        del columns["window"]  # below, in words
+        del columns["window"]  # printed below, as text
     _write(_picked(pa.table(columns), fields), format, output, "audit", () if fields else _SPARE)
     if people and fields is None and output is None:
         for row, window in zip(rows, windows, strict=True):
             if window:
-                print(f"audit {row.audit}: {window} alone; {OUTSIDE}")
+                print(f"audit {row.audit}: {window} only; {OUTSIDE}")
 
 
 _SPARE = ("started", "first", "kind", "waived", "low", "info", "captures", "medium", "id")
@@ -218,13 +222,13 @@ def show(
     negate: Negate = False,
     fields: Fields = None,
     table: Annotated[
-        Text, typer.Option("--table", metavar="|".join(options.TABLES), help="This table alone.", show_default=False)
+        Text, typer.Option("--table", metavar="|".join(options.TABLES), help="Only this table.", show_default=False)
     ] = None,
-    format: options.Format = "table",  # noqa: A002  # it is the option's name
+    format: options.Format = "table",  # noqa: A002  # the option's name
     output: options.Output = None,
     no_color: options.NoColor = False,
 ) -> None:
-    """The report of an audit again, in any format. A filter, or --fields, shows its connections."""
+    """Show the report of a stored audit, in any format. With a filter or --fields: its connections."""
     from auditor import api
     from auditor.jobs import keep
 
@@ -249,12 +253,12 @@ def diff(
     before: Annotated[str, typer.Argument(metavar="[AUDIT]", help="The earlier audit.")] = "latest~1",
     after: Annotated[str, typer.Argument(metavar="[AUDIT]", help="The later one.")] = "latest",
     store: Store = "",
-    all_: Annotated[bool, typer.Option("--all", help="Tell findings that continue, too.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Show continuing findings, too.")] = False,
     fields: Fields = None,
-    format: options.Format = "table",  # noqa: A002  # it is the option's name
+    format: options.Format = "table",  # noqa: A002  # the option's name
     output: options.Output = None,
 ) -> None:
-    """What changed between two audits: findings, documented paths, who talks to whom, and the files that decided."""
+    """Show what changed between two audits: findings, documented paths, who talks to whom, and the policies, inventories and waivers."""
     import pyarrow as pa
 
     from auditor.jobs.compare import compare, made_of
@@ -279,12 +283,12 @@ _HEADS = {
     "gone": "Findings that are gone",
     "continuing": "Findings that continue",
     "waived": "Findings now waived",
-    "unwaived": "Findings waived no more",
+    "unwaived": "Findings no longer waived",
     "seen": "Documented paths now seen",
-    "silent": "Documented paths now silent",
+    "silent": "Documented paths no longer seen",
     "verdicts": "Documented paths with other verdicts",
-    "appeared": "Who talks to whom, and did not before",
-    "disappeared": "Who talked to whom, and does no more",
+    "appeared": "New pairs of ends that talk",
+    "disappeared": "Pairs of ends that no longer talk",
     "decided_by": "Policies, inventories and waivers",
 }
 
@@ -296,7 +300,7 @@ def _tell(sides: list[tuple[Any, str]], windows: list[str], changes: list[Any]) 
         print(f"{word} audit {row.audit} ({row.id}): {escape(made_of)}")
     for (row, _), window in zip(sides, windows, strict=True):
         if window:
-            print(f"audit {row.audit}: {window} alone; {OUTSIDE}")
+            print(f"audit {row.audit}: {window} only; {OUTSIDE}")
     for kind, head in _HEADS.items():
         found = [each for each in changes if each.change == kind]
         if found:
@@ -314,17 +318,17 @@ def query(
         Text,
         typer.Argument(
             metavar="[SQL|QUESTION]",
-            help="What DuckDB is to answer, or a question by name (--questions lists them); without it, a filter.",
+            help="SQL for DuckDB, or the name of a question (--questions lists them). Default: use the filter options.",
             show_default=False,
         ),
     ] = None,
     given: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[WORD]...", help="What the question is about: an address, a certificate.", show_default=False
+            metavar="[WORD]...", help="The subject of a named question: an address, a certificate.", show_default=False
         ),
     ] = None,
-    questions: Annotated[bool, typer.Option("--questions", help="List the questions that have a name.")] = False,
+    questions: Annotated[bool, typer.Option("--questions", help="List the named questions.")] = False,
     store: Store = "",
     from_role: FromRole = None,
     to_role: ToRole = None,
@@ -338,10 +342,10 @@ def query(
     until: options.Until = None,
     negate: Negate = False,
     fields: Fields = None,
-    format: options.Format = "table",  # noqa: A002  # it is the option's name
+    format: options.Format = "table",  # noqa: A002  # the option's name
     output: options.Output = None,
 ) -> None:
-    """Connections of all audits by filter, or what SQL asks of the tables audits, connections, findings, coverage, captures, certificates, facts, deciders and locations."""
+    """Search the connections of all audits with a filter, or run SQL on the tables audits, connections, findings, coverage, captures, certificates, facts, deciders and locations."""
     wanted = _filters.make_filter(
         from_role or (), to_role or (), to_port or (), ip or (), application or (), disposition or (), negate,
         verdict=verdict or (), rule=rule or (), since=since, until=until,
@@ -353,10 +357,12 @@ def query(
             print(f"{' '.join([each, *question.given]):<34} {question.says}")
         return
     if given and sql not in QUESTIONS:
-        raise ConfigError("query", f"{sql!r} is no question with a name", mend=f"one of {', '.join(QUESTIONS)}, or SQL")
+        raise ConfigError("query", f"{sql!r} is not a named question", mend=f"one of {', '.join(QUESTIONS)}, or SQL")
     if sql is not None and (wanted != _filters.Filter() or fields is not None):
         raise ConfigError(
-            "query", "SQL and filters do not go together", mend="write the condition in SQL, or leave SQL out"
+            "query",
+            "SQL and filter options cannot be combined",
+            mend="write the condition in SQL, or use filter options only",
         )
     from auditor.jobs import keep
 
@@ -368,7 +374,7 @@ def query(
 
 
 def _asked(history: Any, name: str, given: list[str]) -> str:
-    """The statement of a question with a name."""
+    """The SQL of a named question."""
     from auditor.jobs import keep
     from auditor.store.questions import sql_of
 
@@ -381,7 +387,7 @@ def _asked(history: Any, name: str, given: list[str]) -> str:
 
 
 def _columns(fields: str | None) -> tuple[str, ...]:
-    """The columns that somebody chose; the number of the audit always comes first."""
+    """The chosen columns; the audit number always comes first."""
     if fields is None:
         return ()
     names = [name for name in fields.split(",") if name.strip() != "audit"]

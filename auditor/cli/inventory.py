@@ -1,4 +1,4 @@
-"""`auditor inventory`: who is who."""
+"""`auditor inventory`: which address is which VM."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Who is who: show, check, import, infer.",
+    help="Inventories: which address is which VM.",
 )
 
 Files = Annotated[
@@ -29,10 +29,10 @@ Files = Annotated[
 ]
 Policies = Annotated[
     list[str] | None,
-    typer.Option("--policy", metavar="NAME|FILE", help="Whose roles and aliases count; without: tas-diego."),
+    typer.Option("--policy", metavar="NAME|FILE", help="Policy with the roles and aliases. Default: tas-diego."),
 ]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there, not to standard output.")
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there instead of standard output.")
 ]
 
 
@@ -54,7 +54,7 @@ def _write(text: str, output: Path | None) -> None:
 
 @app.command()
 def show(files: Files, policy: Policies = None) -> None:
-    """Show each address with its name, its roles and when it had them."""
+    """List each address with its name, its roles and when it had them."""
     from auditor.policy import render
 
     typer.echo(render.inventory_table(_load(files, policy)), nl=False)
@@ -62,7 +62,7 @@ def show(files: Files, policy: Policies = None) -> None:
 
 @app.command()
 def check(files: Files, policy: Policies = None) -> None:
-    """Say whether inventories are valid and agree. Exit status 1 for conflicts, unknown roles and groups without one, 2 for what cannot be read."""
+    """Check that inventories are valid and agree. Exit status 1 for conflicts, unknown roles and groups without a role, 2 for files that cannot be read."""
     from auditor.policy import render
 
     inventory = _load(files, policy)
@@ -75,7 +75,7 @@ def check(files: Files, policy: Policies = None) -> None:
 
 @app.command("import")
 def import_(files: Files, policy: Policies = None, output: Output = None) -> None:
-    """Write inventories of any form as one YAML file to keep and to correct."""
+    """Convert inventories of any format to one YAML file, to be edited."""
     _write(_load(files, policy).to_yaml(), output)
 
 
@@ -89,7 +89,7 @@ def infer(
     quiet: options.Quiet = False,
     progress: options.Progress = "auto",
 ) -> None:
-    """Draft an inventory from captures: what each address serves and whom it calls, with the reasons as comments."""
+    """Draft an inventory from captures: what each address serves and calls, with the reasons as comments."""
     link = options.number("--linktype", linktype, 65_535)
     from auditor.policy.infer import draft
     from auditor.policy.loader import load_policy

@@ -1,4 +1,4 @@
-"""``auditor live``: captures that are running, audited as they go."""
+"""``auditor live``: audits live traffic."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_com
 
 REDRAW_SECONDS: Final = 0.5
 AWAY_SECONDS: Final = 15.0
-"""So long a capture here waits for those elsewhere to begin."""
+"""How long a local capture waits for remote ones to begin."""
 CONNECTIONS: Final = 250_000
-"""Held at once, unless --limit says otherwise: a window ends early before there are more."""
+"""The most connections held at once, unless --limit sets another: a window ends early before there are more."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\Z", re.IGNORECASE)
@@ -51,7 +51,7 @@ def seconds(option: str, text: str | None) -> float | None:
     match = _DURATION.match(text.strip())
     found = float(match[1]) * _SECONDS[match[2] or "s"] if match else 0.0
     if not 0 < found <= 400 * 86_400:
-        raise ConfigError(option, f"{text!r} is not a span of time", mend="30s, 5m, 2h or 1d")
+        raise ConfigError(option, f"{text!r} is not a duration", mend="such as 30s, 5m, 2h or 1d")
     return found
 
 
@@ -59,7 +59,7 @@ def size(option: str, text: str) -> int:
     """``512MiB``, ``1GiB``, ``1G``; a bare number is bytes. Raises ConfigError."""
     match = _SIZE.match(text.strip())
     if match is None:
-        raise ConfigError(option, f"{text!r} is not a size", mend="512MiB, 1GiB")
+        raise ConfigError(option, f"{text!r} is not a size", mend="such as 512MiB or 1GiB")
     power = " KMGT".index(match[2].upper() or " ")
     return int(
         float(match[1]) * (1000 if match[2] and not match[3] and text.strip().upper().endswith("B") else 1024) ** power
@@ -70,14 +70,14 @@ def size(option: str, text: str) -> int:
 def live(
     source: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SOURCE]...", help="Where to capture, as --from.", show_default=False),
+        typer.Argument(metavar="[SOURCE]...", help="Where to capture, as for --from.", show_default=False),
     ] = None,
     from_: Annotated[
         list[str] | None,
         typer.Option(
             "--from",
             metavar="SOURCE",
-            help="An interface, ssh://[USER@]HOST[:PORT]/IFACE, bosh://DEPLOYMENT/GROUP/ID[/IFACE], - (a stream), a pipe, a file that grows; repeatable.",
+            help="An interface, ssh://[USER@]HOST[:PORT]/IFACE, bosh://DEPLOYMENT/GROUP/ID[/IFACE], - (a stream), a pipe, or a growing file; repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -93,18 +93,19 @@ def live(
         typer.Option(
             "--filter",
             metavar="EXPR|needed|none",
-            help="What to capture: a pcap filter; needed: `auditor policy filter`.",
+            help="pcap filter of packets to capture; `auditor policy filter` prints the one that is needed.",
         ),
     ] = "none",
     snaplen: Annotated[
-        int, typer.Option("--snaplen", metavar="BYTES", help="Capture at most this many bytes of each packet.")
+        int,
+        typer.Option("--snaplen", metavar="BYTES", help="Snap length: capture at most this many bytes of each packet."),
     ] = 262_144,
     capture_with: Annotated[
         str | None,
         typer.Option(
             "--capture-with",
             metavar="dumpcap|tcpdump|scapy",
-            help="Capture with this tool instead of the best one.",
+            help="Capture with this tool. Default: the best one that can be used.",
             show_default=False,
         ),
     ] = None,
@@ -114,7 +115,7 @@ def live(
     window: Annotated[
         str | None,
         typer.Option(
-            "--window", metavar="TIME", help="Write a report for each stretch of this length.", show_default=False
+            "--window", metavar="TIME", help="Write a report for each period of this length.", show_default=False
         ),
     ] = None,
     write_ring: Annotated[
@@ -122,7 +123,7 @@ def live(
         typer.Option(
             "--write-ring",
             metavar="DIR",
-            help="Keep the packets there; they hold what crossed the wire.",
+            help="Keep the packets in this folder, with all content, secrets too.",
             show_default=False,
         ),
     ] = None,
@@ -135,11 +136,11 @@ def live(
         typer.Option(
             "--user",
             metavar="NAME",
-            help="User to become when started as root. Default: who called sudo, or nobody.",
+            help="User to switch to when started as root. Default: the user who called sudo, or nobody.",
             show_default=False,
         ),
     ] = None,
-    format: Annotated[  # noqa: A002  # it is the option's name
+    format: Annotated[  # noqa: A002  # the option's name
         str | None,
         typer.Option(
             "--format",
@@ -152,10 +153,13 @@ def live(
     output: options.Output = None,
     table: Annotated[
         str | None,
-        typer.Option("--table", metavar="|".join(options.TABLES), help="This table alone.", show_default=False),
+        typer.Option("--table", metavar="|".join(options.TABLES), help="Only this table.", show_default=False),
     ] = None,
     fail_on: Annotated[
-        str, typer.Option("--fail-on", metavar="|".join(options.FAIL_ON), help="Exit 1 from this severity on.")
+        str,
+        typer.Option(
+            "--fail-on", metavar="|".join(options.FAIL_ON), help="Exit 1 for findings of this severity or higher."
+        ),
     ] = "medium",
     max_undecided: options.MaxUndecided = 5.0,
     allow_incomplete: options.AllowIncomplete = False,
@@ -164,13 +168,13 @@ def live(
     no_color: options.NoColor = False,
     progress: options.Progress = "auto",
 ) -> None:
-    """Audit captures that are running: findings as they become certain, a report at the end or for every --window.
+    """Audit live traffic: print findings as soon as they are certain, and write a report at the end or for every --window.
 
-    Ctrl-C (or SIGTERM) finishes the window and writes its report; a second Ctrl-C stops at once. Exit status as of audit.
+    Ctrl-C (or SIGTERM) finishes the window and writes its report; a second Ctrl-C stops at once. Exit status as for audit.
     """
     names = [*(source or ()), *(from_ or ())]
     if not names:
-        raise ConfigError("live", "no source is named", mend="auditor live eth0, or --from ssh://HOST/eth0")
+        raise ConfigError("live", "no source is named", mend="for example auditor live eth0, or --from ssh://HOST/eth0")
     written = _written(format, output, table, window)
     options.choice("--fail-on", fail_on, options.FAIL_ON)
     options.choice("--scope", scope, ("diego", "all"))
@@ -214,10 +218,10 @@ def live(
         if whom is not None:
             become(whom)
             if not quiet:
-                complain(f"rights given up: packets are read as {whom.name}")
+                complain(f"privileges dropped: packets are read as {whom.name}")
         ring = _ring(write_ring, kept)
         if ring is not None and not quiet:
-            complain(f"{write_ring}: keeps the packets, and with them whatever secrets cross the wire")
+            complain(f"{write_ring}: the packets are kept, with any secrets in them")
         notices: deque[str] = deque()
         feeds = _feeds(places, commands, starters, tools, notices, ring, limits, link)
         session = _session(feeds, judging, notices, lasting, each, limits)
@@ -231,7 +235,7 @@ def live(
     raise typer.Exit(status)
 
 
-# What was asked for
+# Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +260,9 @@ def _written(format_: str | None, output: Path | None, table: str | None, window
     name, _ = options.written_as(chosen, output, table)
     if window is not None and output is None and name not in ("table", "ndjson", "markdown"):
         raise ConfigError(
-            "--window", f"{name} holds one report", mend="--output DIR for a file each, or --format ndjson"
+            "--window",
+            f"{name} can hold only one report",
+            mend="write one file per window with --output DIR, or use --format ndjson",
         )
     if window is not None and output is not None and output.exists() and not output.is_dir():
         raise ConfigError(str(output), "is a file", mend="--window needs a folder")
@@ -267,13 +273,13 @@ def _distinct(capture: Any, names: Sequence[str]) -> list[Place]:
     """Each source once. Raises ConfigError."""
     found = {name: capture.place_of(name) for name in names}
     if sum(place.kind == capture.STDIN for place in found.values()) > 1:
-        raise ConfigError("--from", "standard input can be read once", mend="name - once")
+        raise ConfigError("--from", "standard input can be read only once", mend="name - only once")
     return list(found.values())
 
 
 @dataclass(slots=True)
 class _Judging:
-    """Policy, inventory and how to judge by them."""
+    """Policy, inventory and how to apply them."""
 
     policies: Sequence[str]
     release: str | None
@@ -299,7 +305,7 @@ class _Judging:
             self.warnings += [*self.inventory.warnings, *self.inventory.conflicts]
         else:
             self.warnings.append(
-                "no inventory: roles are inferred, so findings are reported when a window ends (--inventory FILE)"
+                "no inventory: roles are inferred, and findings are reported only when a window ends; add --inventory FILE to report them at once"
             )
         self.options = {
             "scope": self.scope, "strict": self.strict, "release": self.release, "fail_on": self.fail_on,
@@ -332,7 +338,7 @@ def _commands(capture: Any, places: Sequence[Place], tools: Sequence[Tool | None
 def _starters(
     capture: Any, places: Sequence[Place], commands: Sequence[Command | None], whom: Any
 ) -> Iterator[list[tuple[Starter, int] | None]]:
-    """Who starts the command of each source, and its number there. What captures here may need rights that the rest does not get."""
+    """The process that starts the command of each source, and its number there. Local capture may need privileges that the rest drops."""
     here = [k for k, place in enumerate(places) if place.local]
     away = [k for k, command in enumerate(commands) if command is not None and k not in here]
     kept = capture.KeptStarter if whom is not None else capture.DirectStarter
@@ -353,7 +359,7 @@ def _starters(
 
 
 def _warm(judging: _Judging, name: str, *, ring: bool, rare: bool, quiet: bool) -> None:
-    """Load (or compile) all that judging needs before the first packet comes, and while files can still be read."""
+    """Load (or compile) all that judging needs before the first packet, while files can still be read."""
     from auditor.cli._machine import kernel_cache
 
     notice = kernel_cache().notice
@@ -373,7 +379,7 @@ def _warm(judging: _Judging, name: str, *, ring: bool, rare: bool, quiet: bool) 
 
 
 def _write_once(form: Any, audit: Any) -> None:
-    """Write a report into nowhere: what that takes is loaded then."""
+    """Write a report to a null device: this loads all that writing needs."""
     with tempfile.TemporaryDirectory() as folder:
         form.write(audit, Path(folder) if form.folder else io.BytesIO(), table=None, color=False, width=80)
 
@@ -409,7 +415,7 @@ def _feeds(
             return lambda: capture.open_stream(places[k], starter, number, commands[k])
 
         def open_here() -> Any:
-            # What our own ssh sends and receives is to be left out here: so that goes first.
+            # The traffic of our own ssh must be left out here: so ssh starts first.
             away = [feed for feed in feeds if feed.place.endless and not feed.place.local]
             end = time.monotonic() + AWAY_SECONDS
             while time.monotonic() < end and not all(feed.begun for feed in away):
@@ -466,20 +472,20 @@ class _Outcome:
     failing: int
     incomplete: list[str]
     quiet: bool = False
-    """Nothing is missing but connections: nobody talked in that window."""
+    """Only connections are missing: there was no traffic in that window."""
 
 
 def _status(outcomes: Sequence[_Outcome], fail_on: str, max_undecided: float, allow_incomplete: bool) -> int:
     del fail_on, max_undecided
     if any(each.failing for each in outcomes):
         return 1
-    # A quiet window is no flaw of a session that had others; a session in which nobody ever talked says nothing.
+    # A window without traffic does not make a session incomplete if other windows had some; a session without any traffic is incomplete.
     lacking = [each for each in outcomes if each.incomplete and not (each.quiet and len(outcomes) > 1)]
     return 3 if lacking and not allow_incomplete else 0
 
 
 def _live(session: Session, shown: _Shown, target: Any) -> list[_Outcome]:
-    """The session's life on the screen. Raises KeyboardInterrupt on the second Ctrl-C."""
+    """Run the session and print its events. Raises KeyboardInterrupt on the second Ctrl-C."""
     from auditor.jobs.live import Notice, Told
 
     outcomes: dict[tuple[bool, tuple[str, ...], bool], _Outcome] = {}
@@ -502,7 +508,7 @@ def _signals(session: Session) -> Iterator[None]:
 
     def finish(number: int, frame: Any) -> None:
         if session.stopped.is_set() and number == signal.SIGINT:
-            # Nothing but the exception: what the interrupted line held is free again when it passes; the session's end kills what runs.
+            # Only the exception is raised: locks of the interrupted line are released as it passes; the end of the session kills what runs.
             again = before[signal.SIGINT]
             signal.signal(signal.SIGINT, again)
             if callable(again):
@@ -522,7 +528,7 @@ def _signals(session: Session) -> Iterator[None]:
 
 
 def _line(status: Status) -> str:
-    """How far it is, in a line."""
+    """Progress, in one line."""
     words = [
         many(status.packets, "packet"),
         many(status.connections, "connection"),
@@ -535,7 +541,7 @@ def _line(status: Status) -> str:
 
 
 class _Shown:
-    """What the user sees while it runs: findings on standard output, notices on standard error, on a terminal one line that is written over."""
+    """What the user sees while it runs: findings on standard output, notices on standard error, on a terminal one line that is overwritten."""
 
     def __init__(
         self, written: _Written, session: Session, *, quiet: bool, verbose: bool, progress: str, no_color: bool
@@ -577,7 +583,7 @@ class _Shown:
 
     @contextmanager
     def _above(self) -> Iterator[None]:
-        """The line taken away while something is printed."""
+        """Context without the line, to print something else."""
         shown, self._line = self._line, None
         if shown is not None:
             shown.stop()
@@ -621,7 +627,7 @@ class _Shown:
         out.flush()
 
     def report(self, window: Window, target: IO[bytes] | Path | None) -> _Outcome:
-        """A window's report, in its place."""
+        """Write a window's report to its place."""
         from auditor.api import Report
 
         report = Report(window.audit)
@@ -652,7 +658,7 @@ class _Shown:
         return _Outcome(report.failing(live.get("fail_on") or "medium"), reasons, quiet)
 
     def _place(self, window: Window) -> Path:
-        """The file of a window: in the folder, or, where a full table ended it early, beside the file that was asked for."""
+        """The file of a window: in the folder, or beside the requested file where a full table ended the window early."""
         output = self._written.output
         assert output is not None  # noqa: S101
         began = window.audit.info["started"].astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -666,17 +672,17 @@ class _Shown:
 
 
 def _losses(source: dict[str, Any]) -> str:
-    """What a source gave and where packets were lost, in a line."""
+    """Packets of a source, and where packets were lost, in one line."""
     dropped = source["dropped"]
-    kernel = "unknown in the kernel" if dropped["kernel"] is None else f"{dropped['kernel']:,} in the kernel"
-    says = f"{many(source['packets'], 'packet')}; dropped: {kernel}, {dropped['pipe']:,} in the pipe, {dropped['table']:,} at the table"
+    kernel = "unknown in the kernel" if dropped["kernel"] is None else f"{dropped['kernel']:,} by the kernel"
+    says = f"{many(source['packets'], 'packet')}; dropped: {kernel}, {dropped['pipe']:,} in the pipe, {dropped['table']:,} at the connection table"
     if not source["packets"]:
-        says += "; is it the right interface, and the filter not too narrow?"
+        says += "; check the interface and the filter"
     return f"{source['source']}: {says}"
 
 
 def _lines(told: Told) -> Iterator[str]:
-    """Each finding as a line for people."""
+    """Each finding as one line of text."""
     moment = datetime.now(UTC).strftime("%H:%M:%S")
     findings = told.audit.findings
     for severity, rule, title in zip(findings["severity"], findings["rule"], findings["title"], strict=True):

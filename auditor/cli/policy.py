@@ -17,20 +17,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Policies as data: list, show, check, coverage, suggest, certificates, diff, export, filter.",
+    help="Policies: list, show, check, coverage, suggest, certificates, diff, export, filter.",
 )
 
 Names = Annotated[
-    list[str] | None, typer.Argument(metavar="[NAME|FILE]...", help="Shipped names or files; without: tas-diego.")
+    list[str] | None, typer.Argument(metavar="[NAME|FILE]...", help="Shipped names or files. Default: tas-diego.")
 ]
 Release = Annotated[
-    str | None, typer.Option("--release", metavar="VERSION", help="Only paths documented for this release: TAS 4.0.")
+    str | None,
+    typer.Option("--release", metavar="VERSION", help="Only paths documented for this release, such as TAS 4.0."),
 ]
 
 
 @app.command("list")
 def list_() -> None:
-    """Name the policies that come with the auditor."""
+    """List the policies that are included."""
     from auditor.policy import render
 
     typer.echo(render.shipped_list(), nl=False)
@@ -44,7 +45,7 @@ def show(
         str | None, typer.Option("--path", metavar="PATH", help="One path, with its conditions and source.")
     ] = None,
 ) -> None:
-    """Show the paths of a policy, two lines each, or one path with all that is declared of it."""
+    """Show the paths of a policy, two lines each, or one path in full."""
     from auditor.errors import ConfigError, did_you_mean
     from auditor.policy import render
     from auditor.policy.loader import load_policy
@@ -55,7 +56,7 @@ def show(
         return
     if path not in policy.by_id:
         raise ConfigError(
-            path, "no path has this id", mend=did_you_mean(path, policy.by_id, "auditor policy show lists all")
+            path, "unknown path", mend=did_you_mean(path, policy.by_id, "auditor policy show lists the paths")
         )
     typer.echo(render.path_text(policy.path(path)), nl=False)
 
@@ -71,19 +72,19 @@ def check(
         typer.Option(
             "--asg",
             metavar="FILE",
-            help="Application security groups (JSON, as cf exports them): which let applications reach the control plane; repeatable.",
+            help="Application security groups (JSON, as cf exports them): show which ones allow applications to reach the control plane; repeatable.",
             show_default=False,
         ),
     ] = None,
     inventory: options.Inventories = None,
     form: Annotated[
-        str, typer.Option("--format", "-f", metavar="table|json", help="For --asg: how to write it.")
+        str, typer.Option("--format", "-f", metavar="table|json", help="For --asg: output format.")
     ] = "table",
 ) -> None:
-    """Say whether policy files are valid: every mistake with file, line and fix. Exit status 2 where one is not.
+    """Check policy files: every error with file, line and fix. Exit status 2 if a file is not valid.
 
-    With --asg: which security groups let applications reach the control plane of the inventory, by the declared paths (default: tas). Exit status 1
-    where one does.
+    With --asg: which security groups allow applications to reach the control plane of the inventory, by the declared paths (default: tas). Exit status 1
+    if one does.
     """
     from auditor.errors import ConfigError
     from auditor.policy.loader import check_policy
@@ -91,7 +92,7 @@ def check(
     if asg:
         _check_groups(asg, files or ["tas"], inventory, form)
     if not files:
-        raise ConfigError("check", "there is nothing to check", mend="name policies, or --asg FILE --inventory FILE")
+        raise ConfigError("check", "nothing to check", mend="name policies, or --asg FILE --inventory FILE")
     wrong = 0
     for file in files:
         mistakes = check_policy(file)
@@ -112,7 +113,7 @@ def _check_groups(files: list[str], names: list[str], inventory: list[str] | Non
 
     options.choice("--format", form, ("table", "json"))
     if not inventory:
-        raise ConfigError("--asg", "needs to know where the control plane is", mend="add --inventory FILE")
+        raise ConfigError("--asg", "needs an inventory, to know the control plane", mend="add --inventory FILE")
     policy = load_policy(names)
     groups = [group for file in files for group in security_groups.read(file)]
     found = security_groups.reaches(groups, policy, load_inventory(inventory, policy))
@@ -133,12 +134,12 @@ def coverage(
     policy: options.Policies = None,
     release: options.Release = None,
     inventory: options.Inventories = None,
-    format: options.Format = "table",  # noqa: A002  # it is the option's name
+    format: options.Format = "table",  # noqa: A002  # the option's name
     output: options.Output = None,
     quiet: options.Quiet = False,
     progress: options.Progress = "auto",
 ) -> None:
-    """Say which paths of the policy captures show, how often, and which stay silent. Exit status 3 where an input was damaged."""
+    """Show which paths of the policy were seen in captures, how often, and which were not. Exit status 3 where an input was damaged."""
     name, _ = options.written_as(format, output, "coverage")
     with options.destination(name, output) as target:
         report = _audited(captures, policy, inventory, release, progress, quiet)
@@ -157,7 +158,7 @@ def suggest(
     quiet: options.Quiet = False,
     progress: options.Progress = "auto",
 ) -> None:
-    """Draft a policy that would declare what captures show undeclared between known roles, the foundation's switches, and the names of certificates: to be read, not believed."""
+    """Draft a policy from captures: undeclared connections between known roles, the foundation's switches, the names in certificates. Review it before use."""
     from auditor.policy.draft_policy import suggest as drafted
     from auditor.policy.loader import load_policy
     from auditor.policy.render import write_whole
@@ -181,10 +182,10 @@ def certificates(
     name: Annotated[str, typer.Option("--name", help="Name of the policy.")] = "our-certificates",
     output: options.Output = None,
 ) -> None:
-    """Make a policy of Ops Manager's and CredHub's lists of certificates: whose each is, who renews it, until when it is in force.
+    """Make a policy from the certificate lists of Ops Manager and CredHub: owner of each certificate, who renews it, when it expires.
 
-    Audited with it, certificates accuse by the foundation's own names, and one that has expired is reported under TLS 1.3, too. Private keys in what
-    CredHub exports are not looked at. Exit status 3 where an entry could not be read; the others are there.
+    An audit with it uses the foundation's own names for certificates, and reports expired ones under TLS 1.3, too. Private keys in what
+    CredHub exports are ignored. Exit status 3 where an entry could not be read; the others are written.
     """
     from auditor.policy import certificate_lists
     from auditor.policy.loader import load_policy
@@ -221,7 +222,7 @@ def _audited(
 
 
 def _end(report: Report, *, quiet: bool) -> None:
-    """Say what was missing, and exit accordingly."""
+    """Print what was missing, and exit accordingly."""
     reasons = report.incomplete(100.0)
     if not quiet:
         for line in [*report.warnings, *(f"incomplete: {reason}" for reason in reasons)]:
@@ -234,7 +235,7 @@ def diff(
     before: Annotated[str, typer.Argument(metavar="BEFORE", help="Shipped name or file.")],
     after: Annotated[str, typer.Argument(metavar="AFTER", help="Shipped name or file.")],
 ) -> None:
-    """Say which paths the second policy adds (+), removes (-) and changes (~). Exit status 1 where they differ."""
+    """Show which paths the second policy adds (+), removes (-) and changes (~). Exit status 1 if they differ."""
     from auditor.policy import render
     from auditor.policy.loader import load_policy
 
@@ -249,7 +250,7 @@ def diff(
 def export(
     names: Names = None,
     form: Annotated[
-        str, typer.Option("--format", "-f", metavar="yaml|json|markdown|csv", help="How to write the policy.")
+        str, typer.Option("--format", "-f", metavar="yaml|json|markdown|csv", help="Output format.")
     ] = "yaml",
     release: Release = None,
     to: Annotated[
@@ -257,21 +258,21 @@ def export(
         typer.Option(
             "--to",
             metavar="nftables|iptables|ip6tables|asg|aws|csv",
-            help="The declared paths as a rule set between the addresses of --inventory.",
+            help="Write firewall rules that allow the declared paths between the addresses of --inventory.",
             show_default=False,
         ),
     ] = None,
     inventory: options.Inventories = None,
     vm: Annotated[
         str | None,
-        typer.Option("--vm", metavar="NAME|ADDRESS", help="For --to: only the rules of this VM.", show_default=False),
+        typer.Option("--vm", metavar="NAME|ADDRESS", help="For --to: only the rules for this VM.", show_default=False),
     ] = None,
     output: options.Output = None,
 ) -> None:
-    """Write a policy, merged and resolved, for other tools, or as rules of a firewall (--to).
+    """Write a policy, merged and resolved, for other tools, or as firewall rules (--to).
 
-    A rule set allows what the named policies declare, without names all that an audit takes for declared (tas). Of tas-diego alone it stops BOSH's own
-    traffic, routers and logs. The rest is logged and dropped. Read it before you load it.
+    The firewall rules allow what the named policies declare. Default: tas, as for an audit. Rules of tas-diego alone block BOSH's own
+    traffic, routers and logs. All other traffic is logged and dropped. Read the rules before you load them.
     """
     from auditor.errors import ConfigError
     from auditor.policy import render
@@ -281,7 +282,9 @@ def export(
     if to is None:
         if inventory or vm:
             raise ConfigError(
-                "--inventory" if inventory else "--vm", "is for a rule set", mend="add --to nftables, say"
+                "--inventory" if inventory else "--vm",
+                "is for firewall rules only",
+                mend="add --to nftables, for example",
             )
         text = render.export(policy, form)
     else:
@@ -289,7 +292,7 @@ def export(
         from auditor.policy.inventory import load_inventory
 
         if not inventory:
-            raise ConfigError("--to", "a rule set needs to know who is who", mend="add --inventory FILE")
+            raise ConfigError("--to", "firewall rules need an inventory", mend="add --inventory FILE")
         who = load_inventory(inventory, policy)
         for line in (*who.warnings, *who.conflicts):
             complain(line)
@@ -308,18 +311,16 @@ def filter_(
     release: Release = None,
     inventory: Annotated[
         list[str] | None,
-        typer.Option("--inventory", metavar="FILE", help="Who is who: lets the filter leave more out; repeatable."),
+        typer.Option("--inventory", metavar="FILE", help="Inventory: makes the filter narrower; repeatable."),
     ] = None,
-    bosh_pcap: Annotated[
-        bool, typer.Option("--bosh-pcap", help="The `bosh pcap` command instead of the filter alone.")
-    ] = False,
+    bosh_pcap: Annotated[bool, typer.Option("--bosh-pcap", help="Print the whole `bosh pcap` command.")] = False,
     deployment: Annotated[str, typer.Option("--deployment", "-d", help="For --bosh-pcap.")] = "DEPLOYMENT",
     interface: Annotated[str, typer.Option("--interface", "-i", help="For --bosh-pcap.")] = "eth0",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing of what is left out.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not report what is left out.")] = False,
 ) -> None:
-    """Print the capture filter (pcap-filter) that lets every rule be decided: tcpdump -s SNAPLEN "$(auditor policy filter)".
+    """Print the capture filter (pcap-filter) that keeps every packet the rules need: tcpdump -s SNAPLEN "$(auditor policy filter)".
 
-    Where to capture, how much of each packet, and what is left out is reported on standard error.
+    Standard error says where to capture, how much of each packet, and what is left out.
     """
     from auditor.cli import complain
     from auditor.policy import capture_filter
@@ -331,11 +332,11 @@ def filter_(
     typer.echo(capture_filter.bosh_pcap(found, deployment, interface) if bosh_pcap else found.expression)
     if quiet:
         return
-    complain(f"capture on all of {', '.join(found.groups)}: between them every documented path has an end")
-    complain(f"snaplen: {found.snaplen} bytes are enough of each packet")
+    complain(f"capture on all of {', '.join(found.groups)}: every documented path has an end on one of them")
+    complain(f"snaplen: {found.snaplen} bytes of each packet are enough")
     for each in found.leaves_out:
         complain(f"leaves out: {each}")
     if bosh_pcap:
         complain(
-            "bosh pcap does not say what it dropped, and merges the VMs without saying which packet is whose: `auditor live --from bosh://...` does both"
+            "bosh pcap reports neither dropped packets nor which VM a packet is from; `auditor live --from bosh://...` does both"
         )

@@ -30,12 +30,15 @@ def review(
     ] = "",
     waivers: Annotated[
         Path | None,
-        typer.Option("--waivers", metavar="FILE", help="New waivers are written at its end.", show_default=False),
+        typer.Option("--waivers", metavar="FILE", help="File to which new waivers are added.", show_default=False),
     ] = None,
     captures: Annotated[
         list[Path] | None,
         typer.Option(
-            "--captures", metavar="DIR", help="Folder with captures that were moved; repeatable.", show_default=False
+            "--captures",
+            metavar="DIR",
+            help="Folder with captures that were moved since the audit; repeatable.",
+            show_default=False,
         ),
     ] = None,
     keylog: options.Keylog = None,
@@ -44,13 +47,13 @@ def review(
         bool, typer.Option("--no-browser", help="Print the address, and do not open a browser.")
     ] = False,
 ) -> None:
-    """The audits of a store in a web page that this machine alone can see: timeline, findings, packets, comparison, waivers.
+    """Show the audits of a store in a web page, on this machine only: timeline, findings, packets, comparison, waivers.
 
-    The address that is printed holds a token; who has it can read the store while this runs. Ctrl-C ends it.
+    The printed address holds a token; whoever has it can read the store while this runs. Ctrl-C ends it.
     """
     number = options.number("--port", port, 65_535) or 0
     if not store:
-        raise ConfigError("--store", "which store?", mend="name it, or set AUDITOR_STORE")
+        raise ConfigError("--store", "no store is named", mend="add --store FOLDER, or set AUDITOR_STORE")
     from auditor.policy.waivers import Known, load_waivers
     from auditor.store.history import open_history
 

@@ -1,4 +1,4 @@
-"""``auditor run``: one scheduled pass over a spool of captures; ``--watch`` stays."""
+"""``auditor run``: one scheduled pass over a spool of captures; ``--watch`` keeps running."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_com
 @app.command()
 def run(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="A TOML file; docs/deploy/auditor.toml is an example.")
+        Path, typer.Argument(metavar="CONFIG", help="Configuration (TOML); docs/deploy/auditor.toml is an example.")
     ],
-    watch: Annotated[bool, typer.Option("--watch", help="Stay, and react to new files.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep running, and react to new files.")] = False,
     every: Annotated[
         float, typer.Option("--every", metavar="SECONDS", min=1, help="With --watch: look at least this often.")
     ] = 60.0,
     all_: Annotated[
-        bool, typer.Option("--all", help="Exit as auditor audit does: for all findings, not only new ones.")
+        bool, typer.Option("--all", help="Exit status as for auditor audit: all findings count, not only new ones.")
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Read the configuration and what it names, and do nothing else.")
+        bool, typer.Option("--check", help="Only check the configuration and the files it names.")
     ] = False,
     status: Annotated[
         bool,
-        typer.Option(
-            "--status", help="Show what waits for delivery, which sources are silent or incomplete, and what was lost."
-        ),
+        typer.Option("--status", help="Show pending deliveries, silent or incomplete sources, and losses."),
     ] = False,
     withdraw: Annotated[
         str | None,
         typer.Option(
-            "--withdraw", metavar="ERRAND|all", help="Stop trying to deliver this errand, or all.", show_default=False
+            "--withdraw", metavar="ERRAND|all", help="Give up this pending delivery, or all.", show_default=False
         ),
     ] = None,
     log_format: Annotated[
         str | None,
-        typer.Option("--log-format", metavar="text|json", help="Instead of the configuration's.", show_default=False),
+        typer.Option(
+            "--log-format", metavar="text|json", help="Instead of the one in the configuration.", show_default=False
+        ),
     ] = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """One pass: what is finished and new in the spool is audited, kept and told.
+    """Run one pass: audit the new, complete captures of the spool, store the audit and send the reports.
 
-    Exit status: 0 nothing new, and everything is complete; 1 findings at or above fail_on that are new since the last pass, or a waiver that has
-    expired; 2 it could not be done; 3 something is incomplete that was complete before. Added to that: 4 while the clock, or the dates of captures, are not
-    believed; 8 while something waits to be delivered. --all: as auditor audit.
+    Exit status: 0 no new findings, and everything is complete; 1 findings at or above fail_on that are new since the last pass, or a waiver that has
+    expired; 2 the pass failed; 3 something is incomplete that was complete before. Added to that: 4 while the clock, or the dates of captures, are not
+    trusted; 8 while a delivery is pending. --all: as auditor audit.
     """
     from auditor.jobs.log import Log
 
@@ -113,7 +113,7 @@ def _run(config: Path, told: RunConfig, log: Log, *, watch: bool, every: float, 
         for says in lacks:
             log.say("check", says, "warning")
         if lacks:
-            print(f"{config}: can be read; a pass would miss {many(len(lacks), 'thing')}")
+            print(f"{config}: valid, but {many(len(lacks), 'problem')} would affect a pass")
             raise typer.Exit(3)
         print(f"{config}: everything is in order")
         return

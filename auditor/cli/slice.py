@@ -1,4 +1,4 @@
-"""``auditor slice``: the packets behind a finding or a connection, as a capture or as a bundle that proves itself."""
+"""``auditor slice``: the packets of a finding or a connection, as a capture or as a verifiable bundle."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_com
 
 Captures = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[CAPTURE]...", help="Files, folders, globs, sample:NAME; with --store those of the audit."),
+    typer.Argument(
+        metavar="[CAPTURE]...",
+        help="Files, folders, globs, sample:NAME. Default with --store: the captures of the audit.",
+    ),
 ]
 
 
@@ -34,7 +37,7 @@ def _option(name: str, metavar: str, says: str, *more: str) -> Any:
 
 
 @app.command()
-def slice(  # noqa: A001  # it is the command's name
+def slice(  # noqa: A001  # the command's name
     captures: Captures = None,
     finding: Annotated[
         list[str] | None,
@@ -43,16 +46,16 @@ def slice(  # noqa: A001  # it is the command's name
     connection: Annotated[
         list[str] | None, _option("--connection", "ID", "A connection's id, or its first characters; repeatable.")
     ] = None,
-    output: Annotated[Path | None, _option("--write", "OUT", "The pcapng, or the bundle.", "-w")] = None,
+    output: Annotated[Path | None, _option("--write", "OUT", "File to write: the pcapng, or the bundle.", "-w")] = None,
     bundle: Annotated[
         bool,
-        typer.Option("--bundle", help="A ZIP with the verdict, the policy and inventory as they were, and hashes."),
+        typer.Option("--bundle", help="Write a ZIP with packets, verdict, policy, inventory and hashes."),
     ] = False,
     redact: Annotated[
-        bool, typer.Option("--redact", help="Overwrite payload beyond handshakes; lengths stay as they are.")
+        bool, typer.Option("--redact", help="Overwrite payload outside handshakes; lengths do not change.")
     ] = False,
     verify: Annotated[
-        Path | None, _option("--verify", "BUNDLE", "Check a bundle's hashes, judge it again and compare.")
+        Path | None, _option("--verify", "BUNDLE", "Check a bundle: hashes, and a new audit with the same result.")
     ] = None,
     against: Annotated[
         list[str] | None,
@@ -67,46 +70,48 @@ def slice(  # noqa: A001  # it is the command's name
     ] = None,
     signers: Annotated[
         Path | None,
-        _option("--signers", "FILE", "With --verify: who may have signed it (ssh-keygen's ALLOWED SIGNERS)."),
+        _option("--signers", "FILE", "With --verify: accepted signers (ssh-keygen's ALLOWED SIGNERS file)."),
     ] = None,
-    hash: Annotated[  # noqa: A002  # it is the option's name
-        bool, typer.Option("--hash", help="The SHA-256 of the captures; a bundle has it in any case.")
+    hash: Annotated[  # noqa: A002  # the option's name
+        bool, typer.Option("--hash", help="Record the SHA-256 of the captures; a bundle always has it.")
     ] = False,
     policy: options.Policies = None,
     release: options.Release = None,
     inventory: options.Inventories = None,
     ca: options.Cas = None,
     scope: Annotated[
-        str, typer.Option("--scope", metavar="diego|all", help="As given to the audit that found it.")
+        str, typer.Option("--scope", metavar="diego|all", help="As for the audit that found it.")
     ] = "diego",
     linktype: options.Linktype = None,
     limit: options.LimitValues = None,
     store: Annotated[
-        str | None, _option("--store", "STORE", "Look the ids up there instead of auditing the captures again.")
+        str | None, _option("--store", "STORE", "Look up the ids in this store instead of auditing the captures again.")
     ] = None,
     audit: Annotated[str, typer.Option("--audit", metavar="AUDIT", help="Which audit of the store.")] = "latest",
     index: Annotated[
-        str | None, _option("--index", "DIR|none", "Where indexes of captures are kept; default: the user's cache.")
+        str | None, _option("--index", "DIR|none", "Folder for indexes of captures. Default: the user's cache.")
     ] = None,
     quiet: options.Quiet = False,
     progress: options.Progress = "auto",
 ) -> None:
-    """The packets of a finding or a connection, from every capture that saw them, as a pcapng.
+    """Write the packets of a finding or a connection, from every capture that has them, as a pcapng.
 
-    Each packet's comment names its finding, its connection and its place in the capture. A slice holds what crossed the wire, unless --redact;
-    keys are never in it. The first slice of a capture makes an index, and the next ones read only what they need.
+    Each packet's comment names its finding, its connection and its place in the capture. A slice holds all content of its packets, unless --redact;
+    it never has TLS keys. The first slice of a capture makes an index; the next ones read only what they need.
     Exit status: 0; 1 where --verify finds a difference; 2 for wrong arguments or a damaged bundle; 3 where --verify finds none, and could not check
-    everything; 4 where a bundle is redacted, and otherwise the same.
+    everything; 4 where a bundle is redacted, and all else is equal.
     """
     options.choice("--scope", scope, ("diego", "all"))
     if verify is not None:
         _verify(verify, against or [], signers, quiet=quiet)
     if sign is not None and not bundle:
-        raise ConfigError("--sign", "signs a bundle", mend="add --bundle")
+        raise ConfigError("--sign", "is for bundles only", mend="add --bundle")
     if not (finding or connection):
-        raise ConfigError("--finding", "says nothing about what to cut out", mend="name a --finding or a --connection")
+        raise ConfigError(
+            "--finding", "no finding and no connection is named", mend="name a --finding or a --connection"
+        )
     if output is None:
-        raise ConfigError("--write", "where to?", mend="name a file with -w OUT")
+        raise ConfigError("--write", "no output file is named", mend="name a file with -w OUT")
     if not captures and store is None:
         raise ConfigError("CAPTURE", "is missing", mend="name the captures, or a --store")
     link = options.number("--linktype", linktype, 65_535)
@@ -142,7 +147,9 @@ def slice(  # noqa: A001  # it is the command's name
         for path in paths:
             if not path.is_file():
                 raise ConfigError(
-                    str(path), "is not a file, and a slice reads it again", mend="save it to a file first"
+                    str(path),
+                    "is not a file; a slice needs one, because it reads it again",
+                    mend="save it to a file first",
                 )
         folder = None if index == "none" else Path(index) if index else indexes.default_folder()
         with _packets(target, bundle=bundle) as (packets, file):
@@ -158,10 +165,10 @@ def slice(  # noqa: A001  # it is the command's name
             )
             packets.flush()
             if not done.frames:
-                raise ConfigError("CAPTURE", "holds no packet of it", mend="name the captures it was found in")
+                raise ConfigError("CAPTURE", "has none of its packets", mend="name the captures that it was found in")
             if bundle and report is not None:
                 made_of = deciders or _given(report, policy, release)
-                assert file is not None  # noqa: S101  # a bundle has its packets in a file
+                assert file is not None  # noqa: S101  # a bundle needs a file of packets
                 verdict = bundling.verdict_of(report, choice, done, redact=redact, signed=sign is not None)
                 bundling.write(cast("IO[bytes]", target), file, verdict, made_of, sign=sign)
     if not quiet:
@@ -176,9 +183,9 @@ def slice(  # noqa: A001  # it is the command's name
         )
         complain(f"{output}: {counts[0]} of {counts[1]} from {counts[2]}{told_blocks}")
         if missing:
-            complain(f"{many(missing, 'connection')} of it have no packet in these captures")
+            complain(f"{many(missing, 'connection')} of it without a packet in these captures")
         if not redact:
-            complain("it holds what crossed the wire, credentials too (--redact overwrites payload)")
+            complain("it holds all captured content, credentials too; --redact overwrites payload")
 
 
 def _chosen(connections: Any, findings: Any, finding: list[str], connection: list[str]) -> Choice:
@@ -190,7 +197,7 @@ def _chosen(connections: Any, findings: Any, finding: list[str], connection: lis
 def _from_store(
     store: str, audit: str, finding: list[str], connection: list[str], captures: list[str] | None
 ) -> tuple[Report, Choice, list[Path], bundling.Deciders]:
-    """What the store knows of it, the captures of that audit unless others are named, and the files that decided."""
+    """What the store has about it, the captures of that audit unless others are named, and its policies, inventories and waivers."""
     from auditor.api import Report
     from auditor.jobs.keep import restore
     from auditor.store.history import open_history
@@ -206,7 +213,7 @@ def _from_store(
 
 @contextlib.contextmanager
 def _packets(target: Any, *, bundle: bool) -> Iterator[tuple[Any, Path | None]]:
-    """Where the pcapng goes: its own place, or a file that becomes a part of the bundle."""
+    """The path of the pcapng: the output itself, or a temporary file that becomes part of the bundle."""
     if not bundle:
         yield target, None
         return
@@ -215,7 +222,7 @@ def _packets(target: Any, *, bundle: bool) -> Iterator[tuple[Any, Path | None]]:
 
 
 def _given(report: Report, policy: list[str] | None, release: str | None) -> bundling.Deciders:
-    """The files that an audit just made was judged by."""
+    """The files used by the audit that was just made."""
     from auditor.policy import shipped
     from auditor.policy.loader import members
 
@@ -228,13 +235,13 @@ def _given(report: Report, policy: list[str] | None, release: str | None) -> bun
         place = Path(each["path"])
         inventories[f"{len(inventories):02d}-{place.name}"] = place.read_bytes()
     if not inventories:
-        # What was guessed from all of the captures cannot be guessed again from a slice.
+        # Roles inferred from all captures cannot be inferred again from a slice.
         inventories["00-inferred.yml"] = bundling.inferred(map(str, report.audit.captures["path"]), policy, release)
     return policies, inventories
 
 
 REDACTED = 4
-"""Exit status: payload was overwritten, and all else is the same."""
+"""Exit status: payload was overwritten, and all else is equal."""
 NOT_ALL = 3
 """Exit status: what could be checked is the same, and some of it could not."""
 
@@ -273,7 +280,7 @@ def _verify(path: Path, against: list[str], signers: Path | None, *, quiet: bool
     for line in verifying.grouped(left):
         typer.echo(f"not checked: {line}")
     same = (
-        "redacted, otherwise the same"
+        "redacted, all else is equal"
         if verdict.get("redacted")
         else "verified"
         if not left
@@ -312,7 +319,7 @@ def _signed(contents: Contents, signers: Path | None, wrong: list[str]) -> str:
 
     if contents.signature is None:
         if signers is not None:
-            wrong.append("signature: there is none")
+            wrong.append("signature: none")
         return ""
     right, says = signing.check(contents.manifest, contents.signature, signers)
     if not right:

@@ -87,7 +87,7 @@ def _folders(config: RunConfig) -> Iterator[str]:
 def _commands(config: RunConfig) -> Iterator[str]:
     for number, each in enumerate(config.inventory, 1):
         if each.command is not None and shutil.which(each.command[0]) is None:
-            yield f"inventory {number}: there is no command {each.command[0]}"
+            yield f"inventory {number}: command not found: {each.command[0]}"
 
 
 def _packages(config: RunConfig) -> Iterator[str]:

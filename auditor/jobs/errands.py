@@ -282,7 +282,7 @@ def write_report(history: History, audit: int | None, what: Mapping[str, Any]) -
     try:
         chosen = import_module(f"auditor.report.{what['format']}").FORMAT
     except ModuleNotFoundError:
-        raise ConfigError("report.format", f"there is no format {what['format']!r}") from None
+        raise ConfigError("report.format", f"unknown format {what['format']!r}") from None
     table = what["table"] or ("connections" if chosen.name == "csv" else None)
     with (folder_target if chosen.folder else file_target)(place) as target:
         chosen.write(keep.restore(history, row), target, table=table)

@@ -66,11 +66,11 @@ def losses(audit: Audit, max_undecided: float) -> list[Loss]:
     sufficiency = audit.summary.get("sufficiency") or {}
     told = sufficiency.get("reasons") or {}
     if "no_connection_in_scope" in told:
-        some = "no connection has an end in scope" if len(audit.connections) else "there is no connection"
+        some = "no connection has an end in scope" if len(audit.connections) else "no connection"
         found.append(Loss(None, "nothing judged", f"nothing judged: {some}"))
     openings = told.get("nothing_decided")
     if openings:
-        says = f"nothing decided: of all {openings:,} documented connections nothing but the opening was seen"
+        says = f"nothing decided: of all {openings:,} documented connections only the opening was captured"
         found.append(Loss(None, "nothing decided", says))
     for reason, (key, says) in _HIDDEN.items():
         if told.get(reason):

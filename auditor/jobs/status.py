@@ -34,7 +34,7 @@ def _lines(config: RunConfig, history: History, time: clocks.Time) -> Iterator[s
     latest = history.rows(last=1)
     window = history.window(latest[0]) if latest else ""
     if window:
-        yield f"the latest audit, {latest[0].audit}: {window} alone; {OUTSIDE}"
+        yield f"the latest audit, {latest[0].audit}: {window} only; {OUTSIDE}"
     if time.says is not None:
         yield time.says
     for each in errands.waiting(history):

@@ -67,7 +67,7 @@ def lacks(inventory: Inventory, to: str) -> tuple[str, ...]:
 def export(policy: Policy, inventory: Inventory, to: str, vm: str | None = None) -> str:
     """A rule set. ``vm``: that of one machine, in and out, instead of what a router between them passes. Raises ConfigError."""
     if to not in TARGETS:
-        raise ConfigError("--to", f"there is no rule set {to!r}", mend=f"one of {', '.join(TARGETS)}")
+        raise ConfigError("--to", f"unknown rule set {to!r}", mend=f"one of {', '.join(TARGETS)}")
     allows = tuple(allowed(policy, inventory))
     if not allows:
         raise ConfigError(

@@ -352,7 +352,7 @@ class PolicyModel(Model):
             )
         others = (self.identities, self.roles, self.aliases, self.settings, self.foundation)
         if not (self.includes or self.paths or any(others)):
-            raise bad("paths", "there are no paths", "declare paths:, or includes: with names of shipped policies")
+            raise bad("paths", "no paths are declared", "declare paths:, or list shipped policies under includes:")
         return self
 
 

@@ -75,5 +75,5 @@ def window_text(told: Mapping[str, Any] | None) -> str:
     return " ".join(words)
 
 
-OUTSIDE = "what lies outside of it was not looked at"
+OUTSIDE = "nothing outside this time was audited"
 """To be said of every window."""

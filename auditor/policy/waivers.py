@@ -237,7 +237,7 @@ def _unknown(marked: Marked, place: Place, model: WaiverModel, known: Known) -> 
     """Names in it that there are not."""
     if model.rule not in known.rules:
         mend = did_you_mean(model.rule, known.rules, "auditor explain lists them")
-        yield marked.error((*place, "rule"), f"there is no rule {model.rule!r}", mend)
+        yield marked.error((*place, "rule"), f"unknown rule {model.rule!r}", mend)
     if known.policy is None:
         return
     paths = known.paths.union(known.policy.by_id)
@@ -246,7 +246,7 @@ def _unknown(marked: Marked, place: Place, model: WaiverModel, known: Known) -> 
             mend = did_you_mean(
                 word, paths, "auditor policy show tas lists them; those of other policies with --policy"
             )
-            yield marked.error((*place, "match", "path"), f"there is no path {word!r}", mend)
+            yield marked.error((*place, "match", "path"), f"unknown path {word!r}", mend)
     for key, words in (("from", model.match.from_), ("to", model.match.to)):
         for word in words:
             told = _not_an_end(word, known.policy, known.hosts)
@@ -278,13 +278,9 @@ def _not_an_end(word: str, policy: Policy, hosts: frozenset[str] | None) -> tupl
         from difflib import get_close_matches
 
         close = get_close_matches(canonical(group), policy.roles, 1, _ALIKE)
-        return (
-            (f"there is no role {group!r}", f"did you mean {close[0]}{slash and word[len(group) :]}?")
-            if close
-            else None
-        )
+        return (f"unknown role {group!r}", f"did you mean {close[0]}{slash and word[len(group) :]}?") if close else None
     mend = did_you_mean(word, [*policy.roles, *hosts], "auditor policy show and auditor inventory show list them")
-    return f"there is no role and no instance {word!r}", mend
+    return f"unknown role or instance {word!r}", mend
 
 
 # Matching

@@ -1,7 +1,7 @@
-"""Which findings are consequences of others: several things found of one connection have one cause, and are told on its line.
+"""Which findings are consequences of others: where several findings of one connection have one cause, they are reported with the cause.
 
-A refused login is what became of an expired certificate; a password in the clear is what the wrong method of authentication brings. Nothing critical or high
-is ever told as a consequence, nor what reaches beyond the connections of its cause, nor what is new where its cause is known. The machine-readable formats have
+An expired certificate leads to a refused login; a wrong authentication method leads to a password in the clear. Nothing critical or high
+is ever reported as a consequence, nor a finding on more connections than its cause, nor a new finding whose cause is known. The machine-readable formats have
 every finding.
 """
 
@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 
 def cause_of(findings: Sequence[Row]) -> dict[str, str]:
-    """By id of a finding: the id of the one whose consequence it is."""
+    """By id of a finding: the id of its cause."""
     wanted: dict[str, list[Row]] = defaultdict(list)
     for each in findings:
         told = each["connections"] or ()

@@ -2,10 +2,10 @@
 
 A DataFrame keeps the same text in one of several ways (Categorical, Arrow, objects), an int with nulls likewise. Here each way is
 turned into one of two, always whole columns at once. Lists and objects are mostly shared between rows: a column of them is
-encoded once for each different one, by identity, and spread again.
+encoded once per distinct object, by identity, and spread again.
 
 Which columns: those of ``columns.TABLES`` that the frame has; in declared order where it has all, in the frame's own order where
-somebody chose some of them.
+only some were chosen.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from auditor.report._json import clean, encode, encode_lines
 from auditor.report._text import unicode_text
 
 SCHEMA = "auditor.report/1"
-"""Name of what the reports say, in every machine-readable format."""
+"""Name of the warnings in every machine-readable format."""
 
 ArrowArray: TypeAlias = Any
 """A pyarrow.Array: the published stubs of pyarrow miss much of what it does."""
@@ -105,7 +105,7 @@ def _indices(codes: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> Arro
 def _shared(
     values: NDArray[np.object_], convert: Callable[[NDArray[np.object_]], ArrowArray], type_: pa.DataType
 ) -> ArrowArray:
-    """``convert`` applied once for each different object."""
+    """``convert`` applied once per distinct object."""
     if values.size == 0:
         return pa.array([], type_)
     values = np.ascontiguousarray(values)
@@ -197,7 +197,7 @@ def _texts(values: Sequence[Any], fit: Callable[[str], str]) -> ArrowArray:
 
 
 def _text_array(series: pd.Series[Any], fit: Callable[[str], str], fits: Callable[[ArrowArray], bool]) -> ArrowArray:
-    """A string array of the column; ``fit`` mends a text, ``fits`` says of a whole array that nothing needs mending."""
+    """A string array of the column; ``fit`` repairs a text, ``fits`` says whether a whole array needs no repair."""
     if isinstance(series.dtype, pd.CategoricalDtype):
         names = _texts(series.cat.categories.tolist(), fit)
         codes = series.cat.codes.to_numpy(np.int32)

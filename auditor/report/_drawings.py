@@ -1,4 +1,4 @@
-"""Where the marks of the page's two drawings stand: who talked to whom, and when findings were seen.
+"""Layout of the page's two drawings: who talked to whom, and when findings were seen.
 
 Both are laid out here in numbers and drawn as plain SVG by the page's template, so that they need no script, follow the reader's colours and
 stay text for a screen reader. The map is a flow diagram with two sides, who opened on the left and who answered on the right, because the question is
@@ -20,7 +20,7 @@ from auditor.report._columns import rfc3339
 
 THINNEST = 2.0
 SHOWN_ROLES = 44
-"""Roles and strangers of one side with a node of their own, those with undeclared connections first; the rest share one."""
+"""How many roles and unknown hosts of one side get a node of their own, those with undeclared connections first; the rest share one."""
 OTHERS = "other roles"
 
 _NODE, _LOWEST, _HIGHEST = 9.0, 13.0, 400.0
@@ -28,23 +28,23 @@ _NODE, _LOWEST, _HIGHEST = 9.0, 13.0, 400.0
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How much room there is: both drawings are laid out for a desk and for a telephone, and the page shows the one that fits."""
+    """Sizes of a drawing: both are laid out for a wide and a narrow screen, and the page shows the one that fits."""
 
     width: float
     left: float
-    """Where the map's left nodes stand, and its right ones end."""
+    """Left edge of the map's left nodes, right edge of its right nodes."""
     right: float
     gap: float
-    """Between two nodes; names stand in it where there is no room beside."""
+    """Gap between two nodes; names are put there where there is no room beside a node."""
     plot_left: float
-    """Where the timeline's first moment stands, and its last one."""
+    """Position of the timeline's first and last moment."""
     plot_right: float
     bins: int
     ticks: int
     top: float
     row: float
     beside: bool
-    """Names stand beside what they name, else above."""
+    """Names are beside what they name, else above."""
 
 
 DESK = Shape(1000.0, 212.0, 788.0, 11.0, 232.0, 988.0, 126, 8, 14.0, 22.0, beside=True)
@@ -114,7 +114,7 @@ def _folded(edges: Sequence[Edge]) -> list[Edge]:
 
 
 def _sorted_sides(edges: Sequence[Edge]) -> tuple[list[str], list[str]]:
-    """An order of both sides in which few bands cross: each side by the weighted middle of what it is bound to, some times over."""
+    """An order of both sides with few crossings: each side sorted by the weighted middle of its neighbours, several times."""
     counts: dict[str, int] = defaultdict(int)
     for edge in edges:
         counts[edge.source] += edge.count
@@ -273,7 +273,7 @@ def clock(ns: int, digits: int = 0, *, date: bool = False) -> str:
 
 
 def _x(at: NDArray[np.int64], first: int, last: int, shape: Shape) -> NDArray[np.float64]:
-    """Where moments stand; those outside stand at the edge."""
+    """Positions of moments; those outside are at the edge."""
     share = np.clip((at - first).astype(np.float64) / max(last - first, 1), 0.0, 1.0)
     return shape.plot_left + share * (shape.plot_right - shape.plot_left)
 
@@ -347,7 +347,7 @@ def timeline(
     ----------
     starts, undeclared : of each connection, when it began in nanoseconds, and whether no path declares it
     lanes : rule, severity and findings
-    first, last : nanoseconds; what lies outside is drawn at the edge
+    first, last : nanoseconds; what is outside is drawn at the edge
     """
     base = shape.top + _TALL
     bars, most = _bars(starts, undeclared, first, last, shape)

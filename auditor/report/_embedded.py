@@ -1,4 +1,4 @@
-"""The connections inside the page: small enough to send by mail, quick enough to filter as one types.
+"""The connections inside the page: small enough to send by mail, fast enough to filter while typing.
 
 Two parts, each JSON, compressed with gzip and written in base64 (which also means that nothing in it can end the element it stands in). The first is
 what rows and filters need, as columns: words once each and numbers of them, times as differences from the row before. The second is everything
@@ -28,7 +28,7 @@ MOST = 300_000
 CHUNK = 256
 
 NAMES = (("tls", "sni"), ("http", "host"), ("quic", "sni"))
-"""Names that strangers chose: the search finds them."""
+"""Names from the traffic (SNI, ...): the search finds them."""
 
 _INSIDE = ("says", "incomplete", "authentication_missing", "sibling", "capture", "first_frame")
 """Columns beside the public ones that a reader is shown."""
@@ -89,7 +89,7 @@ def _stranger_names(connections: pd.DataFrame) -> dict[str, Any]:
 
 
 def columns(connections: pd.DataFrame) -> dict[str, Any]:
-    """What rows and filters need; what the audit does not have is left out."""
+    """The columns for rows and filters; those that the audit does not have are left out."""
     data: dict[str, Any] = {"rows": len(connections)}
     if "start" in connections:
         start = int_parts(connections["start"])[0]

@@ -1,13 +1,13 @@
-"""The encryption view: what still crosses in the clear, on which path, by whom, how much, and since when.
+"""The encryption view: what is still sent unencrypted, on which path, by whom, how much, and since when.
 
 Rules that hold here:
 
-- A connection is *in the clear* where a protocol was recognised that carries its data in the clear, or where its path declares one that nobody
-  recognises by its bytes (VXLAN, NTP); *encrypted* where TLS, SSH, QUIC, DTLS or IPsec was recognised; else what it is does not show, and is
-  told as that. Connections that carried nothing, and ICMP, count for nothing.
-- Whether TLS was declared is reported beside it: what crosses in the clear as documented is not a finding, and still readable by whoever is on the way.
+- A connection is *in the clear* where a cleartext protocol was recognised, or where its path declares a protocol that cannot be
+  recognised by its bytes (VXLAN, NTP); *encrypted* where TLS, SSH, QUIC, DTLS or IPsec was recognised; otherwise it is not known, and is
+  reported as such. Connections without payload, and ICMP, are not counted.
+- Whether TLS was declared is reported beside it: what is documented as cleartext is not a finding, but can still be read by anyone on the network path.
 - Paths first, by what is worst: TLS declared and in the clear, then credentials, then bytes. Undeclared connections stand by their roles and port;
-  what applications open to the outside is one line.
+  connections of applications to the outside are one line.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _rows(audit: Audit) -> Iterable[Mapping[Any, Any]]:
 
 
 def _kind(row: Mapping[Any, Any], declared: Mapping[str, Mapping[Any, Any]]) -> str | None:
-    """In the clear, encrypted, or neither shows; None: nothing was carried, or nobody of the platform had a part in it."""
+    """In the clear, encrypted, or unknown; None: no payload, or no end is a VM of the platform."""
     if row["transport"] in ("icmp", "icmp6") or (row["originator_role"] is None and row["responder_role"] is None):
         return None
     application = str(row["application"])
@@ -226,5 +226,5 @@ def _told(entry: _Entry, about: Mapping[str, Any], *, own: bool) -> dict[str, An
 
 
 def _most(counts: Counter[str]) -> list[str]:
-    """By weight, heaviest first; no list is longer than people read."""
+    """By size, largest first; lists are cut to a readable length."""
     return sorted(counts, key=lambda name: (-counts[name], name))[:_MOST_NAMES]

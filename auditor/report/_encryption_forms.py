@@ -1,4 +1,4 @@
-"""The encryption view as people and programs read it: table, Markdown, HTML, JSON, CSV."""
+"""The output formats of the encryption view: table, Markdown, HTML, JSON, CSV."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from auditor.wire.text import many
 _SHOWN = 3
 _WIDE = 60
 MOST_VMS = 20
-"""So many VMs are told to people, those with the most in the clear."""
+"""The most VMs in a text report, those with the most in the clear first."""
 
 Rows = list[list[str]]
 
@@ -57,11 +57,11 @@ def _lead(audit: Audit, told: dict[str, Any]) -> list[str]:
 
     lines = [f"In the clear: {words(clear)}.", f"Encrypted: {words(encrypted)}."]
     if unknown["connections"]:
-        lines.append(f"Does not show (unrecognised bytes, or the middle of a stream): {words(unknown)}.")
+        lines.append(f"Unknown (unrecognised bytes, or the middle of a stream): {words(unknown)}.")
     strangers = told["summary"][WITHOUT_ROLE]
     if strangers["connections"]:
         lines.append(
-            f"Not counted, because no role is known of either end: {many(strangers['connections'], 'connection')}, "
+            f"Not counted, because neither end has a known role: {many(strangers['connections'], 'connection')}, "
             f"{story.size(strangers['bytes'])}. Name the VMs with --inventory FILE."
         )
     return [*lines, f"Read: {story.capture_lines(audit)[0]}", f"By: {story.provenance(audit)}"]
@@ -113,7 +113,7 @@ def _shown(told: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _others(told: dict[str, Any]) -> str:
     more = sum(1 for each in told["vms"] if each["clear"]["connections"]) - MOST_VMS
-    return f"and {many(more, 'VM')} more with less (--format json has all)" if more > 0 else ""
+    return f"and {many(more, 'VM')} more with fewer bytes (--format json has all)" if more > 0 else ""
 
 
 def _as_table(audit: Audit) -> str:
@@ -122,7 +122,7 @@ def _as_table(audit: Audit) -> str:
     out = _lead(audit, told)
     for title, rows in (("By path", _paragraphs(told["paths"], "path")), ("By VM", _paragraphs(_shown(told), "instance"))):  # fmt: skip
         out += ["", title]
-        out += rows or ["  nothing was seen in the clear" + (" of what was counted" if uncounted else "")]
+        out += rows or ["  nothing unencrypted was seen" + (" of what was counted" if uncounted else "")]
     out += [f"  {_others(told)}"] if _others(told) else []
     wrapped = (textwrap.fill(escape(line), 80, subsequent_indent=" " * _hang(line), break_on_hyphens=False, break_long_words=False) for line in out)  # fmt: skip
     return "\n".join(wrapped) + "\n"
@@ -154,11 +154,11 @@ def _paragraphs(entries: Iterable[dict[str, Any]], key: str) -> list[str]:
 
 def _as_markdown(audit: Audit) -> str:
     told = document(audit)
-    out = ["# What crosses in the clear", "", *(f"- {markdown(line)}" for line in _lead(audit, told))]
+    out = ["# What is sent unencrypted", "", *(f"- {markdown(line)}" for line in _lead(audit, told))]
     for title, head, rows in (("By path", PATHS, _path_rows(told)), ("By VM", VMS, _vm_rows(told))):
         out += ["", f"## {title}", ""]
         if not rows:
-            out.append("Nothing was seen in the clear.")
+            out.append("Nothing unencrypted was seen.")
             continue
         out += ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
         out += ["| " + " | ".join(markdown(cell) for cell in row) + " |" for row in rows]

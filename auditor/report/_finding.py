@@ -1,4 +1,4 @@
-"""One finding, told to somebody who asks why: what was seen, what it was held against, what would make it right, what to do."""
+"""One finding explained: what was seen, what was documented, what would resolve it, what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHORTEST_ID = 6
 SHOWN_CONNECTIONS = 10
 SHOWN_FRAMES = 8
 ROOM = 2_000
-"""No text is told longer than this; JSON has all of it."""
+"""Texts are cut to this length; JSON has all."""
 
 
 def finding_text(audit: Audit, name: str, width: int = 80) -> str:
@@ -30,8 +30,8 @@ def finding_text(audit: Audit, name: str, width: int = 80) -> str:
             if str(finding["id"]).startswith(name) or str(finding["fingerprint"]).startswith(name)
         ]
     if len(found) != 1:
-        says = f"{len(found)} findings begin so" if found else "no finding has this id"
-        raise ConfigError(name, says, mend="auditor audit ... --table findings --format csv lists them")
+        says = f"{len(found)} findings have an id that begins like this" if found else "no finding with this id"
+        raise ConfigError(name, says, mend="list the findings with auditor audit ... --table findings --format csv")
     lines: list[str] = []
     for title, texts in _sections(audit, *found[0]):
         lines += ["", title] if lines else [title]
@@ -51,7 +51,7 @@ def _sections(audit: Audit, finding: Record, first: Record | None) -> Iterator[t
     documented = (first or {}).get("disposition") != "undeclared"
     right = list(_judged(first) if documented else _right(finding, first))
     if right:
-        yield "What was documented, and what was seen" if documented else "What would make it right", right
+        yield "What was documented, and what was seen" if documented else "How to resolve it", right
     if finding["remediation"]:
         yield "What to do", [str(finding["remediation"])]
     waived = finding["waived"]
@@ -60,9 +60,9 @@ def _sections(audit: Audit, finding: Record, first: Record | None) -> Iterator[t
     yield (
         "More",
         [
-            f"auditor explain {finding['rule']}   what the rule means, and how to waive it",
+            f"auditor explain {finding['rule']}   meaning of the rule, and how to waive it",
             f"auditor slice CAPTURE... --finding {finding['id']} -w out.pcapng   its packets",
-            f"fingerprint {finding['fingerprint']}, the same from audit to audit",
+            f"fingerprint {finding['fingerprint']}, the same in every audit",
         ],
     )
 
@@ -107,18 +107,18 @@ def _right(finding: Record, first: Record | None) -> Iterator[str]:
     """What would make the connection a documented one."""
     near: dict[str, Any] = (first or {}).get("near_miss") or {}
     if near:
-        yield f"The closest documented path is {near.get('path')}; what differs is the {near.get('differs')}: {near.get('says')}."
+        yield f"The closest documented path is {near.get('path')}; the difference is the {near.get('differs')}: {near.get('says')}."
     yield (
-        "It is documented once a policy declares it: auditor policy list names those that are shipped, auditor policy suggest CAPTURE... drafts one."
+        "It is documented as soon as a policy declares it: auditor policy list shows the shipped policies, auditor policy suggest CAPTURE... drafts one."
     )
     if finding["rule"] == "unknown-host":
-        yield "A host that belongs there belongs into the inventory first."
+        yield "If the host is a VM of the platform, add it to the inventory first."
 
 
 def _judged(first: Record | None) -> Iterator[str]:
-    """What the first connection's path asks for, and what became of it."""
+    """What the path of the first connection requires, and what was seen."""
     if first is None:
-        yield "No connection of it is in the table."
+        yield "None of its connections is in the table."
         return
     judged: dict[str, Any] = first.get("authentication") or {}
     if not judged.get("required"):
@@ -128,7 +128,7 @@ def _judged(first: Record | None) -> Iterator[str]:
     for factor in factors:
         yield f"{factor.get('name')} is {factor.get('verdict')}: {factor.get('says')}."
     if judged.get("verdict") in _TOOK_PLACE:
-        yield "The documented authentication took place. This finding is about something beside it and changes no verdict."
+        yield "The documented authentication took place. This finding is about something else and changes no verdict."
 
 
 _TOOK_PLACE = frozenset({"verified", "inferred", "inherited"})

@@ -1,6 +1,6 @@
-"""Incidents as the reports for people tell them: the five questions first, then what was done in order of time.
+"""Incidents in text reports: the answers to the five questions first, then the steps in order of time.
 
-Texts here are raw; whoever lays them out escapes them.
+Texts here are raw; the formats escape them.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from auditor.model.audit import Audit
 from auditor.policy.times import time_text
 
 ANSWERED = 3
-"""So many incidents are reported with their five answers at the head of a report; the others with their title."""
+"""How many incidents are shown with their five answers at the top of a report; the others with their title only."""
 TITLED = 10
 SHOWN = 20
-"""So many incidents are told step by step."""
+"""How many incidents are shown step by step."""
 SHOWN_STEPS = 40
 
 
 def incidents(audit: Audit) -> tuple[Incident, ...]:
-    """Those of the audit, the farthest first."""
+    """Those of the audit, the most successful first."""
     return of(audit)
 
 

@@ -13,7 +13,7 @@ from auditor.report._text import json_for_terminals, unicode_text
 
 
 def _plain(value: Any) -> Any:
-    """What msgspec does not know, as what it does."""
+    """Converts types that msgspec does not know."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):

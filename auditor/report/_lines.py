@@ -1,7 +1,7 @@
-"""Rows of a table for people, one line each, as wide as their terminal.
+"""Rows of a text table, one line each, as wide as the terminal.
 
-Connections that do not fit lose first what can be told shorter (the day, which becomes a line of its own; digits), then columns,
-those that matter least first, then the middle of addresses. Whatever was left out or shortened is said below the table, or marked with ``…``:
+Connections that do not fit are first shortened (the day becomes a line of its own; fewer digits), then lose columns,
+the least important first, then the middle of addresses. Whatever was left out or shortened is said below the table, or marked with ``…``:
 csv, json and ``--fields`` have everything.
 """
 
@@ -15,15 +15,15 @@ from auditor.report._records import text_rows
 from auditor.report._text import clip, escape
 
 CELL = 400
-"""No text is told longer than this; JSON has all of it."""
+"""Texts are cut to this length; JSON has all."""
 
 MARK = "…"
 _END = 25
-"""An end is told whole up to this width, before columns are left out for it: any IPv4 address with a port is."""
+"""Up to this width an end is shown in full, and columns are left out instead: enough for any IPv4 address with a port."""
 _WORDS = 18
-"""Names of paths are told whole up to this width where room is short."""
+"""Up to this width names of paths are shown in full where room is short."""
 _LEAST = 9
-"""No end is told shorter than this."""
+"""No end is cut shorter than this."""
 
 _JUDGED = ("disposition", "paths", "authentication_verdict")
 
@@ -87,9 +87,9 @@ def connection_lines(audit: Audit, most: int, width: int) -> Iterator[str]:
             yield _line([each.cells[number] for each in columns], columns, widths, gap)
     marked = any(MARK in cell for each in columns for cell in each.cells)
     notes = [f"without {', '.join(left_out)}"] if left_out else []
-    notes += [f"{MARK} stands for more"] if marked else []
+    notes += [f"{MARK} marks shortened values"] if marked else []
     if notes:
-        yield from _wrapped(f"To fit {width} columns: {'; '.join(notes)} (--fields and --format csv have all)", width)
+        yield from _wrapped(f"To fit {width} columns: {'; '.join(notes)} (--format csv and --fields show all)", width)
 
 
 def _columns(told: dict[str, list[str]], brevity: int) -> list[_Column]:

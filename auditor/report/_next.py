@@ -1,4 +1,4 @@
-"""From a finding to its proof: the commands that show more of it.
+"""From a finding to its proof: commands that show more of it.
 
 They name the captures and options of the audit, so that they can be copied as they stand. Where these are long, ``…`` stands for them in each
 command, and what it stands for is reported once.
@@ -17,13 +17,13 @@ from auditor.policy import shipped
 INLINE = 40
 """Captures and options of this length are repeated in every command."""
 NAMED = 6
-"""So many captures are named; of more, ``CAPTURE...`` reminds."""
+"""Up to this many captures are named; otherwise ``CAPTURE...`` stands for them."""
 STANDS = "…"
 
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """How the findings of one audit are looked into."""
+    """Commands to look into the findings of one audit."""
 
     captures: str
     options: str
@@ -39,7 +39,7 @@ class Next:
         return len(self.again) <= INLINE
 
     def commands(self, finding: str, *, whole: bool = False) -> tuple[str, ...]:
-        """What explains this finding, and what cuts its packets out; ``whole``: nothing stands for anything."""
+        """The commands that explain this finding and cut its packets out; ``whole``: without ``…``."""
         shown = self.again if self.short or whole else STANDS
         return (
             f"auditor explain {finding} {shown}",
@@ -53,7 +53,7 @@ class Next:
 
 
 def next_of(audit: Audit) -> Next:
-    """The captures and options with which this audit's findings are found again."""
+    """The captures and options with which this audit can be repeated."""
     paths = [str(path) for path in audit.captures["path"]]
     captures = " ".join(map(shlex.quote, paths)) if 0 < len(paths) <= NAMED else "CAPTURE..."
     options = audit.info.get("options") or {}

@@ -1,6 +1,6 @@
-"""What a notebook shows of a report: the first line, the findings, and which documented paths were seen.
+"""A report in a notebook: the first line, the findings, and which documented paths were seen.
 
-Plain HTML without style or script of its own: a notebook has both. All that came from the wire is text.
+Plain HTML without style or script of its own: a notebook has both. Captured names are escaped.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the page's drawn parts and its findings say, taken from the tables of an audit.
+"""Content of the page's drawings and findings, from the tables of an audit.
 
-Everything here is counted over whole columns; rows become Python objects only where a reader sees them one by one.
+Everything here is counted over whole columns; rows become Python objects only where each one is shown.
 """
 
 from __future__ import annotations
@@ -494,7 +494,7 @@ def _commands(audit: Audit, finding: dict[str, Any], ids: list[str], then: Next)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What somebody reads who reads nothing else."""
+    """The summary for readers who read nothing else."""
 
     heading: story.Heading
     tone: str
@@ -503,11 +503,11 @@ class Answer:
     complete: bool
     says: str
     doubts: tuple[str, ...]
-    """What the audit cannot tell."""
+    """What the audit cannot decide."""
 
 
 def answer(audit: Audit) -> Answer:
-    """The first thing on the page. A clean result on captures that do not suffice is not good."""
+    """The first thing on the page. A clean result from insufficient captures is not a good result."""
     head = story.heading(audit)
     is_clean, is_complete = story.clean(audit), story.complete(audit)
     reasons = (audit.summary.get("sufficiency") or {}).get("reasons") or {}
@@ -517,22 +517,22 @@ def answer(audit: Audit) -> Answer:
         some = (
             "No connection has an end that the inventory knows as a Diego VM"
             if len(audit.connections)
-            else "There is no connection"
+            else "The captures have no connection"
         )
-        says = f"{some}, so nothing was held against the documented paths."
+        says = f"{some}, so nothing was compared with the documented paths."
     elif is_clean and is_complete:
-        says = "Everything that was seen talks as documented, and the captures suffice to say so."
+        says = "All traffic seen matches the documented paths, and the captures are sufficient to say so."
     elif is_clean:
         says = (
-            "Nothing wrong was seen, but the captures do not suffice to call the platform clean. "
-            "Read below what is missing before relying on this result."
+            "No problem was seen, but the captures are not sufficient to call the platform clean. "
+            "Read below what is missing before you rely on this result."
         )
     elif is_complete:
-        says = f"The platform does not talk as documented: findings of severity {level} or above need attention."
+        says = f"The traffic does not match the documentation: findings of severity {level} or above need attention."
     else:
         says = (
-            f"The platform does not talk as documented: findings of severity {level} or above need attention. The captures "
-            "do not suffice, so there may be more."
+            f"The traffic does not match the documentation: findings of severity {level} or above need attention. The captures "
+            "are not sufficient, so there may be more."
         )
     return Answer(
         heading=head,
@@ -550,18 +550,18 @@ def _doubts(audit: Audit) -> Iterable[str]:
     counts = {str(word): int(count) for word, count in (summary.get("verdicts") or {}).items()}
     if audit.summary.get("inventory") in ("inferred", "mixed"):
         yield (
-            "Who is who was worked out from the traffic itself, at least in part: a wrong guess makes a documented connection "
+            "Roles were inferred from the traffic, at least in part: a wrong guess makes a documented connection "
             "look undeclared, or the reverse."
         )
     for row in story.rows(audit.captures):
         problems = [each for each in row["problems"] or () if each.get("kind") not in REMARKS]
         word = losses.loss(str(each.get("kind")) for each in problems)
         if word is not None:
-            lost = {losses.DAMAGED: "is damaged", losses.UNSUPPORTED: "was not understood whole"}
+            lost = {losses.DAMAGED: "is damaged", losses.UNSUPPORTED: "was not fully understood"}
             says = "; ".join(str(each.get("says")) for each in problems[:3])
-            yield f"{row['path']} {lost.get(word, 'was read in part, because a limit was hit')}: {says}."
+            yield f"{row['path']} {lost.get(word, 'was read in part, because a limit was reached')}: {says}."
         if row["dropped"]:
-            yield f"{row['path']}: {many(int(row['dropped']), 'packet')} dropped while capturing; nobody knows what was in them."
+            yield f"{row['path']}: {many(int(row['dropped']), 'packet')} dropped while capturing; their content is unknown."
     for conflict in (audit.info.get("conflicts") or ())[:3]:
         yield f"The inventory contradicts itself: {conflict}."
     silent = [row for row in story.rows(audit.captures) if row["dropped"] is None]
@@ -572,7 +572,7 @@ def _doubts(audit: Audit) -> Iterable[str]:
         )
     openings = (sufficiency.get("reasons") or {}).get("nothing_decided")
     if openings:
-        yield f"Of all {openings:,} documented connections nothing but the opening was seen, so nobody's authentication was judged."
+        yield f"Of all {openings:,} documented connections only the opening was captured, so no authentication was judged."
     if sufficiency.get("undecided_percent"):
         lacks = [
             f"{int(count):,} {_lack(str(word))}"
@@ -580,7 +580,7 @@ def _doubts(audit: Audit) -> Iterable[str]:
             if str(word) in LACKS and isinstance(count, int | float)
         ]
         yield (
-            f"{sufficiency['undecided_percent']:.1f} % of the judged connections stayed undecided"
+            f"{sufficiency['undecided_percent']:.1f} % of the judged connections are undecided"
             + (f": {'; '.join(lacks)}" if lacks else "")
             + "."
         )
@@ -588,13 +588,13 @@ def _doubts(audit: Audit) -> Iterable[str]:
     unseen = sum(not row["connections"] and not row["attempts"] for row in documented)
     if unseen:
         yield (
-            f"{unseen:,} of {len(documented):,} documented paths were silent. Not seen is not the same as not used: the "
+            f"{unseen:,} of {len(documented):,} documented paths were not seen. Not seen is not the same as not used: the "
             "capture may have been too short or in the wrong place."
         )
     if counts.get("inferred"):
         yield (
             f"{many(counts['inferred'], 'verdict')} {'rests' if counts['inferred'] == 1 else 'rest'} on indirect evidence, "
-            "such as record lengths of an encrypted handshake; each connection says on which."
+            "such as record lengths of an encrypted handshake; each connection names its evidence."
         )
 
 

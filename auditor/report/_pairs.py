@@ -31,7 +31,7 @@ def findings(audit: Audit) -> Iterator[tuple[Record, Record | None]]:
 
 
 def began_ns(audit: Audit) -> int:
-    """When the audit did: what a warning has in place of a packet's time."""
+    """The time of the audit: used by warnings, which have no packet time."""
     began = audit.info.get("started")
     if isinstance(began, datetime):
         return int(began.timestamp() * 1_000) * 1_000_000

@@ -1,7 +1,7 @@
-"""Under which name each end of a connection stands in the map and in the page's filters.
+"""The name of each end of a connection in the map and in the page's filters.
 
-An end with a role stands under it. Of the others, what is no single machine (multicast, broadcast, link-local) shares one name, and so do those
-who speak to nothing else: noise that every network has must not hide a stranger. Each stranger stands under its own address, those with undeclared
+An end with a role has the role's name. Of the others, addresses of more than one machine (multicast, broadcast, link-local) share one name, and so do those
+that speak only to these: ordinary noise must not hide an unknown host. Each unknown host has its own address as name, those with undeclared
 connections first, up to ``SHOWN_STRANGERS`` of a side; the rest share a name.
 """
 
@@ -18,7 +18,7 @@ from auditor.model.judgement import CELL_EGRESS, Breach, Disposition
 from auditor.policy.addresses import kind_of, to_int
 
 OUTSIDE = "(outside the platform)"
-"""Where declared egress goes; undeclared egress is told by address."""
+"""Destinations of declared egress; undeclared egress is shown by address."""
 NOISE = "(multicast, link-local)"
 MUTTERING = "(only multicast)"
 """Who speaks to ``NOISE`` alone."""
@@ -77,13 +77,13 @@ def _is_noise(address: str) -> bool:
 
 
 def _first(addresses: NDArray[Any], red: NDArray[np.bool_]) -> set[str]:
-    """The strangers that stand alone: those with most undeclared connections, then with most."""
+    """The unknown hosts with their own name: those with most undeclared connections first, then with most connections."""
     red_of, all_of = Counter(addresses[red].tolist()), Counter(addresses.tolist())
     return set(sorted(all_of, key=lambda each: (-red_of[each], -all_of[each], each))[:SHOWN_STRANGERS])
 
 
 def is_stranger(name: str) -> bool:
-    """Whether a name of a place is an address, which no inventory knows."""
+    """Whether the name of a place is an address that is in no inventory."""
     try:
         return to_int(name) >= 0
     except ValueError:

@@ -1,6 +1,6 @@
 """Rows of any columns in any format: what ``auditor history`` lists and answers.
 
-``write_table`` takes an Arrow table whose columns nobody declared, so a column is written by its type: times as RFC 3339, lists and structures
+``write_table`` takes an Arrow table with undeclared columns, so a column is written by its type: times as RFC 3339, lists and structures
 as JSON, texts escaped as everywhere.
 """
 
@@ -90,7 +90,7 @@ def write_table(
     out.write("\n".join(_grid(names, lines, name == "markdown")).encode() + b"\n")
     if left_out:
         out.write(
-            f"To fit {width} columns: without {', '.join(left_out)} (--fields and --format csv have all)\n".encode()
+            f"To fit {width} columns: without {', '.join(left_out)} (--format csv and --fields show all)\n".encode()
         )
     if table.num_rows > ROWS_FOR_PEOPLE:
         out.write(f"and {table.num_rows - ROWS_FOR_PEOPLE:,} more (--format csv has all)\n".encode())

@@ -84,7 +84,7 @@ def _encoded(series: pd.Series[Any]) -> Callable[[slice], list[Any]]:
 
 
 def text_rows(audit: Audit, table: str, names: Sequence[str], most: int) -> Iterator[list[str]]:
-    """The first ``most`` rows as one text a cell: ``-`` for what is missing, lists with commas, objects as JSON."""
+    """The first ``most`` rows, one text per cell: ``-`` for what is missing, lists with commas, objects as JSON."""
     frame: pd.DataFrame = getattr(audit, table).iloc[:most]
     by_name = {column.name: column for column in TABLES[table]}
     digits = row_digits(audit, table)[:most]

@@ -1,4 +1,4 @@
-"""A connection table that nobody judged, as CSV: the bytes that ``csv.py`` writes of its DataFrame, without making one.
+"""A connection table without verdicts, as CSV: the bytes that ``csv.py`` writes of its DataFrame, without making one.
 
 Hundreds of thousands of rows are written by compiled code (``kernels/csvrows.py``), and neither pandas nor Arrow is imported: for a small
 capture that takes longer than all the rest.
@@ -61,7 +61,7 @@ def _json(value: Any) -> str:
 
 
 class _Pool:
-    """Words, one behind the other."""
+    """Words, one after the other."""
 
     def __init__(self) -> None:
         self.words: list[bytes] = []
@@ -181,7 +181,7 @@ def _plan(name: str, table: ConnectionTable, texts: Sequence[str], vantages: Seq
             words[list(found)] = pool.values(found.values()) + np.arange(len(found))
             return csvrows.WORD, lambda rows: words[rows], 0, 0
         case _:
-            raise ValueError(f"packets tell no {name}")
+            raise ValueError(f"packets alone do not show {name}")
 
 
 def _end_plan(field: str, originator: bool, table: ConnectionTable, texts: Sequence[str], pool: _Pool) -> _Plan:
@@ -206,7 +206,7 @@ def _end_plan(field: str, originator: bool, table: ConnectionTable, texts: Seque
             place = pool.values([()])
             return csvrows.WORD, lambda _: place, 0, 0
         case _:
-            raise ValueError(f"packets tell no {field} of an end")
+            raise ValueError(f"packets alone do not show the {field} of an end")
 
 
 def _words(codes: NDArray[Any], first: int, known: Sequence[int] | None = None) -> _Plan:

@@ -1,10 +1,10 @@
-"""What the reports for people say, in order, before any of it is laid out.
+"""The content of text reports, in order, before layout.
 
 The first sentence answers two questions that must not be mixed: is it clean (nothing at or above the level that counts), and is it complete
 (everything given was seen and decided)? A clean result that is not complete must not look clean. Where roles were inferred, that
-comes before anything else, because every other statement stands on it.
+comes first, because every other statement depends on it.
 
-Texts here are raw; whoever lays them out escapes them.
+Texts here are raw; the formats escape them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INSTANCE = 48
 """A longer name of a VM is cut: ``group/`` and a UUID fit."""
 
 SHOWN_OF_A_RULE = 5
-"""So many findings of a rule below high are reported; the machine-readable formats have all."""
+"""At most this many findings of a rule below high are shown; the machine-readable formats have all."""
 
 LINE = (
     "start",
@@ -48,14 +48,14 @@ LINE = (
 
 _REASONS = {
     "damaged_captures": "damaged captures",
-    "limited_captures": "captures read in part, because a limit was hit",
-    "unsupported_captures": "captures that hold what is not read",
+    "limited_captures": "captures read in part, because a limit was reached",
+    "unsupported_captures": "captures with unsupported content",
     "no_connection_in_scope": "connections, none of them in scope",
     "dropped_packets": "packets dropped while capturing",
-    "nothing_decided": "documented connections, of all of which nothing but the opening was seen",
-    "ipsec": "IPsec, which hides what it carries",
-    "contradicting_packets": "undecided connections whose packets contradict each other, of which a single one is too many",
-    "first_bytes_given_up": "connections whose first bytes were given up, memory being short",
+    "nothing_decided": "documented connections, all captured with their opening only",
+    "ipsec": "IPsec, which hides its content",
+    "contradicting_packets": "undecided connections with packets that contradict each other (a single one makes an audit incomplete)",
+    "first_bytes_given_up": "connections whose first bytes were dropped for lack of memory",
 }
 """Reasons that are not about the connections that could not be decided."""
 
@@ -123,12 +123,12 @@ def heading(audit: Audit) -> Heading:
     """The summary line."""
     source = audit.summary.get("inventory")
     inferred = {
-        "inferred": "ROLES INFERRED, no inventory was given: who is who below is a guess from the traffic.",
-        "mixed": "ROLES PARTLY INFERRED: some of the inventory came from a guess.",
+        "inferred": "ROLES INFERRED, no inventory was given: the roles below are a guess from the traffic.",
+        "mixed": "ROLES PARTLY INFERRED: a part of the inventory is a guess.",
     }.get(str(source), "")
     if inferred and source == "inferred" and audit.info.get("inventories"):
         inferred = (
-            "ROLES INFERRED: the inventory is a draft; check it, and take out 'origin: inferred' where it is right."
+            "ROLES INFERRED: the inventory is a draft; check it, and remove 'origin: inferred' where it is right."
         )
     is_clean, is_complete = clean(audit), complete(audit)
     verdict = {
@@ -143,7 +143,7 @@ def heading(audit: Audit) -> Heading:
     if "no_connection_in_scope" in ((audit.summary.get("sufficiency") or {}).get("reasons") or {}):
         verdict = f"NOTHING JUDGED, {_nothing(audit)}"
     if window(audit):
-        verdict = f"{verdict}, {window(audit)} alone"
+        verdict = f"{verdict}, {window(audit)} only"
     counts = [f"{count:,} {word}" for word, count in severity_counts(audit).items() if count]
     total = sum(severity_counts(audit).values())
     waived = len(audit.findings) - total
@@ -153,13 +153,13 @@ def heading(audit: Audit) -> Heading:
         found += f" and {waived:,} waived"
     continuing = int((audit.findings["status"] == "continuing").sum()) if len(audit.findings) else 0
     if continuing:
-        found += f", {continuing:,} of them known from before"
+        found += f", {continuing:,} of them continuing"
     says = f"{found} in {many(int(audit.summary.get('connections', len(audit.connections))), 'connection')}."
     return Heading(inferred, verdict, is_clean and is_complete, says)
 
 
 def window(audit: Audit) -> str:
-    """``from ... to ...``, where somebody asked for a part of the time; empty: all of it was looked at."""
+    """``from ... to ...``, where only a part of the time was asked for; empty: the whole time."""
     return window_text(audit.info.get("window"))
 
 
@@ -168,10 +168,10 @@ def _nothing(audit: Audit) -> str:
     options = audit.info.get("options") or {}
     then = " in that time" if {"since_ns", "until_ns"} & set(options) else ""
     if not len(audit.connections):
-        return f"there is no connection{then}"
+        return f"no connection{then}"
     if audit.info.get("inventories"):
         return f"no connection{then} has an end that the inventory knows as Diego's"
-    return f"no connection{then} has an end that looks like a Diego VM's; --inventory says who is who"
+    return f"no connection{then} has an end that looks like a Diego VM's; add --inventory FILE"
 
 
 def reasons(audit: Audit) -> list[str]:
@@ -219,7 +219,7 @@ def capture_lines(audit: Audit) -> tuple[str, list[tuple[str, list[str]]]]:
     span = f", {ends[0]} to {ends[1]}" if len(ends) == 2 else ""
     line = f"{many(len(frame), 'capture')}, {many(packets, 'packet')}, {size(total)}{span}"
     if window(audit):
-        line += f"; connections {window(audit)} were looked at, nothing outside of that"
+        line += f"; connections {window(audit)} were audited, nothing outside this time"
     troubled = []
     for row in rows(frame):
         says = [_problem(problem) for problem in row["problems"] or ()]
@@ -247,7 +247,7 @@ class Told:
     id: str
     title: str
     detail: str
-    """What was seen, whole: which certificate, which version, which end."""
+    """What was seen, in full: which certificate, which version, which end."""
     paths: str
     """All that it may be about: ``auctioneer-to-bbs or ssh-proxy-to-bbs``."""
     count: int
@@ -274,7 +274,7 @@ class Group:
     connections: int
     told: tuple[Told, ...]
     remediation: str
-    """What mends all that are reported; empty where each has its own."""
+    """The fix for all of them; empty where each has its own."""
 
 
 def _end(row: dict[str, Any], which: str) -> str:
@@ -338,16 +338,16 @@ def _tell(
 
 
 def shown(severity: int, most: int) -> int | None:
-    """So many findings of a rule are told to people: nothing critical or high stands behind "and more"."""
+    """How many findings of a rule are shown: critical and high ones are never cut."""
     return None if severity >= Severity.HIGH else most
 
 
 Rank = tuple[bool, int, int]
-"""Whether somebody answers for it, how many pairs of machines show it, and on how many connections: the lower, the more it is news."""
+"""Whether it is waived, how many pairs of machines show it, and on how many connections: the lower, the more it stands out."""
 
 
 def news(audit: Audit) -> dict[str, Rank]:
-    """By id of a finding. What one pair of machines does once is news; what all of them do all the time is how the foundation is set up."""
+    """By id of a finding. What one pair of machines does once stands out; what all of them do all the time is the configuration of the foundation."""
     findings = audit.findings
     if not len(findings):
         return {}
@@ -379,7 +379,7 @@ def by_news(audit: Audit) -> list[tuple[int, str, list[dict[str, Any]]]]:
 
 
 def by_cause(audit: Audit) -> tuple[list[tuple[int, str, list[dict[str, Any]]]], dict[str, list[dict[str, Any]]]]:
-    """``by_news`` without those that are consequences of others; and these, by the id of what they are consequences of."""
+    """``by_news`` without consequences of others; and the consequences, by the id of their cause."""
     ordered = by_news(audit)
     cause = cause_of([finding for _, _, found in ordered for finding in found])
     led_to: dict[str, list[dict[str, Any]]] = {}
@@ -447,11 +447,11 @@ def covered(audit: Audit) -> tuple[list[dict[str, Any]], list[dict[str, Any]], i
 
 
 def seen_words(row: dict[str, Any]) -> str:
-    """What was seen on a path: ``3 verified, 1 violated``, ``2 attempts``; ``silent``."""
+    """What was seen on a path: ``3 verified, 1 violated``, ``2 attempts``; ``not seen``."""
     told = [verdict_words(row["verdicts"])] if row["connections"] else []
     if row["attempts"]:
         told.append(many(row["attempts"], "attempt"))
-    return ", ".join(told) or "silent"
+    return ", ".join(told) or "not seen"
 
 
 def explained(audit: Audit) -> list[str]:
@@ -474,14 +474,14 @@ MOST_WARNINGS = 20
 
 
 def warnings(audit: Audit) -> list[str]:
-    """What is doubtful of the inventory and the policy, and what could not be done: groups that no policy knows, keys that do not open."""
+    """Warnings about the inventory and the policy, and what could not be done: groups that no policy knows, keys that do not decrypt."""
     told = [str(each) for each in audit.info.get("warnings") or ()]
     more = len(told) - MOST_WARNINGS
-    return [*told[:MOST_WARNINGS], *([f"and {more:,} more (--format json has them)"] if more > 0 else [])]
+    return [*told[:MOST_WARNINGS], *([f"and {more:,} more (--format json has all)"] if more > 0 else [])]
 
 
 def _policies(sources: Sequence[dict[str, Any]]) -> str:
-    """``tas 2.7-10 (tas-diego and 11 siblings), mine 1``: what a profile brought stands behind it."""
+    """``tas 2.7-10 (tas-diego and 11 siblings), mine 1``: the policies of a profile follow it."""
 
     def named(each: dict[str, Any]) -> str:
         return f"{each.get('name')} {each.get('version') or ''}".strip()

@@ -1,7 +1,7 @@
-"""Where a report goes: a stream, a file that appears whole or not at all, or a folder that does.
+"""Where a report is written: a stream, or a file or folder that appears only when complete.
 
 A report is written beside its target and renamed when it is whole, so that a reader never sees half of one and an audit that fails leaves
-the old one in place. The place is tried before the audit begins: nobody wants to learn after an hour that a folder is read-only.
+the old one in place. The place is checked before the audit begins, so that a read-only folder is not noticed an hour later.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _beside(target: Path) -> Path:
 
 @contextmanager
 def file_target(path: Path) -> Iterator[IO[bytes]]:
-    """A binary stream; the file is there under its name once the block ends well. Raises ConfigError where it cannot be written."""
+    """A binary stream; the file appears under its name when the block ends without an error. Raises ConfigError where it cannot be written."""
     if path.is_dir():
         raise ConfigError(str(path), "is a folder", mend="name a file")
     try:
@@ -59,7 +59,7 @@ def file_target(path: Path) -> Iterator[IO[bytes]]:
         yield out
         out.close()
     except BaseException:
-        with contextlib.suppress(OSError):  # what closing says of a full disk has been said already
+        with contextlib.suppress(OSError):  # an error of closing on a full disk was already reported
             out.close()
         if not special:
             with contextlib.suppress(OSError):
@@ -84,7 +84,7 @@ def may_be_replaced(path: Path) -> None:
 
 @contextmanager
 def folder_target(path: Path) -> Iterator[Path]:
-    """An empty folder to write into; it stands under its name once the block ends well, in place of an older report's.
+    """An empty folder to write into; it appears under its name when the block ends without an error, and replaces an older report.
 
     Raises ConfigError where it cannot be made, or where something else than an older report is there.
     """

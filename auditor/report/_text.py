@@ -1,6 +1,6 @@
-"""Text that came over the wire, or from somebody's file, made fit to be shown.
+"""Text from packets or files, made safe to show.
 
-Names in a capture (SNI, banners, file names) are written by strangers. What reaches a terminal must not move its cursor, change its
+Names in a capture (SNI, banners, file names) are untrusted. What reaches a terminal must not move its cursor, change its
 title, reverse the reading direction or hide letters (``auditor/wire/text.py``); what reaches Markdown must not become a table cell, a
 link or HTML.
 """

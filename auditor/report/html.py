@@ -1,9 +1,9 @@
-"""The report as one HTML file: opens offline, holds everything it shows, useful with scripts off, fit to print and to send on.
+"""The report as one HTML file: opens offline, holds everything it shows, useful without scripts, printable and easy to share.
 
-What it says comes from captures that strangers wrote, so three things hold whatever a name may be:
+Its content comes from untrusted captures, so three things hold for any name:
 
 - Every value passes ``auditor.wire.text.escape`` (nothing invisible, nothing that turns the reading direction) and Jinja2's autoescape, both by
-  the environment and so nowhere to be forgotten; the script writes text nodes only.
+  the environment, so that no template can forget it; the script writes text nodes only.
 - The page's own Content-Security-Policy allows one script and one style, by their hashes, and nothing else: no other source, no
   inline handler, no request to anywhere.
 - The data inside is base64 of gzip, which cannot end the element it stands in.
@@ -39,7 +39,7 @@ from auditor.wire.text import escape
 
 STATIC_ROWS = 200
 SHOWN_CERTIFICATES = 1_000
-"""Connections that stand in the page as HTML, for readers with scripts off and for paper."""
+"""Connections in the page as HTML, for readers without scripts and for print."""
 
 _CODE = re.compile(r"`([^`]*)`")
 
@@ -52,7 +52,7 @@ def _shown(value: Any) -> Any:
 
 
 def trusted(text: str) -> Markup:
-    """Text that this package wrote itself and no stranger had a part in."""
+    """Text written by this package, with nothing from captures in it."""
     return Markup(text)  # noqa: S704
 
 

@@ -1,7 +1,7 @@
 """JUnit XML: a test case for each documented path, so that a pipeline shows what passed, too.
 
-A path fails where a finding that counts (``--fail-on``) is on it, and is skipped where the capture never shows it: a silent path is no
-proof. A finding that somebody waived fails nothing and stands in the output of its case, with who answers for it. Findings on no documented path are a suite of their own, a case for each rule. The last suite says whether the audit was
+A path fails where a finding that counts (``--fail-on``) is on it, and is skipped where the capture never shows it: a path not seen is no
+proof. A waived finding fails nothing and is in the output of its case, with its owner. Findings on no documented path are a suite of their own, one case per rule. The last suite says whether the audit was
 done whole; where it was not, its case is an error, so that a clean result of an insufficient capture is not green.
 """
 
@@ -54,7 +54,7 @@ def _told(found: Iterable[Record]) -> str:
 
 
 def _say(case: ET.Element, says: str, waived: Iterable[Record]) -> None:
-    """What a case prints: a sentence, and the findings of it that somebody answers for."""
+    """The output of a case: a sentence, and its waived findings."""
     lines = [says] if says else []
     for finding in waived:
         held = finding["waived"]
@@ -117,9 +117,9 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
             elif not row["connections"]:
                 tried = many(row.get("attempts") or 0, "attempt")
                 says = (
-                    f"{tried}, and no connection"
+                    f"{tried}, no connection"
                     if row.get("attempts")
-                    else "silent: the captures show no connection on it"
+                    else "not seen: the captures show no connection on it"
                 )
                 ET.SubElement(case, "skipped", {"message": says})
             else:

@@ -1,4 +1,4 @@
-"""The report as Markdown (GitHub's flavour), for a ticket or a wiki. What came from the wire is plain words or a code span there, never markup."""
+"""The report as Markdown (GitHub's flavour), for a ticket or a wiki. Captured names are plain words or a code span, never markup."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from auditor.wire.text import many
 
 CELL = 400
 LONG = 1_000
-"""Of what an incident says."""
+"""Longest text of an incident."""
 DETAIL = 2_400
 """So long a finding's detail is reported; JSON has all of it."""
 TABLE_ROWS = 1_000
@@ -70,7 +70,7 @@ def _findings(audit: Audit) -> Iterator[str]:
                 yield f"  - {markdown_code(line)}"
         if group.findings > len(group.told):
             more = f"{group.findings - len(group.told):,} more"
-            yield f"- and {more}: `--format markdown --table findings` tells each, `--format json` has all"
+            yield f"- and {more}: `--format markdown --table findings` lists each, `--format json` has all"
         yield ""
         if group.remediation:
             yield f"Fix: {_words(group.remediation)}"
@@ -99,7 +99,7 @@ def _path(row: dict[str, Any]) -> list[str]:
     number = "" if row["row"] is None else str(row["row"])
     words = [_words(row[name]) for name in ("source", "destination", "ports", "application", "authentication")]
     told = story.seen_words(row)
-    return [number, *words, f"{row['connections']:,}", "*silent*" if told == "silent" else told]
+    return [number, *words, f"{row['connections']:,}", "*not seen*" if told == "not seen" else told]
 
 
 def _incidents(audit: Audit) -> Iterator[str]:

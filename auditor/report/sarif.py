@@ -47,7 +47,7 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
     left = len(audit.findings) - len(results)
     notes = [
         *story.reasons(audit),
-        *([f"{left:,} findings are left out: a run holds {MOST_RESULTS:,}"] if left else []),
+        *([f"{left:,} findings are left out: a run can hold {MOST_RESULTS:,}"] if left else []),
     ]
     if str(audit.summary.get("inventory")) == "inferred":
         notes.insert(0, "Roles are inferred: no inventory was given.")

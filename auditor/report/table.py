@@ -1,6 +1,6 @@
 """The report for a terminal: the summary line, what is wrong with the inputs, the findings, then every documented path, seen or not.
 
-Readable at 80 columns; colour only where asked for, and never the only sign of anything.
+Readable at 80 columns; colour only where asked for, and never the only marker of anything.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _findings(console: Console, audit: Audit) -> None:
                 _say(console, line, indent=5, hang=2)
         if group.findings > len(group.told):
             more = (
-                f"- and {group.findings - len(group.told):,} more: --table findings tells each, --format json has all"
+                f"- and {group.findings - len(group.told):,} more: --table findings lists each, --format json has all"
             )
             _say(console, more, indent=3, hang=2)
         if group.remediation:
@@ -91,11 +91,11 @@ def _coverage(console: Console, audit: Audit) -> None:
     seen = sum(bool(row["connections"]) for row in documented)
     tried = sum(bool(row["attempts"]) and not row["connections"] for row in documented)
     silent = len(documented) - seen - tried
-    failing = f", {tried} tried without success" if tried else ""
+    failing = f", {tried} attempted without success" if tried else ""
     console.print()
     _say(
         console,
-        f"Documented paths: {seen} of {len(documented)} seen{failing}, {silent} silent (not seen is not the same as not used)",
+        f"Documented paths: {seen} of {len(documented)} seen{failing}, {silent} not seen (which does not mean not used)",
         style="bold",
     )
     console.print(_paths(documented))
@@ -117,7 +117,7 @@ def _paths(rows: list[dict[str, Any]]) -> Table:
         seen = row["connections"]
         number = "-" if row["row"] is None else str(row["row"])
         cells = [number, row["source"], row["destination"], row["ports"], f"{seen:,}" if seen else "-"]
-        # A verdict a line: cut or folded, a count would be lost or stand apart from its word.
+        # One verdict per line: cut or folded, a count would be lost or stand apart from its word.
         words = Text("\n".join(map(safe, story.seen_words(row).split(", "))))
         table.add_row(*(Text(safe(cell)) for cell in cells), words, style="" if seen or row["attempts"] else "dim")
     return table

@@ -50,12 +50,12 @@ _HEADS = {
     "gone": "Findings that are gone",
     "continuing": "Findings that continue",
     "waived": "Findings now waived",
-    "unwaived": "Findings waived no more",
+    "unwaived": "Findings no longer waived",
     "seen": "Documented paths now seen",
-    "silent": "Documented paths now silent",
+    "silent": "Documented paths no longer seen",
     "verdicts": "Documented paths with other verdicts",
-    "appeared": "Who talks to whom, and did not before",
-    "disappeared": "Who talked to whom, and does no more",
+    "appeared": "New pairs of ends that talk",
+    "disappeared": "Pairs of ends that no longer talk",
     "decided_by": "Policies, inventories and waivers",
 }
 
@@ -140,7 +140,7 @@ class Review:
                         return make(self, history, base, {**query, **found.groupdict()}, form)
                 except AuditorError as error:
                     return self.sorry(base, 404 if isinstance(error, ConfigError) else 500, str(error))
-        return self.sorry(base, 404, "There is no such page.")
+        return self.sorry(base, 404, "No such page.")
 
     def sorry(self, base: str, status: int, says: str) -> Answer:
         """A page that says why there is none."""
@@ -258,9 +258,7 @@ class Review:
             missing = [f"{path}: {says}" for path, _, place, says in captures if place is None] or [
                 "no capture was running then"
             ]
-            return self.sorry(
-                base, 409, f"There is no bundle without the captures that were audited. {'; '.join(missing)}."
-            )
+            return self.sorry(base, 409, f"A bundle needs the captures that were audited. {'; '.join(missing)}.")
         redact = given.get("redact") == "yes"
         out: IO[bytes] = tempfile.TemporaryFile(prefix="auditor-bundle-")  # noqa: SIM115  # whoever sends it closes it
         try:

@@ -1,1 +1,1 @@
-"""The packets behind a finding or a connection, as a capture to hand over."""
+"""The packets of a finding or a connection, as a capture."""

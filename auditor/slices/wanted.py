@@ -113,7 +113,7 @@ def _connection(connections: pd.DataFrame, wanted: str) -> str:
         raise ConfigError(
             "--connection",
             f"{json.dumps(wanted)} names {'several connections' if len(rows) else 'no connection'}",
-            mend="auditor connections lists them: --fields id,originator_ip,responder_ip,responder_port",
+            mend="list the ids with auditor connections --fields id,originator_ip,responder_ip,responder_port",
         )
     return str(rows.iloc[0])
 

@@ -579,9 +579,7 @@ class History:
         if len(found) == 1:
             return _row(found[0])
         says = (
-            f"{many(len(found), 'audit begins', 'audits begin')} with {name!r}"
-            if found
-            else f"there is no audit {name!r}"
+            f"{many(len(found), 'audit begins', 'audits begin')} with {name!r}" if found else f"unknown audit {name!r}"
         )
         raise ConfigError(
             str(self.path), says, mend="auditor history list names them; latest and latest~1 are understood"

@@ -453,7 +453,7 @@ def test_rights_are_checked_before_anything_else(monkeypatch):
     monkeypatch.setattr(live, "capture_tools", list)
     with pytest.raises(InputError, match=r"^lo: capturing is not allowed \(sudo auditor live"):
         live.check_rights(place_of("lo"))
-    with pytest.raises(InputError, match=r"there is no such interface; there are .*lo"):
+    with pytest.raises(InputError, match=r"no such interface; this machine has .*lo"):
         live.check_rights(place_of("nosuch0"))
     monkeypatch.setattr(live, "capture_tools", lambda: [Tool("scapy", "x", "root")])
     with pytest.raises(InputError, match="not allowed"):

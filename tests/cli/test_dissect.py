@@ -64,7 +64,7 @@ def test_fewer_frames_than_there_are_is_said(capture, capsys, tshark):
     status, out, err = run(capsys, capture[0], "--connection", capture[3], "--limit", 2)
     assert status == 0
     assert out.count("\nEthernet II") == 2
-    assert err == "auditor: 2 frames are shown, there are more (--limit)\n"
+    assert err == "auditor: 2 frames are shown, more exist (--limit)\n"
 
 
 @pytest.mark.tshark
@@ -82,13 +82,13 @@ def test_a_damaged_capture_is_told(capture, capsys, tmp_path, tshark):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--connection", "nonesuch"), "no connection has the id"),
-        (("--connection", ""), "no connection has the id"),
-        (("--connection", "x", "--format", "xml"), "--format: there is no 'xml'"),
-        (("--connection", "x", "--limit", "0"), "--limit: '0' is not a number of that kind"),
-        (("--connection", "x", "--timeout", "soon"), "--timeout: 'soon' is not a number"),
+        (("--connection", "nonesuch"), "no connection with the id"),
+        (("--connection", ""), "no connection with the id"),
+        (("--connection", "x", "--format", "xml"), "--format: unknown value 'xml'"),
+        (("--connection", "x", "--limit", "0"), "--limit: '0' is not such a number"),
+        (("--connection", "x", "--timeout", "soon"), "--timeout: 'soon' is not such a number"),
         (("--connection", "x", "--keylog", "gone.log"), "gone.log: no such file"),
-        ((), "--connection: one of --connection and --compare is needed"),
+        ((), "--connection: name one connection, or --compare"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(arguments, says, capture, capsys, tshark):

@@ -33,7 +33,7 @@ def test_doctor_where_nothing_is_there(capsys, monkeypatch):
     assert "!!  libraries" in said
     assert "--  tshark            missing" in said
     assert "--  cluster           no dask" in said
-    assert "--  scapy             missing: auditor live captures with dumpcap or tcpdump only" in said
+    assert "--  scapy             missing: auditor live then needs dumpcap or tcpdump" in said
     assert "--  capture rights    none: sudo auditor live" in said
     assert "--  captures on VMs   neither ssh nor bosh" in said
     assert "such captures cannot be read" in said
@@ -70,7 +70,7 @@ def test_a_cache_that_cannot_be_written_is_told(monkeypatch, tmp_path, capsys):
     assert "missing" in missing
     main(["doctor"])
     assert (
-        f"and so does every later run: this folder cannot be written, set NUMBA_CACHE_DIR ({cache.folder})"
+        f"on every run, because this folder is not writable; set NUMBA_CACHE_DIR ({cache.folder})"
         in capsys.readouterr().out
     )
 

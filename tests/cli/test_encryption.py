@@ -21,4 +21,4 @@ def test_what_is_still_in_the_clear(capsys, tmp_path: Path) -> None:
 
 def test_a_format_that_is_none(capsys) -> None:
     assert main(["encryption", "sample:lab", "--format", "sarif"]) == 2
-    assert "there is no 'sarif'" in capsys.readouterr().err
+    assert "unknown value 'sarif'" in capsys.readouterr().err

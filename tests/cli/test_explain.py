@@ -47,7 +47,7 @@ def test_a_misspelling_gets_a_suggestion_and_no_traceback():
 
 @pytest.mark.parametrize("nonsense", ["zzzz", "diego-0123456789"])
 def test_an_unknown_name_says_where_names_are(nonsense):
-    assert "auditor explain alone lists all names" in str(run(nonsense).exception)
+    assert "auditor explain lists all names" in str(run(nonsense).exception)
 
 
 def _told(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -84,7 +84,7 @@ def test_a_fault_beside_the_method_says_that_the_method_took_place(capsys):
     _, out, _ = _told(capsys, _finding_of("cleartext-credentials", "sample:lab"), "sample:lab")
     joined = " ".join(out.split())
     assert "The path documents signed_url or tls. Of the first connection: signed_url is verified: " in joined
-    assert "The documented authentication took place. This finding is about something beside it" in joined
+    assert "The documented authentication took place. This finding is about something else" in joined
     _, out, _ = _told(capsys, _finding_of("cell-egress"), "sample:diego")
     assert "What was documented" not in out and "make it right" not in out
 
@@ -92,7 +92,7 @@ def test_a_fault_beside_the_method_says_that_the_method_took_place(capsys):
 def test_an_undeclared_one_names_the_closest_path(capsys):
     _, out, _ = _told(capsys, _finding_of("undeclared-port"), "sample:diego")
     joined = " ".join(out.split())
-    assert "The closest documented path is rep-to-cc; what differs is the port" in joined
+    assert "The closest documented path is rep-to-cc; the difference is the port" in joined
     assert "auditor policy suggest" in joined
 
 
@@ -124,4 +124,4 @@ def test_a_finding_needs_a_place_to_look(capsys):
     assert "auditor explain F-0123456789 CAPTURE" in err
     status, _, err = _told(capsys, "F-0123456789", "sample:healthy")
     assert status == 2
-    assert "no finding has this id" in err
+    assert "no finding with this id" in err

@@ -71,21 +71,24 @@ def test_an_example_can_be_typed(path):
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["audti"], "there is no command 'audti'; did you mean audit?"),
+        (["audti"], "unknown command 'audti'; did you mean audit?"),
         (["policy", "chek"], "Did you mean 'check'?"),
-        (["audit", "x.pcap", "--fromat", "json"], "there is no option '--fromat'; did you mean --format?"),
-        (["audit", "x.pcap", "--format", "jsn"], "there is no 'jsn' (did you mean json"),
-        (["audit", "x.pcap", "--fail-on", "hihg"], "there is no 'hihg' (did you mean high?"),
-        (["connections", "x.pcap", "--application", "mysq"], "there is no application 'mysq' (did you mean mysql?"),
+        (["audit", "x.pcap", "--fromat", "json"], "unknown option '--fromat'; did you mean --format?"),
+        (["audit", "x.pcap", "--format", "jsn"], "unknown value 'jsn' (did you mean json"),
+        (["audit", "x.pcap", "--fail-on", "hihg"], "unknown value 'hihg' (did you mean high?"),
+        (["connections", "x.pcap", "--application", "mysq"], "unknown application 'mysq' (did you mean mysql?"),
         (
             ["history", "query", "--store", "x", "--rule", "weak-tsl"],
-            "there is no rule 'weak-tsl' (did you mean weak-tls",
+            "unknown rule 'weak-tsl' (did you mean weak-tls",
         ),
-        (["history", "query", "--store", "x", "--verdict", "verifed"], "there is no 'verifed' (did you mean verified"),
-        (["policy", "show", "--path", "rep-to-bb"], "no path has this id (did you mean rep-to-bbs"),
+        (
+            ["history", "query", "--store", "x", "--verdict", "verifed"],
+            "unknown value 'verifed' (did you mean verified",
+        ),
+        (["policy", "show", "--path", "rep-to-bb"], "unknown path (did you mean rep-to-bbs"),
         (["policy", "show", "tas-deigo"], "did you mean"),
         (["explain", "weak-tsl"], "did you mean weak-tls"),
-        (["--show-completion", "fsh"], "there is none for 'fsh' (did you mean fish"),
+        (["--show-completion", "fsh"], "no completion for 'fsh' (did you mean fish"),
     ],
 )
 def test_a_misspelling_is_told_what_was_meant(argv, says, capsys):

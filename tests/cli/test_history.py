@@ -134,16 +134,16 @@ def test_sql(capsys, store):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["list"], "which store?"),
+        (["list"], "no store is named"),
         (["list", "--store", "gone"], "gone: is not a store of audits"),
-        (["show", "9", "--store", "STORE"], "there is no audit '9'"),
-        (["show", "--store", "STORE", "--verdict", "fine"], "there is no 'fine'"),
-        (["query", "--store", "STORE", "--rule", "plain"], "there is no rule 'plain'"),
-        (["query", "SELECT 1", "--store", "STORE", "--to-port", "1"], "SQL and filters do not go together"),
+        (["show", "9", "--store", "STORE"], "unknown audit '9'"),
+        (["show", "--store", "STORE", "--verdict", "fine"], "unknown value 'fine'"),
+        (["query", "--store", "STORE", "--rule", "plain"], "unknown rule 'plain'"),
+        (["query", "SELECT 1", "--store", "STORE", "--to-port", "1"], "SQL and filter options cannot be combined"),
         (["query", "SELEC 1", "--store", "STORE"], "syntax error"),
         (["list", "--store", "STORE", "--since", "yesterday-ish"], "--since: 'yesterday-ish' is not a time"),
-        (["list", "--store", "STORE", "--fields", "nope"], "there is no column 'nope'"),
-        (["list", "--store", "STORE", "--format", "html"], "there is no 'html'"),
+        (["list", "--store", "STORE", "--fields", "nope"], "unknown column 'nope'"),
+        (["list", "--store", "STORE", "--format", "html"], "unknown value 'html'"),
         (["diff", "--store", "STORE", "--format", "parquet"], "add --output DIR"),
     ],
 )
@@ -176,7 +176,7 @@ def test_a_store_is_checked_and_mended(tmp_path, capsys):
     auditor.audit("sample:healthy", store=place)
     assert main(["history", "check", "--store", str(place)]) == 0
     assert main(["history", "repair", "--store", str(place)]) == 0
-    assert capsys.readouterr().out.splitlines() == [f"{place}: is whole"] * 2
+    assert capsys.readouterr().out.splitlines() == [f"{place}: all files are intact"] * 2
     [piece] = (place / "pieces").glob("connections.*")
     piece.write_bytes(piece.read_bytes()[:99])
     (place / "catalogue.sqlite").write_bytes(b"")
@@ -208,7 +208,7 @@ def test_check_and_repair_say_the_same_of_a_store(tmp_path, capsys):
         told.append(capsys.readouterr().out.splitlines())
     assert told[0][-1] == f"{place}: 1 thing to repair (auditor history repair)"
     assert told[1] == told[2] == told[3]
-    assert told[1][-1] == f"{place}: is whole, but for 1 loss of before (above)"
+    assert told[1][-1] == f"{place}: all files are intact, apart from 1 loss found earlier (above)"
 
 
 def test_a_window_is_named_wherever_the_audit_is(tmp_path, capsys):
@@ -216,20 +216,20 @@ def test_a_window_is_named_wherever_the_audit_is(tmp_path, capsys):
     auditor.audit("sample:healthy", store=place, since="2026-11-16T09:00:10Z")
     auditor.audit("sample:healthy", store=place)
     store = str(place)
-    says = "from 2026-11-16 09:00:10 UTC alone; what lies outside of it was not looked at"
+    says = "from 2026-11-16 09:00:10 UTC only; nothing outside this time was audited"
     told = asked(capsys, "list", "--store", store)
     assert told.count(says) == 1
     assert f"audit 1: {says}" in told
     rows = json.loads(asked(capsys, "list", "--store", store, "--format", "json"))
     assert [row["window"] for row in rows] == ["from 2026-11-16 09:00:10 UTC", None]
     shown = " ".join(asked(capsys, "show", "1", "--store", store).split())
-    assert "CLEAN and COMPLETE, from 2026-11-16 09:00:10 UTC alone:" in shown
-    assert "nothing outside of that" in shown
-    assert "09:00:10 UTC alone" not in " ".join(asked(capsys, "show", "2", "--store", store).split())
+    assert "CLEAN and COMPLETE, from 2026-11-16 09:00:10 UTC only:" in shown
+    assert "nothing outside this time" in shown
+    assert "09:00:10 UTC only" not in " ".join(asked(capsys, "show", "2", "--store", store).split())
     assert f"audit 1: {says}" in asked(capsys, "diff", "1", "2", "--store", store)
     assert "alone" not in asked(capsys, "diff", "2", "2", "--store", store)
     review = Review(store=place, today=lambda: date(2026, 11, 22))
     pages = [review.answer(*asks, None, "").body.decode() for asks in (("/", {}), ("/compare", {}), ("/audit/1", {}))]
     assert [page.count(says) for page in pages[:2]] == [1, 1]
-    assert "from 2026-11-16 09:00:10 UTC alone; what lies outside was not looked at." in pages[2]
-    assert "UTC alone" not in review.answer("/compare", {"before": "2", "after": "2"}, None, "").body.decode()
+    assert "from 2026-11-16 09:00:10 UTC only; nothing outside this time was audited." in pages[2]
+    assert "UTC only" not in review.answer("/compare", {"before": "2", "after": "2"}, None, "").body.decode()

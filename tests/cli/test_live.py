@@ -121,8 +121,10 @@ def test_an_interface_is_audited_as_its_packets_come_and_the_kept_packets_say_th
     assert {each["fingerprint"] for each in early} <= {each["fingerprint"] for each in final}
     (summary,) = live.of("summary")
     assert summary == audited["summary"]
-    assert "rights given up: packets are read as nobody" in live.err
-    assert "auditor: wire: 2,720 packets; dropped: 0 in the kernel, 0 in the pipe, 0 at the table\n" in live.err
+    assert "privileges dropped: packets are read as nobody" in live.err
+    assert (
+        "auditor: wire: 2,720 packets; dropped: 0 in the kernel, 0 in the pipe, 0 at the connection table\n" in live.err
+    )
     (kept,) = ring.iterdir()
     assert kept.stat().st_mode & 0o077 == 0, "secrets may be in it"
     assert kept.stat().st_uid != 0
@@ -136,7 +138,7 @@ def test_as_root_the_report_stands_where_it_was_told_to(net, place):
     live = Live(net, place, *words, SUDO_UID="").capturing()
     net.replay(SAMPLES / "diego.pcapng")
     live.stop()
-    assert "rights given up: packets are read as nobody" in live.err
+    assert "privileges dropped: packets are read as nobody" in live.err
     assert json.loads((closed / "report.json").read_text())["schema"] == "auditor.report/1"
     assert [each.name for each in closed.iterdir()] == ["report.json"]
 
@@ -151,7 +153,9 @@ def test_a_signal_finishes_the_window(net, place):
     assert live.of("summary")[0]["connections"] == 0
     assert [each["packets"] for each in live.of("capture")] == [0]
     assert "finishing the window" in live.err
-    assert "0 packets; dropped: 0 in the kernel, 0 in the pipe, 0 at the table; is it the right interface" in live.err
+    assert (
+        "0 packets; dropped: 0 in the kernel, 0 in the pipe, 0 at the connection table; check the interface" in live.err
+    )
     until(lambda: not net.pids("a"), "all that was started is gone")
 
 
@@ -443,7 +447,7 @@ def test_without_rights_it_says_so_in_one_line_with_the_mend():
     run = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert run.returncode == 2
     first, second = run.stderr.splitlines()
-    assert first.startswith("auditor: nosuch0: there is no such interface")
+    assert first.startswith("auditor: nosuch0: no such interface")
     assert second.startswith("auditor: lo: capturing is not allowed (sudo auditor live")
 
 
@@ -451,9 +455,9 @@ def test_without_rights_it_says_so_in_one_line_with_the_mend():
     ("arguments", "says"),
     [
         ([], "no source is named"),
-        (["nosuch0"], "there is no such interface"),
+        (["nosuch0"], "no such interface"),
         (["http://a/b"], "cannot capture through http"),
-        (["-", "--window", "soon"], "is not a span of time"),
+        (["-", "--window", "soon"], "is not a duration"),
         (["-", "--window", "5m", "--format", "json"], "--output DIR"),
         (["-", "--ring-size", "little", "--write-ring", "x"], "not a size"),
         (["-", "--snaplen", "1"], "--snaplen"),

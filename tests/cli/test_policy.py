@@ -72,7 +72,7 @@ def test_a_name_that_no_policy_can_have() -> None:
 
 
 def test_a_path_that_is_none() -> None:
-    with pytest.raises(ConfigError, match="no path has this id"):
+    with pytest.raises(ConfigError, match="unknown path"):
         run("show", "--path", "x")
 
 
@@ -101,9 +101,9 @@ def test_export(form: str) -> None:
 
 
 def test_a_rule_set_needs_an_inventory(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="who is who"):
+    with pytest.raises(ConfigError, match="need an inventory"):
         run("export", "--to", "nftables")
-    with pytest.raises(ConfigError, match="for a rule set"):
+    with pytest.raises(ConfigError, match="for firewall rules only"):
         run("export", "--vm", "diego_cell/0")
     file = tmp_path / "rules.nft"
     status, out, _ = run("export", "tas-diego", "--to", "nftables", "--inventory", LAB, "--output", str(file))
@@ -122,5 +122,5 @@ def test_security_groups_that_reach_the_control_plane(tmp_path: Path) -> None:
     file.write_text('[{"protocol": "tcp", "destination": "203.0.113.0/24", "ports": "443"}]')
     status, out, _ = run("check", "--asg", str(file), "--inventory", LAB, "--format", "json")
     assert (status, out) == (0, "[]\n")
-    with pytest.raises(ConfigError, match="needs to know where"):
+    with pytest.raises(ConfigError, match="needs an inventory"):
         run("check", "--asg", str(file))

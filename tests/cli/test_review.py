@@ -25,7 +25,7 @@ def test_it_serves_until_it_is_interrupted(tmp_path):
             address = served.stdout.readline().strip()
             assert address.startswith("http://127.0.0.1:")
             with urllib.request.urlopen(address, timeout=60) as answer:  # noqa: S310  # our own address
-                assert "holds no audit yet" in answer.read().decode()
+                assert "has no audits yet" in answer.read().decode()
             with pytest.raises(urllib.error.HTTPError, match="403"):
                 urllib.request.urlopen(address.rsplit("/", 2)[0] + "/x/", timeout=60)  # noqa: S310
             served.send_signal(signal.SIGINT)
@@ -38,7 +38,7 @@ def test_it_serves_until_it_is_interrupted(tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ([], "which store?"),
+        ([], "no store is named"),
         (["--store", "{nowhere}"], "is not a store of audits"),
         (["--store", "{store}", "--port", "70000"], "--port"),
         (["--store", "{store}", "--captures", "{nowhere}"], "is not a folder"),

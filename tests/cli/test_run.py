@@ -91,10 +91,10 @@ def test_check_reads_the_files_that_are_named_and_tells_what_this_machine_lacks(
     file.write_text(text.replace('["in"]', '["in", "gone"]') + lacks)
     assert main(["run", str(file), "--check"]) == 3
     said = capsys.readouterr()
-    assert "a pass would miss 3 things" in said.out
+    assert "3 problems would affect a pass" in said.out
     [folder, command, address] = said.err.splitlines()
     assert folder.endswith("gone: no such folder")
-    assert command.endswith("there is no command no-such-command-here")
+    assert command.endswith("command not found: no-such-command-here")
     assert "NO_SUCH_NAME is not in the environment" in address
 
 

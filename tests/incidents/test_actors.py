@@ -121,7 +121,7 @@ def test_a_vm_that_nobody_accuses_has_a_page_too(intruder):
 
 
 def test_an_address_that_was_not_seen_is_told(intruder):
-    with pytest.raises(ConfigError, match="no connection has the end"):
+    with pytest.raises(ConfigError, match="no connection from or to"):
         intruder.of_host("192.0.2.1")
 
 

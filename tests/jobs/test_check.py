@@ -59,7 +59,7 @@ def test_folders_that_a_pass_could_not_write_to(place):
     ][: len(told)] or told
     assert any(each.startswith("spool.done: /file") for each in told)
     assert any(each.startswith("report 1: /file") for each in told)
-    assert told[-1] == "inventory 1: there is no command no-such-command-here"
+    assert told[-1] == "inventory 1: command not found: no-such-command-here"
 
 
 def test_what_the_sandbox_of_the_unit_keeps_from_a_pass(place):

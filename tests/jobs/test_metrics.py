@@ -67,7 +67,7 @@ def test_a_window_is_told_by_metrics_and_status(tmp_path):
     (tmp_path / "spool").mkdir()
     config = tmp_path / "run.toml"
     config.write_text(f'name = "prod"\nstore = "{place}"\n[spool]\nfolders = ["{tmp_path / "spool"}"]\n')
-    says = "the latest audit, 1: to 2026-11-16 09:00:20 UTC alone; what lies outside of it was not looked at"
+    says = "the latest audit, 1: to 2026-11-16 09:00:20 UTC only; nothing outside this time was audited"
     assert says in status(load_config(config), 0)[0]
     auditor.audit("sample:healthy", store=place)
     assert not [line for line in status(load_config(config), 0)[0] if "alone" in line]

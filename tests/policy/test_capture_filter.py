@@ -130,7 +130,7 @@ def test_the_command_prints_the_filter_alone_and_says_the_rest_on_standard_error
     assert compiled(tcpdump, told.out.strip()) > 50
     assert told.out.count("\n") == 1
     assert "capture on all of diego_brain, diego_cell, diego_database" in told.err
-    assert f"snaplen: {SNAPLEN} bytes are enough of each packet" in told.err
+    assert f"snaplen: {SNAPLEN} bytes of each packet are enough" in told.err
     assert told.err.count("leaves out: ") == 3
 
 

@@ -288,7 +288,7 @@ def test_a_profile_stands_for_the_shipped_policies_that_it_names(tmp_path: Path)
     for text, says in (
         ("includes: [tas-deigo]", "no shipped policy is named 'tas-deigo'"),
         ("includes: [tas]", "'tas' is a profile itself"),
-        ("paths: []", "there are no paths"),
+        ("paths: []", "no paths are declared"),
         ("includes: [nats]\npaths:\n" + GOOD.split("paths:\n")[1], "a profile has no paths of its own"),
     ):
         with pytest.raises(ConfigError, match=says):

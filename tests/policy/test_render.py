@@ -49,7 +49,7 @@ def test_exports_hold_every_path(tas_diego: Policy, form: str) -> None:
 
 
 def test_no_other_export(tas_diego: Policy) -> None:
-    with pytest.raises(ConfigError, match="there is no format 'xml'"):
+    with pytest.raises(ConfigError, match="unknown format 'xml'"):
         render.export(tas_diego, "xml")
 
 

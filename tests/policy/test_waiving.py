@@ -92,7 +92,7 @@ def test_json(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"rule": "nothing"}, "there is no rule"),
+        ({"rule": "nothing"}, "unknown rule"),
         ({"match": {}}, "match names nothing"),
         ({"match": {"from": "x", "port": "http"}}, "port"),
         ({"reason": ""}, "reason"),

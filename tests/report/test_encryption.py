@@ -134,19 +134,19 @@ def test_every_form_names_what_is_in_the_clear(form: str) -> None:
 
 def test_nothing_in_the_clear_is_said() -> None:
     report = Report(audit_of(seen("rep-to-bbs", "tls")))
-    assert "nothing was seen in the clear" in report.encryption("table")
-    assert "Nothing was seen in the clear." in report.encryption("markdown")
+    assert "nothing unencrypted was seen" in report.encryption("table")
+    assert "Nothing unencrypted was seen." in report.encryption("markdown")
 
 
 def test_a_large_foundation_is_told_in_part_and_says_so() -> None:
     rows = [seen("route-emitter-to-nats", "nats", originator_instance=f"diego_cell/{number}") for number in range(30)]
     text = Report(audit_of(*rows)).encryption("table")
-    assert f"and {31 - MOST_VMS} VMs more with less (--format json has all)" in text
+    assert f"and {31 - MOST_VMS} VMs more with fewer bytes (--format json has all)" in text
     assert len(json.loads(Report(audit_of(*rows)).encryption("json"))["vms"]) == 31
 
 
 def test_there_is_no_other_form() -> None:
-    with pytest.raises(ConfigError, match="no format 'pdf'"):
+    with pytest.raises(ConfigError, match="unknown format 'pdf'"):
         Report(audit_of(seen("rep-to-bbs", "tls"))).encryption("pdf")
 
 

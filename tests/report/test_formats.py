@@ -334,7 +334,7 @@ def test_a_sibling_policy_that_explains_is_named_once(audit, written):
 def test_every_documented_path_is_there_seen_or_not(audit, written):
     text = written("table", audit).decode().split("Documented paths")[1]
     assert [int(row) for row in re.findall(r"^ {0,2}(\d+)  ", text, re.MULTILINE)] == list(range(1, 26))
-    assert text.count(" silent") == 20
+    assert text.count(" not seen") == 20
 
 
 def test_many_findings_of_a_rule_are_cut_short_and_counted(audit, written):
@@ -377,7 +377,7 @@ def test_a_folder_is_taken_only_where_it_holds_a_report(tmp_path, audit):
         ("json", "missing/report.json", "cannot be written"),
         ("json", ".", "is a folder"),
         ("parquet", "file", "is a file"),
-        ("nosuch", "x", "no format"),
+        ("nosuch", "x", "unknown format"),
     ],
 )
 def test_a_place_that_cannot_be_written(name, place, says, tmp_path, audit):

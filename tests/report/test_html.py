@@ -163,7 +163,7 @@ def test_the_first_answer(given, tone, clean, complete, written):
 
 def test_a_clean_result_on_captures_that_do_not_suffice_does_not_look_clean(written):
     text = written("html", make.audit(clean=True)).decode()
-    assert "do not suffice to call the platform clean" in text
+    assert "are not sufficient to call the platform clean" in text
     assert '<h1 id="summary-h">CLEAN SO FAR, but INCOMPLETE</h1>' in text
     for doubt in (
         "17 packets dropped",
@@ -192,7 +192,7 @@ def test_openings_alone_and_contradicting_inventories_are_doubts(written):
         summary={**audit.summary, "sufficiency": sufficiency},
     )
     text = written("html", changed).decode()
-    assert "Of all 26 documented connections nothing but the opening was seen" in text
+    assert "Of all 26 documented connections only the opening was captured" in text
     assert "The inventory contradicts itself: 10.0.0.1 is both &lt;b&gt;uaa/0 and nats/0." in text
     assert re.findall(r"<dt>(?:Clean|Complete)\?</dt><dd>([^<]*)</dd>", text) == ["Yes", "No"]
 
@@ -262,18 +262,18 @@ def test_what_the_address_asks_for_and_is_not_there_is_told(browser, page):
     browser.look()
     browser.open(page, "?verdict=violated")
     browser.ready()
-    assert "?verdict=violated is not read" in browser.text("#unknown")
+    assert "?verdict=violated is ignored" in browser.text("#unknown")
     browser.open(page)
     browser.ready()
     for fragment, told, count in (
-        ("connections?colour=red&disposition=undeclared", "no filter colour", 10),
+        ("connections?colour=red&disposition=undeclared", "unknown filter colour", 10),
         ("connections?verdict=violatd", "no connection here has the verdict violatd", 0),
         ("connections?since=yesterday", "since=yesterday is not a time", 30),
-        ("connections?rule=plaintext&rule=weak-tls", "rule is asked for several times", 1),
+        ("connections?rule=plaintext&rule=weak-tls", "rule is given several times", 1),
         ("connections?verdict=violated", "", 2),
         ("connection=%3Cb%3E", "no connection here has the id <b>", 2),
-        ("f99", "nothing here is called #f99", 2),
-        ("100%", "nothing here is called #100%", 2),
+        ("f99", "nothing here has the name #f99", 2),
+        ("100%", "nothing here has the name #100%", 2),
     ):
         browser.run("location.hash = arguments[0]", fragment)
         browser.wait(

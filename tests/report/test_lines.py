@@ -60,7 +60,7 @@ def test_addresses_that_do_not_fit_are_shortened_with_a_mark_and_keep_their_port
     assert row[2].startswith("[2001:db8:") and row[2].endswith(f":{audit.connections['originator_port'].iloc[0]}")
     assert row[3].endswith("9999]:443")
     assert row[2].count("…") == row[3].count("…") == 1
-    assert "… stands for more (--fields and --format csv have all)" in " ".join(told[-2:])
+    assert "… marks shortened values (--format csv and --fields show all)" in " ".join(told[-2:])
     wide = written("table", audit, table="connections", width=200).decode()
     assert f"[{first}]:" in wide
     assert f"[{second}]:443" in wide

@@ -72,7 +72,7 @@ def test_many_are_cut_short_for_people() -> None:
     audit = make.audit()
     many = replace(audit, info={**audit.info, "warnings": [f"w{k}" for k in range(50)]})
     assert len(story.warnings(many)) == story.MOST_WARNINGS + 1
-    assert story.warnings(many)[-1] == "and 30 more (--format json has them)"
+    assert story.warnings(many)[-1] == "and 30 more (--format json has all)"
 
 
 def test_an_audit_tells_what_the_inventory_lacks(tmp_path: Path) -> None:

@@ -27,17 +27,17 @@ def whole() -> Any:
 
 def test_the_first_line_names_the_window(part: Any, whole: Any) -> None:
     assert 0 < len(part.audit.connections) < len(whole.audit.connections)
-    assert story.heading(part.audit).verdict.endswith(f", {WORDS} alone")
+    assert story.heading(part.audit).verdict.endswith(f", {WORDS} only")
     assert story.heading(whole.audit).verdict == "CLEAN and COMPLETE"
 
 
 def test_what_was_looked_at_is_said_in_every_report_for_people(part: Any, whole: Any) -> None:
-    outside = "nothing outside of that"
+    outside = "nothing outside this time"
     for text in (part.to_table(width=500), part.to_markdown()):
-        assert f"connections {WORDS} were looked at, {outside}" in text
+        assert f"connections {WORDS} were audited, {outside}" in text
     page = part.to_html()
-    assert f"Connections {WORDS} alone; what lies outside was not looked at." in page
-    assert page.count(f"{WORDS} alone") >= 2, "in the headline, too"
+    assert f"Connections {WORDS} only; nothing outside this time was audited." in page
+    assert page.count(f"{WORDS} only") >= 2, "in the headline, too"
     for text in (whole.to_table(width=500), whole.to_markdown(), whole.to_html()):
         assert outside not in text
         assert "not looked at" not in text

@@ -125,7 +125,7 @@ def test_a_waiver_is_written_by_who_may(server):
         server, path, method="POST", body=urlencode(WAIVER), Origin=origin, Sec_Fetch_Site="same-origin"
     )
     assert status == 200
-    assert "Written at the end of" in text
+    assert "Added to" in text
     assert "rule: missing-client-certificate" in server.review.waivers.read_text()
 
 

@@ -271,10 +271,10 @@ def test_a_redacted_bundle_has_its_own_exit_status(rules, tmp_path, capsys):
     made = ["slice", CAPTURE, "--inventory", INVENTORY, "--finding", rules["nats"], "-w", str(out), "--bundle"]
     assert main([*made, "--redact", *QUIET]) == 0
     assert main(["slice", "--verify", str(out), "--quiet", "--against", CAPTURE]) == 4
-    assert capsys.readouterr().out.startswith("redacted, otherwise the same\n")
+    assert capsys.readouterr().out.startswith("redacted, all else is equal\n")
     assert main(["slice", "--verify", str(out), "--quiet"]) == 4
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("redacted, otherwise the same; ")
+    assert last.startswith("redacted, all else is equal; ")
     assert "were not checked" in last
 
 

@@ -333,7 +333,7 @@ const start = async () => {
     : Array.isArray(value) && value.every(each => typeof each !== 'object') ? value.join(', ') : typeof value === 'object' ? JSON.stringify(value) : String(value);
   const facts = pairs => el('dl', { class: 'facts' }, pairs.filter(([, value]) => value !== null && value !== undefined && value !== '')
     .flatMap(([title, value]) => [el('dt', {}, title), el('dd', {}, value)]));
-  const endWords = end => [end.instance, end.role, end.component].filter(Boolean).join(', ') || (end.role === null ? 'in no inventory' : 'role not asked for');
+  const endWords = end => [end.instance, end.role, end.component].filter(Boolean).join(', ') || (end.role === null ? 'in no inventory' : 'role not shown');
   const address = end => end.port === null || end.port === undefined ? end.ip : end.ip.includes(':') ? `[${end.ip}]:${end.port}` : `${end.ip}:${end.port}`;
   const frames = list => {
     const by = new Map();
@@ -383,7 +383,7 @@ const start = async () => {
     const at0 = inside.capture !== undefined ? captures[inside.capture] : captures[0];
     const review = document.documentElement.dataset.review;
     if (review && told.id) parts.push(el('p', { class: 'packets' }, el('a', { href: `${review}/connection/${encodeURIComponent(told.id)}` }, 'The packets of this connection, dissected')));
-    if (told.id && captures.length) parts.push(el('h3', {}, 'Look for yourself'), el('p', { class: 'cmds' }, el('code', {}, `auditor dissect '${at0 || captures[0]}' --connection ${told.id}`)));
+    if (told.id && captures.length) parts.push(el('h3', {}, 'See the packets'), el('p', { class: 'cmds' }, el('code', {}, `auditor dissect '${at0 || captures[0]}' --connection ${told.id}`)));
     const raw = { ...told }; delete raw.inside;
     parts.push(el('details', {}, el('summary', {}, 'The record as JSON'), el('pre', { tabindex: '0' })));
     parts[parts.length - 1].lastChild.textContent = JSON.stringify(raw, null, 1).split('\n').map(visible).join('\n');
@@ -442,9 +442,9 @@ const start = async () => {
     told.hidden = all;
     if (all) return;
     const said = [fields.since.value && 'from ' + fields.since.value.replace('T', ' '), fields.until.value && 'to ' + fields.until.value.replace('T', ' ')].filter(Boolean).join(' ');
-    const clear = el('button', { type: 'button' }, 'Show all of the time');
+    const clear = el('button', { type: 'button' }, 'Show the whole time');
     clear.addEventListener('click', () => { fields.since.value = fields.until.value = ''; tell([]); apply(); write(); });
-    told.replaceChildren(`Only what was opened ${said} UTC: ${opened.toLocaleString('en')} of ${count.toLocaleString('en')} connections, ${cards.filter(each => inside.has(each.id)).length} of ${cards.length} findings with connections. The summary is of all of the time.`, clear);
+    told.replaceChildren(`Only connections opened ${said} UTC: ${opened.toLocaleString('en')} of ${count.toLocaleString('en')} connections, ${cards.filter(each => inside.has(each.id)).length} of ${cards.length} findings with connections. The summary is of all of the time.`, clear);
   };
   const scale = drawing => {
     const [left, right] = [Number(drawing.dataset.left), Number(drawing.dataset.right)];
@@ -494,7 +494,7 @@ const start = async () => {
   const tell = what => {
     const told = $('unknown');
     told.hidden = !what.length;
-    told.replaceChildren(...(what.length ? [el('b', {}, 'The address of this page asks for what is not here: '), el('span', {}, what.join('; ') + '.')] : []));
+    told.replaceChildren(...(what.length ? [el('b', {}, 'The address of this page contains unknown values: '), el('span', {}, what.join('; ') + '.')] : []));
   };
   const write = () => {
     const said = new URLSearchParams();
@@ -505,7 +505,7 @@ const start = async () => {
   const NAMES = { q: 'Search', from: 'From role', to: 'To role', path: 'Path', verdict: 'Verdict', disposition: 'Disposition', rule: 'Rule', finding: 'Finding', app: 'Application', since: 'Since', until: 'Until' };
   const read = () => {
     const hash = location.hash.slice(1), unknown = [];
-    if (location.search && !document.documentElement.dataset.review) unknown.push(`filters stand behind #connections?, so ${location.search} is not read`);
+    if (location.search && !document.documentElement.dataset.review) unknown.push(`filters must follow #connections?, so ${location.search} is ignored`);
     if (hash.startsWith('connection=')) {
       const row = ids.indexOf(plainHash().slice(11));
       if (row < 0) { tell([...unknown, `no connection here has the id ${plainHash().slice(11)}`]); return; }
@@ -518,19 +518,19 @@ const start = async () => {
       return;
     }
     if (!hash.startsWith('connections?')) {
-      if (hash && !$(plainHash())) unknown.push(`nothing here is called #${plainHash()}`);
+      if (hash && !$(plainHash())) unknown.push(`nothing here has the name #${plainHash()}`);
       tell(unknown);
       return;
     }
     const said = new URLSearchParams(hash.slice(12));
     for (const key of new Set(said.keys())) {
-      if (!(key in fields)) unknown.push(`there is no filter ${key}, so it is left out (there are ${Object.keys(fields).join(', ')})`);
-      else if (said.getAll(key).length > 1) unknown.push(`${key} is asked for several times, the first of which holds`);
+      if (!(key in fields)) unknown.push(`unknown filter ${key}, ignored (filters: ${Object.keys(fields).join(', ')})`);
+      else if (said.getAll(key).length > 1) unknown.push(`${key} is given several times; the first one is used`);
     }
     for (const [key, field] of Object.entries(fields)) {
       let value = said.get(key) || '';
       if (value && field.type === 'datetime-local' && !/^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,3})?)?$/.test(value)) {
-        unknown.push(`${key}=${value} is not a time such as 2026-11-30T15:12:10, so it is left out`);
+        unknown.push(`${key}=${value} is not a time such as 2026-11-30T15:12:10, ignored`);
         value = '';
       }
       field.querySelectorAll('option[data-unknown]').forEach(each => each.remove());
@@ -540,7 +540,7 @@ const start = async () => {
         field.append(el('option', { value, 'data-unknown': '' }, `${value} (0)`));
         field.value = value;
         unknown.push(`no connection here has the ${NAMES[key].toLowerCase()} ${value}`);
-      } else unknown.push(`${key}=${value} is not a time that exists, so it is left out`);
+      } else unknown.push(`${key}=${value} is not a valid time, ignored`);
     }
     tell(unknown);
     apply();

@@ -13,18 +13,10 @@ from auditor.cli import complain
 from auditor.cli._machine import kernel_cache
 from auditor.cli._options import choice
 from auditor.report._text import clip, escape
+from auditor.units import size
 from auditor.wire.text import many
 
 EVERY_SECONDS = 0.1
-
-
-def size(count: float) -> str:
-    """Bytes in the largest fitting unit."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
 
 
 class Meter:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from auditor.cli import _options as options
+from auditor.cli._filters import moment
 
 
 def explain(
@@ -30,6 +31,12 @@ def explain(
     release: options.Release = None,
     inventory: options.Inventories = None,
     ca: options.Cas = None,
+    keylog: options.Keylog = None,
+    strict: options.Strict = False,
+    since: options.Since = None,
+    until: options.Until = None,
+    linktype: options.Linktype = None,
+    limit: options.LimitValues = None,
     scope: Annotated[
         str,
         typer.Option("--scope", metavar="diego|all", help="For a finding: the inventory of the audit that found it."),
@@ -53,7 +60,18 @@ def explain(
 
     if captures or store is not None:
         options.choice("--scope", scope, ("diego", "all"))
-        judging = {"policy": policy or "tas", "release": release, "inventory": inventory or (), "ca": ca or ()}
+        judging = {
+            "policy": policy or "tas",
+            "release": release,
+            "inventory": inventory or (),
+            "ca": ca or (),
+            "keylog": keylog,
+            "strict": strict,
+            "limits": options.limits(limit),
+            "since": moment("--since", since),
+            "until": moment("--until", until),
+            "linktype": options.number("--linktype", linktype, 65_535),
+        }
         _finding(name, captures or [], {**judging, "scope": scope}, store, audit)
         return
     for rule in _pages.rules():

@@ -13,6 +13,7 @@ import typer
 from auditor.cli import _bundles as bundling
 from auditor.cli import _options as options
 from auditor.cli import complain
+from auditor.cli._filters import moment
 from auditor.cli._progress import meter
 from auditor.errors import ConfigError, InputError
 
@@ -79,6 +80,10 @@ def slice(  # noqa: A001  # the command's name
     release: options.Release = None,
     inventory: options.Inventories = None,
     ca: options.Cas = None,
+    keylog: options.Keylog = None,
+    strict: options.Strict = False,
+    since: options.Since = None,
+    until: options.Until = None,
     scope: Annotated[
         str, typer.Option("--scope", metavar="diego|all", help="As for the audit that found it.")
     ] = "diego",
@@ -135,6 +140,10 @@ def slice(  # noqa: A001  # the command's name
                     inventory=inventory or (),
                     release=release,
                     ca=ca or (),
+                    keylog=keylog,
+                    strict=strict,
+                    since=moment("--since", since),
+                    until=moment("--until", until),
                     scope="all" if scope == "all" else "diego",
                     hash=bundle or hash,
                     **told,

@@ -4,7 +4,7 @@ The rules that hold here:
 
 1. An **actor** is a VM of the inventory (whatever addresses it had) or an address in none. It is one where a finding says that it did what no path
    declares: a stranger, an undeclared connection or attempt, a sweep, a certificate of others, a platform VM that leaves the platform. Faults of
-   documented connections make no actor, nor what a shipped policy would explain, nor what somebody waived.
+   documented connections make no actor, nor a ping, nor what a shipped policy would explain, nor what somebody waived.
 2. Once it is an actor, **all** its connections are its story, those out of scope too: where it took what it got is the question.
 3. A step is what a reader would say in one breath: a sweep however many ports, a login at one server, a call that comes back every minute.
 4. Nothing is said that the tables do not hold, so that an audit of the store tells the same story as on the day it was made.
@@ -13,7 +13,6 @@ The rules that hold here:
 from __future__ import annotations
 
 import hashlib
-import shlex
 import weakref
 from collections import Counter
 from collections.abc import Iterable
@@ -24,12 +23,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from auditor.incidents.story import CONNECTED, LET_IN, TRIED, Incident, Step, amount, listed
+from auditor.incidents.again import next_of
+from auditor.incidents.peers import witnesses
+from auditor.incidents.story import CONNECTED, LET_IN, TRIED, Incident, Step, listed
 from auditor.model.audit import Audit
 from auditor.model.quoted import ICMP_ERROR
 from auditor.model.roles import Severity
 from auditor.policy.addresses import to_int
 from auditor.policy.inventory import parse_span
+from auditor.units import size
 from auditor.wire.text import many
 
 FOUNDING = frozenset(
@@ -39,6 +41,8 @@ FOUNDING = frozenset(
     }
 )
 """Rules that make an actor of whom they find."""
+
+_SWEEPS = ("port-sweep", "undeclared-attempt")
 
 MOST_ACTORS = 500
 """So many are reported, those that got farthest; more is a policy that does not fit."""
@@ -75,6 +79,16 @@ def of(audit: Audit) -> tuple[Incident, ...]:
     return made
 
 
+def host_of(audit: Audit) -> Incident | None:
+    """What the address or VM did that an audit is narrowed to (``told_of``), and what was done to it; None where its incident says all of it."""
+    host = (audit.info.get("options") or {}).get("host")
+    if not host or not _tellable(audit):
+        return None
+    found = _Teller(audit).host(str(host))
+    mine = [each for each in of(audit) if found is not None and each.actor == found.actor]
+    return None if mine and found is not None and mine[0].connections == found.connections else found
+
+
 def told_of(audit: Audit, address: str) -> Audit:
     """The same audit as far as it is about one address or VM: its connections, its findings, its story. Raises ValueError where nothing is."""
     table = audit.connections
@@ -87,7 +101,11 @@ def told_of(audit: Audit, address: str) -> Audit:
         raise ValueError(address)
     connections = table[mine].reset_index(drop=True)
     ids = set(connections["id"].astype(str))
-    held = [bool(ids.intersection(map(str, each or ()))) for each in audit.findings["connections"].tolist()]
+    # What others do with its certificate is its business, too.
+    held = [
+        bool(ids.intersection(map(str, told or ()))) or bool(witnesses(connections, {"evidence": evidence}))
+        for told, evidence in zip(audit.findings["connections"], audit.findings["evidence"], strict=True)
+    ]
     findings = audit.findings[np.array(held, np.bool_)].reset_index(drop=True)
     severities, rules = findings["severity"].value_counts(), findings["rule"].value_counts()
     summary = {
@@ -107,10 +125,16 @@ def told_of(audit: Audit, address: str) -> Audit:
             "by_rule": {str(rule): int(count) for rule, count in sorted(rules.items()) if count},
         },
     }
+    crossed = {
+        str(sha256)
+        for tls in (connections["tls"].tolist() if "tls" in connections else ())
+        for side in ("client", "server")
+        for sha256 in ((tls.get(f"{side}_certificates") or ()) if isinstance(tls, dict) else ())
+    }
     shown = tuple(
         each
         for each in audit.certificates
-        if any(address in (host["ip"], host["instance"]) for host in each["shown_by"])
+        if each["sha256"] in crossed or any(address in (host["ip"], host["instance"]) for host in each["shown_by"])
     )
     options = {**(audit.info.get("options") or {}), "host": address}
     return replace(
@@ -150,9 +174,10 @@ class _Teller:
         self.networks = [parse_span(each) for each in audit.info.get("platform_networks") or ()]
         self._outside: dict[str, bool] = {}
         self._columns: dict[str, npt.NDArray[np.object_]] = {}
+        findings = audit.findings
+        self.sweeps = set(findings.loc[findings["rule"] == "port-sweep", "id"].astype(str))
         self.certificates = {str(each["sha256"]): each for each in audit.certificates}
-        paths = [str(path) for path in audit.captures["path"]] if len(audit.captures) else []
-        self.captures = shlex.join(paths) if 0 < len(paths) <= 3 else "CAPTURE..."
+        self.then = next_of(audit)
 
     def _names(self, which: str) -> npt.NDArray[np.object_]:
         """Instance, or address where it is in no inventory."""
@@ -191,8 +216,7 @@ class _Teller:
     # Who
 
     def incidents(self) -> tuple[Incident, ...]:
-        host = (self.audit.info.get("options") or {}).get("host")
-        actors = self._of_host(str(host)) if host else self._actors()
+        actors = self._actors()
         if not actors:
             return ()
         rows_of = self._rows_of(set(actors))
@@ -201,15 +225,43 @@ class _Teller:
         made = made[:MOST_ACTORS]
         return tuple(self._led(each, made) for each in made)
 
-    def _of_host(self, host: str) -> dict[str, _Actor]:
-        """The one that the audit is about, whatever it did."""
+    def host(self, host: str) -> Incident | None:
+        """The one that the audit is about, whatever it did, and whatever was done to it."""
         for which in ("originator", "responder"):
             for column in (f"{which}_ip", f"{which}_instance"):
                 rows = np.flatnonzero((self.table[column] == host).fillna(False).to_numpy(bool))
                 if rows.size:
                     name = str(self.names[which][rows[0]])
-                    return {name: _Actor(name, set(), list(range(len(self.audit.findings))))}
-        return {}
+                    actor = _Actor(name, set(), list(range(len(self.audit.findings))))
+                    return self._host_story(actor, self._rows_of({name})[name])
+        return None
+
+    def _host_story(self, actor: _Actor, rows: list[int]) -> Incident:
+        """Not an incident: nobody says that it did wrong."""
+        told = self._incident(actor, rows, whole=True)
+        did = [each for each in told.steps if each.kind != "called"]
+        suffered = [each for each in told.steps if each.kind == "called"]
+        opened, taken = sum(each.count for each in did), sum(each.count for each in suffered)
+        servers = list(dict.fromkeys(peer for each in did for peer in each.peers))
+        callers = list(dict.fromkeys(peer for each in suffered for peer in each.peers))
+        entered = list(
+            dict.fromkeys(
+                self.peer(row, "originator")
+                for row in rows
+                if self.names["originator"][row] != actor.name and self.at("entered", row)
+            )
+        )
+        let = f"let {listed(entered, 4)} in, and " if entered else ""
+        return replace(
+            told,
+            accused=False,
+            severity=Severity.INFO.word,
+            how=f"opened {many(opened, 'connection')} to {listed(servers, 4)}" if did else "opened no connection",
+            how_far=f"{let}was called in {many(taken, 'connection')} by {listed(callers, 4)}"
+            if suffered
+            else "was called by nobody",
+            proof=self._proof(list(told.steps), list(told.findings)),
+        )
 
     def _actors(self) -> dict[str, _Actor]:
         findings = self.audit.findings
@@ -224,6 +276,11 @@ class _Teller:
         for at in np.flatnonzero(founding).tolist():
             told = [str(each) for each in findings["connections"].iloc[at] or ()]
             rows = place.reindex(told).dropna().astype(np.int64).tolist()
+            # Who only pings does nothing that anybody could be let in by; a sweep of pings is one.
+            if findings["rule"].iloc[at] not in _SWEEPS and all(
+                "icmp" in (self.text("transport", row) or "") for row in rows
+            ):
+                continue
             for row in rows:
                 name = self._who(row)
                 actor = actors.setdefault(name, _Actor(name, set(), []))
@@ -267,17 +324,17 @@ class _Teller:
 
     # What
 
-    def _incident(self, actor: _Actor, rows: list[int]) -> Incident:
+    def _incident(self, actor: _Actor, rows: list[int], *, whole: bool = False) -> Incident:
         findings = self.audit.findings
         first = rows[0]
         which = "originator" if self.names["originator"][first] == actor.name else "responder"
         known = self.known(which, first)
-        if known and "host" not in (self.audit.info.get("options") or {}):
+        if known and not whole:
             # What a VM does by the documents is not part of the story; what it did beside them is.
             rows = [row for row in rows if self._beside(row, actor)] or rows
         addresses = self._addresses(actor.name, rows)
         roles = tuple(map(str, self.at(f"{which}_roles", first) or ()))
-        steps = self._steps(actor, rows)
+        steps = self._steps(actor, rows, whole=whole)
         let_in = [each for each in steps if each.let_in]
         connected = [each for each in steps if each.kind in ("connection", "login", "request", "beacon", "egress")]
         mine = [each for each in connected if each.outcome != "refused"]
@@ -294,7 +351,7 @@ class _Teller:
         who = f"{_short(actor.name)} ({', '.join(addresses[:2])})" if known else f"{actor.name}, in no inventory,"
         name = hashlib.sha256(actor.name.encode("utf-8", "replace")).hexdigest()[:10]
         told = [str(findings["id"].iloc[at]) for at in actor.findings]
-        command = f"auditor audit {self.captures} --host {shlex.quote(addresses[0])}"
+        command = self.then.host(addresses[0])
         return Incident(
             id=f"I-{name}",
             actor=actor.name,
@@ -321,7 +378,9 @@ class _Teller:
         )
 
     def _beside(self, row: int, actor: _Actor) -> bool:
-        return row in actor.rows or self.text("disposition", row) in ("undeclared", "out_of_scope")
+        """Whether it did this beside the documents; what others did to a VM is their story."""
+        beside = self.text("disposition", row) in ("undeclared", "out_of_scope")
+        return row in actor.rows or (beside and self.names["originator"][row] == actor.name)
 
     def _addresses(self, name: str, rows: list[int]) -> tuple[str, ...]:
         found: dict[str, None] = {}
@@ -342,8 +401,9 @@ class _Teller:
         who = self.text(f"{which}_instance", row)
         return f"{place} ({_short(who)})" if who else place
 
-    def _steps(self, actor: _Actor, rows: list[int]) -> list[Step]:
+    def _steps(self, actor: _Actor, rows: list[int], *, whole: bool) -> list[Step]:
         attempts, talks = [], []
+        suffered: dict[str, list[int]] = {}
         swept_hosts = set()
         for row in rows:
             mine = self.names["originator"][row] == actor.name
@@ -353,6 +413,8 @@ class _Teller:
                 swept_hosts.add(str(self.at("responder_ip", row)))
             elif not attempt:
                 talks.append(row)
+            elif whole:
+                suffered.setdefault(str(self.names["originator"][row]), []).append(row)
         bursts = self._bursts(attempts)
         opened: dict[int, list[int]] = {}
         left = []
@@ -363,6 +425,7 @@ class _Teller:
             else:
                 opened.setdefault(at, []).append(row)
         steps = [self._sweep(burst, opened.get(at, [])) for at, burst in enumerate(bursts)]
+        steps += [self._tried(burst) for each in suffered.values() for burst in self._bursts(each)]
         groups: dict[tuple[Any, ...], list[int]] = {}
         for row in left:
             mine = self.names["originator"][row] == actor.name
@@ -433,17 +496,40 @@ class _Teller:
             told.append(f"{counts['silent']:,} without an answer")
         if open_ones:
             told.append(f"{len(open_targets):,} open: {listed(open_ones)}")
-        ports = len({port for _, port in targets})
-        what = f"tried {many(ports, 'port')} of {listed(hosts)}"
+        # A target is a port of a host, here and in the finding; it counts those that it was told of.
+        cited = Counter(
+            str(name) for row in everything for name in self.at("findings", row) or () if name in self.sweeps
+        )
+        some = [f"{count:,} of them: {name}" for name, count in sorted(cited.items()) if count < len(targets)]
+        more = f" ({', '.join(some)})" if some else ""
+        what = f"tried {many(len(targets), 'target')} on {listed(hosts)}"
         outcome = next(iter(counts)) if len(counts) == 1 else "mixed" if counts else "closed"
         sweep = len(targets) >= 10
         return self._step(
             "sweep" if sweep else "attempt",
-            f"{what}: {', '.join(told)}",
+            f"{what}: {', '.join(told)}{more}",
             everything,
             mine=True,
             peers=tuple(dict.fromkeys(self.peer(row, "responder") for row in (opened or rows)[:SHOWN_CONNECTIONS])),
             outcome=outcome,
+            let_in=False,
+            application=None,
+        )
+
+    def _tried(self, rows: list[int]) -> Step:
+        """Attempts of another."""
+        caller = self.peer(rows[0], "originator")
+        ports = {_port(self.at("responder_port", row)) for row in rows}
+        refused = sum((self.text("conn_state", row) or "") in _REFUSED for row in rows)
+        told = [f"{refused:,} refused"] if refused else []
+        told += [f"{len(rows) - refused:,} without an answer"] if refused < len(rows) else []
+        return self._step(
+            "called",
+            f"was tried by {caller} on {many(len(ports), 'port')} in {many(len(rows), 'attempt')}: {', '.join(told)}",
+            rows,
+            mine=False,
+            peers=(caller,),
+            outcome="closed" if refused == len(rows) else "mixed" if refused else "silent",
             let_in=False,
             application=None,
         )
@@ -535,12 +621,19 @@ class _Teller:
         leaves = mine and self.outside(str(self.at(f"{other}_ip", row)))
         sent, received = self._bytes(rows, mine=mine)
         times = "" if len(rows) == 1 else f" in {many(len(rows), 'connection')}"
-        moved = f"sent {amount(sent)}, received {amount(received)}"
+        moved = f"sent {size(sent)}, received {size(received)}"
         spoken = "" if application in ("none", "unknown") else f" ({application})"
         if not mine:
             port = _port(self.at("responder_port", row))
             on = f" on its port {port}/{self.text('transport', row)}" if port >= 0 else ""
-            kind, says = "called", f"was called by {peer}{on}{spoken}{times}; {moved}"
+            became = (
+                f"let {peer} in{on}{spoken}{times}: {self.text('shown', row)}"
+                if self.at("entered", row)
+                else f"refused {peer}{on}{spoken}{times}"
+                if outcome == "refused"
+                else f"was called by {peer}{on}{spoken}{times}"
+            )
+            kind, says = "called", f"{became}; {moved}"
         elif beat is not None:
             period, jitter = beat
             kind = "beacon"
@@ -604,7 +697,7 @@ class _Teller:
             received_bytes=received,
             connections=ids,
             frames=self._frames(rows),
-            command=f"auditor slice {self.captures} --connection {ids[0]} -w {ids[0][:10]}.pcapng",
+            command=self.then.connection(ids[0]),
         )
 
     def _frames(self, rows: list[int]) -> tuple[tuple[int, int], ...]:
@@ -640,6 +733,8 @@ class _Teller:
         return "; ".join(told) or "connections that no path declares, no credential seen"
 
     def _how_far(self, steps: list[Step], reached: list[str], reach: str, outside: int) -> str:
+        if all(each.kind == "called" for each in steps):
+            return f"opened nothing itself; sent {size(sum(each.sent_bytes for each in steps))} in answer"
         word = {LET_IN: "let in by", CONNECTED: "connected to", TRIED: ""}[reach]
         told = [f"{word} {listed(reached, 4)}"] if word and reached else ["let in nowhere"]
         inside = [
@@ -647,10 +742,10 @@ class _Teller:
         ]
         took = sum(each.received_bytes for each in inside)
         if took:
-            told.append(f"took {amount(took)} from the platform")
+            told.append(f"took {size(took)} from the platform")
         if outside:
             names = list(dict.fromkeys(each.peers[0] for each in steps if each.peers and self._leaves(each)))
-            told.append(f"sent {amount(outside)} outside to {listed(names)}")
+            told.append(f"sent {size(outside)} outside to {listed(names)}")
         beats = [each for each in steps if each.kind == "beacon" and each.period_s]
         if beats:
             told.append(f"calls {beats[0].peers[0]} every {_seconds((beats[0].period_s or 0) * 1e9)}")

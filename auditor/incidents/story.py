@@ -12,15 +12,6 @@ REACHES = (LET_IN, CONNECTED, TRIED)
 """How far an actor got, the farthest first."""
 
 
-def amount(size: float) -> str:
-    """Bytes as people say them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1_000 or unit == "GB":
-            return f"{size:,.0f} B" if unit == "B" else f"{size:,.1f} {unit}"
-        size /= 1_000
-    raise AssertionError
-
-
 def listed(names: list[str], most: int = 3) -> str:
     """``a, b, c and 4 more``."""
     shown = ", ".join(names[:most])
@@ -72,6 +63,7 @@ class Step:
             "period_s": self.period_s,
             "jitter_s": self.jitter_s,
             "connections": list(self.connections),
+            "connections_left_out": self.count - len(self.connections),
             "frames": [list(each) for each in self.frames],
             "command": self.command,
         }
@@ -110,10 +102,17 @@ class Incident:
     """Ids of the incidents of those it reached, that began after."""
     steps: tuple[Step, ...]
     command: str
+    accused: bool = True
+    """False: it is the story of an address or VM that nobody accuses, and no incident."""
 
     @property
     def title(self) -> str:
         """One line."""
+        if not self.accused:
+            return f"{self.who.rstrip(',')}: {self.how}; {self.how_far}"
+        if all(each.kind == "called" for each in self.steps):
+            callers = list(dict.fromkeys(peer for each in self.steps for peer in each.peers))
+            return f"{self.who} was called by {listed(callers)}"
         became = {
             LET_IN: f"was let in by {listed(list(self.reached))}",
             CONNECTED: f"connected to {listed(list(self.reached))}",
@@ -132,6 +131,16 @@ class Incident:
     @property
     def answers(self) -> tuple[tuple[str, str], ...]:
         """The five questions, answered."""
+        if not self.accused:
+            shown = (("showed", listed(list(self.credentials), 4)),) if self.credentials else ()
+            return (
+                ("who", self.who.rstrip(",")),
+                ("when", self.when),
+                ("did", self.how),
+                ("done to it", self.how_far),
+                *shown,
+                ("proof", self.proof),
+            )
         return (
             ("who", self.who.rstrip(",")),
             ("when", self.when),

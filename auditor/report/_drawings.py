@@ -198,6 +198,10 @@ _STEPS_NS = [
 ]
 
 
+STACKED = ("undeclared", "out_of_scope", "ambient", "documented")
+"""Dispositions from the foot of a bar to its head."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tick:
     x: float
@@ -212,9 +216,8 @@ class Bar:
 
     x: float
     width: float
-    documented: float
-    """Heights."""
-    undeclared: float
+    parts: tuple[tuple[str, float, float], ...]
+    """(disposition, distance from the foot, height): undeclared ones at the foot."""
     says: str
 
 
@@ -245,6 +248,8 @@ class Timeline:
     lanes: tuple[Lane, ...]
     most: int
     """Connections of the highest bar."""
+    kinds: tuple[str, ...]
+    """Dispositions that are drawn, for the legend."""
     shape: Shape
     base: float
     """Foot of the bars."""
@@ -294,24 +299,29 @@ def _ticks(first: int, last: int, shape: Shape) -> tuple[Tick, ...]:
 
 
 def _bars(
-    starts: pd.Series[int], undeclared: pd.Series[bool], first: int, last: int, shape: Shape
+    starts: pd.Series[int], kinds: Sequence[str], first: int, last: int, shape: Shape
 ) -> tuple[tuple[Bar, ...], int]:
     span = max(last - first, 1)
     share = (starts.to_numpy(np.int64) - first).astype(np.float64) / span
     at = np.clip(share * shape.bins, 0, shape.bins - 1).astype(np.int64)
-    bad = undeclared.to_numpy(bool)
     counts = np.bincount(at, minlength=shape.bins)
-    wrong = np.bincount(at[bad], minlength=shape.bins)
+    words = np.array(kinds, object)
+    of_kind = {kind: np.bincount(at[words == kind], minlength=shape.bins) for kind in STACKED}
     most = int(counts.max()) if counts.size else 0
     wide = (shape.plot_right - shape.plot_left) / shape.bins
     bars = []
     for number in np.flatnonzero(counts).tolist():
-        all_, red = int(counts[number]), int(wrong[number])
-        height = max(1.5, all_ / most * _TALL)
-        red_height = min(height, max(1.5, red / most * _TALL)) if red else 0.0
+        parts, foot, said = [], 0.0, []
+        for kind in STACKED:
+            count = int(of_kind[kind][number])
+            if count:
+                height = max(1.5, count / most * _TALL)
+                parts.append((kind, foot, height))
+                foot += height
+                said.append(f"{count:,} {kind.replace('_', ' ')}")
         when = clock(first + int(span * number / shape.bins), 0 if span > 120 * 10**9 else 3)
-        says = f"{when}: {all_:,} opened, {red:,} undeclared"
-        bars.append(Bar(shape.plot_left + number * wide, wide - 1, height, red_height, says))
+        says = f"{when}: {int(counts[number]):,} opened, {', '.join(said)}"
+        bars.append(Bar(shape.plot_left + number * wide, wide - 1, tuple(parts), says))
     return tuple(bars), most
 
 
@@ -335,7 +345,7 @@ def _marks(moments: Moments, first: int, last: int, shape: Shape) -> Iterator[Ma
 
 def timeline(
     starts: pd.Series[int],
-    undeclared: pd.Series[bool],
+    kinds: Sequence[str],
     lanes: Sequence[tuple[str, str, Moments]],
     first: int,
     last: int,
@@ -345,16 +355,17 @@ def timeline(
 
     Parameters
     ----------
-    starts, undeclared : of each connection, when it began in nanoseconds, and whether no path declares it
+    starts, kinds : of each connection, when it began in nanoseconds, and its disposition
     lanes : rule, severity and findings
     first, last : nanoseconds; what is outside is drawn at the edge
     """
     base = shape.top + _TALL
-    bars, most = _bars(starts, undeclared, first, last, shape)
+    bars, most = _bars(starts, kinds, first, last, shape)
+    drawn_kinds = tuple(kind for kind in STACKED if any(kind == part for bar in bars for part, _, _ in bar.parts))
     head = 30.0 if shape.beside else 48.0
     drawn = [
         Lane(rule, severity, len(moments.findings), base + head + number * shape.row, tuple(_marks(moments, first, last, shape)))
         for number, (rule, severity, moments) in enumerate(lanes)
     ]  # fmt: skip
     height = base + 26 + len(drawn) * shape.row + 8
-    return Timeline(_ticks(first, last, shape), bars, tuple(drawn), most, shape, base, height, first, last)
+    return Timeline(_ticks(first, last, shape), bars, tuple(drawn), most, drawn_kinds, shape, base, height, first, last)

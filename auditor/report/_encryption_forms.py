@@ -16,6 +16,7 @@ from auditor.report._columns import rfc3339
 from auditor.report._encryption import WITHOUT_ROLE, view
 from auditor.report._json import encode
 from auditor.report._text import clip, escape, markdown, spreadsheet
+from auditor.units import size
 from auditor.wire.text import many
 
 _SHOWN = 3
@@ -53,7 +54,9 @@ def _lead(audit: Audit, told: dict[str, Any]) -> list[str]:
     clear, encrypted, unknown = (told["summary"][kind] for kind in ("clear", "encrypted", "unknown"))
 
     def words(counts: dict[str, int]) -> str:
-        return f"{many(counts['connections'], 'connection')} on {many(counts['paths'], 'path')}, {story.size(counts['bytes'])}"
+        return (
+            f"{many(counts['connections'], 'connection')} on {many(counts['paths'], 'path')}, {size(counts['bytes'])}"
+        )
 
     lines = [f"In the clear: {words(clear)}.", f"Encrypted: {words(encrypted)}."]
     if unknown["connections"]:
@@ -62,7 +65,7 @@ def _lead(audit: Audit, told: dict[str, Any]) -> list[str]:
     if strangers["connections"]:
         lines.append(
             f"Not counted, because neither end has a known role: {many(strangers['connections'], 'connection')}, "
-            f"{story.size(strangers['bytes'])}. Name the VMs with --inventory FILE."
+            f"{size(strangers['bytes'])}. Name the VMs with --inventory FILE."
         )
     return [*lines, f"Read: {story.capture_lines(audit)[0]}", f"By: {story.provenance(audit)}"]
 
@@ -86,7 +89,7 @@ VMS = ("VM", "in the clear", "bytes", "since", "spoken", "paths", "peers", "encr
 def _path_rows(told: dict[str, Any]) -> Rows:
     return [
         [
-            each["path"], "yes" if each["tls_declared"] else "no", f"{each['clear']['connections']:,}", story.size(each["clear"]["bytes"]),
+            each["path"], "yes" if each["tls_declared"] else "no", f"{each['clear']['connections']:,}", size(each["clear"]["bytes"]),
             each["clear"]["first_seen"] or "", each["clear"]["last_seen"] or "", ", ".join(each["clear"]["applications"]),
             ", ".join(each["credentials"]), _few(each["clear"]["originators"]), _few(each["clear"]["responders"]),
             f"{each['encrypted']['connections']:,}",
@@ -99,7 +102,7 @@ def _path_rows(told: dict[str, Any]) -> Rows:
 def _vm_rows(told: dict[str, Any]) -> Rows:
     return [
         [
-            each["instance"], f"{each['clear']['connections']:,}", story.size(each["clear"]["bytes"]), each["clear"]["first_seen"] or "",
+            each["instance"], f"{each['clear']['connections']:,}", size(each["clear"]["bytes"]), each["clear"]["first_seen"] or "",
             ", ".join(each["clear"]["applications"]), _few(each["clear"]["paths"]), _few(each["clear"]["peers"]),
             f"{each['encrypted']['connections']:,}",
         ]
@@ -139,7 +142,7 @@ def _paragraphs(entries: Iterable[dict[str, Any]], key: str) -> list[str]:
         if not clear["connections"]:
             continue
         mark = " (TLS IS DECLARED)" if each.get("tls_declared") else ""
-        lines.append(f"  {each[key]}{mark}: {many(clear['connections'], 'connection')}, {story.size(clear['bytes'])}, {', '.join(clear['applications'])}")  # fmt: skip
+        lines.append(f"  {each[key]}{mark}: {many(clear['connections'], 'connection')}, {size(clear['bytes'])}, {', '.join(clear['applications'])}")  # fmt: skip
         if each["credentials"]:
             lines.append(f"    credentials crossed: {', '.join(each['credentials'])}")
         if key == "path":

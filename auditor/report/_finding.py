@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from auditor.errors import ConfigError
+from auditor.incidents.again import DEPENDS, next_of
 from auditor.model.audit import Audit
 from auditor.report._json import encode
 from auditor.report._pairs import Record, findings
@@ -31,7 +32,9 @@ def finding_text(audit: Audit, name: str, width: int = 80) -> str:
         ]
     if len(found) != 1:
         says = f"{len(found)} findings have an id that begins like this" if found else "no finding with this id"
-        raise ConfigError(name, says, mend="list the findings with auditor audit ... --table findings --format csv")
+        raise ConfigError(
+            name, says, mend=f"{DEPENDS}; list the findings with auditor audit ... --table findings --format csv"
+        )
     lines: list[str] = []
     for title, texts in _sections(audit, *found[0]):
         lines += ["", title] if lines else [title]
@@ -61,7 +64,7 @@ def _sections(audit: Audit, finding: Record, first: Record | None) -> Iterator[t
         "More",
         [
             f"auditor explain {finding['rule']}   meaning of the rule, and how to waive it",
-            f"auditor slice CAPTURE... --finding {finding['id']} -w out.pcapng   its packets",
+            f"{next_of(audit).commands(str(finding['id']), whole=True)[1]}   its packets",
             f"fingerprint {finding['fingerprint']}, the same in every audit",
         ],
     )

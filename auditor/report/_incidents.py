@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from auditor.incidents import Incident, Step, of
+from auditor.incidents import Incident, Step, host_of, of
 from auditor.model.audit import Audit
 from auditor.policy.times import time_text
 
@@ -27,12 +27,16 @@ def incidents(audit: Audit) -> tuple[Incident, ...]:
 
 def heading(number: int, count: int, each: Incident) -> str:
     """``Incident 1 of 3, critical: ...``."""
+    if not each.accused:
+        return f"Host {each.title}"
     return f"Incident {number} of {count}, {each.severity}: {each.title}"
 
 
 def head(audit: Audit) -> Iterator[tuple[str, str, tuple[tuple[str, str], ...]]]:
     """(severity, line, answers) of the incidents at the head of a report; a last line where there are more."""
-    found = incidents(audit)
+    host, found = host_of(audit), incidents(audit)
+    if host is not None:
+        yield host.severity, heading(0, 0, host), host.answers[1:]
     for number, each in enumerate(found[:TITLED], 1):
         urgent = number == 1 or (number <= ANSWERED and each.severity == "critical")
         answers = each.answers[1:] if urgent else ()
@@ -62,6 +66,27 @@ def frames(audit: Audit, step: Step) -> str:
         place = "" if len(names) < 2 else f"{name} "
         told.append(f"{place}frame{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}")
     return "; ".join(told)
+
+
+def numbered(audit: Audit) -> Iterator[tuple[str, Incident]]:
+    """Heading and story of those that are told step by step."""
+    host, found = host_of(audit), incidents(audit)
+    if host is not None:
+        yield heading(0, 0, host), host
+    for number, each in enumerate(found[:SHOWN], 1):
+        yield heading(number, len(found), each), each
+
+
+def host_record(audit: Audit) -> dict[str, Any] | None:
+    """The story of the one that the audit was narrowed to, as the JSON report has it; None where there is none, or its incident is its story."""
+    host = host_of(audit)
+    if host is None:
+        return None
+    told = host.as_dict()
+    return {name: told[name] for name in _OF_HOST}
+
+
+_OF_HOST = ("actor", "title", "first_seen", "last_seen", "answers", "credentials", "sent_bytes", "received_bytes", "connections", "findings", "steps", "command")  # fmt: skip
 
 
 def records(audit: Audit) -> list[dict[str, Any]]:

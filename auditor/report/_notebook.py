@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape as markup
 
+from auditor.incidents.again import candidates
 from auditor.model.audit import Audit
 from auditor.report import _story as story
-from auditor.report._next import candidates
 from auditor.report._text import clip, escape
 
 MOST = 50

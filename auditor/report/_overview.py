@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from auditor.incidents.again import Next, candidates, next_of
 from auditor.model import losses
 from auditor.model.audit import Audit
 from auditor.model.frames import REMARKS
@@ -24,7 +25,6 @@ from auditor.report import _story as story
 from auditor.report._columns import int_parts, rfc3339, row_digits
 from auditor.report._drawings import DESK, TELEPHONE, Edge, FlowMap, Moments, Timeline, flow_map, timeline
 from auditor.report._json import encode
-from auditor.report._next import Next, candidates, next_of
 from auditor.report._places import places
 from auditor.report._text import clip
 from auditor.rules.unverifiable_authentication import LACKS
@@ -174,13 +174,12 @@ def drawn_timeline(audit: Audit) -> tuple[Timeline, Timeline] | None:
     end = start
     if "duration" in table:
         end = start + np.round(table["duration"].to_numpy(np.float64) * 1e9).astype(np.int64)
+    kinds = [Disposition.DOCUMENTED.value] * len(table)
     if "disposition" in table:
-        undeclared = pd.Series((table["disposition"] == Disposition.UNDECLARED.value).fillna(False).to_numpy(bool))
-    else:
-        undeclared = pd.Series(np.zeros(len(table), bool))
+        kinds = table["disposition"].astype(object).fillna(Disposition.OUT_OF_SCOPE.value).astype(str).tolist()
     lanes = list(_lanes(audit, start, end))
     first, last = int(start.min()), int(end.max())
-    wide, small = (timeline(pd.Series(start), undeclared, lanes, first, last, shape) for shape in (DESK, TELEPHONE))
+    wide, small = (timeline(pd.Series(start), kinds, lanes, first, last, shape) for shape in (DESK, TELEPHONE))
     return wide, small
 
 

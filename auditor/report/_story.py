@@ -15,14 +15,15 @@ from typing import Any
 
 import pandas as pd
 
+from auditor.incidents.again import Next, candidates, next_of
 from auditor.model.audit import Audit
 from auditor.model.judgement import Disposition, Verdict
 from auditor.model.roles import Severity
 from auditor.policy.times import window_text
 from auditor.report._causes import cause_of
 from auditor.report._columns import int_parts, rfc3339, row_digits
-from auditor.report._next import Next, candidates, next_of
 from auditor.report._text import clip
+from auditor.units import size
 from auditor.wire.text import many
 
 INSTANCE = 48
@@ -58,15 +59,6 @@ _REASONS = {
     "first_bytes_given_up": "connections whose first bytes were dropped for lack of memory",
 }
 """Reasons that are not about the connections that could not be decided."""
-
-
-def size(count: float) -> str:
-    """Bytes in the largest fitting unit."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:,.0f} B" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1024
-    raise AssertionError
 
 
 def _missing(value: Any) -> bool:

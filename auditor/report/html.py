@@ -157,7 +157,8 @@ def _context(audit: Audit, table: str | None, review: str | None) -> dict[str, A
         }
     if "summary" in sections:
         context |= {
-            "incidents": told.incidents(audit),
+            "incidents": [each for _, each in told.numbered(audit)],
+            "incident_count": len(told.incidents(audit)),
             "told": told,
             "audit": audit,
             "certificates": audit.certificates,

@@ -39,6 +39,9 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
     for name, values in (("certificates", audit.certificates), ("incidents", incidents.records(audit))):
         lines = b",\n".join(encode(each) for each in values)
         out.write(b',\n"' + name.encode() + b'":[' + (b"\n" + lines + b"\n" if lines else b"") + b"]")
+    host = incidents.host_record(audit)
+    if host is not None:
+        out.write(b',\n"host":' + encode(host))
     out.write(b"}\n")
 
 

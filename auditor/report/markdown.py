@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from auditor.incidents.again import STANDS, next_of
 from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out
 from auditor.report import _incidents as incidents
 from auditor.report import _story as story
 from auditor.report._columns import chosen
-from auditor.report._next import STANDS, next_of
 from auditor.report._records import text_rows
 from auditor.report._text import clip, markdown, markdown_code
 from auditor.wire.text import many
@@ -105,12 +105,11 @@ def _path(row: dict[str, Any]) -> list[str]:
 def _incidents(audit: Audit) -> Iterator[str]:
     """Each incident with its five answers and its steps."""
     found = incidents.incidents(audit)
-    if not found:
-        return
-    yield "## Incidents"
-    yield ""
-    for number, each in enumerate(found[: incidents.SHOWN], 1):
-        yield f"### {_words(incidents.heading(number, len(found), each))}"
+    for number, (title, each) in enumerate(incidents.numbered(audit)):
+        if not number:
+            yield "## Incidents" if found else "## What it did"
+            yield ""
+        yield f"### {_words(title)}"
         yield ""
         for name, says in each.answers:
             yield f"- **{name}**: {markdown(clip(says, LONG))}"

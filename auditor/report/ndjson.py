@@ -33,6 +33,9 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
         _lines(audit, name, out)
     for kind, values in (("certificate", audit.certificates), ("incident", incidents.records(audit))):
         out.write(encode_lines([{"kind": kind, **each} for each in values]) if values else b"")
+    host = incidents.host_record(audit)
+    if host is not None:
+        out.write(encode_lines([{"kind": "host", **host}]))
 
 
 FORMAT = Format("ndjson", ".ndjson", write, tables=True)

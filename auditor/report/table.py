@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from auditor.incidents.again import next_of
 from auditor.model.audit import Audit
 from auditor.model.columns import TABLES
 from auditor.model.roles import Format, Out
@@ -20,7 +21,6 @@ from auditor.report import _incidents as incidents
 from auditor.report import _story as story
 from auditor.report._columns import chosen
 from auditor.report._lines import CELL, connection_lines, plain_lines, record_lines, safe
-from auditor.report._next import next_of
 from auditor.report._text import clip, escape
 from auditor.wire.text import many
 
@@ -157,9 +157,9 @@ def _report(console: Console, audit: Audit) -> None:
 def _incidents(console: Console, audit: Audit) -> None:
     """What each actor did, in order of time."""
     found = incidents.incidents(audit)
-    for number, each in enumerate(found[: incidents.SHOWN], 1):
+    for title, each in incidents.numbered(audit):
         console.print()
-        _say(console, f"{incidents.heading(number, len(found), each)} ({each.id})", style="bold", hang=2)
+        _say(console, f"{title} ({each.id})" if each.accused else title, style="bold", hang=2)
         for step in each.steps[: incidents.SHOWN_STEPS]:
             _say(console, f"{incidents.when(step)}  {step.says}", indent=2, hang=4)
             _say(console, f"{incidents.frames(audit, step)}: {step.command}", style="dim", indent=6, hang=2)

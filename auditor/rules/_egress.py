@@ -14,7 +14,8 @@ from auditor.model.finding import Finding
 from auditor.model.judgement import Breach, Outcome
 from auditor.model.roles import Severity
 from auditor.rules._subject import Rows, View, grouped, holds
-from auditor.rules._words import amount, applications, confidence, ends, first_frames, plural, ports, some
+from auditor.rules._words import applications, confidence, ends, first_frames, plural, ports, some
+from auditor.units import size
 
 BLOCK_V4 = 24
 BLOCK_V6 = 64
@@ -55,7 +56,7 @@ def _blocks(view: View) -> pd.DataFrame:
 
 
 def _bytes(view: View, inside: Rows, which: str) -> str:
-    return amount(int(np.sum(view.column(f"{which}_bytes")[inside], dtype=np.int64)))
+    return size(int(np.sum(view.column(f"{which}_bytes")[inside], dtype=np.int64)))
 
 
 def _where(view: View, inside: Rows, outside: str) -> str:

@@ -15,16 +15,6 @@ REFUSED = frozenset({"REJ", "RSTR", "RSTRH"})
 """Zeek's states of an attempt that the responder reset."""
 
 
-def amount(size: int) -> str:
-    """Bytes as people say them: ``950 B``, ``180.4 KB``, ``2.1 GB``."""
-    value = float(size)
-    for unit in ("B", "KB", "MB", "GB"):
-        if value < 1_000 or unit == "GB":
-            break
-        value /= 1_000
-    return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
-
-
 def plural(count: int, one: str, many: str | None = None) -> str:
     """``1 connection``, ``3 connections``, ``41,233 connections``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

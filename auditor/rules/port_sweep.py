@@ -39,15 +39,16 @@ def check(judged: Judged) -> Iterator[Finding]:
         rows = view.at[inside]
         addresses = sorted(set(view.column("originator_ip")[inside]))
         hosts, tried = set(view.column("responder_ip")[inside]), ports(view, inside)
+        targets = set(zip(view.column("responder_ip")[inside], view.column("responder_port")[inside], strict=True))
         sweeper = some([address if address == originator else f"{address} ({originator})" for address in addresses])
         yield Finding(
             rule=RULE.name,
             severity=RULE.severity,
-            title=f"{sweeper} tried {plural(len(tried), 'port')} on {plural(len(hosts), 'host')} without a connection",
+            title=f"{sweeper} tried {plural(len(targets), 'target')} on {plural(len(hosts), 'host')} without a connection",
             detail=(
                 f"{plural(len(rows), 'attempt')} from {ends(view, inside, 'originator')} to {ends(view, inside, 'responder')}, "
                 f"{'port' if len(tried) == 1 else 'ports'} {some([str(port) for port in tried], PORTS_NAMED)}: at least {SWEEP_TARGETS} targets within "
-                f"{SWEEP_WINDOW_NS // 1_000_000_000} seconds, and not one connection."
+                f"{SWEEP_WINDOW_NS // 1_000_000_000} seconds (a target is a port of a host), and not one connection."
             ),
             rows=tuple(rows.tolist()),
             subject=("", originator, MANY, MANY, transport),

@@ -10,15 +10,14 @@ from typing import Any
 import pandas as pd
 
 from auditor.errors import ConfigError
+from auditor.incidents import peers
+from auditor.incidents.again import DEPENDS
 from auditor.model.connections import transport_name
 from auditor.policy.addresses import to_int
 from auditor.slices.cut import Wanted
 from auditor.slices.verdict import WITNESS, title_of
 
 SHORTEST_ID = 6
-
-PEER = "peer."
-"""So begin the kinds of evidence that is about others than those who are accused."""
 
 _PROTOCOLS = {transport_name(number): number for number in range(256)}
 
@@ -56,7 +55,7 @@ def choose(
         says.setdefault(_connection(connections, wanted), [])
     witnesses: dict[str, None] = {}
     for row in asked.values():
-        for each in _witnesses(connections, row):
+        for each in peers.witnesses(connections, row):
             if each not in says or each in witnesses:
                 witnesses[each] = None
                 says.setdefault(each, []).append(f"{WITNESS}finding {row['id']} ({row['rule']})")
@@ -66,23 +65,6 @@ def choose(
         raise ConfigError("--finding", "no connection of it is in the table", mend="name the captures it was found in")
     title = title_of(asked.values(), (each.id for each in found), witnesses)
     return Choice(found, tuple(asked), title, tuple(each.id for each in found if each.id in witnesses))
-
-
-def _witnesses(connections: pd.DataFrame, finding: Mapping[Any, Any]) -> list[str]:
-    """The connections whose frames a finding's evidence names as those of its peers."""
-    frames = {
-        (int(capture), int(frame))
-        for each in finding.get("evidence") or ()
-        if str(each.get("kind")).startswith(PEER)
-        for capture, frame in each.get("frames") or ()
-    }
-    if not frames or "authentication_evidence" not in connections:
-        return []
-    return [
-        str(name)
-        for name, shown in zip(connections["id"], connections["authentication_evidence"], strict=True)
-        if any((int(c), int(n)) in frames for each in shown or () for c, n in each.get("frames") or ())
-    ]
 
 
 def _finding(findings: pd.DataFrame | None, wanted: str) -> Mapping[Any, Any]:
@@ -100,7 +82,7 @@ def _finding(findings: pd.DataFrame | None, wanted: str) -> Mapping[Any, Any]:
     raise ConfigError(
         "--finding",
         f"{json.dumps(wanted)} names {'several findings' if several else 'no finding'}",
-        mend="auditor audit ... --table findings --format csv lists ids and fingerprints",
+        mend=f"{DEPENDS}; auditor audit ... --table findings --format csv lists ids and fingerprints",
     )
 
 

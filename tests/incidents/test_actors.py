@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +13,14 @@ from scapy.layers.inet import ICMP, IP, TCP
 from scapy.utils import wrpcap
 
 import auditor
+from auditor import api
+from auditor.cli import main
 from auditor.errors import ConfigError
-from auditor.incidents import of
+from auditor.incidents import host_of, of
 from auditor.incidents.actors import BEATS, regular
+from auditor.incidents.again import next_of
 
+CAPTURE = "captures/sample/intruder.bridge.pcap.zst"
 SECOND = 1_000_000_000
 
 
@@ -113,11 +118,111 @@ def test_a_host_s_report_is_about_it_alone(intruder):
 
 
 def test_a_vm_that_nobody_accuses_has_a_page_too(intruder):
-    told = intruder.of_host("diego_cell/1")
+    told = intruder.of_host("diego_cell/0")
     [found] = told.incidents
-    assert found["actor"]["known"]
-    assert found["findings"] == []
-    assert {step["kind"] for step in found["steps"]} == {"connection"}
+    assert found["actor"]["name"] == "10.0.8.99"  # the incident stays its own
+    page = host_of(told.audit)
+    assert page is not None
+    assert not page.accused
+    assert page.severity == "info"
+    assert page.title == (
+        "diego_cell/0 (10.0.8.20): opened 3 connections to 10.0.8.40:8889 (diego_database/0), 10.0.8.60:4222 (nats/0); "
+        "let 10.0.8.99 in, and was called in 1 connection by 10.0.8.99"
+    )
+    assert page.steps[-1].says.startswith(
+        "let 10.0.8.99 in on its port 1801/tcp (tls): TLS 1.2 with the client certificate"
+    )
+    assert {step.kind for step in page.steps} == {"connection", "called"}
+
+
+def test_the_page_of_whose_certificate_was_stolen_says_so(intruder):
+    told = intruder.of_host("diego_cell/1")
+    assert told.incidents == []
+    assert told.findings["rule"].tolist() == ["stolen-credential"]
+    page = host_of(told.audit)
+    assert page is not None
+    assert "which diego_cell/0, 10.0.8.99 show too" in dict(page.answers)["showed"]
+    text = told.to_table()
+    assert "Incident" not in text
+    assert "Host diego_cell/1 (10.0.8.21): opened 2 connections" in text
+    assert json.loads(told.to_json())["host"]["answers"]["done_to_it"] == "was called by nobody"
+
+
+def test_the_victim_of_a_sweep_is_no_actor_and_its_page_tells_of_it(intruder):
+    told = intruder.of_host("diego_database/0")
+    [found] = told.incidents
+    assert found["title"].startswith("10.0.8.99, in no inventory, was let in by 10.0.8.40:8889")
+    page = host_of(told.audit)
+    assert page is not None
+    assert [each.says for each in page.steps if "was tried" in each.says] == [
+        "was tried by 10.0.8.99 on 29 ports in 29 attempts: 29 refused"
+    ]
+    assert host_of(intruder.of_host("10.0.8.99").audit) is None  # its incident says all of it
+
+
+def test_one_sweep_has_one_number_wherever_it_is_told(intruder):
+    [found] = of(intruder.audit)
+    sweep = found.steps[0]
+    assert sweep.says.startswith(
+        "tried 32 targets on diego_database/0, uaa/1: 29 closed (refused), 2 without an answer, 1 open: "
+    )
+    [told] = intruder.findings[intruder.findings["rule"] == "port-sweep"].itertuples()
+    assert sweep.says.endswith(f"(30 of them: {told.id})")
+    assert told.title == "10.0.8.99 tried 30 targets on 2 hosts without a connection"
+    shown = sweep.as_dict()
+    assert (shown["count"], len(shown["connections"]), shown["connections_left_out"]) == (32, 20, 12)
+
+
+def test_who_only_pings_is_no_actor(tmp_path):
+    file = tmp_path / "ping.pcap"
+    sent = [IP(src="10.0.8.1", dst="10.0.8.20") / ICMP(id=7, seq=number) for number in range(5)]
+    for number, packet in enumerate(sent):
+        packet.time = 1_795_000_000 + number
+    wrpcap(str(file), sent, linktype=101)
+    report = auditor.audit(file, inventory="captures/sample/intruder.inventory.yml")
+    assert report.findings["rule"].tolist() == ["unknown-host"]
+    assert report.incidents == []
+
+
+def test_every_command_of_the_report_runs_and_tells_the_same(intruder, tmp_path, capsys):
+    [found] = of(intruder.audit)
+    for step in found.steps:
+        words = shlex.split(step.command)
+        words[-1] = str(tmp_path / words[-1])
+        assert main([*words[1:], "--quiet", "--progress", "never", "--index", "none"]) == 0
+        again = api.connections(words[-1]).connections
+        assert step.connections[0] in set(again["id"])
+    for command in {found.command, *(told.command for told in of(intruder.of_host("10.0.8.20").audit))}:
+        capsys.readouterr()
+        main([*shlex.split(command)[1:], "--format", "json", "--progress", "never"])
+        [told] = json.loads(capsys.readouterr().out)["incidents"]
+        assert told["answers"] == intruder.incidents[0]["answers"]
+    assert found.proof.endswith(found.steps[2].command)
+
+
+def test_the_commands_of_a_window_repeat_it(capsys):
+    told = auditor.audit("sample:intruder", since="2026-11-30T15:12:12Z", until="2026-11-30T15:12:14Z", strict=True)
+    [found] = told.incidents
+    command = shlex.split(found["command"])
+    assert "--strict" in command
+    main([*command[1:], "--format", "json", "--progress", "never"])
+    again = json.loads(capsys.readouterr().out)
+    assert [each["title"] for each in again["incidents"]] == [found["title"]]
+    assert [step["says"] for step in again["incidents"][0]["steps"]] == [step["says"] for step in found["steps"]]
+    finding = told.findings[told.findings["rule"] == "unknown-host"].iloc[0]
+    explained, _ = next_of(told.audit).commands(finding["id"], whole=True)
+    assert main(shlex.split(explained)[1:]) == 0
+    assert finding["detail"][:40] in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_id_without_the_options_of_its_audit_is_told_to_depend_on_them(intruder, tmp_path, capsys):
+    name = of(intruder.audit)[0].findings[0]
+    for command in (
+        ["explain", name, CAPTURE],
+        ["slice", CAPTURE, "--finding", name, "-w", str(tmp_path / "x"), "--progress", "never"],
+    ):
+        assert main(command) == 2
+        assert "depends on policy and inventory: repeat --inventory, --policy" in capsys.readouterr().err
 
 
 def test_an_address_that_was_not_seen_is_told(intruder):
@@ -188,6 +293,6 @@ def test_a_router_s_refusals_are_read_from_packets(tmp_path):
     wrpcap(str(file), sent, linktype=101)
     [found] = of(auditor.audit(file, inventory="captures/sample/intruder.inventory.yml").audit)
     assert found.steps[0].says == (
-        "tried 15 ports of diego_database/0: 5 closed (refused), 5 filtered (ICMP: communication administratively prohibited), "
+        "tried 15 targets on diego_database/0: 5 closed (refused), 5 filtered (ICMP: communication administratively prohibited), "
         "5 without an answer"
     )

@@ -105,7 +105,8 @@ def moments(*spans: tuple[int, int, int]) -> Moments:
 def test_marks_stand_inside_and_where_connections_are(spans, starts, shape):
     every = [(n // 2, min(pair), max(pair)) for n, pair in enumerate(spans)]
     series = pd.Series([START + each for each in starts])
-    drawn = timeline(series, series % 2 == 0, [("rule", "high", moments(*every))], START, START + 10**13, shape)
+    kinds = ["undeclared" if each % 2 == 0 else "out_of_scope" if each % 3 else "documented" for each in series]
+    drawn = timeline(series, kinds, [("rule", "high", moments(*every))], START, START + 10**13, shape)
     marks = drawn.lanes[0].marks
     assert drawn.lanes[0].findings == len({each[0] for each in every})
     scale = (shape.plot_right - shape.plot_left) / 10**13
@@ -120,18 +121,18 @@ def test_marks_stand_inside_and_where_connections_are(spans, starts, shape):
     for one, other in itertools.pairwise(marks):
         assert one.x + one.width < other.x
     assert 1 <= len(drawn.ticks) <= 9
-    opened = [
-        tuple(int(n.replace(",", "")) for n in re.findall(r"([\d,]+) (?:opened|undeclared)", bar.says))
-        for bar in drawn.bars
-    ]
-    assert sum(one for one, _ in opened) == len(starts)
-    assert sum(red for _, red in opened) == int((series % 2 == 0).sum())
+    for word, count in (("opened", len(starts)), *((kind, kinds.count(kind)) for kind in set(kinds))):
+        told = [re.search(rf"([\d,]+) {word.replace('_', ' ')}", bar.says) for bar in drawn.bars]
+        assert sum(int(each[1].replace(",", "")) for each in told if each) == count
+    assert set(drawn.kinds) == set(kinds)
+    for bar in drawn.bars:
+        assert all(foot + tall == other for (_, foot, tall), (_, other, _) in itertools.pairwise(bar.parts))
 
 
 def test_a_gap_between_two_connections_of_a_finding_stays_a_gap():
     series = pd.Series([START, START + 90 * SECOND])
     told = moments((0, 0, SECOND), (0, 90 * SECOND, 100 * SECOND), (1, 90 * SECOND, 91 * SECOND))
-    [lane] = timeline(series, series > 0, [("rule", "high", told)], START, START + 100 * SECOND).lanes
+    [lane] = timeline(series, ["undeclared"] * len(series), [("rule", "high", told)], START, START + 100 * SECOND).lanes
     assert [mark.target for mark in lane.marks] == ["f0", "f1"]
     assert lane.marks[0].x + lane.marks[0].width < lane.marks[1].x - 600
     assert lane.marks[1].says == "2026-11-16 09:01:30.000 2 findings: finding 1, …"
@@ -149,7 +150,7 @@ def test_a_gap_between_two_connections_of_a_finding_stays_a_gap():
 )
 def test_ticks_are_round_times(span, texts):
     series = pd.Series([START])
-    drawn = timeline(series, series > 0, [], START, START + span)
+    drawn = timeline(series, ["undeclared"] * len(series), [], START, START + span)
     assert 1 <= len(drawn.ticks) <= 9
     assert [tick.text for tick in drawn.ticks][: len(texts)] == texts
     assert all(DESK.plot_left <= tick.x <= DESK.plot_right for tick in drawn.ticks)
@@ -157,7 +158,7 @@ def test_ticks_are_round_times(span, texts):
 
 def test_one_moment_is_a_timeline_too():
     series = pd.Series([START])
-    drawn = timeline(series, series > 0, [("rule", "info", moments((0, 0, 0)))], START, START)
+    drawn = timeline(series, ["undeclared"] * len(series), [("rule", "info", moments((0, 0, 0)))], START, START)
     assert drawn.lanes[0].marks[0].target == "f0"
     assert drawn.most == 1
 

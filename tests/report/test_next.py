@@ -10,7 +10,7 @@ import pytest
 
 from auditor import api
 from auditor.cli import main
-from auditor.report._next import candidates, next_of
+from auditor.incidents.again import candidates, next_of
 from tests.report import make
 
 

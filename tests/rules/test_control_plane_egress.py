@@ -20,7 +20,7 @@ def test_one_finding_for_each_block_with_ports_and_bytes(fired):
     assert (
         finding.title == "diego_brain calls 203.0.113.66, 203.0.113.9 on 443, 4444/tcp, outside every platform network"
     )
-    assert "181.0 KB went out, 2.0 KB came in" in finding.detail
+    assert "176.8 KiB went out, 2.0 KiB came in" in finding.detail
 
 
 def test_what_every_bosh_vm_calls_is_low_and_apart(fired):

@@ -24,7 +24,7 @@ def test_twelve_ports_of_one_host(fired):
     assert finding.count == 12
     assert finding.rows == tuple(range(1, 13))
     assert finding.severity.word == "high"
-    assert finding.title == "10.0.4.20 (diego_cell) tried 12 ports on 1 host without a connection"
+    assert finding.title == "10.0.4.20 (diego_cell) tried 12 targets on 1 host without a connection"
     assert finding.subject == ("", "diego_cell", "*", "*", "tcp")
     assert "8000, 8001, 8002, 8003, 8004, 8005, 8006, 8007 and 4 more" in finding.detail
 
@@ -42,7 +42,7 @@ def test_one_port_of_many_hosts(fired):
         for host in range(1, 31)
     ]
     [finding] = fired(RULE, judged(*seen))
-    assert finding.title == "10.0.4.20 (diego_cell) tried 1 port on 30 hosts without a connection"
+    assert finding.title == "10.0.4.20 (diego_cell) tried 30 targets on 30 hosts without a connection"
 
 
 def test_a_stranger_is_named_by_address_and_two_strangers_are_two(fired):
@@ -51,7 +51,7 @@ def test_a_stranger_is_named_by_address_and_two_strangers_are_two(fired):
 
     found = fired(RULE, judged(*unknown("10.0.9.98"), *unknown("10.0.9.99")))
     assert [each.subject[1] for each in found] == ["10.0.9.98", "10.0.9.99"]
-    assert found[0].title == "10.0.9.98 tried 11 ports on 1 host without a connection"
+    assert found[0].title == "10.0.9.98 tried 11 targets on 1 host without a connection"
 
 
 def test_nine_targets_slow_targets_and_documented_targets_are_no_sweep(fired):

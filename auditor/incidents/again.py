@@ -7,6 +7,7 @@ command, and what it stands for is reported once.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from auditor.model.audit import Audit
 from auditor.policy import shipped
 
+DEPENDS = "an id depends on policy and inventory: repeat --inventory, --policy and the other options of the audit that found it"
+"""What to do about a finding's id that is not found."""
 INLINE = 40
 """Captures and options of this length are repeated in every command."""
 NAMED = 6
@@ -27,6 +30,8 @@ class Next:
 
     captures: str
     options: str
+    reading: str = ""
+    """Those of the options that decide how packets are read."""
 
     @property
     def again(self) -> str:
@@ -46,6 +51,15 @@ class Next:
             f"auditor slice {shown} --finding {finding} -w {finding}.pcapng",
         )
 
+    def connection(self, connection: str) -> str:
+        """What cuts a connection out: whose it is, and what is thought of it, does not matter."""
+        words = ["auditor slice", self.captures, self.reading, f"--connection {connection} -w {connection[:10]}.pcapng"]
+        return " ".join(filter(None, words))
+
+    def host(self, address: str) -> str:
+        """The page of an address or VM."""
+        return f"auditor audit {self.again} --host {shlex.quote(address)}"
+
     @property
     def note(self) -> str:
         """What ``…`` stands for; empty where it is not used."""
@@ -61,8 +75,21 @@ def next_of(audit: Audit) -> Next:
     given += [("--release", str(options["release"]))] if options.get("release") else []
     given += [("--inventory", _place(each)) for each in audit.info.get("inventories") or ()]
     given += [("--ca", str(each)) for each in options.get("ca") or ()]
+    given += [("--keylog", str(options["keylog"]))] if options.get("keylog") else []
     given += [("--scope", "all")] if options.get("scope") == "all" else []
-    return Next(captures, " ".join(f"{name} {shlex.quote(value)}" for name, value in given))
+    given += [(f"--{name}", str(at)) for name, at in (audit.info.get("window") or {}).items() if at]
+    words = [f"{name} {shlex.quote(value)}" for name, value in given]
+    words += ["--strict"] if options.get("strict") else []
+    reading = " ".join(_reading(options))
+    return Next(captures, " ".join([*words, *([reading] if reading else [])]), reading)
+
+
+def _reading(options: Mapping[str, Any]) -> Iterator[str]:
+    """What decides how packets are read, whatever is asked of them."""
+    if options.get("linktype") is not None:
+        yield f"--linktype {options['linktype']}"
+    for name, value in (options.get("limits") or {}).items():
+        yield f"--limit {shlex.quote(f'{name}={value}')}"
 
 
 def _place(inventory: Any) -> str:

@@ -93,10 +93,8 @@ def sample(name: str) -> tuple[list[Path], list[Path]]:
     found = exact or [each for each in captures if name and each.name.startswith(name)]
     if not found:
         names = sorted({each.name.split(".")[0] for each in captures if not each.name.startswith((".", "_"))})
-        raise InputError(
-            f"{SAMPLE}{name}",
-            f"no such sample; samples: {', '.join(names) or 'none'}",
-        )
+        there = f"samples: {', '.join(names) or 'none'}"
+        raise InputError(f"{SAMPLE}{name}", f"no such sample; {did_you_mean(name, names, there)}")
     stems = dict.fromkeys([name, *(each.name.split(".")[0] for each in found)])
     inventories = [each for stem in stems for each in here if each.name == f"{stem}.inventory.yml"]
     return found, inventories

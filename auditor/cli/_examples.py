@@ -21,8 +21,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("auditor history list --store history", "all audits of a store"),
         ("auditor history diff --store history", "what changed between the last two"),
     ),
-    "history check": (("auditor history check --store history", "check every file"),),
-    "history repair": (("auditor history repair --store history", "repair it; damaged files are moved aside"),),
+    "history check": (
+        ("auditor history check --store history", "check every file"),
+        ("auditor history repair --store history", "what to do where one is damaged"),
+    ),
+    "history repair": (
+        ("auditor history repair --store history", "repair it; damaged files are moved aside"),
+        ("auditor history check --store history", "look first, and change nothing"),
+    ),
     "history list": (
         ("auditor history list --store history --last 10", "the last ten"),
         ("auditor history list --store history --since 7d -f csv", "those of the last week, for a script"),
@@ -74,7 +80,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("auditor policy list", "the policies that are included"),
         ("auditor policy show tas-diego", "the documented table"),
     ),
-    "policy list": (("auditor policy list", "names, versions, purpose"),),
+    "policy list": (
+        ("auditor policy list", "names, versions, what each is about"),
+        ("auditor policy show bosh-dns", "the paths of one of them"),
+    ),
     "policy show": (
         ("auditor policy show tas-diego", "all its paths"),
         ("auditor policy show tas --path auctioneer-to-rep", "one path, with conditions and source"),
@@ -95,7 +104,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("auditor policy certificates om.json credhub.json -o certs.yml", "from Ops Manager and CredHub"),
         ("auditor audit cell.pcap --policy tas --policy certs.yml", "use the result in an audit"),
     ),
-    "policy diff": (("auditor policy diff tas-diego ours.yml", "what ours adds, removes and changes"),),
+    "policy diff": (
+        ("auditor policy diff tas-diego ours.yml", "what ours adds, removes and changes"),
+        ("auditor policy diff tas-diego tas", "what the sibling pages add"),
+    ),
     "policy export": (
         ("auditor policy export tas-diego --format csv", "the table, for another tool"),
         ("auditor policy export --to nftables --inventory vms.json", "the declared paths as a firewall's rules"),
@@ -108,9 +120,21 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("auditor inventory show vms.json", "list addresses, names and roles"),
         ("auditor inventory infer cell.pcap -o draft.yml", "a draft from captures"),
     ),
-    "inventory show": (("auditor inventory show vms.json extra.yml", "addresses, names, roles"),),
-    "inventory check": (("auditor inventory check cf=vms.json", "valid, known and without conflict?"),),
-    "inventory import": (("auditor inventory import vms.json -o who.yml", "one file to edit"),),
-    "inventory infer": (("auditor inventory infer cell.pcap -o draft.yml", "a draft, with reasons as comments"),),
+    "inventory show": (
+        ("auditor inventory show vms.json extra.yml", "addresses, names, roles"),
+        ("auditor inventory show cf=vms.json", "of a deployment, by its name"),
+    ),
+    "inventory check": (
+        ("auditor inventory check cf=vms.json", "valid, known and without conflict?"),
+        ("auditor inventory check vms.json --policy tas --policy ours.yml", "with roles of your own"),
+    ),
+    "inventory import": (
+        ("auditor inventory import vms.json -o who.yml", "one file to keep and to correct"),
+        ("auditor inventory import cf=vms.json records.json", "several in one, on standard output"),
+    ),
+    "inventory infer": (
+        ("auditor inventory infer cell.pcap -o draft.yml", "a draft, with reasons as comments"),
+        ("auditor inventory infer sample:lab", "a first look, with a sample recording"),
+    ),
     "doctor": (("auditor doctor", "tools, rights, caches, limits"),),
 }  # fmt: skip

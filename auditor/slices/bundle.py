@@ -142,6 +142,8 @@ def unpack(path: Path, folder: Path) -> Contents:
                 raise InputError(str(path), "is not a bundle of auditor slice")
             for each in entries:
                 _extract(archive, each, folder / each.filename)
+    except FileNotFoundError:
+        raise InputError(str(path), "no such file") from None
     except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
         raise InputError(str(path), f"is not a bundle of auditor slice: {type(error).__name__}") from error
     _check_sums(path, folder, set(names))

@@ -33,7 +33,7 @@ def test_a_page_of_help(path):
     assert max(map(len, text.splitlines())) <= 80
     assert not re.search(r"[╭│╰]|<bool>|<str>|<list", text)
     assert page.paragraphs
-    assert page.examples
+    assert 2 <= len(page.examples) <= 3 or path == "auditor doctor", "there is one way to call it"
     assert dict(page.sections)["Options"][-1].names == "-h, --help"
     assert set(dict(page.sections)) <= {*GROUPS, "Commands", "Arguments", "Options"}
     assert max(len(each.says) for _, entries in page.sections for each in entries) <= 320, "that fills too many lines"

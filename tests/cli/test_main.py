@@ -98,6 +98,8 @@ def test_a_waived_finding_fails_nothing(given):
             ["audit", "sample:nonesuch"],
             "sample:nonesuch: no such sample; samples: diego, healthy, intruder, lab",
         ),
+        (["audit", "sample:lba"], "sample:lba: no such sample; did you mean lab?"),
+        (["slice", "--verify", "nowhere.zip"], "nowhere.zip: no such file"),
         (["audit", "sample:"], "sample:: no such sample"),
         (["audit", "x.pcap", "--output", "/nonexistent/report.txt"], "/nonexistent/report.txt: cannot be written"),
         (["connections", "x.pcap", "--fields", "sni"], "unknown column 'sni'"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 
 from auditor.cli import _filters
 from auditor.cli import _options as options
-from auditor.errors import ConfigError
+from auditor.errors import ConfigError, did_you_mean
 from auditor.report._text import escape
 from auditor.wire.text import many
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from auditor.store.history import History
+    from auditor.store.questions import Span
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -274,7 +276,16 @@ def diff(
         _tell(sides, windows, changes)
         return
     schema = pa.schema([(name, pa.string()) for name in ("change", "what", "name", "severity", "says")])
-    made = pa.Table.from_pylist([each.as_dict() for each in changes], schema=schema)
+    compared = [
+        {
+            "change": word,
+            "what": "audit",
+            "name": row.id,
+            "says": f"audit {row.audit}: {what}" + (f", {window} only" if window else ""),
+        }
+        for word, (row, what), window in zip(("from", "to"), sides, windows, strict=True)
+    ]
+    made = pa.Table.from_pylist([*compared, *(each.as_dict() for each in changes)], schema=schema)
     _write(_picked(made, fields), format, output, "change")
 
 
@@ -350,40 +361,57 @@ def query(
         from_role or (), to_role or (), to_port or (), ip or (), application or (), disposition or (), negate,
         verdict=verdict or (), rule=rule or (), since=since, until=until,
     )  # fmt: skip
-    from auditor.store.questions import QUESTIONS
+    from auditor.store.questions import QUESTIONS, Span
 
     if questions:
         for each, question in QUESTIONS.items():
             print(f"{' '.join([each, *question.given]):<34} {question.says}")
         return
-    if given and sql not in QUESTIONS:
-        raise ConfigError("query", f"{sql!r} is not a named question", mend=f"one of {', '.join(QUESTIONS)}, or SQL")
-    if sql is not None and (wanted != _filters.Filter() or fields is not None):
+    if sql is not None and sql not in QUESTIONS and (given or not _is_sql(sql)):
+        known = f"one of {', '.join(QUESTIONS)}, or SQL"
+        raise ConfigError("query", f"{sql!r} is not a named question", mend=did_you_mean(sql, QUESTIONS, known))
+    windowed = replace(wanted, since_ns=None, until_ns=None) if sql in QUESTIONS else wanted
+    if sql is not None and (windowed != _filters.Filter() or fields is not None):
         raise ConfigError(
             "query",
-            "SQL and filter options cannot be combined",
+            "of the filter options a named question takes --since and --until only"
+            if sql in QUESTIONS
+            else "SQL and filter options cannot be combined",
             mend="write the condition in SQL, or use filter options only",
         )
     from auditor.jobs import keep
 
     with _opened(store) as history:
+        none: Callable[[], str] = lambda: "no row" if sql is not None else "no connection matches"  # noqa: E731
         if sql is not None and sql in QUESTIONS:
-            sql = _asked(history, sql, given or [])
+            sql, none = _asked(history, sql, given or [], Span(wanted.since_ns, wanted.until_ns))
         table = history.query(sql, keep.schemas()) if sql is not None else _filtered(history, wanted, _columns(fields))
+        if not table.num_rows:
+            audits = many(len(history.rows()), "audit")
+            print(f"auditor: {escape(none())} (of {audits})", file=sys.stderr)
     _write(table, format, output, "row" if sql is not None else "connection")
 
 
-def _asked(history: Any, name: str, given: list[str]) -> str:
-    """The SQL of a named question."""
+_SQL = frozenset({"select", "with", "from", "describe", "show", "summarize", "pragma", "explain", "table", "values", "pivot", "unpivot"})  # fmt: skip
+
+
+def _is_sql(text: str) -> bool:
+    """Whether it begins as a statement does; a single word that does not was meant as a question."""
+    words = text.replace("(", " ").split()
+    return len(words) > 1 or not words or words[0].lower().rstrip(";") in _SQL
+
+
+def _asked(history: Any, name: str, given: list[str], span: Span) -> tuple[str, Callable[[], str]]:
+    """The SQL of a named question, and what to say of an empty answer."""
     from auditor.jobs import keep
-    from auditor.store.questions import sql_of
+    from auditor.store.questions import none_of, sql_of
 
     def ask(sql: str) -> list[tuple[Any, ...]]:
         return [tuple(row.values()) for row in history.query(sql, keep.schemas()).to_pylist()]
 
     latest = history.rows(last=1)
     networks = history.body(latest[0].audit)["audit"].get("platform_networks") or () if latest else ()
-    return sql_of(name, given, ask, networks)
+    return sql_of(name, given, ask, networks, span), lambda: none_of(name, given, ask, span)
 
 
 def _columns(fields: str | None) -> tuple[str, ...]:

@@ -45,10 +45,12 @@ class Shape:
     row: float
     beside: bool
     """Names are beside what they name, else above."""
+    flat: float = 0.0
+    """So far from its ends a band is level, and leaves room for the names above."""
 
 
 DESK = Shape(1000.0, 212.0, 788.0, 11.0, 232.0, 988.0, 126, 8, 14.0, 22.0, beside=True)
-TELEPHONE = Shape(368.0, 1.0, 367.0, 24.0, 4.0, 364.0, 60, 4, 26.0, 38.0, beside=False)
+TELEPHONE = Shape(368.0, 1.0, 367.0, 24.0, 4.0, 364.0, 60, 4, 26.0, 38.0, beside=False, flat=118.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +176,13 @@ def flow_map(given: Iterable[Edge], shape: Shape = DESK) -> FlowMap:
     bands = []
     for edge in sorted(edges, key=lambda each: (_ORDER[each.kind], -each.count, each.source, each.target)):
         x0, x1, thick = shape.left + _NODE, shape.right - _NODE, width[id(edge)]
+        flat = shape.flat
         y0, y1, bend = ends[id(edge), True], ends[id(edge), False], (x0 + x1) / 2
         bands.append(
             Band(
                 edge,
-                f"M{x0:.1f} {y0:.1f}C{bend:.1f} {y0:.1f} {bend:.1f} {y1:.1f} {x1:.1f} {y1:.1f}v{thick:.1f}"
-                f"C{bend:.1f} {y1 + thick:.1f} {bend:.1f} {y0 + thick:.1f} {x0:.1f} {y0 + thick:.1f}z",
+                f"M{x0:.1f} {y0:.1f}H{x0 + flat:.1f}C{bend:.1f} {y0:.1f} {bend:.1f} {y1:.1f} {x1 - flat:.1f} {y1:.1f}H{x1:.1f}v{thick:.1f}"
+                f"H{x1 - flat:.1f}C{bend:.1f} {y1 + thick:.1f} {bend:.1f} {y0 + thick:.1f} {x0 + flat:.1f} {y0 + thick:.1f}H{x0:.1f}z",
             )
         )
     return FlowMap(tuple(nodes.values()), tuple(bands), shape, tallest)

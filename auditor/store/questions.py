@@ -30,7 +30,9 @@ class Question:
     given: tuple[str, ...]
     """What it is asked about; one in brackets may be left out."""
     sql: str
-    """``{0}``, ``{1}``: what was given, quoted; ``{outside}``: addresses outside of every platform network."""
+    """``{0}``, ``{1}``: what was given, quoted; ``{outside}``: addresses outside of every platform network; ``{within}``: the connections it is about."""
+    none: str
+    """What an empty answer says; ``{0}``, ``{1}`` as in ``sql``, as they were given."""
 
 
 _WHO = "coalesce({end}_instance, {end}_ip)"
@@ -41,7 +43,7 @@ def _shows(end: str, side: str) -> str:
     return f"""
         SELECT unnest(json_extract_string(tls, '$.{side}_certificates[*]')) AS certificate, '{side}' AS shown_as, {end}_ip AS address,
             {end}_instance AS instance, {end}_roles AS roles, start
-        FROM connections WHERE tls IS NOT NULL
+        FROM {{within}} WHERE tls IS NOT NULL
     """  # noqa: S608  # words of our own
 
 
@@ -71,7 +73,7 @@ _GAPS = f"""
     WITH calls AS (
         SELECT originator_ip, {_WHO.format(end="originator")} AS originator, responder_ip, responder_port, transport, id, epoch_ns(start) AS moment,
             originator_bytes AS sent, responder_bytes AS received
-        FROM connections WHERE outcome = 'established'
+        FROM {{within}} WHERE outcome = 'established'
     ), gaps AS (
         SELECT *, moment - lag(moment) OVER (PARTITION BY originator_ip, responder_ip, responder_port, transport ORDER BY moment) AS gap FROM calls
     ), periods AS (
@@ -88,30 +90,33 @@ _GAPS = f"""
 
 QUESTIONS: Mapping[str, Question] = {
     "who-spoke-to": Question(
-        "who spoke to this address, or was spoken to by it",
+        "who spoke to this address, or was spoken to by it; who was let in comes first",
         ("ADDRESS",),
         f"""
         SELECT {_WHO.format(end="originator")} AS originator, {_WHO.format(end="responder")} AS responder, responder_port, transport, application,
             count(*) AS connections, count(*) FILTER (WHERE entered) AS let_in, sum(originator_bytes) AS sent_bytes, sum(responder_bytes) AS received_bytes, {_SPAN}
-        FROM connections
+        FROM {{within}}
         WHERE originator_ip = {{0}} OR responder_ip = {{0}} OR originator_instance = {{0}} OR responder_instance = {{0}}
-        GROUP BY ALL ORDER BY first_seen LIMIT {MOST}
+        GROUP BY ALL ORDER BY let_in = 0, first_seen LIMIT {MOST}
         """,  # noqa: S608
+        "no connection has the end {0}",
     ),
     "who-shows": Question(
         "which hosts show a certificate: by its subject, issuer, SHA-256, days of validity, address, VM or role, all words of it",
         ("TEXT",),
         _SHOWN,
+        "no certificate that was shown has all of these words: {0}",
     ),
     "first-and-last": Question(
         "the first and the last time this pair spoke",
         ("ADDRESS", "ADDRESS"),
         f"""
         SELECT originator_ip, responder_ip, responder_port, transport, application, count(*) AS connections, {_SPAN}, min_by(id, start) AS connection
-        FROM connections
+        FROM {{within}}
         WHERE (originator_ip = {{0}} AND responder_ip = {{1}}) OR (originator_ip = {{1}} AND responder_ip = {{0}})
         GROUP BY ALL ORDER BY first_seen LIMIT {MOST}
         """,  # noqa: S608
+        "no connection of {0} and {1}",
     ),
     "longest": Question(
         "the longest connections",
@@ -119,13 +124,15 @@ QUESTIONS: Mapping[str, Question] = {
         f"""
         SELECT round(duration, 3) AS seconds, start, {_WHO.format(end="originator")} AS originator, {_WHO.format(end="responder")} AS responder, responder_port,
             application, disposition, originator_bytes, responder_bytes, id AS connection
-        FROM connections ORDER BY duration DESC LIMIT 50
+        FROM {{within}} ORDER BY duration DESC LIMIT 50
         """,  # noqa: S608
+        "no connection",
     ),
     "beacons": Question(
         "calls that come back at regular times, with period and jitter over all audits, and a connection whose packets show one",
         (),
         _GAPS,
+        "no calls come back at regular times",
     ),
     "leaving": Question(
         "what left the platform, by bytes",
@@ -133,9 +140,10 @@ QUESTIONS: Mapping[str, Question] = {
         f"""
         SELECT {_WHO.format(end="originator")} AS originator, responder_ip, responder_port, transport, application, count(*) AS connections,
             sum(originator_bytes) AS sent_bytes, sum(responder_bytes) AS received_bytes, {_SPAN}, max_by(id, originator_bytes) AS connection
-        FROM connections WHERE responder_ip IN ({{outside}})
+        FROM {{within}} WHERE responder_ip IN ({{outside}})
         GROUP BY ALL ORDER BY sent_bytes DESC LIMIT {MOST}
         """,  # noqa: S608
+        "no connection left the platform",
     ),
     "new-since": Question(
         "who talks to whom that did not in the days before (7, or so many)",
@@ -144,26 +152,60 @@ QUESTIONS: Mapping[str, Question] = {
         WITH pairs AS (
             SELECT {_WHO.format(end="originator")} AS originator, {_WHO.format(end="responder")} AS responder, responder_port, transport,
                 any_value(disposition) AS disposition, count(*) AS connections, {_SPAN}, min_by(id, start) AS connection
-            FROM connections
+            FROM {{within}}
             WHERE outcome = 'established' AND (responder_port IS NULL OR responder_port < 32768 OR disposition = 'undeclared')
             GROUP BY 1, 2, 3, 4
         )
         SELECT * FROM pairs
-        WHERE epoch_ns(first_seen) > (SELECT max(epoch_ns(start)) FROM connections) - CAST({{0}} AS DOUBLE) * 86400e9
+        WHERE epoch_ns(first_seen) > (SELECT max(epoch_ns(start)) FROM {{within}}) - CAST({{0}} AS DOUBLE) * 86400e9
+            AND (SELECT min(epoch_ns(start)) FROM {{within}}) <= (SELECT max(epoch_ns(start)) FROM {{within}}) - CAST({{0}} AS DOUBLE) * 86400e9
         ORDER BY disposition <> 'undeclared', first_seen LIMIT {MOST}
         """,  # noqa: S608
+        "nothing is new in the last {0} days",
     ),
 }
 
 
-def sql_of(name: str, given: Sequence[str], ask: Ask, networks: Sequence[str]) -> str:
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Connections seen then or later, begun then or earlier; None: whenever."""
+
+    since_ns: int | None = None
+    until_ns: int | None = None
+
+    @property
+    def sql(self) -> str:
+        """The connections, as a table."""
+        told = [f"epoch_ns(start) + round(duration * 1e9) >= {self.since_ns}"] if self.since_ns is not None else []
+        told += [f"epoch_ns(start) <= {self.until_ns}"] if self.until_ns is not None else []
+        return f"(SELECT * FROM connections WHERE {' AND '.join(told)})" if told else "connections"  # noqa: S608  # numbers
+
+
+def none_of(name: str, given: Sequence[str], ask: Ask, span: Span) -> str:
+    """What an empty answer to a question says."""
+    values = _values(QUESTIONS[name], given)
+    if name == "new-since":
+        [(oldest, newest)] = ask(f"SELECT min(epoch_ns(start)), max(epoch_ns(start)) FROM {span.sql}")  # noqa: S608
+        if oldest is None or oldest > newest - float(values[0]) * 86_400e9:
+            return (
+                f"there is nothing to compare with: no connection is more than {values[0]} days older than the last one"
+            )
+        return f"nothing is new in the last {values[0]} days"
+    return QUESTIONS[name].none.format(*values)
+
+
+def _values(question: Question, given: Sequence[str]) -> list[str]:
+    return [*given, *(["7"] if len(given) < len(question.given) else [])]
+
+
+def sql_of(name: str, given: Sequence[str], ask: Ask, networks: Sequence[str], span: Span = Span()) -> str:
     """The statement of a question. ``networks``: the platform's. Raises ConfigError."""
     question = QUESTIONS[name]
     least = sum(not each.startswith("[") for each in question.given)
     if not least <= len(given) <= len(question.given):
         usage = " ".join([name, *question.given])
         raise ConfigError(name, f"takes {len(question.given) or 'nothing'}, and got {len(given)}", mend=usage)
-    values = [*given, *(["7"] if len(given) < len(question.given) else [])]
+    values = _values(question, given)
     for each in values:
         if not _SAFE.fullmatch(each):
             raise ConfigError(name, f"{each!r} is not an address, name or number", mend="as the report writes it")
@@ -171,7 +213,7 @@ def sql_of(name: str, given: Sequence[str], ask: Ask, networks: Sequence[str]) -
         raise ConfigError(name, f"{values[0]!r} is not a number of days", mend="new-since 7")
     quoted = [f"'{each}'" for each in values]
     outside = _outside(ask, networks) if "{outside}" in question.sql else ""
-    return question.sql.format(*quoted, outside=outside)
+    return question.sql.format(*quoted, outside=outside, within=span.sql)
 
 
 def _outside(ask: Ask, networks: Sequence[str]) -> str:

@@ -34,7 +34,8 @@ START = 1_794_819_600 * SECOND
 def corners(outline: str) -> tuple[float, float, float, float, float]:
     """x and y where a band begins, x and y where it ends, and how thick it is."""
     numbers = [float(each) for each in re.findall(r"-?\d+\.?\d*", outline)]
-    return numbers[0], numbers[1], numbers[6], numbers[7], numbers[8]
+    # M x0 y0 H level C bend y0 bend y1 level y1 H x1 v thick
+    return numbers[0], numbers[1], numbers[9], numbers[8], numbers[10]
 
 
 @given(EDGES, st.sampled_from([DESK, TELEPHONE]))

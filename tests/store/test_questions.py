@@ -100,8 +100,63 @@ def test_what_left_the_platform_by_bytes(ask):
 def test_the_longest_and_what_is_new(ask):
     seconds = [float(row["seconds"]) for row in ask("longest")]
     assert seconds == sorted(seconds, reverse=True)
-    assert ask("new-since")[0]["originator"] == "10.0.8.99"
+    assert ask("new-since", "0.0004")[0]["originator"] == "10.0.8.99"
     assert ask("new-since", "0") == []
+
+
+def test_without_anything_older_nothing_is_called_new(store, capsys):
+    assert main(["history", "query", "new-since", "--store", store, "--format", "ndjson"]) == 0
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert (
+        "there is nothing to compare with: no connection is more than 7 days older than the last one (of 1 audit)"
+        in told.err
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["who-spoke-to", "10.0.8.98"], "no connection has the end 10.0.8.98"),
+        (["first-and-last", "10.0.8.60", "10.0.8.61"], "no connection of 10.0.8.60 and 10.0.8.61"),
+        (["leaving", "--until", "2026-11-30T15:12:00Z"], "no connection left the platform"),
+        (["--ip", "192.0.2.1"], "no connection matches"),
+    ],
+)
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_an_empty_answer_says_so_in_words(words, says, form, store, capsys):
+    assert main(["history", "query", *words, "--store", store, "--format", form]) == 0
+    assert capsys.readouterr().err == f"auditor: {says} (of 1 audit)\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("who-spoke-to", ["10.0.8.99"]), ("who-shows", ["cell.service"]), ("first-and-last", ["10.0.8.99", "10.0.8.40"]),
+     ("longest", []), ("beacons", []), ("leaving", []), ("new-since", ["0.0001"])],
+)  # fmt: skip
+def test_every_question_may_be_about_a_span_of_time(name, given, store, capsys, ask):
+    whole = ask(name, *given)
+    assert ask(name, *given, "--since", "2026-11-30T15:00:00Z", "--until", "2026-11-30T16:00:00Z") == whole
+    assert ask(name, *given, "--since", "2026-12-30T15:00:00Z") == []
+
+
+def test_who_was_let_in_comes_first(ask):
+    let_in = [row["let_in"] != "0" for row in ask("who-spoke-to", "10.0.8.99")]
+    assert let_in == sorted(let_in, reverse=True)
+    assert let_in[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["who-spok-to", "10.0.8.99"], "did you mean who-spoke-to"),
+        (["beacon"], "did you mean beacons?"),
+        (["longest", "--ip", "10.0.8.99"], "a named question takes --since and --until only"),
+    ],
+)
+def test_a_mistyped_question_is_no_sql(words, says, store, capsys):
+    assert main(["history", "query", *words, "--store", store]) == 2
+    assert says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from auditor.model.connections import (
     NEVER,
     NOWHERE,
     ODD,
+    ODD_SENDER,
     ODD_UNREAD,
     ROW_ANSWERED,
     ROW_BEYOND,
@@ -1159,6 +1160,13 @@ def _join_heads(
             # Before this the side was silent: its head starts behind the SYN, or with these bytes.
             end["head_base"] = end["start"] if anchored else position
         have = data[side] or b""
+        first, second = ((int(each[side]["sender"]), int(each[side]["ttl"])) for each in (heads, theirs[0]))
+        if data[side] is None:
+            heads[side]["sender"], heads[side]["ttl"] = second
+        elif anchored and tcpstate.from_elsewhere(*first, *second):
+            a_row["odd"] |= 1 << ODD_SENDER
+            frames = (theirs[0][side]["segment_frame"][0], heads[side]["segment_frame"][0])
+            a.odds = np.concatenate([a.odds, np.array([(row, *frames, side, ODD_SENDER)], ODD)])
         scratch[: len(have)] = np.frombuffer(have, np.uint8)
         if anchored and end["head_base"] > end["start"]:
             # The later part brought the SYN: the stream begins right behind it.
@@ -1429,6 +1437,8 @@ def conclude(
     sights["pkts"] = np.where(orig_side[sights["row"], None] == 1, sights["pkts"][:, ::-1], sights["pkts"])
     sights["row"] = back[sights["row"]]
     odds = part.odds.copy()
+    odd = _without_other_places(rows)
+    odds = odds[odd[odds["row"]] >> odds["kind"] & 1 != 0]
     odds["side"] = np.where(orig_side[odds["row"]] == 1, 1 - odds["side"], odds["side"])
     odds["row"] = back[odds["row"]]
     outer = columns["outer"]
@@ -1448,10 +1458,17 @@ def conclude(
         applications=applications,
         facts=_in_order(part.facts, order),
         stream_bytes=_lengths(rows["side"], order, orig_side),
-        odd=rows["odd"][order],
+        odd=odd[order],
         odds=odds[np.argsort(odds["row"], kind="stable")],
         second={int(back[row]): told for row, told in part.second.items()},
     )
+
+
+def _without_other_places(rows: Array) -> NDArray[np.uint16]:
+    """What contradicts itself in each connection; of one that was seen at several places not that its packets came different ways."""
+    odd: NDArray[np.uint16] = rows["odd"].copy()
+    odd[rows["side"]["copies"].sum(axis=1) > 0] &= ~np.uint16(1 << ODD_SENDER)
+    return odd
 
 
 def _lengths(sides: Array, order: NDArray[np.int64], orig_side: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -71,6 +71,7 @@ class Row:
     tunnel_id: int = 0
     outer: int = -1
     depth: int = 0
+    sender: int = 0
     piece: tuple[int, int, int, int] | None = field(default=None, compare=False)
     """ident, protocol of the key, offset, more; header bytes of the first are in ``header``."""
     header: int = field(default=-1, compare=False)
@@ -142,6 +143,28 @@ def typed(kind: int, s: Span) -> Found:
 
 def ethernet(s: Span) -> Found:
     return typed(s.need(14).u(">H", 12), s.skip(14))
+
+
+@dataclass
+class InEthernet:
+    """The way to what an Ethernet frame holds with which a packet, or what a tunnel carries, begins."""
+
+    s: Span
+
+    def __call__(self) -> Found:
+        return ethernet(self.s)
+
+    def sender(self) -> int:
+        """As `headers.sender_print`."""
+        data = self.s.data
+        if len(data) <= 14:
+            return 0
+        said = int.from_bytes(data[6:10], "big") * 0x01000193 ^ int.from_bytes(data[10:12], "big")
+        if data[12:14] in {b"\x81\x00", b"\x88\xa8"} and len(data) >= 18:
+            said = said % 2**32 * 0x01000193 ^ int.from_bytes(data[14:16], "big") & 0xFFF
+        elif data[12:14] not in {b"\x08\x00", b"\x86\xdd"}:
+            return 0
+        return said % 2**32 | 1
 
 
 def llc(s: Span) -> Found:
@@ -393,6 +416,7 @@ def decode(frame: bytes, wire: int, link_type: int, max_depth: int = 5) -> list[
             rows[outer].stop = p.STOP_DEPTH
             return
         row = Row(ip_version=version, tunnel=tunnel, tunnel_id=tunnel_id, outer=outer, depth=depth)
+        row.sender = find.sender() if isinstance(find, InEthernet) else 0
         rows.append(row)
         here = len(rows) - 1
         body = ip_header(version, size, s, row)
@@ -401,7 +425,13 @@ def decode(frame: bytes, wire: int, link_type: int, max_depth: int = 5) -> list[
         for step in inside(row, body):
             layer(step[0], step[1], step[2], here, depth + 1, step[3])
 
-    layer(lambda: find_link(link_type, Span(frame, wire)), 0, 0, -1, 0, True)
+    whole = Span(frame, wire)
+    begins = {1: 0, 274: 8}.get(link_type)
+    if link_type == 192 and int.from_bytes(frame[2:4], "little") >= 8 and frame[4:6] in {b"\x01\x00", b"\x12\x01"}:
+        begins = int.from_bytes(frame[2:4], "little") + (8 if frame[5] else 0)
+    layer(
+        InEthernet(whole.skip(begins)) if begins is not None else lambda: find_link(link_type, whole), 0, 0, -1, 0, True
+    )
     return rows
 
 
@@ -438,6 +468,8 @@ def ip_header(version: int, size: int, s: Span, row: Row) -> Span | None:
         total = s.u(">H", 4) + 40 if s.u(">H", 4) else s.wire
         row.src, row.dst = (int.from_bytes(s.data[at : at + 16], "big") for at in (8, 24))
         row.ttl, row.proto = s.data[7], s.data[6]
+        if any(s.data[at : at + 12] == bytes(10) + b"\xff\xff" for at in (8, 24)):
+            row.tunnel_id |= p.MAPPED
         offset = more = 0
         key = (0, 0)
     row.ip_bytes = total
@@ -588,7 +620,7 @@ def inside(row: Row, s: Span) -> list[Step]:
     if row.proto == 137:
         return [(lambda: mpls(s), p.TUNNEL_IPIP, 0, True)]
     if row.proto == 97 and s.data[:1] == b"\x30":
-        return [(lambda: ethernet(s.skip(2)), p.TUNNEL_IPIP, 0, True)]
+        return [(InEthernet(s.skip(2)), p.TUNNEL_IPIP, 0, True)]
     return []
 
 
@@ -607,11 +639,11 @@ def gre(s: Span) -> tuple[Callable[[], Found], int] | None:
     if not s.data:
         return None
     if kind == 0x88BE:
-        return (lambda: ethernet(s.skip(8 if flags & 0x1000 else 0))), p.TUNNEL_ERSPAN
+        return InEthernet(s.skip(8 if flags & 0x1000 else 0)), p.TUNNEL_ERSPAN
     if kind == 0x22EB:
         word = s.need(12).u(">H", 10)
         rest = s.skip(20 if word & 1 else 12)
-        return (lambda: ip_here(rest) if word >> 10 & 31 == 2 else ethernet(rest)), p.TUNNEL_ERSPAN
+        return (lambda: ip_here(rest)) if word >> 10 & 31 == 2 else InEthernet(rest), p.TUNNEL_ERSPAN
     if kind == 0x883E:
         return (lambda: ip_here(s if s.data[0] >> 4 == 4 else s.skip(4))), p.TUNNEL_GRE
     if kind == 0:
@@ -634,7 +666,10 @@ def by_port(ports: set[int], to: int, s: Span) -> tuple[Callable[[], Found], int
             4: lambda t: ethertype(0x894F, t),
         }
         right = data[0] & 0x7F == 8 if kind == 0 else data[0] & 0x38 == 8
-        return (lambda: readers[kind](s.skip(8)), p.TUNNEL_VXLAN, vni) if right and kind in readers else None
+        if not right or kind not in readers:
+            return None
+        inner = InEthernet(s.skip(8)) if kind in {0, 3} else lambda: readers[kind](s.skip(8))
+        return inner, p.TUNNEL_VXLAN, vni
     if 6081 in ports:
         if len(data) < 8 or data[0] & 0xC0:
             return None

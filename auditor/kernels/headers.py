@@ -23,6 +23,7 @@ from auditor.kernels.accelerate import inner, kernel, prefetch
 from auditor.kernels.bytes import Bytes, be16, be32, be64, int64, le32, u8
 from auditor.kernels.defrag import HEADER_GOES_ON
 from auditor.model.packets import (
+    MAPPED,
     STOP_DEPTH,
     STOP_MALFORMED,
     STOP_NONE,
@@ -544,6 +545,12 @@ def unwrap_udp(buf: Bytes, at: int, end: int, src_port: int, dst_port: int) -> t
 
 
 @inner
+def _is_mapped(buf: Bytes, at: int) -> bool:
+    """Whether the IPv6 address at ``at``, all of which is here, is one of IPv4."""
+    return be64(buf, at) == 0 and be32(buf, at + 8) == 0xFFFF
+
+
+@inner
 def _note(
     pieces: NDArray[np.void],
     n_pieces: int,
@@ -562,6 +569,21 @@ def _note(
     piece["key_proto"] = key_proto
     piece["more"] = more
     return n_pieces + 1
+
+
+@inner
+def sender_print(buf: Bytes, at: int, end: int) -> int:
+    """32 bits over the source address and the VLAN of the Ethernet header at ``at``, of which ``end - at`` > ETH_BYTES bytes are here.
+
+    0: it carries something else around the packet, in which that header is another one.
+    """
+    said = be32(buf, at + link.ETH_SRC) * MARK_FACTOR ^ be16(buf, at + link.ETH_SRC + 4)
+    kind = be16(buf, at + link.ETH_TYPE)
+    if kind in (link.ETHERTYPE_VLAN, link.ETHERTYPE_QINQ) and end - at >= link.ETH_BYTES + link.VLAN_BYTES:
+        said = (said & 0xFFFFFFFF) * MARK_FACTOR ^ (be16(buf, at + link.ETH_BYTES) & link.VLAN_ID)
+    elif kind not in (link.ETHERTYPE_IPV4, link.ETHERTYPE_IPV6):
+        return 0
+    return said & 0xFFFFFFFE | 1
 
 
 @inner
@@ -589,6 +611,7 @@ def _blank(row: Any) -> None:
     row["stop"] = STOP_NONE
     row["fragment"] = 0
     row["ttl"] = 0
+    row["sender"] = 0
 
 
 @kernel
@@ -630,9 +653,11 @@ def decode_frames(
         outer = -1
         depth = 0
         while True:
+            sender = 0
+            if layer == LAYER_ETHERNET and end - at > link.ETH_BYTES:
+                sender = sender_print(buf, at, end)
             if (
-                layer == LAYER_ETHERNET
-                and end - at > link.ETH_BYTES
+                sender
                 and be16(buf, at + link.ETH_TYPE) == link.ETHERTYPE_IPV4
                 and u8(buf, at + link.ETH_BYTES) >> 4 == 4
             ):
@@ -699,6 +724,7 @@ def decode_frames(
             end = min(end, wire_end)
             row["ip_bytes"] = total
             row["ip_version"] = version
+            row["sender"] = sender
             stop = STOP_NONE
             if version == 4:
                 row["src_lo"] = np.uint64(ip.V4_MAPPED | be32(buf, at + ip.V4_SRC))
@@ -721,6 +747,8 @@ def decode_frames(
                 row["dst_hi"] = be64(buf, at + ip.V6_DST)
                 row["dst_lo"] = be64(buf, at + ip.V6_DST + 8)
                 row["ttl"] = u8(buf, at + ip.V6_HOP_LIMIT)
+                if _is_mapped(buf, at + ip.V6_SRC) or _is_mapped(buf, at + ip.V6_DST):
+                    row["tunnel_id"] = tunnel_id | MAPPED
                 proto = u8(buf, at + ip.V6_NEXT_HEADER)
                 proto, at, fragment_at, stop = walk_extensions(buf, base, end, wire_end, proto)
                 if fragment_at >= 0:

@@ -53,6 +53,7 @@ from auditor.model.connections import (
     ODD_LATE,
     ODD_NO_ACK,
     ODD_RESET,
+    ODD_SENDER,
     ODD_SYN_DATA,
     ODD_TTL,
     ODD_UNREAD,
@@ -339,6 +340,13 @@ def _odd(row, at, side, kind, frame, against, odds, state):
         one = odds[n]
         one.row, one.side, one.kind, one.frame, one.against = at, side, kind, frame, against
         state[S_ODDS] = n + 1
+
+
+@inner
+def from_elsewhere(sender, ttl, other_sender, other_ttl):
+    """Whether two segments of one direction did not come the same way: another link address or VLAN, or HOPS more or fewer hops."""
+    another = sender != other_sender and sender != 0 and other_sender != 0  # noqa: PLR1714 - a tuple costs a kernel more
+    return another or abs(np.int64(ttl) - np.int64(other_ttl)) >= HOPS
 
 
 @inner
@@ -807,6 +815,12 @@ def track(
                     clear_head(heads[other.slot])
                     other.head_base = 0
                 _odd(r, found, 1 - me, ODD_SYN_DATA, np.int64(other.payload_frame), np.int64(-1), odds, state)
+            if newest and flags & SYN and side.payload_bytes == 0 and other.payload_bytes == 0:
+                if flags & ACK == 0 and side.seen & SEEN_SYN and other.seen & SEEN_RST:
+                    # Who was refused asks again with the same number, as Windows does; a reset without a date was for the attempt before.
+                    other.rst_ns = NEVER
+                elif flags & ACK and side.seen & SEEN_RST and side.rst_ns == NEVER:
+                    side.seen = np.int64(side.seen) & ~SEEN_RST
             position, told = _tcp(r, side, other, me, p, now, flags, seq, wire, newest)
             if told >= 0:
                 _odd(r, found, me, told, frame_base | p.frame, np.int64(-1), odds, state)
@@ -841,7 +855,7 @@ def track(
                 slot = free[state[S_FREE]]
                 side.slot = slot
                 clear_head(heads[slot])
-                heads[slot].ttl = p.ttl
+                heads[slot].ttl, heads[slot].sender = p.ttl, p.sender
                 anchored = proto != TCP or side.seen & (SEEN_SYN | SEEN_SYNACK)
                 side.head_base = side.start if anchored and proto == TCP else position
             if side.slot >= 0 and size > 0:
@@ -852,6 +866,17 @@ def track(
                     side.head_base = position
                     offset = 0
                 head = heads[slot]
+                # Whoever takes part from another place brings bytes; who retransmits brings none.
+                if (
+                    proto == TCP
+                    and p.fragment != 2
+                    and from_elsewhere(head.sender, head.ttl, p.sender, p.ttl)
+                    and head.filled_bytes < offset + size
+                    and offset < HEAD_BYTES
+                    and side.seen & (SEEN_SYN | SEEN_SYNACK)
+                ):
+                    first = np.int64(head.segment_frame[0]) if head.n_segments > 0 else np.int64(-1)
+                    _odd(r, found, me, ODD_SENDER, frame_base | p.frame, first, odds, state)
                 if (
                     offset == head.filled_bytes
                     and head.n_ranges == 0

@@ -106,7 +106,8 @@ SIDE_AT = tuple(CONN.fields["side"][1] + k * _SIDE.itemsize for k in range(2)) i
     ODD_NO_ACK,
     ODD_TTL,
     ODD_UNREAD,
-) = range(11)
+    ODD_SENDER,
+) = range(12)
 ODDS = (
     "segments with a wrong checksum",
     "two segments with different bytes for one place of the stream",
@@ -119,6 +120,7 @@ ODDS = (
     "segments without ACK",
     "packets with far fewer hops left than the others of their sender",
     "two readings of one stream, of which one could not be kept",
+    "data sent from another link address or VLAN, or over a far longer or shorter way, than what its sender began with",
 )
 """What packets of a connection may contradict each other in."""
 

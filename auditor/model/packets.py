@@ -52,9 +52,14 @@ PACKET = np.dtype(
             "header_bytes",
             np.uint8,
         ),  # TCP: of its header, which stands before the payload; 0: not all of it was captured
+        ("sender", np.uint32),  # over the link address it was sent from and its VLAN; 0: the link layer is not Ethernet
     ],
     align=True,
 )
+
+MAPPED = 1 << 31
+"""Bit of ``tunnel_id``: IPv6 with an address of IPv4 (``::ffff:a.b.c.d``), which belongs into programs and not on the wire (RFC 4291 section 2.5.5.2).
+Its ends look like those of an IPv4 connection, which it must not join. Identifiers of tunnels have fewer bits."""
 
 STOP_NONE = 0
 STOP_TRUNCATED = 1

@@ -49,6 +49,7 @@ HEAD = np.dtype(
         ("other", np.int32),  # 1 + the slot of another reading of the same bytes; 0: there is none
         ("removed", np.int32),  # bytes that this reading leaves out (urgent ones)
         ("ttl", np.uint8),  # of the packet that brought the first of it
+        ("sender", np.uint32),  # ... and its ``PACKET.sender``
         ("range_from", np.int32, (HEAD_RANGES,)),
         ("range_to", np.int32, (HEAD_RANGES,)),
         # What follows a full head of TLS: headers alone, as ``kernels/trail.py`` finds them. Places count from the head's first byte.

@@ -100,6 +100,9 @@ def weighed(table: ConnectionTable, first: Judged, second: Judged | None) -> lis
             differ = (_words(first, row), _words(second, row))
         else:
             differ = None
+        if differ is None and odd == 1 << ODD_URGENT and not _is_known(table, row):
+            # What nobody recognises may be Telnet, whose Synch is urgent by design (RFC 854): there is no handshake to contradict.
+            continue
         if differ is None:
             fault = Fault(RULE, "the verdict does not hang on it", "high", (CONTRADICTION,), "agrees")
             answers[row] = replace(answer, faults=(*answer.faults, fault))
@@ -121,6 +124,14 @@ def weighed(table: ConnectionTable, first: Judged, second: Judged | None) -> lis
             missing=CONFLICT,
         )
     return answers
+
+
+def _is_known(table: ConnectionTable, row: int) -> bool:
+    """Whether the application is known, in one of the readings."""
+    spoken = (
+        {int(table.application[row]), table.second[row][0]} if row in table.second else {int(table.application[row])}
+    )
+    return any(table.applications[each] != "unknown" for each in spoken)
 
 
 def _words(judged: Judged, row: int) -> str:

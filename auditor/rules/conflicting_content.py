@@ -3,10 +3,12 @@
 What fires it:   segments that say different things for one place of the stream (before the receiver acknowledged it, or after), urgent bytes in the first
                  bytes of a stream, segments with a wrong checksum beside right ones, resets and FINs after which the connection went on or with numbers that
                  no receiver takes, acknowledgements of bytes that were never sent, bytes in a SYN that were not acknowledged, segments
-                 without ACK, packets with far fewer hops left than the others of their sender, a client's signature (CertificateVerify, TLS 1.2) that does not fit the
+                 without ACK, packets with far fewer hops left than the others of their sender, data from another link address, VLAN or hop count than
+                 its sender began with (of connections seen at one place), a client's signature (CertificateVerify, TLS 1.2) that does not fit the
                  handshake as it was seen. Severity info; high where the two readings lead to different
                  verdicts, or one of them could not be kept: the verdict is then `unverifiable`, reason `conflict`.
-What proves it:  the frames of both readings. Retransmissions that say the same, doubled packets and checksums left to a network card contradict nothing.
+What proves it:  the frames of both readings. Retransmissions that say the same, doubled packets and checksums left to a network card contradict nothing; nor does a SYN that is sent
+                 again after a refusal, or Telnet's urgent mark.
 Why it matters:  systems differ in which of two segments they take, so who can send packets can show an auditor another talk than the receiver had. By
                  itself it does not happen: of honest traffic, a broken card or a middlebox makes such packets, and seldom.
 What to do:      look at the frames of both readings. Capture at the receiver: what reached it is what it took. A wrong checksum or a hop count that jumps

@@ -78,8 +78,10 @@ UNREAD = {
 """What carries whole frames and is not read."""
 
 # -- Ethernet and its tags --------------------------------------------------------------------------------------------------------
+ETH_SRC = 6
 ETH_TYPE = 12
 ETH_BYTES = 14
+VLAN_ID = 0x0FFF
 VLAN_TYPE = 2
 VLAN_BYTES = 4
 VNTAG_TYPE = 4

@@ -51,8 +51,11 @@ class Talk:
         urgent: int = 0,
         ident: int | None = None,
         after_ms: float = 1,
+        sender: int = 1,
+        vlan: int = 0,
     ) -> Talk:
-        """One packet ``at`` bytes from where this end is, acknowledging ``acks`` bytes more than the other end has sent; ``right``: so is its checksum."""
+        """One packet ``at`` bytes from where this end is, acknowledging ``acks`` bytes more than the other end has sent; ``right``: so is its checksum; ``sender``: the
+        last byte of the link address it comes from."""
         ends = [ipaddress.ip_address(each).packed for each in (self.client, self.server)]
         ports = [self.sport, self.port]
         if who == SERVER:
@@ -72,7 +75,8 @@ class Talk:
             ">BBHHHBBH", 0x45, 0, 40 + len(data), self.ident if ident is None else ident, 0x4000, ttl, 6, 0
         )
         ip = ip[:10] + struct.pack(">H", checksum(ip + ends[0] + ends[1])) + ends[0] + ends[1]
-        frame = bytes(12) + b"\x08\x00" + ip + header + data
+        tag = struct.pack(">HH", 0x8100, vlan) if vlan else b""
+        frame = bytes(6) + bytes([2, 0, 0, 0, who, sender]) + tag + b"\x08\x00" + ip + header + data
         self.now_ns += int(after_ms * 10**6)
         self.frames.append((self.now_ns, frame, len(frame)))
         return self

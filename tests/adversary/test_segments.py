@@ -16,7 +16,7 @@ import auditor
 from auditor.jobs.exit_criteria import incomplete
 from tests.adversary.talk import ACK, CLIENT, FIN, PSH, RST, SERVER, SYN, Talk
 from tests.conftest import ROOT
-from tests.doubling import frames_of
+from tests.doubling import ETHERNET, frames_of, write
 
 RULES = ROOT / "captures" / "rules"
 CELL, DATABASE, MYSQL = "10.0.4.20", "10.0.4.40", "10.0.4.70"
@@ -260,3 +260,77 @@ def test_one_such_connection_is_not_covered_by_the_share_that_may_stay_undecided
     [scheduled] = incomplete(report.audit, 100.0)
     assert "contradict each other" in scheduled
     assert (sufficiency["reasons"]["conflict"], sufficiency["reasons"]["contradicting_packets"]) == (1, 1)
+
+
+@pytest.mark.parametrize("forged", [{"sender": 9}, {"vlan": 7}, {"ttl": 120}, {"ttl": 20}])
+def test_data_that_came_another_way_than_its_senders_is_told(forged: dict[str, Any], tmp_path: Path) -> None:
+    """It was taken, so it is judged; that it came from elsewhere does not stay unsaid. Nor where the capture was cut between the two."""
+    talk = to_bbs().says(CLIENT, PLAIN[:10])
+    cut = len(talk.frames)
+    talk.packet(CLIENT, PSH | ACK, PLAIN[10:], **forged)
+    talk.seq[CLIENT] += len(PLAIN) - 10
+    talk.packet(SERVER, ACK).says(SERVER, SERVED).closes()
+    verdict, _, rules = said(talk, tmp_path)
+    assert (verdict, rules) == ("violated", {"plaintext": "critical", "conflicting-content": "info"})
+    pieces = [
+        write(tmp_path / name, ETHERNET, part) for name, part in (("a", talk.frames[:cut]), ("b", talk.frames[cut:]))
+    ]
+    report = auditor.audit(pieces, inventory=[str(RULES / "inventory.yml")], policy="tas-diego")
+    assert set(report.findings["rule"]) == {"plaintext", "conflicting-content"}
+
+
+def test_two_places_of_capture_are_no_other_way(tmp_path: Path) -> None:
+    """Behind a router the link addresses are others, the hops fewer; and one of the places lost a packet."""
+    talk = to_bbs().holds(mutual()).closes()
+    both = [
+        each
+        for number, (when, frame, size) in enumerate(talk.frames)
+        for each in (
+            (when, frame, size),
+            (when + 20_000, frame[:6] + bytes([2, 9, 9, 9, 9, 9]) + frame[12:22] + b"\x37" + frame[23:], size),
+        )[number % 7 == 5 :]
+    ]
+    talk.frames[:] = both
+    assert said(talk, tmp_path) == ("verified", None, {})
+
+
+def test_a_syn_that_is_sent_again_after_a_refusal_takes_nothing_back(tmp_path: Path) -> None:
+    """Windows asks three times, half a second apart, with the same number."""
+    talk = Talk(CELL, DATABASE, 8889)
+    talk.packet(CLIENT, SYN)
+    talk.seq[CLIENT] += 1
+    talk.packet(SERVER, RST | ACK)
+    talk.seq[CLIENT] -= 1
+    talk.now_ns += 500_000_000
+    talk.opens().holds(mutual()).closes()
+    assert said(talk, tmp_path) == ("verified", None, {})
+
+
+def test_urgent_bytes_of_telnet_contradict_nothing(tmp_path: Path) -> None:
+    """Telnet's Synch (RFC 854) is urgent by design; where nobody knows what is spoken, there is no handshake to contradict."""
+    talk = (
+        Talk(CELL, DATABASE, 2323)
+        .opens()
+        .says(SERVER, b"\xff\xfd\x18\xff\xfd\x20")
+        .says(CLIENT, b"\xff\xf2", urgent=2)
+        .closes()
+    )
+    assert "conflicting-content" not in said(talk, tmp_path)[2]
+
+
+def test_ipv6_with_the_addresses_of_an_ipv4_connection_does_not_join_it(tmp_path: Path) -> None:
+    """Linux drops such packets; here a login with a password comes before the real one without. It is a connection of its own."""
+    talk = to_mysql()
+    talk.packet(CLIENT, PSH | ACK, login(b"s" * 20))
+    when, frame, _ = talk.frames.pop()
+    segment = frame[34:]
+    ends = [bytes(10) + b"\xff\xff" + frame[at : at + 4] for at in (26, 30)]
+    forged = frame[:12] + b"\x86\xdd" + struct.pack(">IHBB", 6 << 28, len(segment), 6, 64) + b"".join(ends) + segment
+    talk.frames.append((when, forged, len(forged)))
+    talk.says(CLIENT, login(b"")).says(SERVER, OK).closes()
+    report = auditor.audit([talk.write(tmp_path)], inventory=[str(RULES / "inventory.yml")], policy="tas-diego")
+    said_of = sorted(report.audit.connections["authentication_verdict"])
+    assert len(said_of) == 2
+    assert "violated" in said_of
+    assert "missing-credentials" in set(report.findings["rule"])
+    assert "conflicting-content" not in set(report.findings["rule"])

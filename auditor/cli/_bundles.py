@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from auditor.errors import ConfigError
+from auditor.slices.bundle import readme_is_right
 from auditor.slices.verdict import judged, profiles_of, stated
 
 if TYPE_CHECKING:
@@ -151,7 +152,9 @@ def check(contents: Contents, captures: list[Path]) -> tuple[Checked, list[str],
     files = list(map(str, contents.policies)), list(map(str, contents.inventories))
     told = list(verifying.comments(contents.slice))
     again = told_of(report_of([contents.slice], *files, verdict))
-    wrong = list(verifying.misplaced(told, verdict))
+    wrong = [*verifying.misplaced(told, verdict), *verifying.mislabelled(told, verdict)]
+    if not readme_is_right(contents):
+        wrong.append("README.txt: says something else than the verdict")
     says: list[str] = []
     originals = None
     if captures:

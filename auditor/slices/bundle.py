@@ -45,6 +45,7 @@ class Contents:
     policies: tuple[Path, ...]
     inventories: tuple[Path, ...]
     manifest: bytes = b""
+    readme: bytes = b""
     signature: bytes | None = None
 
 
@@ -88,6 +89,11 @@ def _entry(name: str) -> zipfile.ZipInfo:
 def _sum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def readme_is_right(contents: Contents) -> bool:
+    """Whether the README says what the verdict says; that of another version may have other words."""
+    return contents.verdict.get("version") != VERSION or contents.readme == _readme(contents.verdict).encode()
 
 
 def _readme(told: Mapping[str, Any]) -> str:
@@ -152,6 +158,8 @@ def unpack(path: Path, folder: Path) -> Contents:
         listed = [[str(each) for each in verdict[kind]] for kind in ("policies", "inventories")]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(str(path), f"{VERDICT} is damaged") from error
+    if set(names) - {SLICE, VERDICT, README, MANIFEST, SIGNATURE} - {name for name in names if "/" in name}:
+        raise InputError(str(path), "holds a file that a bundle has not")
     lying = sorted(name for name in names if "/" in name)
     if lying != sorted(each for some in listed for each in some):
         raise InputError(str(path), f"{VERDICT} does not name the policies and inventories that are there")
@@ -159,7 +167,8 @@ def unpack(path: Path, folder: Path) -> Contents:
         raise InputError(str(path), f"{VERDICT} is not of this version")
     policies, inventories = (tuple(folder / each for each in some) for some in listed)
     signature = (folder / SIGNATURE).read_bytes() if SIGNATURE in names else None
-    return Contents(folder / SLICE, verdict, policies, inventories, (folder / MANIFEST).read_bytes(), signature)
+    readme = (folder / README).read_bytes() if README in names else b""
+    return Contents(folder / SLICE, verdict, policies, inventories, (folder / MANIFEST).read_bytes(), readme, signature)
 
 
 def _check_name(path: Path, name: str) -> None:

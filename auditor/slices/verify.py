@@ -298,6 +298,25 @@ def misplaced(told: Sequence[str], verdict: Mapping[str, Any]) -> Iterator[str]:
             yield f"frames: frame {place} of the slice is said to be frame {number} of {name}, and its comment says otherwise"
 
 
+def mislabelled(told: Sequence[str], verdict: Mapping[str, Any]) -> Iterator[str]:
+    """Packets whose comment names another connection or finding than the verdict does."""
+    ids = {str(each["id"]) for each in verdict["connections"]}
+    own = {f"finding {each['id']} ({each['rule']})": set(map(str, each["connections"])) for each in verdict["findings"]}
+    names = [PurePath(str(each["path"])).name for each in verdict["captures"]]
+    for place, (text, (capture, number)) in enumerate(zip(told, verdict.get("frames") or [], strict=False), 1):
+        name = names[capture] if 0 <= capture < len(names) else "?"
+        said = text.removeprefix(COMMENT).removesuffix(REDACTED).removesuffix(f"; {name} frame {number}")
+        for part in said.split("; "):
+            labels, _, id_ = part.rpartition("connection ")
+            known = all(
+                id_ in own[each] if each in own else each.removeprefix(WITNESS) in own and each.startswith(WITNESS)
+                for each in labels.removesuffix(", ").split(", ")
+                if each
+            )
+            if id_ not in ids or not known:
+                yield f"frames: the comment of frame {place} of the slice names another connection or finding than the verdict"
+
+
 def _frames(path: Path, wanted: set[int]) -> dict[int, bytes]:
     """The bytes of these frames."""
     found: dict[int, bytes] = {}

@@ -147,6 +147,22 @@ def test_files_that_are_not_there_or_not_named_are_no_bundle(case, judged, tmp_p
         assert "verified" not in capsys.readouterr().out
 
 
+def test_other_texts_of_a_bundle_are_held_against_the_verdict(case, judged, tmp_path, capsys):
+    verdict, _, told = judged
+    assert list(verify.mislabelled(told, verdict)) == []
+    other = [
+        told[0].replace("witness of ", ""),
+        told[1].replace(" (", " (x"),
+        told[2].replace("connection ", "connection 0"),
+    ]
+    assert len(list(verify.mislabelled(other, verdict))) == 3
+    rewritten(case, tmp_path / "lie.zip", README__txt=b"All is well.")
+    assert main(["slice", "--verify", str(tmp_path / "lie.zip"), "--quiet"]) == 1
+    assert "README.txt: says something else" in capsys.readouterr().out
+    rewritten(case, tmp_path / "lie.zip", note__txt=b"All is well.")
+    assert main(["slice", "--verify", str(tmp_path / "lie.zip"), "--quiet"]) == 2
+
+
 def test_what_was_put_beside_the_verdict_is_told(judged, originals):
     verdict, report, told = judged
     for place, value in (("comment", "trust me"), ("alone", {"title": "x"}), ("witnesses", [])):

@@ -450,7 +450,7 @@ def audit(
     captures : files, folders, globs, ``sample:NAME``, ``-`` for standard input, or binary streams
     policy : names of shipped policies or files, later ones add; a dict as a policy file has it; declared paths as a DataFrame or a list of dicts;
         a parsed ``Policy``
-    inventory : files that say who is who; a DataFrame or a list of dicts with the columns of a CSV inventory (name, ip, roles, ...); a parsed
+    inventory : inventory files; a DataFrame or a list of dicts with the columns of a CSV inventory (name, ip, roles, ...); a parsed
         ``Inventory``. None: a sample brings its own, else roles are inferred
     release : of the platform, ``2.10`` say; paths that it does not have are left out
     ca : files with CA certificates that certificates must chain to; ``ROLE=FILE`` those of one service (or path)
@@ -489,7 +489,7 @@ def audit(
     check_severity(fail_on)
     first, last = nanoseconds(since, "--since"), nanoseconds(until, "--until")
     if first is not None and last is not None and first > last:
-        raise ConfigError("--since", "it is later than --until", mend="exchange them")
+        raise ConfigError("--since", "it is later than --until", mend="swap them")
 
     def made() -> Report:
         return _run(pipeline.run, captures, policy, inventory, release, progress, {
@@ -508,7 +508,7 @@ def audit(
     files = [str(each) for each in (*given, *_brought(captures), *excused) if isinstance(each, str | Path)]
     known = None
     if excused:
-        rules = _policy(policy, None)  # what a release leaves out is known all the same
+        rules = _policy(policy, None)  # rules and paths that a release leaves out are known, too
         known = known_names(rules, _inventory(_given_or(inventory, _brought(captures)), rules))
     wishes = Wishes(excused, known, None if store is None else str(store), baseline, new_only, hash, tuple(files))
     with wishes.ready() as settle:

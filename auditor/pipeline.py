@@ -735,14 +735,14 @@ def _told_undated(capture: Capture, part: Part) -> Capture:
 
 
 def _told_corrected(capture: Capture, link_type: int) -> Capture:
-    """The capture with a remark that its header names another link type than its frames have."""
+    """The capture with a remark that its header gives a link type that its frames do not have."""
     claimed = LINKTYPE_NAMES.get(capture.vantage_points[0].link_type, "another")
     says = f"its header says {claimed}, its frames are {LINKTYPE_NAMES.get(link_type, str(link_type))}: read as such"
     points = tuple(replace(point, link_type=link_type) for point in capture.vantage_points)
     return replace(capture, vantage_points=points, problems=(*capture.problems, Problem("corrected", says)))
 
 
-# Who is who, and what the policy says
+# Inventory and classification
 
 
 def _texts(table: ConnectionTable) -> list[str]:

@@ -119,7 +119,7 @@ def test_good_certificates_have_no_finding(tmp_path: Path, bbs: Path) -> None:
     [
         ("certificate-expired", "cell.service.cf.internal", {"ends": NOW - DAY}, "was in force until 2023-11-13T22:00:00Z only"),
         ("certificate-identity", "cc_uploader", {}, "belongs to CC Uploader, and the originator is diego_cell"),
-        ("certificate-untrusted", "cell.service.cf.internal", {"issuer": "otherCA"}, "issued by otherCA, leads to no --ca"),
+        ("certificate-untrusted", "cell.service.cf.internal", {"issuer": "otherCA"}, "issued by otherCA, does not chain to any --ca certificate"),
         ("weak-certificate", "cell.service.cf.internal", {"bits": 1024}, "an RSA key of 1024 bits"),
     ],
 )  # fmt: skip

@@ -196,4 +196,4 @@ def test_what_is_drafted_is_a_policy_that_accuses_by_name(recorder: Recorder) ->
     alone: list[Call] = [("diego_cell/0", "diego_brain/0", 9091, CC, UPLOADS)]
     assert accused(recorder.audit(alone)) == []
     [finding] = accused(recorder.audit(alone, policy=[str(file)]))
-    assert "where none of that runs" in finding["detail"]
+    assert "where this component does not run" in finding["detail"]

@@ -109,7 +109,7 @@ def _remote(text: str) -> Place:
         raise ConfigError(text, "is not an address", mend="ssh://[USER@]HOST[:PORT]/IFACE") from None
     steps = [unquote(each) for each in parts.path.split("/") if each]
     if parts.query or parts.fragment or parts.password:
-        raise ConfigError(text, "has parts that are not used here", mend="ssh://[USER@]HOST[:PORT]/IFACE")
+        raise ConfigError(text, "has parts that are not allowed here", mend="ssh://[USER@]HOST[:PORT]/IFACE")
     if parts.scheme == "ssh":
         if len(steps) > 1 or not host:
             raise ConfigError(text, "names no host and interface", mend="ssh://[USER@]HOST[:PORT]/IFACE")
@@ -133,7 +133,7 @@ def _remote(text: str) -> Place:
 
 def _checked(name: str, what: str, text: str) -> str:
     if not _NAME.match(name) or name.startswith("-"):
-        raise ConfigError(text, f"{name!r} is no {what}", mend="letters, digits and . : _ -")
+        raise ConfigError(text, f"{name!r} is not a valid {what}", mend="letters, digits and . : _ -")
     return name
 
 
@@ -207,7 +207,7 @@ def check_rights(place: Place, wanted: str | None = None) -> Tool:
     if wanted is not None:
         tools = [each for each in tools if each.name == wanted]
     if not tools:
-        what = NO_RIGHTS if wanted is None else f"{wanted} is not there, or may not capture"
+        what = NO_RIGHTS if wanted is None else f"{wanted} is not installed, or may not capture"
         raise InputError(place.text, f"{what} ({RIGHTS_MEND})")
     return tools[0]
 
@@ -250,7 +250,7 @@ def command_for(place: Place, options: CaptureOptions, tool: Tool | None = None)
     """The command of a source that needs one. Raises MissingToolError."""
     if place.kind == INTERFACE:
         if tool is None:
-            raise ValueError("a local capture needs its tool")
+            raise ValueError("a local capture needs a tool")
         signals = ("USR1",) if tool.name in ("tcpdump", "scapy") else ()
         joined = f"f={shlex.quote(f'({options.filter})' if options.filter else '')}; " + _JOIN.format(own=f"${APART}")
         script = joined + _wrapped(_local(tool, place.interface, options), *signals)
@@ -569,7 +569,7 @@ class KeptStarter:
         """Command number ``which``. Raises OSError."""
         answer, ends = self._ask({"start": which, "apart": list(apart)})
         if len(ends) != 3:
-            raise OSError(str(answer.get("failed") or "what starts captures is gone"))
+            raise OSError(str(answer.get("failed") or "the process that starts captures has ended"))
         return _Remote(self, int(str(answer["number"])), *ends)
 
     def close(self) -> None:
@@ -765,7 +765,7 @@ class Stream:
         return any(descriptor == self._descriptor for descriptor, _ in poll.poll(int(seconds * 1000)))
 
     def _replaced(self) -> bool:
-        """Whether the file that grew has become shorter: somebody began it anew."""
+        """Whether the file that grew has become shorter: it was started again."""
         return os.fstat(self._descriptor).st_size < os.lseek(self._descriptor, 0, os.SEEK_CUR)
 
     def _decode(self) -> bool:
@@ -853,7 +853,7 @@ def open_stream(
             return Stream(place.text, running, running.stdout, hexed=command.hexed)
         if place.kind == STDIN:
             if sys.stdin is None or sys.stdin.isatty():
-                raise InputError("-", "standard input is neither a pipe nor a file; nothing to read")
+                raise InputError("-", "standard input is neither a pipe nor a file: nothing to read")
             descriptor = os.dup(sys.stdin.fileno())
             return Stream(place.text, None, descriptor)
         # Non-blocking: a pipe is open at once, before its writer is.

@@ -137,11 +137,11 @@ def _capture_head(rewound: Rewound, label: str, compressions: list[str], limits:
     if failed is not None:
         raise NotACaptureError(label, failed.says)
     if not head:
-        raise NotACaptureError(label, f"nothing is inside the {compressions[-1]} data" if compressions else "is empty")
+        raise NotACaptureError(label, f"the {compressions[-1]} data is empty" if compressions else "is empty")
     if compression_of(head) is not None:
-        raise NotACaptureError(label, told("nesting", limits, "is compressed again inside its compressions"))
+        raise NotACaptureError(label, told("nesting", limits, "is compressed too many times"))
     if any(head[:4] in (each.to_bytes(4, "little"), each.to_bytes(4, "big")) for each in pcap.FOREIGN_MAGICS):
-        raise NotACaptureError(label, "is a variant of pcap that is not known; convert it with editcap -F pcap")
+        raise NotACaptureError(label, "is an unknown variant of pcap; convert it with editcap -F pcap")
     says = "is not a pcap or pcapng capture"
     for magic, what in (*_OTHER_FORMATS, (b"", "")):
         if magic and head.startswith(magic):
@@ -179,7 +179,7 @@ def _opened(source: str | Path | BinaryIO) -> tuple[BinaryIO, str, Callable[[], 
     text = str(source)
     if text == STANDARD_INPUT:
         if sys.stdin is None or sys.stdin.isatty():
-            raise InputError(STANDARD_INPUT, "standard input is neither a pipe nor a file; nothing to read")
+            raise InputError(STANDARD_INPUT, "standard input is neither a pipe nor a file: nothing to read")
         return sys.stdin.buffer, STANDARD_INPUT, None
     if isinstance(source, str) and is_url(text):
         remote = open_url(text)

@@ -94,7 +94,7 @@ class PcapReader(CaptureReader):
         """Other readers refuse these files; the records are what they would be without the fault, so they are read."""
         major, minor = self._version
         if self._version != pcap.VERSION_DG_UX and (major != pcap.VERSION_MAJOR or minor > pcap.VERSION_MINOR):
-            self._problem("unsupported", f"pcap version {major}.{minor} is not defined; read like 2.4", 0)
+            self._problem("unsupported", f"pcap version {major}.{minor} is not defined; read as 2.4", 0)
         reserved = self._link_word & pcap.LINKTYPE_RESERVED_MASK
         if reserved:
             self._problem("unsupported", f"reserved bits of the link type are set (0x{reserved:08x}); ignored", 0)

@@ -32,7 +32,7 @@ _CORRUPT: Final = {
     load.STOP_LENGTH: "a block has an impossible length",
     load.STOP_TRAILER: "the two lengths of a block differ",
     load.STOP_INSIDE: "a packet is longer than the block that holds it",
-    load.STOP_INTERFACE: "a packet names an interface that was not described",
+    load.STOP_INTERFACE: "a packet has an interface without a description",
 }
 
 

@@ -72,7 +72,7 @@ def become(user: User) -> None:
         os.setresuid(user.uid, user.uid, user.uid)
     except OSError as error:
         says = f"cannot become {user.name}: {error.strerror or error}"
-        raise ConfigError("--user", says, mend="--user root keeps the rights") from error
+        raise ConfigError("--user", says, mend="--user root keeps the privileges") from error
     os.environ.update(HOME=user.home, USER=user.name, LOGNAME=user.name)
     for gone in ("XDG_RUNTIME_DIR", "XDG_CACHE_HOME"):
         os.environ.pop(gone, None)
@@ -152,6 +152,6 @@ def output_for(path: Path, user: User, folder: bool) -> Iterator[IO[bytes] | Pat
     if keeper.returncode:
         raise ConfigError(
             str(path),
-            "cannot be written: the report could not be given its name",
+            "cannot be written: the finished report could not be renamed",
             mend="name another place with --output",
         )

@@ -182,13 +182,13 @@ class CaptureReader(ABC):
     def number_from(self, frames_before: int) -> None:
         """Count frames on from those of a part that is not read; before the first batch only."""
         if self._started:
-            raise RuntimeError("frames have been counted already")
+            raise RuntimeError("frames were counted already")
         self._frames = self._packets = frames_before
 
     def batches(self) -> Iterator[FrameBatch]:
         """The frames in capture order; each batch is valid until the next is taken. Bad input ends them: see ``summary``."""
         if self._started:
-            raise RuntimeError("the frames of a capture can be read once")
+            raise RuntimeError("the frames of a capture can be read only once")
         self._started = True
         return self._walk()
 
@@ -259,7 +259,7 @@ class CaptureReader(ABC):
         if growing is not None and growing.ended_by_caller:
             # What its writer has not finished yet is no damage.
             if growing.unread_bytes:
-                says = f"reading was ended before the end: {growing.unread_bytes} bytes behind were not read"
+                says = f"reading was ended before the end: {growing.unread_bytes} bytes at the end were not read"
                 self._problem("truncated", says, window.offset + window.left)
         elif failed is not None:
             self._problem(failed.kind, failed.says, window.offset + window.left)

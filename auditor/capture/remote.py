@@ -141,17 +141,17 @@ def _why(error: BaseException) -> str:
     while cause is not None:
         status = getattr(cause, "status", None)
         if isinstance(cause, socket.gaierror):
-            return "cannot be opened: the name of its server is not known"
+            return "cannot be opened: the name of the server is not known"
         if isinstance(cause, TimeoutError):
-            return "cannot be opened: its server does not answer"
+            return "cannot be opened: the server does not answer"
         if isinstance(cause, ConnectionError | OSError) and cause.errno in (
             errno.ECONNREFUSED,
             errno.ENETUNREACH,
             errno.EHOSTUNREACH,
         ):
-            return f"cannot be opened: {os.strerror(cause.errno or 0).lower()} by its server"
+            return f"cannot be opened: {os.strerror(cause.errno or 0).lower()} by the server"
         if isinstance(status, int) and status != 404:  # RFC 9110, section 15.5.5
-            return f"cannot be opened: its server answers {status}"
+            return f"cannot be opened: the server answers with status {status}"
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, FileNotFoundError):
         return "no such file"

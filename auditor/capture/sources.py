@@ -133,7 +133,7 @@ class _Guard:
             and self._out > self._limits.expansion_ratio * self._raw.read_bytes
         ):
             ratio = self._limits.expansion_ratio
-            says = f"expands to more than {ratio} times its size, as decompression bombs do; reading stopped"
+            says = f"expands to more than {ratio} times its size, like a decompression bomb; reading stopped"
             raise SourceError("limit", told("expansion_ratio", self._limits, says))
 
 
@@ -194,7 +194,7 @@ class Members:
             if not self._waiting:
                 return False
             if not self._starts(self._waiting):
-                raise SourceError("corrupt", f"what follows the {self._name} data is no {self._name} data")
+                raise SourceError("corrupt", f"the {self._name} data is followed by other data")
             self._members += 1
             self._decoder = self._make()
             return True
@@ -220,7 +220,7 @@ class ZstdFrames:
         except self._error as error:
             raise _decoder_failed("zstd", error, self._limits) from error
         if count == 0 and self._frames.foreign:
-            raise SourceError("corrupt", "what follows the zstd data is no zstd data")
+            raise SourceError("corrupt", "the zstd data is followed by other data")
         if count == 0 and not self._frames.between:
             raise SourceError("truncated", "the zstd data is cut off")
         self._guard.let_out(count)

@@ -169,7 +169,7 @@ def check(contents: Contents, captures: list[Path]) -> tuple[Checked, list[str],
             originals = told_of(report)
             release = verdict["audit"]["options"].get("release")
             if guessed and contents.inventories[0].read_bytes() != inferred(map(str, named), files[0], release):
-                wrong.append(f"{contents.inventories[0].name}: is not what the captures let be guessed of who is who")
+                wrong.append(f"{contents.inventories[0].name}: differs from the inventory inferred from the captures")
         frames = len(verdict["frames"])
         what = f"{many(frames, 'packet')} are those of {', '.join(map(str, named))}, by SHA-256 and one by one"
         if originals is not None:

@@ -63,7 +63,7 @@ def slice(  # noqa: A001  # the command's name
         _option(
             "--against",
             "CAPTURE",
-            "With --verify: audit the captures it was cut from, too, and hold all of it against them; repeatable.",
+            "With --verify: also audit the captures that the bundle was cut from, and compare all of it with them; repeatable.",
         ),
     ] = None,
     sign: Annotated[
@@ -103,7 +103,7 @@ def slice(  # noqa: A001  # the command's name
 
     Each packet's comment names its finding, its connection and its place in the capture. A slice holds all content of its packets, unless --redact;
     it never has TLS keys. The first slice of a capture makes an index; the next ones read only what they need.
-    Exit status: 0; 1 where --verify finds a difference; 2 for wrong arguments or a damaged bundle; 3 where --verify finds none, and could not check
+    Exit status: 0; 1 where --verify finds a difference; 2 for wrong arguments or a damaged bundle; 3 where --verify finds none, but could not check
     everything; 4 where a bundle is redacted, and all else is equal.
     """
     options.choice("--scope", scope, ("diego", "all"))
@@ -252,11 +252,11 @@ def _given(report: Report, policy: list[str] | None, release: str | None) -> bun
 REDACTED = 4
 """Exit status: payload was overwritten, and all else is equal."""
 NOT_ALL = 3
-"""Exit status: what could be checked is the same, and some of it could not."""
+"""Exit status: everything that could be checked is equal, but some fields could not be checked."""
 
 
 def _verify(path: Path, against: list[str], signers: Path | None, *, quiet: bool) -> NoReturn:
-    """Say what is the same, what is not and what was not checked, and exit."""
+    """Print what is equal, what differs and what was not checked, and exit."""
     from auditor.slices import bundle as bundles
     from auditor.slices import verify as verifying
     from auditor.wire.text import many
@@ -274,15 +274,13 @@ def _verify(path: Path, against: list[str], signers: Path | None, *, quiet: bool
     left = [] if held else found.left
     judged = f"{many(len(verdict['connections']), 'connection')} and {many(len(verdict['findings']), 'finding')}"
     if not quiet:
-        complain(f"{path}: hashes are right; {judged} judged again: {many(found.right, 'statement')} found again")
+        complain(f"{path}: hashes match; {judged} judged again: {many(found.right, 'statement')} confirmed")
         for line in says if not wrong else ():
             complain(line)
         if held:
-            complain(
-                f"{held}; the signature holds {many(len(found.left), 'statement')} that nothing else was held against"
-            )
+            complain(f"{held}; {many(len(found.left), 'statement')} are confirmed only by the signature")
         elif contents.signature is not None and signers is None:
-            complain("it is signed: --signers says who may have done so")
+            complain("it is signed; name accepted signers with --signers")
     if wrong:
         typer.echo(many(len(wrong), "difference"))
         raise typer.Exit(1)
@@ -293,7 +291,7 @@ def _verify(path: Path, against: list[str], signers: Path | None, *, quiet: bool
         if verdict.get("redacted")
         else "verified"
         if not left
-        else "the packets say the same"
+        else "the packets confirm it"
     )
     typer.echo(f"{same}; {_unchecked(left, against)}" if left else same)
     raise typer.Exit(REDACTED if verdict.get("redacted") else NOT_ALL if left else 0)
@@ -310,20 +308,20 @@ def _captures(named: list[str]) -> list[Path]:
 
 
 def _unchecked(left: Sequence[str], against: list[str]) -> str:
-    """What it would take to check the rest."""
+    """How to check the rest."""
     from auditor.wire.text import many
 
     rest = many(len(left), "statement")
     if against:
-        return f"{rest} of the bundle neither its packets nor the captures show: only a signature holds them (--signers FILE)"
+        return f"{rest} of the bundle can be confirmed only by a signature (--signers FILE)"
     return (
-        f"{rest} of the bundle were not checked, for they rest on the captures it was cut from or on nobody's word: "
-        "--against CAPTURE, or a signature and --signers FILE"
+        f"{rest} of the bundle were not checked, because they need the captures or a signature: "
+        "add --against CAPTURE, or --signers FILE"
     )
 
 
 def _signed(contents: Contents, signers: Path | None, wrong: list[str]) -> str:
-    """Who of those who may sign it did, in words; what is wrong with the signature is added to ``wrong``."""
+    """The accepted signer, in words; errors of the signature are added to ``wrong``."""
     from auditor.slices import sign as signing
 
     if contents.signature is None:

@@ -303,7 +303,7 @@ class _Teller:
                 actors[name].findings.append(at)
 
     def _who(self, row: int) -> str:
-        """Whose doing a connection is: of a stranger and a VM the stranger's, else the originator's."""
+        """The actor of a connection: of an unknown host and a VM the unknown host, else the originator."""
         if self.known("originator", row) and not self.known("responder", row):
             address = str(self.at("responder_ip", row))
             if not self.outside(address) and self.text("breach", row) == "unknown_host":
@@ -642,7 +642,7 @@ class _Teller:
             kind, says = "egress", f"left the platform to {peer}{spoken}{times}; {moved}"
         elif let_in:
             kind = "login" if self._credential(row, str(self.names["originator"][row])) else "request"
-            says = f"was let in by {peer}{spoken}{times}: {shown}; {moved}"
+            says = f"got access to {peer}{spoken}{times}: {shown}; {moved}"
         elif outcome == "refused":
             kind, says = "login", f"was refused by {peer}{spoken}{times}: {shown or 'refused'}"
         else:
@@ -721,9 +721,9 @@ class _Teller:
         if swept:
             told.append(swept[0].says + (f", and {many(len(swept) - 1, 'sweep')} more" if len(swept) > 1 else ""))
         if credentials:
-            told.append(f"{'let in by' if let_in else 'showed'} {listed(list(credentials), 4)}")
+            told.append(f"{'access with' if let_in else 'showed'} {listed(list(credentials), 4)}")
         elif let_in:
-            told.append("let in without any credential")
+            told.append("access without any credential")
         refused = sum(each.count for each in steps if each.outcome == "refused")
         if refused:
             told.append(f"refused {many(refused, 'time')}")
@@ -735,8 +735,8 @@ class _Teller:
     def _how_far(self, steps: list[Step], reached: list[str], reach: str, outside: int) -> str:
         if all(each.kind == "called" for each in steps):
             return f"opened nothing itself; sent {size(sum(each.sent_bytes for each in steps))} in answer"
-        word = {LET_IN: "let in by", CONNECTED: "connected to", TRIED: ""}[reach]
-        told = [f"{word} {listed(reached, 4)}"] if word and reached else ["let in nowhere"]
+        word = {LET_IN: "access to", CONNECTED: "connected to", TRIED: ""}[reach]
+        told = [f"{word} {listed(reached, 4)}"] if word and reached else ["no access"]
         inside = [
             each for each in steps if each.kind in ("login", "request", "connection") and each.outcome != "refused"
         ]

@@ -91,7 +91,7 @@ class Incident:
     proof: str
     credentials: tuple[str, ...]
     reached: tuple[str, ...]
-    """Whom it was let in by, or else connected to."""
+    """The ends that gave it access, or else that it connected to."""
     sent_bytes: int
     received_bytes: int
     outside_bytes: int
@@ -114,9 +114,9 @@ class Incident:
             callers = list(dict.fromkeys(peer for each in self.steps for peer in each.peers))
             return f"{self.who} was called by {listed(callers)}"
         became = {
-            LET_IN: f"was let in by {listed(list(self.reached))}",
+            LET_IN: f"got access to {listed(list(self.reached))}",
             CONNECTED: f"connected to {listed(list(self.reached))}",
-            TRIED: "tried, and was let in nowhere",
+            TRIED: "tried without success",
         }[self.reach]
         return f"{self.who} {became}"
 

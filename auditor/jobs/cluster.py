@@ -62,7 +62,7 @@ def follow_on_cluster(address: str) -> Follow:
         sources: Sequence[Source], options: Mapping[str, Any], progress: Callable[[Progress], None] | None
     ) -> Iterable[Followed]:
         if options.get("growth") is not None:
-            raise ConfigError(OPTION, "a capture that is still being written is followed here", mend="leave it out")
+            raise ConfigError(OPTION, "--follow works only without a scheduler", mend="leave it out")
         return _Run(address, sources, options, progress).follow()
 
     return follow
@@ -209,16 +209,16 @@ class _Run:
         if isinstance(answer, BaseException):
             kind = type(answer).__name__
             if kind == "KilledWorker":
-                says = "the workers that followed it died, one after the other: killed, or out of memory"
+                says = "each worker that read it died: killed, or out of memory"
                 raise InputError(path, says) from None
             if "Cancelled" in kind:
-                raise ConfigError(OPTION, f"the scheduler at {self._address} lost its work before it was done")
+                raise ConfigError(OPTION, f"the scheduler at {self._address} lost the work before it was finished")
             if isinstance(answer, ImportError | AttributeError) or isinstance(answer.__cause__, ImportError):
                 raise _foreign(self._address, "has no auditor")
             raise answer
         refused, followed = answer
         if refused is not None and refused.of_capture:
-            mend = "workers read captures themselves: put it where all of them find it under this path"
+            mend = "workers read captures themselves: put it where every worker has it under this path"
             raise InputError(path, f"a worker of {self._address} {refused.says} ({mend})")
         if refused is not None:
             raise _foreign(self._address, refused.says)
@@ -237,9 +237,9 @@ class _Run:
         if now - self._quiet_since < PATIENCE_SECONDS:
             return
         if why == "no worker":
-            says = f"no worker of {self._address} is left to follow it: killed, or out of memory"
+            says = f"no worker of {self._address} is left to read it: killed, or out of memory"
             raise InputError(waiting_for, says)
-        raise ConfigError(OPTION, f"the scheduler at {self._address} answers no more")
+        raise ConfigError(OPTION, f"the scheduler at {self._address} no longer answers")
 
 
 def _errand(name: str, k: int, options: Mapping[str, Any], alone: bool) -> Errand:
@@ -314,11 +314,11 @@ def protected(address: str) -> str:
         return address
     if all(_is_near(to_int(str(each))) for each in found):
         return address
-    says = f"{address} is no private address, and {scheme}:// is not encrypted: whoever is on the way could run programs here"
+    says = f"{address} is not a private address, and {scheme}:// is not encrypted: anyone on the network path could run programs here"
     raise ConfigError(
         OPTION,
         says,
-        mend=f"tls://{rest} with Dask's certificates; or {PLAIN}://{rest} where something else protects the way",
+        mend=f"tls://{rest} with Dask's certificates; or {PLAIN}://{rest} where something else protects the connection",
     )
 
 

@@ -62,21 +62,22 @@ class SpoolSection(Section):
     """Where captures land, when they are finished, and what becomes of them."""
 
     folders: list[Text] = Field(min_length=1)
-    patterns: list[Text] = Field(["*"], min_length=1, description="Names that are looked at.")
-    ignore: list[Text] = Field([".*", "*.part", "*.tmp"], description="Names that are not.")
+    patterns: list[Text] = Field(["*"], min_length=1, description="File names to read.")
+    ignore: list[Text] = Field([".*", "*.part", "*.tmp"], description="File names to skip.")
     recursive: bool = False
     settle: Ns = Field(
-        30_000_000_000, description="A file that was not changed for so long, and that nobody writes to, is finished."
+        30_000_000_000,
+        description="A file is complete when it has not changed for this long and no process writes to it.",
     )
     remember: Ns = Field(
-        7_200_000_000_000, description="So long closed connections are known, for files of another place."
+        7_200_000_000_000, description="How long closed connections are remembered, for files of other capture points."
     )
     after: Literal["keep", "delete", "move"] = "keep"
-    done: Text | None = Field(None, description="Where audited files are moved with after = move.")
-    aside: Text | None = Field(None, description="Where files that failed are moved; without it they stay.")
+    done: Text | None = Field(None, description="Folder for audited files with after = move.")
+    aside: Text | None = Field(None, description="Folder for files that failed. Default: they stay.")
     ahead: Ns = Field(
         3_600_000_000_000,
-        description="A capture with packets dated further ahead of the clock than this is kept apart from the history.",
+        description="A capture with packets dated further ahead of the clock than this is kept separate from the history.",
     )
 
     @model_validator(mode="after")
@@ -92,17 +93,17 @@ class SourceSection(Section):
     name: Text
     match: list[Text] = Field(min_length=1, description="Names of its files, or whole paths.")
     every: Ns | None = Field(
-        None, description="So often it delivers; silent for twice as long is news. Without it, learnt."
+        None, description="Interval of its files; twice as long without a file is reported. Default: learnt."
     )
 
 
 class InventorySection(Section):
-    """Who is who: a file, or a command that prints one."""
+    """An inventory: a file, or a command that prints one."""
 
     file: Text | None = None
-    command: list[Text] | None = Field(None, min_length=1, description="Run as it is, without a shell.")
+    command: list[Text] | None = Field(None, min_length=1, description="Run directly, without a shell.")
     timeout: Ns = Field(60_000_000_000, description="Time limit of the command.")
-    stale: Ns = Field(86_400_000_000_000, description="Where it fails, its last answer is good for so long.")
+    stale: Ns = Field(86_400_000_000_000, description="If it fails, its last output is used for this long.")
 
     @model_validator(mode="after")
     def _one(self) -> InventorySection:
@@ -129,10 +130,10 @@ class AuditSection(Section):
     max_undecided: float = Field(5.0, ge=0, le=100)
     allow_incomplete: bool = False
     gone_after: Ns = Field(
-        86_400_000_000_000, description="A finding not seen for so long, by the packets' clock, is gone."
+        86_400_000_000_000, description="A finding not seen for this long, by packet times, is gone."
     )
     workers: int = Field(1, ge=1, le=256)
-    scheduler: Text | None = Field(None, description="Address of a Dask scheduler whose workers follow the captures.")
+    scheduler: Text | None = Field(None, description="Address of a Dask scheduler whose workers read the captures.")
 
     @model_validator(mode="after")
     def _hands(self) -> AuditSection:
@@ -162,16 +163,16 @@ class ReportSection(Section):
     format: Literal[
         "table", "json", "ndjson", "csv", "parquet", "markdown", "html", "sarif", "junit", "ocsf", "ecs", "cef", "zeek"
     ]
-    output: Text = Field(description="File, or folder for parquet; {id}, {audit} and {date} are filled in.")
+    output: Text = Field(description="File, or folder for parquet; {id}, {audit} and {date} are replaced.")
     table: Literal["connections", "findings", "coverage", "captures"] | None = None
-    on: Literal["always", "change"] = Field("always", description="change: only where something is new or gone.")
+    on: Literal["always", "change"] = Field("always", description="change: only if something is new or gone.")
 
 
 class NotifySection(Section):
     """Somebody who is reported."""
 
     name: Text
-    url: Text | None = Field(None, description="As apprise has it; better in a file or the environment.")
+    url: Text | None = Field(None, description="Address in apprise's form; better put it in a file or the environment.")
     url_file: Text | None = None
     url_env: Text | None = None
     on: list[Literal["new", "gone", "waiver", "incomplete", "aside", "silent", "clock", "store"]] = [
@@ -189,7 +190,7 @@ class NotifySection(Section):
         8,
         ge=1,
         le=100,
-        description="After so many failed tries it is reported as an error; it is tried until it is done.",
+        description="After this many failed attempts it is reported as an error; attempts continue.",
     )
     timeout: Ns = Field(30_000_000_000)
 
@@ -222,7 +223,7 @@ class LogSection(Section):
 class RunConfig(Section):
     """A whole file."""
 
-    name: Text = Field("auditor", description="Of this run, in notifications and metrics.")
+    name: Text = Field("auditor", description="Name of this run, in notifications and metrics.")
     store: Text
     spool: SpoolSection
     source: list[SourceSection] = []
@@ -247,10 +248,10 @@ def load_config(file: str | Path) -> RunConfig:
         says = re.sub(r"\s*\(at .*\)$", "", str(error))
         raise ConfigError(str(file), f"is not valid TOML: {says}", line, "text is quoted, keys are not") from None
     except RecursionError:
-        raise ConfigError(str(file), "is nested too deeply", mend="write lists in lists out") from None
+        raise ConfigError(str(file), "is nested too deeply", mend="do not nest lists") from None
     except ValueError:  # Python reads no number of more than 4,300 digits
         where = next((at for at, each in enumerate(text.splitlines(), 1) if re.search(r"\d{4000}", each)), None)
-        raise ConfigError(str(file), "a number has thousands of digits", where, "mend it") from None
+        raise ConfigError(str(file), "a number has too many digits", where, "correct it") from None
     marked = Marked(str(file), data, toml_lines(text))
     try:
         config = RunConfig.model_validate(data)
@@ -279,7 +280,7 @@ def _placed(config: RunConfig, base: Path, marked: Marked) -> RunConfig:
     ):
         for k, name in enumerate(names):
             if name in names[:k]:
-                raise marked.error((what, k, "name"), f"{name!r} stands twice", "give each its own name")
+                raise marked.error((what, k, "name"), f"{name!r} is there twice", "use different names")
     audit = config.audit
     return config.model_copy(
         update={

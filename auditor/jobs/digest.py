@@ -22,11 +22,11 @@ _HEADS = {
     "new": "New findings",
     "gone": "Findings that are gone",
     "waiver": "Waivers that do not apply",
-    "unwaived": "Findings that are waived no longer",
+    "unwaived": "Findings that are no longer waived",
     "incomplete": "Incomplete",
     "aside": "Files set aside",
-    "silent": "Sources that went silent",
-    "clock": "Times that are not believed",
+    "silent": "Sources that deliver nothing",
+    "clock": "Times that are not trusted",
     "store": "Damage to the store",
 }
 
@@ -71,9 +71,9 @@ def digest_of(
         "waiver": "waivers that do not apply",
         "unwaived": "no longer waived",
         "incomplete": "incomplete",
-        "aside": "files aside",
+        "aside": "files set aside",
         "silent": "sources silent",
-        "clock": "times not believed",
+        "clock": "times not trusted",
         "store": "damaged",
     }
     told = ", ".join(f"{count} {words[kind]}" for kind, count in counts.items() if count)
@@ -91,10 +91,10 @@ def digest_of(
             lines.append(f"- and {len(found) - LINES} more")
     span = f"audits {audits[0]} to {audits[-1]}, " if len(audits) > 1 else f"audit {audits[0]}, " if audits else ""
     if late_ns is not None:
-        lines += ["", f"This could not be delivered sooner; some of it has waited since {_moment(late_ns)}."]
+        lines += ["", f"Delivery is late: the oldest item is from {_moment(late_ns)}."]
     foot = [
         "",
-        f"{span}{_moment(now_ns)}; auditor history diff tells the rest",
+        f"{span}{_moment(now_ns)}; auditor history diff shows the rest",
         f"dedupe-key: {key}",
     ]
     worst = min((_rank(each) for each in some), default=0)
@@ -152,7 +152,9 @@ def tell(section: NotifySection, digest: Mapping[str, Any], environment: Mapping
     sender = apprise.Apprise()
     if not sender.add(address):
         raise ConfigError(
-            f"notify {section.name}", "apprise does not understand the address", mend="see its list of services"
+            f"notify {section.name}",
+            "apprise does not know this kind of address",
+            mend="see apprise's list of services",
         )
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(section.timeout / 1e9)
@@ -168,4 +170,4 @@ def tell(section: NotifySection, digest: Mapping[str, Any], environment: Mapping
     finally:
         socket.setdefaulttimeout(before)
     if not done:
-        raise NotToldError(f"notify {section.name}: the other end refused it")
+        raise NotToldError(f"notify {section.name}: the receiver refused it")

@@ -80,12 +80,12 @@ def waiting(history: History) -> list[Waiting]:
 def withdraw(history: History, which: str) -> int:
     """Forget an errand, by its number, or ``all``; how many there were. Raises ConfigError."""
     if which != "all" and not (which.isascii() and which.isdigit() and len(which) < 16):
-        raise ConfigError("--withdraw", f"{which!r} is not an errand", mend="a number that --status names, or all")
+        raise ConfigError("--withdraw", f"{which!r} is not a pending delivery", mend="a number from --status, or all")
     with history.writing() as sql:
         where, values = ("1", []) if which == "all" else ("errand = ?", [int(which)])
         count = sql.execute(f"DELETE FROM errands WHERE {where}", values).rowcount  # noqa: S608  # our own words
     if not count and which != "all":
-        raise ConfigError("--withdraw", f"no errand {which} waits", mend="auditor run CONFIG --status names them")
+        raise ConfigError("--withdraw", f"no pending delivery {which}", mend="auditor run CONFIG --status lists them")
     return int(count)
 
 
@@ -224,7 +224,7 @@ class Errands:
             )
         self._log.say(
             "errand",
-            f"{each.kind}: {says} (try {tries}; it is tried again until it is done or withdrawn)",
+            f"{each.kind}: {says} (try {tries}; attempts continue until it is done or withdrawn)",
             "error" if tries >= alarm else "warning",
             kind=each.kind,
             tries=tries,

@@ -36,10 +36,10 @@ class Loss:
 
 
 _HIDDEN = {
-    "ipsec": ("inside IPsec", "{:,} connections are encrypted whole, and nobody can say what they carry"),
+    "ipsec": ("inside IPsec", "{:,} connections are fully encrypted; their content is unknown"),
     "contradicting_packets": (
         "contradicting packets",
-        "{:,} undecided connections hold packets that contradict each other",
+        "{:,} undecided connections have packets that contradict each other",
     ),
 }
 """Reasons of which no share is small enough."""

@@ -68,8 +68,8 @@ _INSIDE = (
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "connections": (*CONNECTIONS, *(column for column in INTERNAL if column.name in _INSIDE)),
-    "findings": (*FINDINGS, Column("sibling", "text", "overlay policy that would explain it", nullable=True)),
-    "coverage": (*COVERAGE, Column("origin", "object", "file and line of the policy that declare it", nullable=True)),
+    "findings": (*FINDINGS, Column("sibling", "text", "overlay policy that would declare it", nullable=True)),
+    "coverage": (*COVERAGE, Column("origin", "object", "file and line of the policy that declares it", nullable=True)),
     "captures": (
         Column("capture", "int", "its index, as in frames"),
         *CAPTURES,
@@ -167,7 +167,7 @@ def _of_parquet(folder: Path) -> frozenset[str]:
     try:
         found = parquet.read_table(folder / "findings.parquet", columns=["fingerprint"])
     except (OSError, pa.ArrowException) as error:
-        raise ConfigError(str(folder), "holds no findings.parquet of ours", mend="name a report") from error
+        raise ConfigError(str(folder), "has no findings.parquet of the auditor", mend="name a report") from error
     return frozenset(map(str, found["fingerprint"].to_pylist()))
 
 
@@ -196,7 +196,7 @@ def _of_report(place: Path) -> frozenset[str]:
     except msgspec.MsgspecError as error:
         raise ConfigError(str(place), f"is not a report: {error}", mend=mend) from None
     if not any(line.kind == "audit" for line in lines):
-        raise ConfigError(str(place), "is not a whole report", mend=mend)
+        raise ConfigError(str(place), "is not a complete report", mend=mend)
     return frozenset(line.fingerprint for line in lines if line.kind == "finding" and line.fingerprint)
 
 
@@ -313,7 +313,7 @@ class Wishes:
     def ready(self) -> Iterator[Callable[[Audit], tuple[Audit, Applied | None, list[str]]]]:
         """Everything read and tried before the audit begins; what to do with it then. Raises ConfigError."""
         if self.new_only and self.store is None and self.baseline is None:
-            raise ConfigError("--new-only", "needs something to compare with", mend="add --store or --baseline")
+            raise ConfigError("--new-only", "needs earlier findings to compare with", mend="add --store or --baseline")
         waivers = load_waivers(self.waivers, self.known or Known(rule_names())) if self.waivers else None
         with contextlib.ExitStack() as stack:
             history = stack.enter_context(open_history(self.store, write=True)) if self.store is not None else None

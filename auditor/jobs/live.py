@@ -257,15 +257,15 @@ class Feed:
                 break
             tries += 1
             if not self.ran and (tries >= FIRST_TRIES or not self.place.endless):
-                self.failed = why or "it gave nothing"
+                self.failed = why or "no data"
                 break
             if not self.place.endless:
                 self._trouble("interrupted", why or "")
                 break
             if self._clock() - began > GOOD_SECONDS * NS:
                 pause = FIRST_PAUSE_SECONDS
-            says = f"ended: {why or 'without a word'}"
-            self._trouble("interrupted", f"{says}; packets are missing until it is back")
+            says = f"ended: {why or 'without a message'}"
+            self._trouble("interrupted", f"{says}; packets are missing until it is captured again")
             self._tell(f"{self.place.text}: {says}; trying again in {pause:.0f} s")
             self.restarts += 1
             if self._stop.wait(pause):
@@ -327,7 +327,7 @@ class Feed:
                     corrected = guess_link_type(batch)
                     looked += len(batch)
                     if corrected is not None:
-                        self._trouble("corrected", "its header names another link type than its frames have")
+                        self._trouble("corrected", "its header gives a link type that its frames do not have")
                 taken = self._taken(batch, corrected, before_frames)
                 with self.lock:
                     for packets in decoder.decode(taken):
@@ -492,13 +492,13 @@ class Feed:
         dropped = None if kernel is None else kernel - self._mark.kernel + pipe - self._mark.pipe
         problems = list(self._problems)
         if self._given_up:
-            says = f"{self._given_up} connections given up before their end"
+            says = f"{self._given_up} connections dropped before their end"
             problems.append(Problem("limit", told("connections", self._limits, says)))
         if refused:
-            says = f"{refused} packets belong to connections beyond those that are held; they are in no connection"
+            says = f"{refused} packets belong to connections above the limit; they are in no connection"
             problems.append(Problem("limit", told("connections", self._limits, says)))
         if self.failed is not None:
-            problems.append(Problem("interrupted", f"nothing came from it: {self.failed}"))
+            problems.append(Problem("interrupted", f"no packets from it: {self.failed}"))
         point = VantagePoint(self.place.text, None, self._link_type, 0)
         return Capture(
             path=self.place.text,
@@ -731,7 +731,7 @@ class Session:
                 full = sum(len(feed.tracker) for feed in self.feeds) >= self.limits.connections
                 if full or (self.window_ns is not None and now - window_began >= self.window_ns):
                     if full:
-                        says = f"{many(self.limits.connections, 'connection')} held: the window ends early"
+                        says = f"limit of {many(self.limits.connections, 'connection')} reached: the window ends early"
                         yield Notice(told("connections", self.limits, says))
                     yield self._window(window_began, full, False)
                     # Windows follow each other without a gap, however long the report took.
@@ -753,7 +753,7 @@ class Session:
             yield from self._notices()
             if not any(feed.ran for feed in self.feeds):
                 first = self.feeds[0]
-                raise InputError(first.place.text, first.failed or "it gave nothing")
+                raise InputError(first.place.text, first.failed or "no data")
             yield self._window(window_began, False, True)
         finally:
             for feed in self.feeds:

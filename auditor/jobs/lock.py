@@ -48,7 +48,7 @@ def only_one(store: Path, now_ns: int) -> Iterator[Held]:
         except BlockingIOError:
             who = _read(handle)
             says = "another pass is running" + (f": {who}" if who else "")
-            raise BusyError(str(store), says, mend="wait for it, or end it") from None
+            raise BusyError(str(store), says, mend="wait until it ends, or stop it") from None
         died = _read(handle) or None
         _write(
             handle,
@@ -68,6 +68,6 @@ def _read(handle: int) -> str:
 
 
 def _write(handle: int, text: str) -> None:
-    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+    with contextlib.suppress(OSError):  # a full disk: the lock holds anyway
         os.ftruncate(handle, 0)
         os.pwrite(handle, text.encode(), 0)

@@ -38,11 +38,11 @@ def registry(
     def gauge(word: str, says: str, labels: tuple[str, ...] = ()) -> Any:
         return Gauge(f"{PREFIX}_{word}", says, ("name", *labels), registry=made)
 
-    gauge("pass_failed", "1: the last pass could not be done.").labels(name).set(failed)
+    gauge("pass_failed", "1: the last pass failed.").labels(name).set(failed)
     if outcome is not None:
         for word, says, value in _of_pass(outcome, seconds):
             gauge(word, says).labels(name).set(value)
-    ended = gauge("pass_timestamp_seconds", "When the last pass ended that came to its end.").labels(name)
+    ended = gauge("pass_timestamp_seconds", "End of the last pass that finished.").labels(name)
     readable = gauge("store_readable", "0: the store is damaged, or cannot be read.").labels(name)
     ended.set(now_ns / 1e9)
     try:
@@ -61,24 +61,24 @@ def registry(
 
 def _of_pass(outcome: Outcome, seconds: float) -> tuple[tuple[str, str, float], ...]:
     return (
-        ("pass_duration_seconds", "How long it took.", seconds),
-        ("pass_files", "Files that it audited.", outcome.files),
-        ("pass_files_aside", "Files that it set aside.", len(outcome.aside)),
-        ("pass_files_apart", "Files dated ahead of the clock, which it kept apart.", len(outcome.apart)),
-        ("pass_files_known", "Files with content that was taken before.", outcome.known),
-        ("pass_new_findings", "New findings at or above fail_on that nobody waived.", outcome.new),
+        ("pass_duration_seconds", "Duration of the last pass.", seconds),
+        ("pass_files", "Files audited.", outcome.files),
+        ("pass_files_aside", "Files set aside.", len(outcome.aside)),
+        ("pass_files_apart", "Files dated ahead of the clock, kept separate.", len(outcome.apart)),
+        ("pass_files_known", "Files with content that was audited before.", outcome.known),
+        ("pass_new_findings", "New findings at or above fail_on that are not waived.", outcome.new),
         ("pass_incomplete", "1: the pass is incomplete.", bool(outcome.incomplete)),
-        ("pass_troubles", "Housekeeping that could not be done.", len(outcome.troubles)),
-        ("clock_believed", "0: the machine's clock cannot be right.", outcome.clock is None),
+        ("pass_troubles", "Housekeeping tasks that failed.", len(outcome.troubles)),
+        ("clock_believed", "0: the machine's clock is wrong.", outcome.clock is None),
         ("waivers_expired", "Waivers that have expired.", outcome.expired),
     )
 
 
 def _of_sources(history: History, gauge: Any, name: str) -> None:
     """What is known of each source of captures."""
-    last = gauge("source_last_capture_timestamp_seconds", "When a capture of it was taken last.", ("source",))
-    silent = gauge("source_silent", "1: it delivers nothing any more.", ("source",))
-    incomplete = gauge("source_incomplete", "1: its captures were not whole within a day.", ("source",))
+    last = gauge("source_last_capture_timestamp_seconds", "Time of its last capture.", ("source",))
+    silent = gauge("source_silent", "1: it no longer delivers files.", ("source",))
+    incomplete = gauge("source_incomplete", "1: it had incomplete captures within a day.", ("source",))
     for number, (source, state, _) in enumerate(Sources(history, (), 1).items()):
         if number < SOURCES:
             last.labels(name, source).set(state.last_ns / 1e9)
@@ -106,9 +106,9 @@ def _of_store(history: History, gauge: Any, name: str) -> None:
         history.sql.execute("SELECT count(*) FROM audits").fetchone()[0]
     )
     gauge("store_bytes", "Size of the store.").labels(name).set(history.size())
-    gauge("store_lost", "Tables of audits that were lost by damage.").labels(name).set(len(history.missing()))
+    gauge("store_lost", "Tables of audits that were lost through damage.").labels(name).set(len(history.missing()))
     left = waiting(history)
-    gauge("errands_waiting", "Reports, notifications and moves that are still to be done.").labels(name).set(len(left))
+    gauge("errands_waiting", "Pending reports, notifications and moves.").labels(name).set(len(left))
 
 
 def _of_last(history: History, gauge: Any, name: str) -> None:
@@ -119,7 +119,7 @@ def _of_last(history: History, gauge: Any, name: str) -> None:
     gauge("last_packet_timestamp_seconds", "Time of the last packet that was audited.").labels(name).set(
         (row.last_ns or 0) / 1e9
     )
-    windowed = gauge("last_audit_window", "1: the last audit looked at a part of the time alone (--since, --until).")
+    windowed = gauge("last_audit_window", "1: the last audit covers only a part of the time (--since, --until).")
     windowed.labels(name).set(bool(history.window(row)))
     summary = history.body(row.audit)["summary"]
     connections = gauge("connections", "Connections of the last audit.", ("disposition",))
@@ -128,7 +128,7 @@ def _of_last(history: History, gauge: Any, name: str) -> None:
     verdicts = gauge("verdicts", "Verdicts on authentication in the last audit.", ("verdict",))
     for word, count in (summary.get("verdicts") or {}).items():
         verdicts.labels(name, word).set(count)
-    gauge("undecided_percent", "Of the judged connections of the last audit.").labels(name).set(
+    gauge("undecided_percent", "Share of the judged connections of the last audit.").labels(name).set(
         (summary.get("sufficiency") or {}).get("undecided_percent") or 0
     )
     coverage = history.table("coverage", row.audit, ["path", "connections", "disposition"])

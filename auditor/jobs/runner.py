@@ -48,7 +48,7 @@ class Runner:
 
     def _tell(self, section: Any, digest: dict[str, Any]) -> None:
         tell(section, digest, self._environment)
-        self.log.say("told", f"told {section.name}: {digest['title']}", name=section.name, key=digest["key"])
+        self.log.say("told", f"sent to {section.name}: {digest['title']}", name=section.name, key=digest["key"])
 
     def collect(self) -> Any:
         """The metrics as they are now."""
@@ -65,7 +65,7 @@ class Runner:
         if outcome.apart:
             says += f", {many(len(outcome.apart), 'file')} dated ahead of the clock"
         if outcome.undone:
-            says += f", {many(outcome.undone, 'errand')} left to do"
+            says += f", {many(outcome.undone, 'delivery', 'deliveries')} pending"
         return f"{says}; {seconds:.1f} s"
 
     def stay(self, every_s: float) -> int | None:
@@ -83,7 +83,7 @@ class Runner:
             try:
                 outcome = self.once()
             except AuditorError as error:  # the next pass may do better
-                self.log.say("pass", f"this pass could not be done: {error}", "error")
+                self.log.say("pass", f"this pass failed: {error}", "error")
                 return
             if outcome.files or outcome.aside:
                 self.log.say(

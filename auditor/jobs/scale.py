@@ -33,7 +33,7 @@ from auditor.pipeline import Follow, Followed, Progress, Source, follow_here, fo
 
 Tell = Callable[[Progress], None]
 
-DIED = "a worker process died before this capture was followed: killed, or out of memory; use fewer workers"
+DIED = "a worker process died before this capture was read: killed, or out of memory; use fewer workers"
 
 
 def follow_many(workers: int) -> Follow:
@@ -42,7 +42,7 @@ def follow_many(workers: int) -> Follow:
     A program that calls it needs ``if __name__ == "__main__":`` around its start, as for everything that spawns processes.
     """
     if workers < 1:
-        raise ConfigError("--workers", f"{workers} workers can do nothing", mend="1 or more")
+        raise ConfigError("--workers", f"{workers} is not a usable number of workers", mend="1 or more")
 
     def follow(sources: Sequence[Source], options: Mapping[str, Any], progress: Tell | None) -> Iterable[Followed]:
         apart = [k for k, source in enumerate(sources) if can_be_handed_on(source)]

@@ -96,7 +96,7 @@ class Outcome:
     silent: list[str] = field(default_factory=list)
     """Sources that have become silent."""
     troubles: list[str] = field(default_factory=list)
-    """Housekeeping that could not be done."""
+    """Housekeeping tasks that failed."""
 
     def status(self, everything: bool, allow_incomplete: bool) -> int:
         """The exit status; ``everything``: as ``auditor audit`` would have it."""
@@ -121,7 +121,7 @@ def one_pass(
         if lock.died:
             log.say(
                 "recovering",
-                f"the last pass was ended before its time ({lock.died}); what it left is finished now",
+                f"the last pass was interrupted ({lock.died}); its work is completed now",
                 "warning",
             )
         with guarded(place):
@@ -220,7 +220,7 @@ class _Pass:
                 if how != "keep":
                     self.errands.plan("dispose", None, disposal(each.found, each.content, how, self.config.spool.done))
         for each in again:
-            self.log.say("known", f"{each.found.path}: {each.says}; it is not counted again", path=each.found.path)
+            self.log.say("known", f"{each.found.path}: {each.says}; not counted again", path=each.found.path)
         self.outcome.known += len(again)
         self._delivered([each.found.path for each in again])
 
@@ -305,7 +305,7 @@ class _Pass:
             self.sources.save()
             self.errands.plan_digest(None, [{"change": "silent", "title": says} for says in self.outcome.silent])
 
-    # Who is who
+    # Inventories
 
     def _inventory(self, policy: Policy) -> tuple[Inventory | None, list[str]]:
         files = []
@@ -336,8 +336,8 @@ class _Pass:
         except (AuditorError, OSError) as error:
             says = f"inventory {number + 1}: {error}".replace(f".{answer.name}.check", "its answer")
             if not answer.is_file() or self.time.wall_ns - answer.stat().st_mtime_ns > section.stale:
-                raise ConfigError("inventory", says, mend="run it by hand, as this user") from None
-            self.log.say("inventory", f"{says}; its last answer is used", "warning")
+                raise ConfigError("inventory", says, mend="run it manually as this user") from None
+            self.log.say("inventory", f"{says}; its last output is used", "warning")
         return str(answer)
 
     # Auditing
@@ -396,7 +396,7 @@ class _Pass:
         if changed or ahead:
             for each in changed:
                 self.log.say(
-                    "changed", f"{each.found.path}: was written to while it was read; left for the next pass", "warning"
+                    "changed", f"{each.found.path}: changed while it was read; left for the next pass", "warning"
                 )
             rest = [each for each in batch if each not in changed and each not in ahead]
             if rest:
@@ -443,7 +443,7 @@ class _Pass:
                 changes.append(
                     {
                         "change": "clock",
-                        "title": f"{says}; kept apart as audit {number} ({many(len(audit.findings), 'finding')}), not compared with history",
+                        "title": f"{says}; kept separately as audit {number} ({many(len(audit.findings), 'finding')}), not compared with history",
                     }
                 )
                 if name is not None:
@@ -503,7 +503,7 @@ class _Pass:
         for says in fresh:
             self.log.say("incomplete", f"incomplete: {says}", "warning")
         for says in whole:
-            self.log.say("source", f"whole again: {says}")
+            self.log.say("source", f"complete again: {says}")
         self._account(audit, number, follower, carry)
         self._waived(applied, unwaived)
 
@@ -529,7 +529,7 @@ class _Pass:
             findings=len(audit.findings), new=new,
         )  # fmt: skip
         if carry.dropped:
-            says = f"{many(carry.dropped, 'open connection')} could not be handed on, there being too many: in the next capture they begin midstream"
+            says = f"{many(carry.dropped, 'open connection')} are too many to be handed on: in the next capture they begin midstream"
             self.log.say("carry", says, "warning", dropped=carry.dropped)
 
     def _carried(self, applications: Sequence[str]) -> Carry:
@@ -540,17 +540,17 @@ class _Pass:
         file, _, digest = row[0].partition(" ")
         try:
             raw = (self.history.path / health.CARRY / file).read_bytes()
-            wrong = "its checksum is another" if digest and hashlib.sha256(raw).hexdigest() != digest else None
+            wrong = "its checksum differs" if digest and hashlib.sha256(raw).hexdigest() != digest else None
         except OSError as error:
             raw, wrong = b"", error.strerror or str(error)
         if wrong is not None:
             self._damaged(
-                [f"{health.CARRY}/{file} was damaged: {wrong}; connections that were open will seem to begin midstream"]
+                [f"{health.CARRY}/{file} was damaged: {wrong}; open connections will appear to begin midstream"]
             )
             return Carry(limits)
         found = load(raw, applications, limits)
         if found is None:
-            says = "what the last pass handed on cannot be read by this version; open connections will seem to begin midstream"
+            says = "the state of the last pass cannot be read by this version; open connections will appear to begin midstream"
             self.log.say("carry", says, "warning")
             return Carry(limits)
         return found
@@ -615,7 +615,7 @@ class _Pass:
         outcome = self.outcome
         self._tell_unwaived(unwaived)
         outcome.over += [
-            f"{each['place']}: waiver of {each['rule']} {each['says']}; it covers none" for each in applied.over
+            f"{each['place']}: waiver of {each['rule']} {each['says']}; so it covers none" for each in applied.over
         ]
         unused = {f"{each['place']}: waiver of {each['rule']}" for each in applied.unused}
         outcome.unused = unused if outcome.unused is None else outcome.unused & unused
@@ -762,7 +762,7 @@ class _Follower:
             if wanted.scheduler is None and not isinstance(error, InputError):
                 raise
             says = "a worker process died" if wanted.scheduler is None else str(error)
-            self._pass.log.say("workers", f"{says}; the files are followed one by one", "warning")
+            self._pass.log.say("workers", f"{says}; the files are read one by one", "warning")
             yield from self._one_by_one(sources, options, progress)
             return
         if any(_unusable(each) for each in followed):

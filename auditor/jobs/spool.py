@@ -255,11 +255,11 @@ def _taken_here(history: History, found: Found) -> list[tuple[int, str, int]]:
 
 def _taken_as(history: History, content: str, ready: dict[str, Ready], place: str) -> str:
     if content in ready:
-        return f"holds what {ready[content].found.path} holds"
+        return f"has the same content as {ready[content].found.path}"
     path, audit, says = history.sql.execute(
         "SELECT path, audit, aside FROM taken WHERE content = ?", [content]
     ).fetchone()
-    return ("holds what it held before, " if path == place else f"holds what was taken as {path}, ") + (
+    return ("has the same content as before, " if path == place else f"has the same content as {path}, ") + (
         f"in audit {audit}" if says is None else "and set aside"
     )
 

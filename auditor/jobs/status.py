@@ -38,14 +38,14 @@ def _lines(config: RunConfig, history: History, time: clocks.Time) -> Iterator[s
     if time.says is not None:
         yield time.says
     for each in errands.waiting(history):
-        since = f"waits since {_moment(each.made_ns)}, {many(each.tries, 'try', 'tries')}"
-        following = f"; the next not before {_moment(each.due_ns)}" if each.tries else ""
+        since = f"pending since {_moment(each.made_ns)}, {many(each.tries, 'try', 'tries')}"
+        following = f"; next attempt not before {_moment(each.due_ns)}" if each.tries else ""
         says = f": {each.says}" if each.says else ""
-        yield f"errand {each.errand}: {each.kind} {each.name} {since}{following}{says}"
+        yield f"delivery {each.errand}: {each.kind} {each.name} {since}{following}{says}"
     for name, source, patience in Sources(history, config.source, len(config.spool.folders)).items():
-        rhythm = "its rhythm is not known yet" if patience is None else f"missed after {patience / 3_600e9:.1f} hours"
+        rhythm = "its interval is not known yet" if patience is None else f"missed after {patience / 3_600e9:.1f} hours"
         state = "SILENT" if source.silent else "delivers"
-        whole = f"; not whole: {told(source.incomplete)}" if source.incomplete else ""
+        whole = f"; incomplete: {told(source.incomplete)}" if source.incomplete else ""
         yield f"source {name}: {state}, last at {_moment(source.last_ns)}, {rhythm}{whole}"
     yield from history.missing()
 

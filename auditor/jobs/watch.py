@@ -57,7 +57,7 @@ def watch(config: RunConfig, log: Log, stop: Stop, one: Callable[[], None], *, e
     while not stop.event.is_set():
         folders = [each for each in config.spool.folders if Path(each).is_dir()]
         if not folders:
-            raise ConfigError("spool.folders", "none of them is there any more")
+            raise ConfigError("spool.folders", "none of them exists any more")
         # One watcher all the time: what appears during a pass, or while one waits for a file to be finished, is told afterwards. The first pass is made once
         # it watches, so that nothing falls between the two.
         due = time.monotonic()

@@ -1,1 +1,1 @@
-"""What is declared, who is who, and what a connection is by both."""
+"""Policies, inventories, and the classification of connections by both."""

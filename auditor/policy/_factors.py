@@ -221,7 +221,7 @@ def _http_clear(seen: Seen, refusals: frozenset[int]) -> Clear:
     if accepted:
         return Clear("accepted", f"the server answered with status {accepted[0]}", ("http.statuses", "http.method"))
     if final and (seen.lossy or seen.one_way):
-        return Clear("open", "packets are missing, and what was seen of the answers are refusals", ("http.statuses",))
+        return Clear("open", "packets are missing, and the answers that were seen are refusals", ("http.statuses",))
     if final:
         return Clear("refused", f"the server answered with status {final[0]}", ("http.statuses",))
     if facts.get("http.version") == "2" and seen.answered:
@@ -252,7 +252,7 @@ def _mysql_clear(seen: Seen) -> Clear:
         if code in CAPACITY_ERRORS or "mysql.protocol" not in facts:
             return Clear(
                 "open",
-                f"the server answered ERR {code}, which is about the server or the host, and no login",
+                f"the server answered ERR {code}, an error of the server or the host, not of the login",
                 ("mysql.outcome", "mysql.error"),
             )
         says = "the server answered ERR" + (f" {code}" if code is not None else "")
@@ -281,10 +281,10 @@ def _instead_of_tls(seen: Seen) -> Said:
 
 
 _BEGINNINGS = {
-    "midstream": "the capture starts in the middle of the stream, in bytes that say nothing",
-    "one_way": "only one direction was captured, in bytes that say nothing",
-    "gap": "packets of its beginning are missing, and the others say nothing",
-    "snaplen": "its packets were cut short by the snapshot length, and what is left says nothing",
+    "midstream": "the capture starts in the middle of the stream, in bytes that cannot be recognised",
+    "one_way": "only one direction was captured, in bytes that cannot be recognised",
+    "gap": "packets of its beginning are missing, and the others cannot be recognised",
+    "snaplen": "its packets were cut short by the snap length, and the rest cannot be recognised",
 }
 
 
@@ -296,7 +296,9 @@ def _foreign(seen: Seen) -> Said:
         lacks = seen.lacks or "midstream"
         return unverifiable(lacks, _BEGINNINGS[lacks])
     if unknown and (seen.lossy or seen.one_way) and clear.outcome != "refused":
-        return unverifiable(seen.lacks or "gap", "bytes that say nothing, and packets are missing", *clear.kinds)
+        return unverifiable(
+            seen.lacks or "gap", "bytes that cannot be recognised, and packets are missing", *clear.kinds
+        )
     what = "an unrecognised protocol" if unknown else seen.application.upper()
     if clear.outcome == "accepted":
         return violated(
@@ -339,7 +341,7 @@ def _http(name: str, seen: Seen) -> Said:
     if seen.midstream or not seen.first_bytes:
         accepted = carried if all(status not in refusals for status in final) or not any(carried) else []
         if not accepted or (any(accepted) and not all(accepted)):
-            says = "the capture starts in the middle, and which answer belongs to which request is not known"
+            says = "the capture starts in the middle, and it is not known which answer belongs to which request"
             return unverifiable("midstream", says, *kinds)
     else:
         answered = zip(carried, final, strict=False)
@@ -359,11 +361,11 @@ def _http(name: str, seen: Seen) -> Said:
     if not accepted:
         return unverifiable("outcome", "no answer belongs to a request that was seen", *kinds)
     if seen.unread and len(facts[FOLLOWED]) > 2 and not all(carried[len(final) :]):
-        says = f"a request without {what} was seen whose answer, behind the first {HEAD_BYTES:,} bytes, was not read"
+        says = f"a request without {what} was seen; its answer is after the first {HEAD_BYTES:,} bytes and was not read"
         return unverifiable("limit", says, *kinds)
     if seen.unread and len(facts[FOLLOWED]) == 2:
         says = (
-            f"{what} on the first {len(requests):,} requests; those behind the first {HEAD_BYTES:,} bytes were not read"
+            f"{what} on the first {len(requests):,} requests; those after the first {HEAD_BYTES:,} bytes were not read"
         )
         return unverifiable("limit", says, *kinds)
     return Said(Verdict.VERIFIED, f"{what} on every request seen; {clear.why}", "high", None, (), kinds)
@@ -391,7 +393,7 @@ def _nats(seen: Seen, tls: TlsReading | None) -> Said:
             if refuses_last(seen, tls):
                 says = f"INFO requires authentication; the server's last record is as long as -ERR 'Authorization Violation', and {seen.closing}"
                 return rejected(says, *shown, confidence="medium")
-            says = f"INFO requires authentication; {seen.closing} after no more than a login and its answer, as it does where it refuses"
+            says = f"INFO requires authentication; {seen.closing} after only a login and its answer, as for a refusal"
             return unverifiable("outcome", says, *shown)
         return hidden("whether CONNECT carried user and password", *shown)
     presented = [word for word in ("user", "pass", "token", "jwt", "nkey") if facts.get(f"nats.{word}")]
@@ -412,17 +414,17 @@ def _nats(seen: Seen, tls: TlsReading | None) -> Said:
     renewed = facts.get("nats.auth_required_after")
     kinds = (*kinds, "nats.auth_required_after") if renewed is not None else kinds
     if required is False and presented and renewed is None:
-        says = f"INFO does not ask for authentication, and whether the credentials were checked all the same does not show; {clear.why}"
+        says = f"INFO does not ask for authentication, and it is not known whether the credentials were checked anyway; {clear.why}"
         return unverifiable(seen.lacks or "outcome", says, *kinds)
     if required is False and not (presented and renewed):
         # A second INFO that asks tells of a server with users, one of whom stands for clients who name none: who names one is checked.
-        sent = "; the client sent credentials all the same" if presented else ""
+        sent = "; the client sent credentials anyway" if presented else ""
         says = f"INFO does not ask for authentication, so nothing was checked{sent}; {clear.why}"
         return violated("missing-credentials", says, *kinds)
     if not presented:
         return violated("missing-credentials", f"CONNECT carried no credentials; {clear.why}", *kinds)
     if "user" in presented and "pass" in presented:
-        says = f"INFO {'requires' if required else 'behind CONNECT requires'} authentication, CONNECT carried user and password; {clear.why}"
+        says = f"INFO {'requires' if required else 'after CONNECT requires'} authentication, CONNECT carried user and password; {clear.why}"
         return Said(Verdict.VERIFIED, says, "high", None, (), kinds)
     says = f"CONNECT carried {' and '.join(presented)} instead of user and password; {clear.why}"
     return violated("wrong-authentication-method", says, *kinds)
@@ -509,10 +511,10 @@ def _ssh(seen: Seen, tls: TlsReading | None) -> Said:
         says = (
             clear.why
             if "ssh.login" in facts
-            else "the lengths of encrypted packets do not show what became of the login"
+            else "the lengths of encrypted packets do not show the result of the login"
         )
         return unverifiable(seen.lacks or "outcome", says, *shown)
-    says = "the key exchange was not seen to its end" if shown else "neither banners nor key exchange were seen"
+    says = "the end of the key exchange was not seen" if shown else "neither banners nor the key exchange were seen"
     return unverifiable(seen.lacks or ("no_handshake" if not shown else "outcome"), says, *shown)
 
 

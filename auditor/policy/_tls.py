@@ -40,7 +40,7 @@ SENT, EMPTY, NOT_SENT, NOT_ASKED, UNKNOWN = "sent", "empty", "not_sent", "not_as
 ACCEPTED, REFUSED, VEILED, OPEN = "accepted", "refused", "veiled", "open"
 """What became of it: data followed; it was refused; an answer that may be either, hidden; neither was seen."""
 
-LONG_FLIGHT = f"the server's flight goes on behind the {TRAIL_RECORDS} records that are followed of it"
+LONG_FLIGHT = f"the server's flight is longer than the {TRAIL_RECORDS} records that are followed"
 
 LOGIN_RECORDS = 3
 """A client that is refused has said so much at most: CONNECT and PING, in one record or two, and close_notify."""
@@ -177,7 +177,7 @@ def _unanswered(seen: Seen) -> TlsReading:
     if alert is not None:
         return TlsReading(outcome=REFUSED, why=alert[0], asked_kinds=(alert[1],), missing=_lacks(seen))
     if facts.get("tls.answered_with") == "http":
-        why = "the server answered the ClientHello with HTTP in the clear: it speaks no TLS there"
+        why = "the server answered the ClientHello with HTTP in the clear: it does not speak TLS there"
         return TlsReading(outcome=REFUSED, why=why, asked_kinds=("tls.answered_with",))
     lacks = _lacks(seen)
     quiet = facts.get("tls.silent") == "server" and not any(k in facts for k in ("tls.gap", "tls.cut", "tls.malformed"))
@@ -188,7 +188,7 @@ def _unanswered(seen: Seen) -> TlsReading:
         why = f"{seen.closing} in the middle of the handshake"
         return TlsReading(outcome=REFUSED, why=why, asked_kinds=("tls.client_hello",))
     words = {
-        "midstream": "the handshake was before the capture",
+        "midstream": "the handshake took place before the capture",
         "one_way": "only one direction was captured",
         "gap": "packets of the handshake are missing",
     }
@@ -275,9 +275,9 @@ def _read12(seen: Seen, version: str | None) -> TlsReading:
             outcome, why, kinds = REFUSED, f"{seen.closing} before the handshake was complete", ("tls.server_hello",)
         elif long and asked and "tls.client_finished" in facts:
             outcome, kinds = ACCEPTED, ("tls.client_application_data",)
-            why = f"{LONG_FLIGHT}, and the client went on with data, which it does after the server's Finished"
+            why = f"{LONG_FLIGHT}, and the client continued with data, which it does only after the server's Finished"
         else:
-            why = LONG_FLIGHT if long else "the handshake was not seen to its end"
+            why = LONG_FLIGHT if long else "the end of the handshake was not seen"
     elif served:
         kinds = ("tls.server_application_data",)
         inside = _inside_says(seen) if certificate in _DECLINED else None
@@ -416,7 +416,7 @@ def weigh_in(reading: TlsReading, *, served: bool, name: str) -> TlsReading:
     why = (
         f"clients without a certificate got another answer to a request of the same length (connection {name})"
         if certified
-        else f"a client with a certificate was served with the very same answer (connection {name})"
+        else f"a client with a certificate was served with the same answer (connection {name})"
     )
     return replace(reading, outcome=ACCEPTED, why=why, weighed=True, doubt=False)
 
@@ -648,7 +648,7 @@ def judge_mutual(reading: TlsReading) -> Said:
         missing = "outcome" if reading.outcome == VEILED else reading.missing or "outcome"
         return unverifiable(missing, f"{reading.says}; {reading.why}", *kinds)
     if not reading.absence:
-        return unverifiable(reading.missing or "gap", f"{reading.says}; packets are missing beside", *kinds)
+        return unverifiable(reading.missing or "gap", f"{reading.says}; packets are missing, too", *kinds)
     says = f"{reading.says}, and was served: {reading.why}"
     return violated("missing-client-certificate", says, *kinds, confidence=_sure(reading) or "low")
 
@@ -657,16 +657,18 @@ def _with_certificate(reading: TlsReading, kinds: tuple[str, ...]) -> Said:
     if reading.clear and reading.asked is False:
         return unverifiable("no_proof", "a client certificate was sent that the server had not asked for", *kinds)
     if reading.misfit:
-        says = "the signature of the client's CertificateVerify does not fit the handshake as seen: what the server took was another"
+        says = "the signature of the client's CertificateVerify does not match the handshake as captured: the server accepted another one"
         fault = Fault(
             "conflicting-content", says, "high", ("tls.certificate_verify", "tls.client_certificate"), "signature"
         )
         return Said(Verdict.UNVERIFIABLE, says, None, "conflict", (fault,), kinds)
     if not reading.proof:
         if reading.outcome == ACCEPTED and reading.absence:
-            says = "a client certificate was sent without CertificateVerify: nothing proves that it was the client's"
+            says = (
+                "a client certificate was sent without CertificateVerify: nothing proves that the client holds its key"
+            )
             return unverifiable("no_proof", says, *kinds)
-        return unverifiable(reading.missing or "no_handshake", "the handshake was not seen to its end", *kinds)
+        return unverifiable(reading.missing or "no_handshake", "the end of the handshake was not seen", *kinds)
     if reading.outcome != ACCEPTED:
         return unverifiable(reading.missing or "outcome", f"{reading.says}; {reading.why}", *kinds)
     if reading.unseen_end:

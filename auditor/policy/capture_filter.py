@@ -77,9 +77,7 @@ def filter_for(policy: Policy, inventory: Inventory | None = None) -> CaptureFil
     if open_paths or len(hosts) > MANY_HOSTS:
         why = ", ".join(path.id for path in open_paths) or f"{len(hosts)} addresses"
         mend = "an inventory with the addresses of one of their ends" if open_paths else "fewer addresses at their ends"
-        says = (
-            f"nothing but what is no IP: the ports of some paths vary ({why}), and only {mend} would narrow them down"
-        )
+        says = f"only non-IP frames: the ports of some paths vary ({why}), and only {mend} would narrow them down"
         return CaptureFilter(EVERYTHING, SNAPLEN, groups, (says,))
     fixed = [path for path in paths if "tcp" in path.transports and not path.varies]
     narrow = {span for path in fixed for span in path.ports if span[1] - span[0] < WIDE}
@@ -91,10 +89,10 @@ def filter_for(policy: Policy, inventory: Inventory | None = None) -> CaptureFil
         parts.append(f"(tcp portrange {low}-{high}{of})")
     parts = list(dict.fromkeys(parts))
     leaves = (
-        "payload of TCP connections on ports that no path of the policy names: that they were there, between whom, how long, and whether they "
-        "were answered is kept, what was spoken in them (but SSH over IPv4) and how much is not",
+        "payload of TCP connections on ports that no path of the policy names: kept are their ends, duration and whether they were answered; "
+        "not kept are their protocol (except SSH over IPv4) and size",
         "TCP connections on such ports that began before the capture, until they close",
-        "frames with VLAN tags; where there are any, use: (FILTER) or (vlan and (FILTER))",
+        "frames with VLAN tags; if there are any, use: (FILTER) or (vlan and (FILTER))",
     )
     return CaptureFilter(" or ".join(parts), SNAPLEN, groups, leaves)
 

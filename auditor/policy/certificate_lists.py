@@ -134,7 +134,7 @@ def _of_credhub(file: str, each: Mapping[str, Any]) -> Iterator[ListedCertificat
     try:
         parsed = x509.load_pem_x509_certificates(pem.encode())[0]
     except (ValueError, IndexError):
-        raise ConfigError(file, f"{clip(escape(name), _NAMED)}: its certificate is no PEM") from None
+        raise ConfigError(file, f"{clip(escape(name), _NAMED)}: its certificate is not PEM") from None
     told = read_certificate(parsed.fingerprint(hashes.SHA256()).hex(), parsed.public_bytes(serialization.Encoding.DER))
     yield ListedCertificate(name, name, told.names, told.issuer, told.until_ns, told.authority)
 
@@ -152,7 +152,7 @@ def _time(file: str, name: str, value: Any) -> int:
 def draft(listed: Sequence[ListedCertificate], policy: Policy, name: str = "our-certificates") -> str:
     """YAML of a policy whose identity table has these certificates, with owner and end of each. Raises ConfigError."""
     if not _NAME.fullmatch(name):
-        raise ConfigError("--name", f"{name!r} names no policy", mend="write lower-case letters, digits and - between them")  # fmt: skip
+        raise ConfigError("--name", f"{name!r} is not a valid name of a policy", mend="write lower-case letters, digits and - between them")  # fmt: skip
     leaves = [each for each in listed if not each.authority]
     known = [(each, _identities(each, policy)) for each in leaves]
     document = {
@@ -160,7 +160,7 @@ def draft(listed: Sequence[ListedCertificate], policy: Policy, name: str = "our-
         "origin": {"title": "Lists of Ops Manager and CredHub"},
     }  # fmt: skip
     out = [
-        "# Made from lists of certificates. Audit with it: --policy tas --policy THIS-FILE. Make it anew after each rotation.",
+        "# Made from lists of certificates. Audit with it: --policy tas --policy THIS-FILE. Make it again after each rotation.",
         yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120).rstrip("\n"),
         "identities:",
         "  origin: {title: Lists of Ops Manager and CredHub}",
@@ -173,7 +173,7 @@ def draft(listed: Sequence[ListedCertificate], policy: Policy, name: str = "our-
         out += [f"    {line}" for line in lines]
     authorities = len(listed) - len(leaves)
     if authorities:
-        out.append(f"# {authorities:,} authorities were left out: give them with --ca")
+        out.append(f"# {authorities:,} authorities were left out: pass them with --ca")
     for each, found in known:
         if not found:
             until = "" if each.until_ns is None else f", until {time_text(each.until_ns)}"

@@ -481,7 +481,7 @@ def says_misplaced(side: str, leaf: Certificate, identities: Iterable[Identity],
     end = "originator" if side == "client" else "responder"
     role = (classification.orig_role if side == "client" else classification.resp_role) or "another VM"
     whose = _listed(sorted(_components(identities).values(), key=str.lower), "or")
-    return f"{which_certificate(side, leaf, leaf)} belongs to {whose}, and the {end} is {role}, where none of that runs"
+    return f"{which_certificate(side, leaf, leaf)} belongs to {whose}, and the {end} is {role}, where this component does not run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -685,7 +685,12 @@ class CertificateJudge:
         which = which_certificate(side, chain[0], chain[0])
         if trusted is False:
             issuer = f", issued by {chain[0].issuer}," if chain[0].issuer else ""
-            yield Fault("certificate-untrusted", f"{which}{issuer} leads to no --ca", kinds=(kind,), about=about)
+            yield Fault(
+                "certificate-untrusted",
+                f"{which}{issuer} does not chain to any --ca certificate",
+                kinds=(kind,),
+                about=about,
+            )
         elif trusted is None:
             reason = (
                 f"cannot be read ({chain[0].refused})"
@@ -694,7 +699,7 @@ class CertificateJudge:
             )
             yield Fault(
                 "certificate-untrusted",
-                f"{which} {reason}: whether it leads to a --ca is not known",
+                f"{which} {reason}: it is not known whether it chains to a --ca certificate",
                 "low",
                 (kind,),
                 about,

@@ -105,7 +105,7 @@ class Classifier:
 
     def __init__(self, policy: Policy, inventory: Inventory, scope: Literal["diego", "all"] = "diego") -> None:
         if scope not in ("diego", "all"):
-            raise ValueError("scope is diego or all")
+            raise ValueError("scope must be diego or all")
         self.policy, self.inventory, self.scope = policy, inventory, scope
         self._diego = policy.diego_roles
         # Documented paths first: at a par they win.
@@ -395,7 +395,7 @@ class Classifier:
         other = self._judge(turned)
         if not other.paths:
             return told
-        says = f"{other.paths[0]} would fit, had {_names(turned.orig)} opened it; who did is a guess"
+        says = f"{other.paths[0]} would match if {_names(turned.orig)} had opened it; the originator is a guess"
         return replace(told, near_miss=NearMiss(other.paths[0], "direction", says))
 
     @staticmethod
@@ -428,7 +428,7 @@ class Classifier:
         orig, resp = question.orig, question.resp
         if question.about_others:
             return self._beside(
-                question, "ICMP errors: they belong to the connections that they quote, and are reported there"
+                question, "ICMP errors: they belong to the connections that they quote and are reported there"
             )
         if orig.kind or resp.kind:
             return self._housekeeping(question)
@@ -487,7 +487,9 @@ class Classifier:
                 return self._matched(question, matches)
             return self._silent(question, matches[0])
         if question.same:
-            return self._told(Disposition.AMBIENT, question, "both ends are one address: it stays inside one VM")
+            return self._told(
+                Disposition.AMBIENT, question, "both ends have one address: the connection stays inside one VM"
+            )
         if self._is_outside(resp) and self._is_cell(orig) and not self._pair(orig, resp):
             return self._egress(question)
         return self._undeclared(question)
@@ -566,7 +568,9 @@ class Classifier:
         """Ports vary, and no content tells whether it is the documented protocol."""
         path = match.path
         known = f" ({ports_text(path.ports)} is known)" if path.ports else ""
-        what = "no connection was established" if question.outcome is Outcome.ATTEMPT else "no content shows it"
+        what = (
+            "no connection was established" if question.outcome is Outcome.ATTEMPT else "no content shows the protocol"
+        )
         says = f"ports vary on {path.id}{known}; port {_port_word(question)} may be {path.application_text}, and {what}"
         near = NearMiss(path.id, "port", says), match.orig_role, match.resp_role
         return self._told(Disposition.UNDECLARED, question, says, breach=Breach.PORT, near=near)
@@ -578,7 +582,7 @@ class Classifier:
         roles = f"{_names(question.orig)} to {_names(question.resp)}"
         port = _port_text(question)
         if all(path.ambient for path in pair):
-            says = f"no documented path leads from {roles}; seen on {port}"
+            says = f"no documented path goes from {roles}; seen on {port}"
             breach = Breach.CONNECTION
         elif self._ssh_elsewhere(question):
             says = f"SSH from a brain to a cell on {port}, outside the documented host ports"
@@ -594,15 +598,17 @@ class Classifier:
         return self._plays(question.orig, (BRAIN,), "ssh_proxy") is not None and self._is_cell(question.resp)
 
     def _egress(self, question: _Question) -> Classification:
-        says = "a cell to an address outside every platform network: an application or the platform, the cell's address does not tell"
+        says = "a cell to an address outside every platform network: an application or the platform; the cell's address does not show which"
         breach = Breach.CELL_EGRESS
         if question.resp.held and all(one.role == "service_instance" for one in question.resp.held):
-            says = "a cell to a VM of another deployment, which is none of the platform's: an application at a service, as far as the cell's address tells"
+            says = (
+                "a cell to a VM of another deployment, not of the platform: probably an application that uses a service"
+            )
         if question.resp.metadata and not _infrastructure(question):
-            says = "a cell to the cloud's metadata service, which tells whoever asks the machine's credentials"
+            says = "a cell to the cloud's metadata service, which gives the machine's credentials to any client"
             breach = Breach.CELL_TO_METADATA
         elif not question.resp.known and question.transport == "tcp" and question.resp_p in DIRECTOR_PORTS:
-            says = f"a cell to port {_port_word(question)} of an address outside every platform network, as BOSH Directors have it"
+            says = f"a cell to port {_port_word(question)} of an address outside every platform network, a port of BOSH Directors"
             breach = Breach.CELL_TO_DIRECTOR
         return self._told(Disposition.AMBIENT, question, says, breach=breach)
 
@@ -614,7 +620,9 @@ class Classifier:
         near = self._near(question, [])
         breach = Breach.CONTROL_PLANE_EGRESS
         if _infrastructure(question):
-            says += "; it looks like a service that every BOSH VM calls: if it is, name it in the inventory's externals"
+            says += (
+                "; it looks like a service that every BOSH VM calls: if so, list it in the inventory under externals"
+            )
             breach = Breach.INFRASTRUCTURE_EGRESS
         return self._told(Disposition.UNDECLARED, question, says, breach=breach, near=near)
 
@@ -638,7 +646,7 @@ class Classifier:
         if not originates and not stranger.platform:
             return self._egress(question) if self._is_cell(known) else self._platform_egress(question)
         if not stranger.platform and not diego and not listener and any(one.role in DOORS for one in known.held):
-            return self._told(Disposition.AMBIENT, question, "somebody outside comes in by the platform's front door")
+            return self._told(Disposition.AMBIENT, question, "a host outside connects to the platform's public entry")
         near = self._near(question, [])
         where = "in a platform network" if stranger.platform else "outside every platform network"
         which = "originator" if originates else "responder"
@@ -662,7 +670,7 @@ class Classifier:
                 continue
             orig_role, resp_role = self._any_responder(orig, path), self._originates(resp, path)
             if orig_role is not None and resp_role is not None:
-                says = f"{path.id} leads the other way, from {path.source} to {path.destination}"
+                says = f"{path.id} has the other direction, from {path.source} to {path.destination}"
                 return NearMiss(path.id, "direction", says), orig_role, resp_role
         on_transport = [path for path in pair if transport in path.transports]
         if on_transport:
@@ -700,12 +708,12 @@ class Classifier:
         for path in fitting:
             resp_role = self._responds(resp, path, port)
             if resp_role is not None:
-                says = f"{path.id} leads to {path.destination} from {path.source}, not from {_names(orig)}"
+                says = f"{path.id} goes from {path.source} to {path.destination}, not from {_names(orig)}"
                 return NearMiss(path.id, "role", says), orig.role, resp_role
         for path in fitting:
             orig_role = self._originates(orig, path)
             if orig_role is not None:
-                says = f"{path.id} leads from {path.source} to {path.destination}, not to {_names(resp)}"
+                says = f"{path.id} goes from {path.source} to {path.destination}, not to {_names(resp)}"
                 return NearMiss(path.id, "role", says), orig_role, resp.role
         return None
 

@@ -119,7 +119,7 @@ def doubts(entries: Iterable[Entry], policy: Policy) -> Iterable[str]:
             whose = "its address" if count == 1 else f"its {count:,} addresses"
             first = members[0]
             says = f"{first.file}:{first.place}: no policy knows the {what} '{name}'{mend}"
-            yield f"{says} No documented path leads to or from {whose}"
+            yield f"{says} No documented path goes to or from {whose}"
 
 
 def nearest(name: str, policy: Policy) -> str | None:

@@ -87,7 +87,9 @@ def suggest(audit: Audit, policy: Policy, name: str = "suggested") -> str:
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            "--name", f"{name!r} names no policy", mend="write lower-case letters, digits and - between them"
+            "--name",
+            f"{name!r} is not a valid name of a policy",
+            mend="write lower-case letters, digits and - between them",
         )
     connections = audit.connections
     frame = connections.loc[connections["disposition"] == Disposition.UNDECLARED.value, list(_COLUMNS)]
@@ -108,7 +110,7 @@ def suggest(audit: Audit, policy: Policy, name: str = "suggested") -> str:
         "title": "Suggested from captures",
         "overlay": True,
         "ambient": True,
-        "origin": {"title": "Suggested from captures; nobody has checked it yet"},
+        "origin": {"title": "Suggested from captures; not reviewed yet"},
     }
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
     parts = [*_head(left), text.rstrip("\n"), *_foundation(learn(audit, policy)), *_identities(audit.names)]
@@ -129,11 +131,11 @@ def suggest(audit: Audit, policy: Policy, name: str = "suggested") -> str:
 def _why_not(row: Mapping[Any, Any]) -> str:
     """Why a connection is not suggested; empty where it is."""
     if row["sibling"]:
-        return f"explained by a shipped policy: audit with --policy {row['sibling']}"
+        return f"declared by a shipped policy: audit with --policy {row['sibling']}"
     if row["breach"] == Breach.ATTEMPT.value:
         return "no connection was established"
     if not (row["originator_role"] and row["responder_role"]):
-        return "an end is in no inventory: name it there first"
+        return "an end is in no inventory: add it there first"
     return ""
 
 
@@ -151,7 +153,7 @@ def _add(one: _Seen, row: Mapping[Any, Any]) -> None:
 
 
 def _head(left: Counter[str]) -> Iterator[str]:
-    yield "# Drafted from captures: what was seen, not what should be. Read each path, keep what belongs, and give 'origin' its true source."
+    yield "# Drafted from captures: what was seen, not what should be. Review each path, keep only legitimate ones, and set 'origin' to the true source."
     yield "# Audit with it: --policy tas --policy THIS-FILE"
     for why, count in sorted(left.items()):
         yield f"# Left out, {count:,} connection{'' if count == 1 else 's'}: {why}"
@@ -182,7 +184,7 @@ def _paths(
         yield f"  # {one.connections:,} connection{'' if one.connections == 1 else 's'} on {told or transport}, the first {one.first}: {_examples(one)}"
         accused = _accused(one, rules)
         if accused:
-            yield f"  # UNDECLARED today: {accused}. Keep it only where somebody knows that it belongs."
+            yield f"  # UNDECLARED today: {accused}. Keep it only if it is known to be legitimate."
         lines = yaml.safe_dump([path], sort_keys=False, allow_unicode=True, width=120).rstrip("\n").splitlines()
         yield from (f"  {line}" for line in lines)
 
@@ -199,9 +201,9 @@ def _foundation(switches: Iterable[Switch]) -> Iterator[str]:
     told = list(switches)
     if not told:
         return
-    yield "# How this foundation is set up, as far as it shows; what it asks for beyond the pages is a finding where it is missing."
+    yield "# Settings of this foundation, as far as captures show them. What they require in addition to the vendor's pages is a finding where it is missing."
     yield "foundation:"
-    yield '  origin: {title: "Suggested from captures; nobody has checked it yet"}'
+    yield '  origin: {title: "Suggested from captures; not reviewed yet"}'
     yield from (f"  {each.name}: {each.value}  # {each.says}" for each in told)
 
 
@@ -213,7 +215,7 @@ def _identities(learnt: Iterable[LearntName]) -> Iterator[str]:
     if not alike:
         return
     yield "identities:"
-    yield '  origin: {title: "Suggested from captures; nobody has checked it yet"}'
+    yield '  origin: {title: "Suggested from captures; not reviewed yet"}'
     body = [line for shown in alike.values() for line in _entry(shown)]
     yield "  entries:" if any(not line.lstrip().startswith("#") for line in body) else "  entries: []"
     yield from body
@@ -227,12 +229,12 @@ def _entry(shown: list[LearntName]) -> Iterator[str]:
         "use": sorted({one.side for one in shown}),
     }
     if not entry["components"]:
-        yield f"    # {clip(escape(names[0]), 60)}: {_by(shown)}; no component of these roles is known: name them under roles first"
+        yield f"    # {clip(escape(names[0]), 60)}: {_by(shown)}; no component of these roles is known: list the components under roles first"
         return
     guessed = any(not one.known and len(one.components) > 1 for one in shown)
-    yield f"    # {_by(shown)}{'; which of these components does not show: keep the right ones' if guessed else ''}"
+    yield f"    # {_by(shown)}{'; it is not known which of these components: keep the right ones' if guessed else ''}"
     if len(names) > _MOST_NAMES:
-        yield f"    # and {len(names) - _MOST_NAMES:,} more names that differ in digits, addresses or GUIDs only"
+        yield f"    # and {len(names) - _MOST_NAMES:,} more names that differ only in digits, addresses or GUIDs"
     lines = yaml.safe_dump([entry], sort_keys=False, allow_unicode=True, width=120).rstrip("\n").splitlines()
     yield from (f"    {line}" for line in lines)
 
@@ -241,7 +243,7 @@ def _by(shown: Iterable[LearntName]) -> str:
     """Who shows a name, how often, from which authority, and where to look first."""
     return "; ".join(
         f"{one.role or 'an unknown role'} as {one.side}, {one.vms:,} VM{'' if one.vms == 1 else 's'}, {one.connections:,} connection"
-        f"{'' if one.connections == 1 else 's'}, issued by {clip(escape(one.issuer or 'nobody named'), 60)}, the first {one.first}"
+        f"{'' if one.connections == 1 else 's'}, issued by {clip(escape(one.issuer or 'an unnamed authority'), 60)}, the first {one.first}"
         for one in shown
     )
 

@@ -59,8 +59,8 @@ def lacks(inventory: Inventory, to: str) -> tuple[str, ...]:
     if to != "asg" or not missing:
         return ()
     return (
-        f"the inventory names no {', '.join(missing)}: applications may reach them as any address outside the platform's networks; "
-        "name them in the inventory's externals",
+        f"the inventory has no {', '.join(missing)}: applications may reach them like any address outside the platform's networks; "
+        "list them in the inventory under externals",
     )
 
 
@@ -71,7 +71,9 @@ def export(policy: Policy, inventory: Inventory, to: str, vm: str | None = None)
     allows = tuple(allowed(policy, inventory))
     if not allows:
         raise ConfigError(
-            "--inventory", "no declared path has both its ends there", mend="auditor inventory show tells the roles"
+            "--inventory",
+            "no declared path has both ends in the inventory",
+            mend="auditor inventory show lists the roles",
         )
     wanted = Wanted(policy, inventory, allows)
     if vm is not None:
@@ -86,7 +88,7 @@ def _of_one(wanted: Wanted, vm: str) -> Wanted:
         one for one, host in wanted.inventory.standing() if vm == host.instance or (one[0] == one[1] and vm == to_text(one[0]))
     )  # fmt: skip
     if not mine:
-        raise ConfigError("--vm", f"the inventory has no {vm!r}", mend="auditor inventory show lists all")
+        raise ConfigError("--vm", f"the inventory has no {vm!r}", mend="auditor inventory show lists the VMs")
     allows = tuple(each for each in wanted.allows if _has(each.originators, mine) or _has(each.responders, mine))
     return replace(wanted, vm=vm, mine=mine, allows=allows)
 
@@ -96,10 +98,10 @@ def _has(group: Group, spans: Sequence[Span]) -> bool:
 
 
 def _made_by(wanted: Wanted) -> list[str]:
-    whose = f"of {wanted.vm}, in and out" if wanted.vm else "of a router that all traffic between the VMs passes"
+    whose = f"of {wanted.vm}, in and out" if wanted.vm else "for a router that forwards all traffic between the VMs"
     return [
         f"Rule set {whose}. Made by auditor policy export from {wanted.names} and the inventory.",
-        "What is not declared is logged and dropped. A rule's comment is the path: auditor explain PATH.",
+        "Traffic that is not declared is logged and dropped. The comment of a rule names the path: auditor explain PATH.",
     ]
 
 
@@ -172,7 +174,7 @@ def _short(network: Network) -> str:
 def _iptables(version: int) -> Callable[[Wanted], str]:
     def write(wanted: Wanted) -> str:
         out = [f"# {line}" for line in _made_by(wanted)]
-        out.append(f"# IPv{version} alone; load with {'iptables' if version == 4 else 'ip6tables'}-restore --noflush.")
+        out.append(f"# IPv{version} only; load with {'iptables' if version == 4 else 'ip6tables'}-restore --noflush.")
         hooks = [("FORWARD", None)] if wanted.vm is None else [("INPUT", True), ("OUTPUT", False)]
         chains: dict[str, list[str]] = {}
         for hook, incoming in hooks:

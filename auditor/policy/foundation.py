@@ -93,7 +93,7 @@ def _asked(path: PolicyPath, foundation: Mapping[str, Any]) -> PolicyPath:
         wanted = with_tls(wanted)
     if wanted == path.authentication:
         return path
-    return _noted(replace(path, authentication=wanted), f"this foundation asks for {authentication_text(wanted)}")
+    return _noted(replace(path, authentication=wanted), f"this foundation requires {authentication_text(wanted)}")
 
 
 def _placed(path: PolicyPath, foundation: Mapping[str, Any]) -> PolicyPath:

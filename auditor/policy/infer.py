@@ -81,7 +81,7 @@ def draft(services: Sequence[Service], policy: Policy) -> str:
     text = write_yaml(Inventory(tuple(_entries(guesses)), policy))
     decided = {guess.address for guess in guesses if guess.points >= MEDIUM}
     out = [
-        "# Inferred from captures: correct it, add what is missing, and remove 'origin: inferred' from what you have checked.",
+        "# Inferred from captures: correct it, add what is missing, and remove 'origin: inferred' from entries that you have checked.",
         text.rstrip("\n"),
     ]
     rest: dict[int, list[Guess]] = {}
@@ -96,7 +96,7 @@ def draft(services: Sequence[Service], policy: Policy) -> str:
             roles = " or ".join(guess.role for guess in found[:_FEW])
             out.append(f"#   {to_text(address)}: {roles}? {', '.join(found[0].reasons)}")
     if not decided:
-        out += ["# Nothing here looks like a VM of the platform. An entry looks like this:", "vms: []"]
+        out += ["# No host here looks like a VM of the platform. Example of an entry:", "vms: []"]
         out.append("#   - {name: diego_cell/0, ips: [10.0.4.20], roles: [diego_cell]}")
     return "\n".join(out) + "\n"
 
@@ -275,7 +275,7 @@ class _Scores:
         for role in sorted(roles):
             components = {path.resp_slug for path in paths if role in path.resp_roles}
             component = next(iter(components)) if len(components) == 1 else None
-            known = "; so does the Director" if service.port == 4222 else ""
+            known = "; the Director does so, too" if service.port == 4222 else ""
             reason = f"serves {service.port} ({service.application}{known})"
             self.ports.setdefault((service.address, role), set()).add(service.port)
             if len(roles) == 1 and service.port not in COLLIDING:
@@ -309,7 +309,7 @@ class _Scores:
             if len(made) > 1 and len(common) == 1:
                 ports = ", ".join(str(port) for _, port in sorted(made, key=lambda each: each[1]))
                 self.firm.add((client, next(iter(common))))
-                self._add(client, next(iter(common)), f"makes all the calls of that role (to {ports})", _CALLS)
+                self._add(client, next(iter(common)), f"calls everything that this role calls ({ports})", _CALLS)
 
     def _origins(self, service: Service, role: str) -> frozenset[str]:
         """The roles that documented paths let call this service: ports of a range only where it speaks what they document."""

@@ -1,11 +1,11 @@
-"""Who is who: which address had which roles, when, and who says so.
+"""Inventories: which address had which roles, when, and from which source.
 
 Rules that hold here:
 
 - An address is known by exact entry, else by the narrowest network entry that is open at the time (``from`` <= time < ``until``).
 - Several entries for one address at one time are one host with the union of their roles; under two names they are a conflict, which is
   reported and decided by nothing else.
-- A group that no policy knows makes the VM known all the same: the group's name is its role, and no path leads there.
+- A VM of a group that no policy knows is accepted: the group's name is its role, and no path goes there.
 - The order of entries and files decides nothing.
 - Platform networks are those that the inventory names; where it names none, the /24 (IPv6: /64) of any of its VMs.
 """
@@ -327,7 +327,7 @@ def _conflicts(where: str, entries: Sequence[Entry]) -> Iterable[str]:
             said.add(pair)
             yield (
                 f"{where} is both {one.instance} ({one.file}:{one.place}) and {other.instance} "
-                f"({other.file}:{other.place}) at one time; it passes for both"
+                f"({other.file}:{other.place}) at the same time; it is treated as both"
             )
 
 

@@ -103,7 +103,7 @@ def read_text_as(file: str, text: str, policy: Policy) -> Read:
         found = _csv(file, text, header, policy)
     else:
         if len(text) > MAX_YAML_BYTES:
-            raise ConfigError(file, "is a larger YAML file than any inventory", mend="hand it over as CSV or JSON")
+            raise ConfigError(file, "is too large for a YAML inventory", mend="use CSV or JSON")
         _no_addresses(file, text)
         found = _own(parse_yaml(file, text), text, policy)
     if not found.entries and not found.released:
@@ -206,7 +206,7 @@ def _fronts(file: str, line: int | None, fronts: Iterable[FrontModel], policy: P
         held = policy.held_by(front.role)
         if held is None:
             close = get_close_matches(front.role, list(policy.roles), 1)
-            mend = f"did you mean {close[0]}?" if close else "name a role of the policy, uaa say"
+            mend = f"did you mean {close[0]}?" if close else "name a role of the policy, for example uaa"
             raise ConfigError(file, f"fronts: no policy knows the role '{front.role}'", line, mend)
         if front.ports == "varies":
             raise ConfigError(file, "fronts: name the ports", line, "ports: 443")
@@ -242,7 +242,7 @@ def _made(
 ) -> Entry:
     first, last = moments
     if first is not None and last is not None and first >= last:
-        raise ConfigError(file, f"{row}: until is not after from", line, "exchange them, or remove one")
+        raise ConfigError(file, f"{row}: until is not after from", line, "swap them, or remove one")
     return Entry(file, row, instance, group, roles, spans, first, last, fronts, external, origin, note, deployment)
 
 
@@ -352,7 +352,7 @@ def _deployments(marked: Marked) -> Read | None:
 def _records(marked: Marked, text: str) -> Read:
     found = Read("bosh-dns", "")
     keys, rows = marked.data.get("record_keys"), marked.data.get("record_infos")
-    mend = "copy /var/vcap/instance/dns/records.json whole"
+    mend = "copy the whole of /var/vcap/instance/dns/records.json"
     if not isinstance(keys, list) or not isinstance(rows, list):
         raise ConfigError(marked.file, "record_keys and record_infos are not both lists", mend=mend)
     if "ip" not in keys or "instance_group" not in keys:
@@ -362,7 +362,7 @@ def _records(marked: Marked, text: str) -> Read:
     for at, row in enumerate(rows):
         place = f"record_infos[{at}]"
         if not isinstance(row, list) or len(row) < len(keys):
-            raise ConfigError(marked.file, f"{place} does not fit record_keys", mend=mend)
+            raise ConfigError(marked.file, f"{place} does not match record_keys", mend=mend)
         record = dict(zip(keys, row, strict=False))
         address, group = record["ip"], record["instance_group"]
         if not isinstance(address, str) or not isinstance(group, str):
@@ -428,9 +428,9 @@ def _no_addresses(file: str, text: str) -> None:
             ]
             raise ConfigError(
                 file,
-                f"is a table whose header names no column of addresses: {', '.join(clip(escape(head), 40) for head in heads)}",
+                f"the table header has no column of addresses: {', '.join(clip(escape(head), 40) for head in heads)}",
                 rows[0][0],
-                close[0] if close else "call that column ip",
+                close[0] if close else "rename that column to ip",
             )
 
 
@@ -450,7 +450,7 @@ def _csv(file: str, text: str, header: tuple[str, int], policy: Policy) -> Read:
                 mend = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(set(_COLUMNS)))}"
                 raise ConfigError(file, f"unknown column '{name}'", skip + 1, mend)
             if name in _COLUMNS and _COLUMNS[name] in {_COLUMNS.get(other) for other in names[:at]} - {"ips"}:
-                raise ConfigError(file, f"column '{name}' stands twice", skip + 1, "keep one")
+                raise ConfigError(file, f"column '{name}' is there twice", skip + 1, "keep one")
         begins = skip + reader.line_num + 1
         for row in reader:
             line, begins = begins, skip + reader.line_num + 1

@@ -85,8 +85,8 @@ class EntryModel(Model):
     roles: Texts = Field(default_factory=list)
     group: Text | None = Field(None, description="Instance group; its roles follow from the policy's aliases.")
     deployment: Text | None = None
-    from_: Moment | None = Field(None, alias="from", description="It had the address from then on.")
-    until: Moment | None = Field(None, description="It had the address until then; then no longer.")
+    from_: Moment | None = Field(None, alias="from", description="Start of the time in which it had the address.")
+    until: Moment | None = Field(None, description="End of the time in which it had the address.")
     fronts: Fronts = Field(default_factory=list)
     origin: Literal["given", "inferred"] | None = Field(None, description="inferred: auditor inventory infer wrote it.")
     note: Text | None = None

@@ -505,7 +505,7 @@ class _Together:
             peers = [each for vm in self.places[one.place].values() for each in vm if each.fits]
             says = (
                 f"{says_misplaced(one.side, one.leaf, one.where, one.classification)}; the captures show {by.names} names of "
-                f"{by.table} from {by.authority} in their places, and on this service {_names(peers)} in place of it"
+                f"{by.table} from {by.authority} where they belong, and {_names(peers)} on this service"
             )
             yield one, says, "high", about_certificate(one.side, one.leaf, self.policy), peers
 
@@ -545,9 +545,9 @@ class _Together:
                     if one.pattern in shared or id(one) in self.settled:
                         continue
                     home = self._home(one)
-                    says = f"{one.called} is shown by {one.vm} alone; {_vms(peers)} show {_names(peers)} there"
+                    says = f"{one.called} is shown only by {one.vm}; {_vms(peers)} show {_names(peers)} there"
                     if home is not None:
-                        says += f", and {home.name} is what {home.vm} shows"
+                        says += f", and {home.vm} shows {home.name}"
                     confidence = "low" if len(vms) == 2 else "high" if home or len(vms) > FEW else "medium"
                     yield one, says, confidence, f"{side} peers {one.pattern}", [*peers, *([home] if home else [])]
 
@@ -642,8 +642,8 @@ class _Together:
         issuer, theirs = one.leaf.issuer or one.authority[0], peers[0].leaf.issuer or peers[0].authority[0]
         same = " of the same name" if issuer == theirs else ""
         says = (
-            f"{one.called}, which {one.vm} shows, leads to an authority that nobody else has, {issuer}; the certificates of "
-            f"{_vms(peers)} there lead to another{same}, {theirs}"
+            f"{one.called}, which {one.vm} shows, chains to an authority that no other VM has, {issuer}; the certificates of "
+            f"{_vms(peers)} there chain to another{same}, {theirs}"
         )
         return one, says, confidence, f"{one.side} authority", peers
 
@@ -673,7 +673,7 @@ class _Together:
             for one in sharing:
                 others = [each for each in sharing if each.vm != one.vm]
                 says = (
-                    f"the key of {one.called}, which {one.vm} shows, is {_vms(others)}'s too, and {_vms(peers)} each have one of "
+                    f"the key of {one.called}, which {one.vm} shows, is also the key of {_vms(others)}, and {_vms(peers)} each have one of "
                     "their own"
                 )
                 yield one, says, "medium", f"{one.side} key", [*others, *peers]
@@ -708,7 +708,7 @@ class _Together:
                         whose, address = next(iter(sorted(named.items())))
                         says = (
                             f"{one.called} names {address}, the address of {whose}, and {one.vm} shows it; "
-                            f"{_vms(peers)} show such as name their own"
+                            f"{_vms(peers)} show certificates that name their own"
                         )
                         yield one, says, "high", f"{one.side} address", peers
 

@@ -99,7 +99,7 @@ def _with_included(file: PolicyFile) -> list[PolicyFile]:
         member = _read(name)
         if member.model.includes:
             wrong.append(
-                file.marked.error(place, f"'{name}' is a profile itself", "name the policies that it stands for")
+                file.marked.error(place, f"'{name}' is itself a profile", "list the policies that it includes")
             )
         found.append(replace(member, profile=file.model.name))
     if wrong:
@@ -216,7 +216,9 @@ def _vocabulary(
         for at, role in enumerate(each.model.roles):
             if role.name == ANY:
                 wrong.append(
-                    each.marked.error(("roles", at, "name"), "'any' is every VM and no role", "use another name")
+                    each.marked.error(
+                        ("roles", at, "name"), "'any' means every VM and is not a role", "use another name"
+                    )
                 )
                 continue
             before = roles.get(role.name)
@@ -249,8 +251,8 @@ def _merge(files: Sequence[PolicyFile], release: str | None) -> Policy:
                 wrong.append(
                     each.marked.error(
                         ("paths", at, "id"),
-                        f"the id '{path.id}' is taken, by {first_file}:{first_line}",
-                        "ids are unique over all policies loaded: choose another",
+                        f"the id '{path.id}' is already used by {first_file}:{first_line}",
+                        "ids must be unique in all loaded policies: choose another",
                     )
                 )
                 continue
@@ -439,8 +441,8 @@ def _check_foundation(files: Sequence[PolicyFile], paths: Iterable[str], wrong: 
                 continue
             known |= {model.id for one in shipped.names() for model in _read(one).model.paths}
             if name not in known:
-                mend = did_you_mean(name, known, "auditor policy show tas lists all")
-                wrong.append(each.marked.error(place, f"no path has the id '{name}'", mend))
+                mend = did_you_mean(name, known, "auditor policy show tas lists the paths")
+                wrong.append(each.marked.error(place, f"unknown path '{name}'", mend))
 
 
 def _end_roles(each: PolicyFile, place: Place, end: EndModel, draft: Policy, wrong: Wrong) -> tuple[str, ...]:

@@ -104,10 +104,10 @@ def weighed(table: ConnectionTable, first: Judged, second: Judged | None) -> lis
             # What nobody recognises may be Telnet, whose Synch is urgent by design (RFC 854): there is no handshake to contradict.
             continue
         if differ is None:
-            fault = Fault(RULE, "the verdict does not hang on it", "high", (CONTRADICTION,), "agrees")
+            fault = Fault(RULE, "the verdict does not depend on it", "high", (CONTRADICTION,), "agrees")
             answers[row] = replace(answer, faults=(*answer.faults, fault))
             continue
-        says = f"which of two readings the receiver took does not show: {' or '.join(differ)}"
+        says = f"it is not known which of two readings the receiver used: {' or '.join(differ)}"
         fault = Fault(RULE, says, "high", (CONTRADICTION,), "differs")
         if answer.verdict is Verdict.NOT_APPLICABLE:
             answers[row] = replace(answer, faults=(*answer.faults, fault))

@@ -31,10 +31,10 @@ MEANS = {
     "access_denied": "access denied",
     "certificate_required": "certificate missing",
     "unrecognized_name": "name not known",
-    "handshake_failure": "nothing in common, or no certificate where one is needed",
-    "protocol_version": "no version in common",
-    "insufficient_security": "no suite in common that is strong enough",
-    "decrypt_error": "a signature or Finished that does not fit",
+    "handshake_failure": "no common parameters, or no certificate where one is required",
+    "protocol_version": "no common version",
+    "insufficient_security": "no common cipher suite that is strong enough",
+    "decrypt_error": "a signature or Finished that does not match",
 }
 """Alerts that end a handshake (RFC 8446 section 6.2, RFC 5246 section 7.2.2), in an operator's words."""
 
@@ -52,7 +52,7 @@ def why_refused(facts: Mapping[str, Any], describe: Callable[[str], Certificate 
         alert = facts.get(f"tls.{side}_alert")
         if alert is None or alert[1] not in MEANS:
             continue
-        told.append(f"{MEANS[alert[1]]}, says the {side}")
+        told.append(f"{MEANS[alert[1]]}, according to the {side}")
         kinds.append(f"tls.{side}_alert")
         if alert[1] in _ABOUT_CERTIFICATES:
             leaf = _leaf(facts, other, describe)
@@ -82,7 +82,7 @@ def _of_certificate(leaf: Certificate, side: str, facts: Mapping[str, Any], at_n
     asked = facts.get("tls.sni")
     if side == "server" and asked and leaf.names and not any(covers(name, str(asked)) for name in leaf.names):
         names = ", ".join(leaf.names[:_NAMES]) + (", …" if len(leaf.names) > _NAMES else "")
-        yield f"name mismatch: the client asked for {asked} (SNI), and the certificate is made for {names}"
+        yield f"name mismatch: the client asked for {asked} (SNI), and the certificate is for {names}"
     if (
         leaf.issuer
         and (facts.get("tls.client_alert" if side == "server" else "tls.server_alert") or ("", ""))[1] == "unknown_ca"

@@ -30,7 +30,7 @@ class Page:
     @property
     def says(self) -> str:
         """For an operator."""
-        return f"each answer is as long as the page with which {self.program} says {self.status}"
+        return f"each answer is as long as the page that {self.program} sends with status {self.status}"
 
 
 def _haproxy(status: int, reason: str, text_bytes: int, status_bytes: int) -> Page:

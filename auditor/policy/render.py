@@ -248,7 +248,7 @@ def inventory_counts(inventory: Inventory) -> str:
     if not beside:
         return counts
     groups = sorted({str(entry.group) for entry in beside})
-    return f"{counts}\nof other deployments than the platform's, with none of its roles: {', '.join(groups)}"
+    return f"{counts}\nof other deployments, with no role of the platform: {', '.join(groups)}"
 
 
 def path_text(path: PolicyPath) -> str:

@@ -57,13 +57,15 @@ def parse_authentication(value: Any, depth: int = 0) -> Any:
             return value
         close = get_close_matches(value.lower().replace("-", "_").replace(" ", "_"), AUTHENTICATIONS, 1)
         mend = f"did you mean {close[0]}?" if close else f"write one of {words}"
-        raise bad("authentication", f"{value!r} is no authentication", mend)
+        raise bad("authentication", f"{value!r} is not an authentication", mend)
     if isinstance(value, dict) and len(value) == 1 and depth < MAX_AUTHENTICATION_DEPTH:
         ((word, parts),) = value.items()
         if word in ("all", "any") and isinstance(parts, list) and len(parts) > 1:
             return {word: [parse_authentication(part, depth + 1) for part in parts]}
     raise bad(
-        "authentication", "the authentication is neither a word nor a choice", f"write one of {words}, or any: [a, b]"
+        "authentication",
+        "the authentication is neither a word nor a list of choices",
+        f"write one of {words}, or any: [a, b]",
     )
 
 
@@ -180,14 +182,14 @@ class SettingsModel(Model):
     tls: TlsModel = TlsModel()
     names: Literal["lenient", "strict"] = Field(
         "lenient",
-        description="strict: all tables count as declared, and a certificate name in none of them is a finding too.",
+        description="strict: all tables count as declared, and a certificate name that is in no table is a finding, too.",
     )
 
 
 class IdentityModel(Model):
     """A name in a certificate, and the components that hold such a certificate. ``*.`` stands for one label or none."""
 
-    name: OneOrMore | None = Field(None, description="None: its names are not known, only until when it is in force.")
+    name: OneOrMore | None = Field(None, description="None: only its expiry is known, not its names.")
     components: list[Text] = Field(min_length=1)
     use: list[Literal["client", "server"]] = Field(min_length=1)
     variables: list[Text] = Field(
@@ -195,8 +197,8 @@ class IdentityModel(Model):
         max_length=100,
         description="Properties and variables that hold it, in lists of certificates.",
     )
-    owner: Text | None = Field(None, description="Who renews it: the product, and the property or variable.")
-    until: Text | None = Field(None, description="RFC 3339: it is out of force then.")
+    owner: Text | None = Field(None, description="Where it is renewed: the product, and the property or variable.")
+    until: Text | None = Field(None, description="RFC 3339: it expires then.")
     says: Text | None = None
 
     @model_validator(mode="after")
@@ -217,11 +219,11 @@ class IdentitiesModel(Model):
     origin: OriginModel
     names: Literal["declared", "presumed"] = Field(
         "declared",
-        description="declared: these names are this deployment's, and accuse. presumed: they are those of a platform of this kind, and accuse only "
-        "where a capture confirms them.",
+        description="declared: the names are known to be of this deployment; deviations are findings. presumed: the names are usual for such a "
+        "platform; deviations are findings only where a capture confirms the names.",
     )
     declares: list[Id] = Field(
-        default_factory=list, description="Policies with presumed names that are this deployment's own: tas-diego."
+        default_factory=list, description="Policies whose presumed names are known to be of this deployment: tas-diego."
     )
     entries: list[IdentityModel] = Field(default_factory=list)
 
@@ -229,7 +231,7 @@ class IdentitiesModel(Model):
 class EndModel(Model):
     """One end of a path."""
 
-    vm: OneOrMore = Field(description="Role, or several of which one suffices; any: every VM of the inventory.")
+    vm: OneOrMore = Field(description="Role, or a list of alternatives; any: every VM of the inventory.")
     component: Text | None = None
 
 
@@ -265,14 +267,14 @@ class WhereModel(Model):
     networking: Networking | None = None
     database: Site | None = None
     blobstore: Site | None = None
-    tile: Id | None = Field(None, description="Only where the foundation names this tile.")
+    tile: Id | None = Field(None, description="Only where the foundation has this tile.")
 
 
 class PathModel(Model):
     """One declared way to talk: a row of the page."""
 
     id: Id
-    row: Annotated[int, Field(ge=1, le=10_000)] | None = Field(None, description="Its number in the page.")
+    row: Annotated[int, Field(ge=1, le=10_000)] | None = Field(None, description="Its row number in the page.")
     section: Text | None = None
     source: EndModel
     destination: EndModel
@@ -280,12 +282,12 @@ class PathModel(Model):
     transport: Transports = Field(["tcp"])
     application: Application
     authentication: Authentication
-    local: bool = Field(False, description="It leads from a VM to itself: both ends are one address.")
+    local: bool = Field(False, description="From a VM to itself: both ends have one address.")
     where: WhereModel | None = Field(None, description="Only in foundations of this kind.")
     conditions: list[ConditionModel] = Field(default_factory=list)
     footnote: Text | None = None
-    releases: Text | None = Field(None, description="As in 'TAS 2.7, TAS 2.10..TPCF 10'; without it: all.")
-    origin: OriginModel | None = Field(None, description="Where another page than the file's says so.")
+    releases: Text | None = Field(None, description="As in 'TAS 2.7, TAS 2.10..TPCF 10'. Default: all.")
+    origin: OriginModel | None = Field(None, description="Source, if it is not the page of the file.")
     documented: DocumentedModel | None = None
 
     @model_validator(mode="after")
@@ -307,15 +309,17 @@ class FoundationModel(Model):
     networking: Networking | None = Field(
         None, description="silk, or external (NSX-T): containers have addresses of their own, role app_container."
     )
-    database: Site | None = Field(None, description="external: rows to mysql_proxy lead to external_database instead.")
+    database: Site | None = Field(None, description="external: paths to mysql_proxy go to external_database instead.")
     blobstore: Site | None = None
     nats: Literal["password", "tls_and_password", "mutual_tls_and_password", "mutual_tls"] | None = Field(
-        None, description="What NATS asks of its clients; password: in the clear or inside TLS, as documented."
+        None, description="What NATS requires of clients; password: in the clear or inside TLS, as documented."
     )
     mysql: Literal["password", "tls_and_password"] | None = None
     require_tls: list[Id] = Field(default_factory=list, max_length=1_000, description="Paths that must be inside TLS.")
-    ports: dict[Id, Ports] = Field(default_factory=dict, description="Other ports than the rows have, by path.")
-    tiles: list[Id] = Field(default_factory=list, max_length=100, description="Tiles beside the platform.")
+    ports: dict[Id, Ports] = Field(
+        default_factory=dict, description="Ports that differ from the documented ones, by path."
+    )
+    tiles: list[Id] = Field(default_factory=list, max_length=100, description="Additional tiles.")
 
 
 class PolicyModel(Model):
@@ -328,15 +332,17 @@ class PolicyModel(Model):
     includes: list[Id] = Field(
         default_factory=list,
         max_length=100,
-        description="A profile: the shipped policies that it stands for; it has no paths.",
+        description="A profile: the shipped policies that it includes; it has no paths.",
     )
-    overlay: bool = Field(False, description="Adds to tas-diego, which is loaded first where no other base is named.")
-    ambient: bool = Field(False, description="Its paths are ambient, not documented: judged alike, counted apart.")
+    overlay: bool = Field(False, description="Adds to tas-diego, which is loaded first if no other base is named.")
+    ambient: bool = Field(
+        False, description="Its paths are ambient, not documented: judged in the same way, counted separately."
+    )
     vocabulary: Literal["tas-diego"] | None = Field(
         None, description="Take roles, aliases, settings and identities (not the paths) from this shipped policy."
     )
     origin: OriginModel
-    releases: Text | None = Field(None, description="Releases of all paths that name none.")
+    releases: Text | None = Field(None, description="Releases of all paths without their own.")
     roles: list[RoleModel] = Field(default_factory=list)
     aliases: AliasesModel | None = None
     settings: SettingsModel | None = None
@@ -348,7 +354,9 @@ class PolicyModel(Model):
     def _paths_or_other_policies(self) -> PolicyModel:
         if self.includes and self.paths:
             raise bad(
-                "includes", "a profile has no paths of its own", "put them into a policy and name it beside the profile"
+                "includes",
+                "a profile has no paths of its own",
+                "put them into a policy and load it together with the profile",
             )
         others = (self.identities, self.roles, self.aliases, self.settings, self.foundation)
         if not (self.includes or self.paths or any(others)):

@@ -128,7 +128,7 @@ def _whole(file: str, data: Mapping[str, Any]) -> None:
         raise ConfigError(
             file,
             f"holds {have:,} of {total:,} security groups",
-            mend="ask for all: cf curl '/v3/security_groups?per_page=5000'",
+            mend="export all of them: cf curl '/v3/security_groups?per_page=5000'",
         )
 
 
@@ -181,7 +181,7 @@ def _ports(text: str) -> Ports:
     for part in text.split(","):
         low, dash, high = (each.strip() for each in part.partition("-"))
         if not (low.isdigit() and (not dash or high.isdigit())) or not low.isascii() or not high.isascii():
-            raise ValueError(f"{part.strip()!r} are no ports")
+            raise ValueError(f"{part.strip()!r} are not ports")
         if int(low) > int(high or low):
             raise ValueError(f"the ports {part.strip()} are reversed")
         found.append((int(low), int(high or low)))
@@ -255,7 +255,7 @@ def _of_rule(
         yield Reach(group, rule, f"{what} ({_some(instances)})", says)
     metadata = sorted(each for each in _METADATA if any(low <= each <= high for low, high in rule.spans))
     if metadata and rule.protocol in ("tcp", "all") and _common(((80, 80),), rule.ports):
-        says = f"tcp 80 at {to_text(metadata[-1])}, which hands out the machine's credentials"
+        says = f"tcp 80 at {to_text(metadata[-1])}, which gives out the machine's credentials"
         yield Reach(group, rule, "a cloud's metadata service", says)
 
 
@@ -277,7 +277,7 @@ def told(found: Sequence[Reach]) -> str:
     for each in found:
         if each.group != before:
             phases = f", for all applications ({' and '.join(each.group.everywhere)})" if each.group.everywhere else ""
-            out.append(f"{each.group.name}{phases} lets applications reach the control plane:")
+            out.append(f"{each.group.name}{phases} allows applications to reach the control plane:")
             before = each.group
         out.append(f"  {each.rule}: {each.what}: {each.says}")
     return "".join(f"{line}\n" for line in out)

@@ -210,8 +210,8 @@ def inherit(reading: TlsReading, origin: TlsReading, name: str, *, mixed: bool =
     mutual = _inherit(reading, judge_mutual(origin), origin, name)
     if mixed:
         says = (
-            "the session was resumed, and which handshake it resumes does not show: one between the same ends carried a client "
-            f"certificate (connection {name}), of another none was seen"
+            "the session was resumed, but it is not known from which handshake: one between the same ends had a client "
+            f"certificate (connection {name}), another had none"
         )
         mutual = unverifiable("resumed", says, "tls.resumed", *reading.asked_kinds)
     return mutual, _inherit(reading, judge_server_only(origin), origin, name)

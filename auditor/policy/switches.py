@@ -58,7 +58,7 @@ def _networking(rows: list[Mapping[Any, Any]]) -> Iterator[Switch]:
     silk, containers = _on(rows, SILK), _on(rows, CONTAINERS)
     if bool(silk) != bool(containers):
         value, count = ("silk", silk) if silk else ("external", containers)
-        yield Switch("networking", value, f"{count:,} on rows that only such a foundation has")
+        yield Switch("networking", value, f"{count:,} on paths that only such a foundation has")
 
 
 def _places(rows: list[Mapping[Any, Any]], policy: Policy) -> Iterator[Switch]:
@@ -90,7 +90,7 @@ def _nats(rows: list[Mapping[Any, Any]], policy: Policy) -> Iterator[Switch]:
             "nats", "tls_and_password", f"{len(seen):,} inside TLS, {mutual:,} of them with client certificates"
         )
     elif users == {False}:
-        yield Switch("nats", "mutual_tls", f"{len(seen):,} with client certificates, and INFO asks for no user")
+        yield Switch("nats", "mutual_tls", f"{len(seen):,} with client certificates, and INFO does not ask for a user")
     else:
         yield Switch(
             "nats", "mutual_tls_and_password", f"{len(seen):,} with client certificates, and INFO asks for a user"

@@ -334,7 +334,7 @@ def _answer(flights: Tls13Flights, wire: _Wire, model: Tls13Model) -> _Answer | 
     if len(seen) > 1 and seen[1] in {wire.record(wire.finished, padding) for padding in model.paddings}:
         return None  # an empty Certificate that was padded, and Finished behind it, would look the same
     if large and not _blocks(flights.client, wire, model) and not _rounded(first, wire, model):
-        says = f"one record ({first}) too long for anything but a certificate, its signature and Finished"
+        says = f"one record ({first}) that is long enough only for a certificate, its signature and Finished"
         shown = first - wire.overhead - wire.finished - VERIFY_HEAD - max(model.signatures)
         return _Answer(ClientCertificate.SENT, 1, False, "whole", 0, says, max(shown, model.certificate_min))
     return None
@@ -481,7 +481,7 @@ def _resumed(flights: Tls13Flights, wire: _Wire, model: Tls13Model) -> Tls13Judg
     if external:
         outcome = _outcome(dialogue, ClientCertificate.ABSENT, http2)
         says = (
-            f"an external pre-shared key stands in for certificates: its name has {flights.psk_identity_bytes} octets, fewer than any "
+            f"an external pre-shared key is used instead of certificates: its name has {flights.psk_identity_bytes} bytes, fewer than any "
             "session ticket"
         )
         return Tls13Judgement(
@@ -496,7 +496,7 @@ def _resumed(flights: Tls13Flights, wire: _Wire, model: Tls13Model) -> Tls13Judg
             dialogue=dialogue,
         )
     outcome = _outcome(dialogue, ClientCertificate.SENT, None)
-    says = "the session was resumed: no certificate crosses, the full handshake it resumes decides"
+    says = "the session was resumed: no certificate is sent, the full handshake that it resumes decides"
     return Tls13Judgement(
         ClientCertificate.UNKNOWN,
         Asked.NO,
@@ -518,7 +518,7 @@ def judge_tls13(flights: Tls13Flights, model: Tls13Model | None = None) -> Tls13
     if flights.psk_selected:
         return _resumed(flights, wire, model)
     if flights.early_data:
-        return _unknown("early data may precede the client's flight, and no record says where that starts")
+        return _unknown("early data may precede the client's flight, and no record marks where the flight starts")
     if _refused_early(flights, wire, model):
         return _unknown(
             "the client ended the handshake with an alert before its own flight", outcome=Tls13Outcome.REFUSED
@@ -530,14 +530,14 @@ def judge_tls13(flights: Tls13Flights, model: Tls13Model | None = None) -> Tls13
     if answer is None:
         if flights.client_gap or not flights.client:
             return _unknown("records of the client's flight are missing", request.asked)
-        return _unknown("the lengths of the client's records fit no flight that is known, or are padded", request.asked)
+        return _unknown("the lengths of the client's records match no known flight, or are padded", request.asked)
     against = (answer.what is ClientCertificate.ABSENT) is (request.asked is Asked.YES)
     if request.asked is not Asked.UNKNOWN and against:
         return _unknown(
-            f"the client's flight looks like {answer.says}, and the server's says the opposite", request.asked
+            f"the client's flight looks like {answer.says}, but the server's shows the opposite", request.asked
         )
     if not answer.sure and (flights.client_gap or flights.client_more) and len(flights.client) <= answer.records:
-        return _unknown("records behind the client's first are missing", request.asked)
+        return _unknown("records after the client's first are missing", request.asked)
     confidence = Confidence.HIGH if answer.sure or request.asked is not Asked.UNKNOWN else Confidence.MEDIUM
     if answer.layout == "whole" and answer.what is ClientCertificate.SENT:
         # Padding makes any record long; and of a client that says no more nothing shows that it does not pad.

@@ -1,4 +1,4 @@
-"""Waivers: findings that somebody answers for, for a while.
+"""Waivers: accepted findings, with an owner and an end date.
 
 Rules that hold here:
 
@@ -6,7 +6,7 @@ Rules that hold here:
 - It covers a finding only where every connection of the finding matches, so that a wide finding is not waived by its harmless half.
 - It has a ceiling. One that covers more findings (or connections) than it says covers none: a second intruder is not hidden by the
   waiver of the first, nor is one that comes in a later audit.
-- One that has expired covers nothing and fails the audit until somebody decides anew. One that matched nothing is reported.
+- One that has expired covers nothing and fails the audit until it is renewed or removed. One that matched nothing is reported.
 - A rule, path or role that there is not is an error with the nearest name: a misspelt waiver must not be silently without effect.
 - A waived finding stays in every machine-readable output, marked; it only stops counting.
 """
@@ -70,16 +70,16 @@ class Match(_Model):
 
     fingerprint: Words = Field((), description="Of the finding, or its first eight digits or more.")
     path: Words = Field((), description="Documented path or near miss.")
-    from_: Words = Field((), alias="from", description="Role, address, network or instance that opened it.")
-    to: Words = Field((), description="Role, address, network or instance that answered.")
-    port: Ports | None = Field(None, description="Port that answered, or ranges.")
+    from_: Words = Field((), alias="from", description="Role, address, network or instance of the originator.")
+    to: Words = Field((), description="Role, address, network or instance of the responder.")
+    port: Ports | None = Field(None, description="Port of the responder, or ranges.")
     transport: Literal["tcp", "udp", "icmp", "icmp6", "sctp"] | None = None
 
     @model_validator(mode="after")
     def _something(self) -> Match:
         if not (self.fingerprint or self.path or self.from_ or self.to or self.port or self.transport):
             raise PydanticCustomError(
-                "policy_match", "match names nothing", {"mend": "name from, to, port, path, transport or fingerprint"}
+                "policy_match", "match is empty", {"mend": "add from, to, port, path, transport or fingerprint"}
             )
         if any(len(each) < 8 for each in self.fingerprint):
             raise PydanticCustomError(
@@ -95,10 +95,12 @@ class WaiverModel(_Model):
     match: Match
     reason: Text
     owner: Text
-    ticket: Text | None = Field(None, description="Where it is discussed, if anywhere.")
-    expires: Annotated[date, BeforeValidator(_day)] = Field(description="The last day on which it holds, in UTC.")
-    max_findings: int = Field(1, ge=1, description="It covers none where it would cover more findings than this.")
-    max_connections: int | None = Field(None, ge=1, description="... or more connections than this in one audit.")
+    ticket: Text | None = Field(None, description="Optional: where it is discussed.")
+    expires: Annotated[date, BeforeValidator(_day)] = Field(description="The last day on which it is valid, in UTC.")
+    max_findings: int = Field(1, ge=1, description="Ceiling: if more findings match than this, it covers none.")
+    max_connections: int | None = Field(
+        None, ge=1, description="Ceiling: if more connections match than this in one audit, it covers none."
+    )
 
 
 class WaiversModel(_Model):
@@ -296,7 +298,7 @@ def apply(
     """``waived`` of each finding, and what the waivers did. The tables are those of an audit; ``today`` is the day in UTC.
 
     ``earlier``: by key of a waiver, the fingerprints that it matched in earlier audits and that are not gone. They count against its ceiling, too:
-    who comes an hour after the one that the waiver was written for is a second one all the same.
+    a second host that appears an hour after the waived one is another case.
     """
     earlier = earlier or {}
     matched: dict[str, frozenset[str]] = {}
@@ -446,7 +448,7 @@ def warnings(applied: Applied) -> list[str]:
         f"{each['place']}: waiver of {each['rule']} expired on {each['until']} ({', '.join(filter(None, (each['owner'], each['ticket'])))})"
         for each in applied.expired
     ]
-    lines += [f"{each['place']}: waiver of {each['rule']} {each['says']}; it covers none" for each in applied.over]
+    lines += [f"{each['place']}: waiver of {each['rule']} {each['says']}; so it covers none" for each in applied.over]
     lines += [f"{each['place']}: waiver of {each['rule']} matched nothing" for each in applied.unused]
     return lines
 

@@ -1,6 +1,6 @@
 """Writing waivers: an entry put at the end of a file that people keep by hand, and nothing else of it touched.
 
-The file is not parsed and written anew, which would lose its comments and its order: the entry is added as text, and the whole is then read as any
+The file is not parsed and rewritten, which would lose its comments and its order: the entry is added as text, and the whole is then read as any
 waiver file. It must hold the waivers of before and the new one; where it does not (the list is written in braces, or is not the last thing
 in the file), it is not written, and the entry is given for a person to put in its place.
 """
@@ -68,8 +68,8 @@ def appended(text: str, values: Mapping[str, Any], known: Known, file: str) -> s
     if [each.model for each in after] != [*before, wanted]:
         raise ConfigError(
             file,
-            "the list of waivers is not the last thing in it, or not written line by line",
-            mend="put the entry in by hand",
+            "the list of waivers is not at its end, or not written one item per line",
+            mend="add the entry by hand",
         )
     return result
 

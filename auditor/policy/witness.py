@@ -52,11 +52,11 @@ def _of_tls(seen: Seen, said: Said, tls: TlsReading, outcome: str) -> Authentica
     if tls.outcome == REFUSED:
         became = f"refused: {tls.why}"
     elif taken:
-        became = "taken by the server" if outcome != "served" else f"taken by the server; {tls.why}"
+        became = "accepted by the server" if outcome != "served" else f"accepted by the server; {tls.why}"
     elif entered:
         became = f"served: {tls.why}"
     else:
-        became = f"what became of it does not show: {tls.why or tls.says or 'the handshake was not seen'}"
+        became = f"the result is not known: {tls.why or tls.says or 'the handshake was not seen'}"
     kinds = (*tls.kinds, *tls.asked_kinds)
     return Authentication(
         observed=observed(seen, said, tls),

@@ -83,7 +83,7 @@ def read_text(file: str, max_bytes: int) -> str:
     except (OSError, ValueError) as error:
         raise ConfigError(file, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(raw) > max_bytes:
-        raise ConfigError(file, f"is larger than {max_bytes // 1024} KiB", mend="is this the right file?")
+        raise ConfigError(file, f"is larger than {max_bytes // 1024} KiB", mend="check that this is the right file")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -143,7 +143,7 @@ def parse_json(file: str, text: str) -> Marked:
         return Marked(file, json.loads(text, object_pairs_hook=_no_twins(file), parse_int=whole), {})
     except json.JSONDecodeError as error:
         raise ConfigError(
-            file, f"is not valid JSON: {error.msg}", error.lineno, "is the file complete, and JSON alone?"
+            file, f"is not valid JSON: {error.msg}", error.lineno, "check that the file is complete and holds only JSON"
         ) from None
     except RecursionError:
         raise ConfigError(file, "is nested too deeply", mend=f"at most {MAX_DEPTH} levels") from None
@@ -161,7 +161,7 @@ def _whole_number(file: str, text: str) -> Callable[[str], int]:
 
 def _long_number(file: str, line: int) -> ConfigError:
     return ConfigError(
-        file, f"a number has more than {_MAX_DIGITS} digits", line, "write it as text, in quotes, or mend it"
+        file, f"a number has more than {_MAX_DIGITS} digits", line, "write it as text in quotes, or correct it"
     )
 
 
@@ -172,7 +172,7 @@ def _no_twins(file: str) -> Any:
             seen: set[str] = set()
             for key, _ in pairs:
                 if key in seen:
-                    raise ConfigError(file, f"key '{key}' stands twice in one object", mend="keep one")
+                    raise ConfigError(file, f"key '{key}' is there twice in one object", mend="keep one")
                 seen.add(key)
         return made
 
@@ -198,7 +198,9 @@ class _Builder:
         self.lines.setdefault(place, line)
         self.budget -= 1
         if self.budget < 0:
-            raise ConfigError(self.file, "holds too many values, or aliases that multiply", line, "write it out")
+            raise ConfigError(
+                self.file, "has too many values, or aliases that multiply", line, "write it without aliases"
+            )
         if depth > MAX_DEPTH:
             raise ConfigError(self.file, "is nested too deeply", line, f"at most {MAX_DEPTH} levels")
         if node.id == "scalar":
@@ -212,13 +214,13 @@ class _Builder:
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if key_node.id != "scalar":
-                raise ConfigError(self.file, "a key must be a word", line, "quote it")
+                raise ConfigError(self.file, "a key must be text", line, "quote it")
             if key_node.tag == "tag:yaml.org,2002:merge":
                 raise ConfigError(self.file, "merge keys (<<) are not supported", line, "write the keys out")
             key = key_node.value
             if key in seen:
                 raise ConfigError(
-                    self.file, f"key '{key}' stands twice in one mapping, first in line {seen[key]}", line, "keep one"
+                    self.file, f"key '{key}' is there twice in one mapping, first in line {seen[key]}", line, "keep one"
                 )
             seen[key] = line
             self.lines[(*place, key)] = line

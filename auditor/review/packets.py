@@ -39,7 +39,7 @@ class Library:
     def find(self, told: str, sha256: str | None) -> tuple[Path | None, str]:
         """The capture of this name and hash, or why there is none."""
         if not sha256:
-            return None, "its hash was not taken (it was a stream)"
+            return None, "its hash was not recorded (it was a stream)"
         seen = False
         for place in (Path(told), *(folder / Path(told).name for folder in self.folders)):
             try:
@@ -56,9 +56,7 @@ class Library:
                 return place, ""
         return (
             None,
-            "it is another file now (its SHA-256 differs)"
-            if seen
-            else "it is not there (name its folder with --captures)",
+            "the file was replaced (its SHA-256 differs)" if seen else "not found (name its folder with --captures)",
         )
 
 
@@ -136,7 +134,7 @@ def dissected(
         else:
             places[str(place)] = index
     if not places:
-        return Packets((), False, tuple(problems) or ("no capture was running then",), "")
+        return Packets((), False, tuple(problems) or ("no capture covers that time",), "")
     try:
         with _turn:  # one tshark at a time: this is somebody's own machine
             told_ = tree.dissect([Path(each) for each in places], wanted, keylog=keylog, limit=limit, seconds=SECONDS)

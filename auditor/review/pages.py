@@ -1,6 +1,6 @@
 """The pages of a review: all audits of a store, one audit, the packets of a connection, two audits compared, a waiver to write.
 
-Each is made anew from the store when it is asked for (what was restored last is remembered), escaped by the same environment as the HTML report. Nothing here
+Each is made from the store on request (what was restored last is remembered), escaped by the same environment as the HTML report. Nothing here
 knows of sockets or tokens; ``server.py`` decides who may ask.
 """
 
@@ -256,7 +256,7 @@ class Review:
             return Answer(shown)
         if self.bundler is None or not whole:
             missing = [f"{path}: {says}" for path, _, place, says in captures if place is None] or [
-                "no capture was running then"
+                "no capture covers that time"
             ]
             return self.sorry(base, 409, f"A bundle needs the captures that were audited. {'; '.join(missing)}.")
         redact = given.get("redact") == "yes"
@@ -382,7 +382,7 @@ class _Fact:
 
 
 def _open_facts(history: History) -> list[_Fact]:
-    """Findings that are not gone, gravest and newest first."""
+    """Findings that are not gone, most severe and newest first."""
     rows = history.sql.execute(
         "SELECT fingerprint, severity, rule, title, path, first_seen_ns, last_seen_ns, last_audit, waived FROM facts WHERE gone_audit IS NULL"
     ).fetchall()

@@ -88,7 +88,7 @@ def findings(judged: Judged, rule: str, kinds: Sequence[Kind]) -> Iterator[Findi
             addresses = some(sorted(set(view.column("responder_ip")[inside])))
             rows = view.at[inside]
             away = kind.severity is Severity.LOW and _carries_away(view, inside)
-            says = "That is much more than such a service is asked." if away else kind.says
+            says = "That is much more than such a service receives." if away else kind.says
             yield Finding(
                 rule=rule,
                 severity=Severity.HIGH if away else kind.severity,

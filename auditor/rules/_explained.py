@@ -47,7 +47,7 @@ def _one(rule: str, sibling: str, told: list[Finding]) -> Finding:
         first,
         severity=Severity.INFO,
         title=f"{plural(count, 'connection')} between {plural(len(pairs), 'pair')} of roles that the shipped policy {sibling} declares",
-        detail=f"{some(pairs, PAIRS_NAMED)}. The shipped policy {sibling} would explain them: --policy {sibling}.",
+        detail=f"{some(pairs, PAIRS_NAMED)}. The shipped policy {sibling} declares them: --policy {sibling}.",
         rows=rows,
         subject=("", ANY, ANY, sibling, ""),
         path=None,

@@ -117,7 +117,7 @@ def told(faults: tuple[Fault, ...]) -> str:
     says = list(dict.fromkeys(fault.says for fault in faults))
     shown = "".join(f" {_sentence(text)}." for text in says[:SAYS_NAMED] if text)
     more = len(says) - SAYS_NAMED
-    return f"{shown} There {'is' if more == 1 else 'are'} {more:,} more of the kind." if more > 0 else shown
+    return f"{shown} There {'is' if more == 1 else 'are'} {more:,} more of this kind." if more > 0 else shown
 
 
 def _sentence(text: str) -> str:

@@ -113,7 +113,7 @@ def path_text(path: Any, policy: Any, width: int = WIDTH) -> str:
     end = ""
     if _alike(path, policy):
         end = "\n" + _fill(
-            "Roles, port and transport do not tell the paths that look alike apart: a connection on one of them matches all, unless a "
+            "Roles, port and transport do not distinguish the paths that look alike: a connection on one of them matches all, unless a "
             "certificate names the component.",
             width,
             "  ",

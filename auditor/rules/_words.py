@@ -81,7 +81,7 @@ def near_miss(view: View, group: Group) -> str:
 
 def overlay(sibling: str | None) -> str:
     """A sentence on the shipped policy that would explain it."""
-    return f" The shipped policy {sibling} would explain it: --policy {sibling}." if sibling else ""
+    return f" The shipped policy {sibling} declares it: --policy {sibling}." if sibling else ""
 
 
 def cure(sibling: str | None, otherwise: str) -> str:
@@ -119,4 +119,4 @@ def shown(view: View, inside: Rows) -> str:
         for text in ranked[:SHOWN_NAMED]
     )
     more = len(ranked) - SHOWN_NAMED
-    return f"{told} There {'is' if more == 1 else 'are'} {more:,} more of the kind." if more > 0 else told
+    return f"{told} There {'is' if more == 1 else 'are'} {more:,} more of this kind." if more > 0 else told

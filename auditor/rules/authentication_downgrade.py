@@ -1,14 +1,14 @@
-"""authentication-downgrade: a pair tried the documented protection, failed, and went on without it.
+"""authentication-downgrade: two ends tried the documented protection, failed, and continued without it.
 
-What fires it:   a failed attempt with the documented protection (a TLS handshake that broke off), and within 60 seconds a connection of the same
+What fires it:   a failed attempt with the documented protection (a TLS handshake that was aborted), and within 60 seconds a connection of the same
                  originator to the same service without it that was accepted: plain SSH to the same host port of a cell or its proxied twin; any of
                  the ports of NATS.
 What proves it:  both connections: the failed handshake and the unprotected session, in the frames that the finding shows.
-Why it matters:  a client that falls back on failure lets anybody on the way choose for it, by breaking the handshake. ssh_proxy does so: when the TLS
-                 dial to an application's proxy fails it goes on with plain TCP.
+Why it matters:  if a client falls back on failure, anyone on the network path can force it to, by breaking the handshake. ssh_proxy does so: when the TLS
+                 dial to an application's proxy fails it continues with plain TCP.
 What to do:      find out why the handshake fails (an alert names the reason up to TLS 1.2): most often an expired instance identity or an authority
-                 that is not trusted. Then take the fallback away (turn mappings that pass by the proxy off).
-How to waive:    put an entry for this rule in the file given with --waivers, with reason, owner and end.
+                 that is not trusted. Then remove the fallback (turn off mappings that bypass the proxy).
+How to waive:    put an entry for this rule in the file given with --waivers, with reason, owner and end date.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _finding(judged: Judged, group: Group, said: tuple[Fault, ...], attempts: Ro
         path=split_path(group.path),
         confidence=surest(said),
         evidence=tuple(evidence),
-        remediation="Find out why the protected attempt failed, and take the fallback away.",
+        remediation="Find out why the protected attempt failed, and remove the fallback.",
         count=len(rows),
     )
 

@@ -4,13 +4,13 @@ What fires it:   a connection on a declared path whose authentication was refuse
                  (410 for a signed URL), HTTP 400 or a TLS alert as the answer to plaintext on a TLS port, a reset or close straight after the
                  attempt.
 What proves it:  the refusal, in the frames that the finding shows.
-Why it matters:  the door is shut, and somebody is at it: a client with an expired certificate, a password that was changed at one end only, or
-                 someone who tries. An application in a cell that probes the control plane looks like this, because it leaves by the cell's address.
-What to do:      up to TLS 1.2 the finding says why, in words: the alert (certificate expired, unknown CA, bad certificate), and what the certificate beside it
-                 shows (when it expired, a name that the client did not ask for, who issued it). TLS 1.3 encrypts both; what the client asked for
+Why it matters:  access was denied, but something keeps trying: a client with an expired certificate, a password that was changed at one end only, or
+                 an attacker. An application in a cell that probes the control plane looks like this, because it uses the cell's address.
+What to do:      up to TLS 1.2 the finding says why: the alert (certificate expired, unknown CA, bad certificate), and what the certificate
+                 shows (expiry, a name that the client did not ask for, the issuer). TLS 1.3 encrypts both; what the client asked for
                  (SNI) is reported. Compare both ends' certificates and credentials;
                  if both are right, find the process at the originator.
-How to waive:    put an entry for this rule in the file given with --waivers, with reason, owner and end.
+How to waive:    put an entry for this rule in the file given with --waivers, with reason, owner and end date.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _remediation(group: Group) -> str:
 
 
 def check(judged: Judged) -> Iterator[Finding]:
-    """One finding for each path, pair of ends, service, and thing that is wrong."""
+    """One finding for each path, pair of ends, service and kind of fault."""
     yield from report_faults(judged, RULE, _title, _remediation)
 
 

@@ -1,16 +1,16 @@
-"""capture-incomplete: packets are missing where a judgement needed them.
+"""capture-incomplete: packets are missing that a verdict needs.
 
 What fires it:   a connection on a declared path whose authentication could not be determined, and of which the capture lacks something: its opening
                  (midstream), one of its directions (one_way), packets in the middle (gap), or the ends of packets (snaplen).
-                 Connections whose verdict did not need what is missing are not counted, nor are attempts and traffic on no path. But for
-                 undeclared attempts whose SYN was not captured: a reset alone tells that somebody tried, and not who, so it accuses nobody.
-What proves it:  sequence and acknowledgement numbers that name bytes which are not there; captured lengths below the lengths on the wire.
-Why it matters:  a clean report of half a capture is not a clean platform. What could not be judged is not innocent.
+                 Connections whose verdict did not need the missing packets are not counted, nor are attempts and traffic on no path. Also
+                 undeclared attempts whose SYN was not captured: a reset alone shows an attempt, but not which end made it.
+What proves it:  sequence and acknowledgement numbers that name bytes which were not captured; captured lengths below the lengths on the wire.
+Why it matters:  a clean report from half a capture does not mean a clean platform. What could not be judged may be wrong.
 What to do:      midstream: start the capture before the components, or restart the component that holds long connections (BBS event streams, Locket, NATS).
                  one_way: capture at the other end too, or on both interfaces. gap: give tcpdump a larger buffer (-B) and a filter.
                  snaplen: capture whole packets (-s 0; the examples of `bosh pcap` that cut at 64 bytes keep no TLS handshake).
-How to waive:    nothing has to be waived: the severity is info. How much undecided traffic makes an audit incomplete (exit status 3) is
-                 --max-undecided; --allow-incomplete takes what there is.
+How to waive:    no waiver is needed: the severity is info. How much undecided traffic makes an audit incomplete (exit status 3) is set with
+                 --max-undecided; --allow-incomplete accepts an incomplete audit.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ def check(judged: Judged) -> Iterator[Finding]:
 
 
 def _fragments(judged: Judged) -> Iterator[Finding]:
-    """What is left of attempts on no documented path, one finding for each pair of ends, service and transport."""
+    """Resets of unseen attempts on no documented path, one finding for each pair of ends, service and transport."""
     view = View(judged.connections, fragments(judged.connections))
     for group in view.groups():
         yield Finding(
             rule=RULE.name,
             severity=RULE.severity,
-            title=f"Resets between {group.originator} and {group.responder} on {group.service} cannot be judged: what they answer was not captured",
-            detail=f"{who(view, group, 'fragment')} Who tried what does not show.",
+            title=f"Resets between {group.originator} and {group.responder} on {group.service} cannot be judged: the packets that they answer were not captured",
+            detail=f"{who(view, group, 'fragment')} It is not known which end tried what.",
             rows=tuple(group.rows.tolist()),
             subject=(*group.subject, "fragment"),
             confidence="low",

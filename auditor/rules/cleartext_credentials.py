@@ -1,14 +1,14 @@
-"""cleartext-credentials: credentials crossed in the clear where the path does not document that.
+"""cleartext-credentials: credentials were sent unencrypted on a path that does not document that.
 
 What fires it:   a bearer token, a password (HTTP Basic, mysql_clear_password, NATS outside its documented rows) or a signed URL outside TLS. NATS'
                  documented paths have Basic authentication in the clear, so they do not fire; mysql_native_password sends no password and does not
                  either.
-What proves it:  the request's header or query, in the frames that the finding shows; what was presented is told by its kind, and never shown.
-Why it matters:  who captured this has them too, and so has everybody on the way. A signed URL is a password with an end; a bearer token is one until
+What proves it:  the request's header or query, in the frames that the finding shows; only the kind of credential is reported, never the credential.
+Why it matters:  whoever made this capture has them too, and so has everyone on the network path. A signed URL is a password for a limited time; so is a bearer token, until
                  it expires.
-What to do:      turn TLS on for this path, and change the credentials: they must be taken for known. Treat the capture as a secret.
-How to waive:    declare the path with its authentication in a policy of your own (--policy FILE) where it is meant so; for a while only, put an entry
-                 for this rule in the file given with --waivers, with reason, owner and end.
+What to do:      turn TLS on for this path, and change the credentials: they must be considered known. Treat the capture as a secret.
+How to waive:    declare the path with its authentication in a policy of your own (--policy FILE) where it is intended; for a limited time, put an entry
+                 for this rule in the file given with --waivers, with reason, owner and end date.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def _title(group: Group) -> str:
 
 
 def _remediation(group: Group) -> str:
-    return f"Turn TLS on for {group.service}, change the credentials that crossed, and treat the capture as a secret."
+    return f"Turn TLS on for {group.service}, change the credentials that were sent, and treat the capture as a secret."
 
 
 def check(judged: Judged) -> Iterator[Finding]:
-    """One finding for each path, pair of ends, service, and thing that is wrong."""
+    """One finding for each path, pair of ends, service and kind of fault."""
     yield from report_faults(judged, RULE, _title, _remediation)
 
 

@@ -1,15 +1,15 @@
-"""control-plane-egress: a VM of the platform that is no cell opened a connection to an address outside the platform.
+"""control-plane-egress: a VM of the platform that is not a cell opened a connection to an address outside the platform.
 
 What fires it:   a connection that was established from a Diego VM other than a cell to an address in no inventory and outside every platform network. One
-                 finding for each destination block (/24, IPv6: /64) and transport, with ports, addresses and bytes. What looks like a service that every BOSH
+                 finding for each destination block (/24, IPv6: /64) and transport, with ports, addresses and bytes. Traffic that looks like a service that every BOSH
                  VM calls and that a list of VMs does not name (DNS, NTP; at private addresses the Director's NATS and blobstore, and syslog) is of low severity,
                  unless much more leaves on the port of DNS or NTP than comes back.
 What proves it:  the destination address, and the networks that the inventory names (where it names none, the /24 or /64 around every VM in it).
-Why it matters:  no application runs on these VMs, and what does has a short list of destinations. A call out is how a stolen database leaves, and how who
-                 broke in phones home.
+Why it matters:  no application runs on these VMs, and their processes have few destinations. A connection to the outside can carry a stolen database out, and is how an
+                 intruder's tool contacts its owner.
 What to do:      find the process on the originator (`ss -tnp` there). If the destination belongs to the platform (a log server, an external database
-                 or blobstore, the Director), name it in the inventory's externals with its role. Else treat it as an intrusion.
-How to waive:    an entry for this rule in the file given with --waivers, with reason, owner and end; better: name the address in the inventory.
+                 or blobstore, the Director), list it in the inventory under externals with its role. Else treat it as an intrusion.
+How to waive:    an entry for this rule in the file given with --waivers, with reason, owner and end date; better: add the address to the inventory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KINDS = (
         Severity.HIGH,
         _TITLE,
         "No application runs there.",
-        "Find the process on the originator. If the destination belongs to the platform, name it in the inventory's externals; else treat it as an intrusion.",
+        "Find the process on the originator. If the destination belongs to the platform, list it in the inventory under externals; else treat it as an intrusion.",
         where=_OUTSIDE,
     ),
     Kind(
@@ -38,7 +38,7 @@ _KINDS = (
         Severity.LOW,
         _TITLE,
         "It looks like a service that every BOSH VM calls.",
-        "If it is the Director, a resolver, a time or a log server of yours, name it in the inventory's externals with its role; "
+        "If it is your Director, resolver, time server or log server, list it in the inventory under externals with its role; "
         "else find the process on the originator.",
         where=_OUTSIDE,
         about="infrastructure",

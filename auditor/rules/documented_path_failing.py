@@ -1,16 +1,16 @@
-"""documented-path-failing: what should talk cannot: connections of a documented path are unanswered, refused, or hang in the handshake.
+"""documented-path-failing: connections of a documented path are unanswered, refused, or hang in the handshake.
 
-What fires it:   tries on a documented path of which no connection came (no answer to the SYN, a reset), and connections in which one end spoke and the other
-                 never did (a TLS handshake that hangs; a NATS or MySQL server that does not greet). Tries of the capture's last seconds are not counted: their
-                 answer may have come later. On an ambient path it fires where nothing at all got through. One finding for each pair of
-                 roles and service. Severity medium; high where nobody of that role got through on a documented path.
-What proves it:  the openings and what came back: resets, ICMP errors, or nothing, although the end was tried again.
-Why it matters:  this is what an outage looks like on the wire: a security group, a route, a listener that is down, a certificate that makes the other
+What fires it:   attempts on a documented path without a connection (no answer to the SYN, a reset), and connections in which one end sent data and the other
+                 never did (a TLS handshake that hangs; a NATS or MySQL server that does not greet). Attempts in the capture's last seconds are not counted: their
+                 answer may have come later. On an ambient path it fires only if no attempt succeeded. One finding for each pair of
+                 roles and service. Severity medium; high if no VM of that role succeeded on a documented path.
+What proves it:  the openings and what came back: resets, ICMP errors, or nothing, although the attempt was repeated.
+Why it matters:  this is what an outage looks like in packets: a security group, a route, a listener that is down, a certificate that makes the other
                  end drop the handshake. Cells that do not reach the BBS lose their applications.
-What to do:      nothing comes back: look at security groups, firewalls and routes between the two, and at the other end's health. Refused: the process
-                 does not listen (monit summary there). Hangs: look at the other end's log, and at the MTU where ICMP speaks of
-                 fragmentation. Where answers may have gone by another road than the capture's, capture at the other end.
-How to waive:    an entry for this rule in the file given with --waivers, with reason, owner and end.
+What to do:      no answer: look at security groups, firewalls and routes between the two, and at the other end's health. Refused: the process
+                 does not listen (monit summary there). Hangs: look at the other end's log, and at the MTU where ICMP reports
+                 fragmentation. If answers may have taken another route than the captured one, capture at the other end.
+How to waive:    an entry for this rule in the file given with --waivers, with reason, owner and end date.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _Service = tuple[str, str, str, str]
 
 @dataclass(slots=True)
 class _Through:
-    """What got through to a service."""
+    """Successful connections to a service."""
 
     count: int = 0
     originators: set[str] = field(default_factory=set)
@@ -75,11 +75,11 @@ def check(judged: Judged) -> Iterator[Finding]:
         if not documented and (others.count or len(group.rows) == 1):
             continue  # an ambient path that works, or a single try: nobody's outage
         how = _how(view, group, hang)
-        extent = f"{others.count:,} others got through" if others.count else "Nothing got through"
+        extent = f"{others.count:,} other connections succeeded" if others.count else "No connection succeeded"
         yield Finding(
             rule=RULE.name,
             severity=Severity.HIGH if documented and not others.count else RULE.severity,
-            title=f"{group.originator} does not get through to {group.responder} on {group.service}: {how}",
+            title=f"{group.originator} cannot reach {group.responder} on {group.service}: {how}",
             detail=(
                 f"{who(view, group, 'attempt')} {extent}.{_since(table, group)}{_dead(view, group, others)}{_errors(view, group)}"
             ),
@@ -89,7 +89,7 @@ def check(judged: Judged) -> Iterator[Finding]:
             confidence=confidence(view, group.inside),
             evidence=(*first_frames(view, group.inside, "connection.failed", how), *_icmp(view, group)),
             remediation=(
-                f"Look at security groups and routes between {group.originator} and {group.responder}, and whether "
+                f"Look at security groups and routes between {group.originator} and {group.responder}, and check that "
                 f"{group.service} is served there."
             ),
             count=len(group.rows),
@@ -104,7 +104,7 @@ def _how(view: View, group: Group, hang: Mask) -> str:
     said = [
         (len(hangs) - int(hangs.sum()) - refused, "unanswered"),
         (refused, "refused"),
-        (int(hangs.sum()), "accepted and left hanging"),
+        (int(hangs.sum()), "accepted but not answered"),
     ]
     return ", ".join(f"{count:,} {word}" for count, word in said if count)
 
@@ -117,13 +117,13 @@ def _since(table: pd.DataFrame, group: Group) -> str:
 
 
 def _dead(view: View, group: Group, others: _Through) -> str:
-    """Ends that never got an answer, or never gave one, where others did."""
+    """Ends that never got an answer, or never gave one, while others did."""
     if not others.count:
         return ""
     silent = sorted({str(ip) for ip in view.column("responder_ip")[group.inside]} - others.responders)
     mute = sorted({str(ip) for ip in view.column("originator_ip")[group.inside]} - others.originators)
-    said = f" Nobody got through to {some(silent)}." if silent else ""
-    return said + (f" Nothing got through from {some(mute)}." if mute else "")
+    said = f" No connection to {some(silent)} succeeded." if silent else ""
+    return said + (f" No connection succeeded from {some(mute)}." if mute else "")
 
 
 def _quoted(view: View, group: Group) -> Counter[str]:

@@ -1,18 +1,18 @@
 """missing-client-certificate: mutual TLS is documented, and a session was accepted without a client certificate.
 
 What fires it:   a TLS session on a path that documents mutual TLS, in which the server did not ask for a certificate, or the client answered with an
-                 empty one or none, and the server accepted it: application data came back. Of TLS 1.3, where certificates are encrypted, the lengths
-                 of the records tell; the evidence then says inferred, and below medium confidence nothing is accused. Resumed sessions send no
-                 certificate and fire nothing. A session that may have authenticated later (renegotiation, post-handshake authentication) fires
-                 nothing either.
+                 empty one or none, and the server accepted it: application data came back. In TLS 1.3, where certificates are encrypted, the lengths
+                 of the records show it; the evidence then says inferred, and below medium confidence there is no finding. Resumed sessions send no
+                 certificate and do not fire. A session that may have authenticated later (renegotiation, post-handshake authentication) does
+                 not fire either.
 What proves it:  the server's flight without CertificateRequest, or the client's empty Certificate, in the frames that the finding shows; in TLS 1.3
                  the lengths of the client's encrypted flight.
-Why it matters:  the server took the client's word. On the paths of Diego, mutual TLS is the authorisation too: BBS gives the desired state of every
-                 application to whoever holds a certificate of the platform's authority, and here to whoever can reach the port.
+Why it matters:  the server does not know who the client is. On the paths of Diego, mutual TLS is also the authorisation: BBS gives the desired state of every
+                 application to every holder of a certificate of the platform's authority, and here to anyone who can reach the port.
 What to do:      make the server require client certificates and verify them against its authority, and give the client its certificate. For
                  applications' proxies on a cell, require and verify client certificates and turn mappings without the proxy off.
-How to waive:    declare the path with TLS alone in a policy of your own (--policy FILE) where that is meant; for a while only, put an entry for this
-                 rule in the file given with --waivers, with reason, owner and end.
+How to waive:    declare the path with TLS only in a policy of your own (--policy FILE) where that is intended; for a limited time, put an entry for this
+                 rule in the file given with --waivers, with reason, owner and end date.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _remediation(group: Group) -> str:
 
 
 def check(judged: Judged) -> Iterator[Finding]:
-    """One finding for each path, pair of ends, service, and thing that is wrong."""
+    """One finding for each path, pair of ends, service and kind of fault."""
     yield from report_faults(judged, RULE, _title, _remediation)
 
 

@@ -1,13 +1,13 @@
 """missing-credentials: the documented credentials were not presented or not checked, and the session was accepted.
 
-What fires it:   a session that went on although its path documents credentials: NATS whose INFO does not ask for authentication (even where the
-                 client sent a password: nobody compared it), or a CONNECT without credentials that was accepted; a MySQL login with an empty answer
+What fires it:   a session that continued although its path documents credentials: NATS whose INFO does not ask for authentication (even where the
+                 client sent a password: it was not checked), or a CONNECT without credentials that was accepted; a MySQL login with an empty answer
                  that got OK; HTTP that was answered with success without the documented authorization or signed URL.
 What proves it:  the greeting or request and the answer that accepts it, in the frames that the finding shows.
-Why it matters:  anybody who can reach the port is let in. On NATS that is enough to register a route for somebody else's host name; on MySQL to read
+Why it matters:  anyone who can reach the port gets access. On NATS that is enough to register a route for any host name; on MySQL to read
                  the database of BBS, Locket or the policy server.
-What to do:      turn authentication on at the server and give the client its credentials; then look for sessions of others in the server's log.
-How to waive:    put an entry for this rule in the file given with --waivers, with reason, owner and end.
+What to do:      turn authentication on at the server and give the client its credentials; then look for other clients in the server's log.
+How to waive:    put an entry for this rule in the file given with --waivers, with reason, owner and end date.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _remediation(group: Group) -> str:
 
 
 def check(judged: Judged) -> Iterator[Finding]:
-    """One finding for each path, pair of ends, service, and thing that is wrong."""
+    """One finding for each path, pair of ends, service and kind of fault."""
     yield from report_faults(judged, RULE, _title, _remediation)
 
 

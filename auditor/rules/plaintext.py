@@ -1,16 +1,16 @@
-"""plaintext: application data went in the clear where TLS is documented.
+"""plaintext: application data was sent unencrypted where TLS is documented.
 
 What fires it:   a connection on a path that documents TLS or mutual TLS, on which a recognised protocol was spoken without TLS and the responder
-                 answered as if that were well. It does not matter where the capture starts: a request and its answer are telling in the middle too.
+                 accepted it. It does not matter where the capture starts: a request and its answer prove it in the middle, too.
                  What was refused (a reset, a TLS alert, HTTP 400 from a TLS port) is `authentication-rejected`; an unrecognised protocol is
                  `wrong-application`.
 What proves it:  a message of the protocol from the originator and an answer to it, readable in the frames that the finding shows.
-Why it matters:  who is on the way reads everything: the desired state with its environment variables and credentials on the way to BBS, droplets,
-                 tokens. Without TLS there is no certificate either, so nobody has proved who they are and anybody may connect.
+Why it matters:  anyone on the network path can read everything: the desired state with environment variables and credentials on the way to BBS, droplets,
+                 tokens. Without TLS there is no certificate either, so neither end has proved its identity and anyone may connect.
 What to do:      turn TLS on at both ends and turn the plaintext listener off (Cloud Controller: `temporary_disable_non_tls_endpoints`). Then change
-                 the credentials that crossed: they must be taken for known.
-How to waive:    if the network protects this path by other means (IPsec, say), put an entry for this rule in the file given with --waivers, with
-                 reason, owner and end.
+                 the credentials that were sent: they must be considered known.
+How to waive:    if the network protects this path by other means (such as IPsec), put an entry for this rule in the file given with --waivers, with
+                 reason, owner and end date.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def _title(group: Group) -> str:
 
 
 def _remediation(group: Group) -> str:
-    return f"Turn TLS on at both ends of {group.service}, turn its plaintext listener off, and change the credentials that crossed."
+    return f"Turn TLS on at both ends of {group.service}, turn its plaintext listener off, and change the credentials that were sent."
 
 
 def check(judged: Judged) -> Iterator[Finding]:
-    """One finding for each path, pair of ends, service, and thing that is wrong."""
+    """One finding for each path, pair of ends, service and kind of fault."""
     yield from report_faults(judged, RULE, _title, _remediation)
 
 

@@ -2,13 +2,13 @@
 
 What fires it:   at least 10 distinct pairs of responder and port, tried by one address within 60 seconds, undeclared and without a connection
                  (`SWEEP_TARGETS` and `SWEEP_WINDOW_NS` of auditor/rules/_sweep.py). Targets are counted, not packets: a client that dials one dead
-                 port again and again is no sweep. Documented targets that are down do not count, nor does what a cell tries outside the platform.
+                 port again and again is not a sweep. Documented targets that are down do not count, nor does what a cell tries outside the platform.
 What proves it:  the openings (SYN) and what came back: resets, ICMP errors, or nothing.
-Why it matters:  nobody on this platform looks for services by trying: addresses come from BOSH DNS. From a cell it is most likely an application
-                 that looks at what its security groups let through; that is the first step of every way in.
-What to do:      find the container by time and cell, and tighten the application security groups for the platform's networks. Where the address is a
-                 scanner of your own, name it in the inventory and waive it.
-How to waive:    an entry for this rule in the file given with --waivers, with reason, owner and end: scanners should be known by name.
+Why it matters:  no component of this platform finds services by trying addresses: they come from BOSH DNS. From a cell it is most likely an application
+                 that tests what its security groups allow; that is the first step of an intrusion.
+What to do:      find the container by time and cell, and tighten the application security groups for the platform's networks. If the address is a
+                 scanner of your own, add it to the inventory and waive the finding.
+How to waive:    an entry for this rule in the file given with --waivers, with reason, owner and end date: scanners should be known by name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from auditor.rules._words import confidence, ends, first_frames, plural, ports, 
 
 PORTS_NAMED = 8
 MANY = "*"
-"""In the subject: which hosts and ports were tried is not what makes it this finding."""
+"""In the subject: the hosts and ports that were tried do not identify the finding."""
 
 
 def check(judged: Judged) -> Iterator[Finding]:
@@ -48,7 +48,7 @@ def check(judged: Judged) -> Iterator[Finding]:
             detail=(
                 f"{plural(len(rows), 'attempt')} from {ends(view, inside, 'originator')} to {ends(view, inside, 'responder')}, "
                 f"{'port' if len(tried) == 1 else 'ports'} {some([str(port) for port in tried], PORTS_NAMED)}: at least {SWEEP_TARGETS} targets within "
-                f"{SWEEP_WINDOW_NS // 1_000_000_000} seconds (a target is a port of a host), and not one connection."
+                f"{SWEEP_WINDOW_NS // 1_000_000_000} seconds (a target is a port of a host), without a single connection."
             ),
             rows=tuple(rows.tolist()),
             subject=("", originator, MANY, MANY, transport),

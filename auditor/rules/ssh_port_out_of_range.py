@@ -1,13 +1,13 @@
 """ssh-port-out-of-range: SSH from a brain to a cell, but not on a host port of an application instance.
 
 What fires it:   SSH from a diego_brain to a diego_cell on a port outside 61001-65534. The SSH proxy reaches application instances by host ports that Garden
-                 takes from that pool; SSH on any other port of the cell is the cell's own sshd or something that pretends to be one.
+                 takes from that pool; SSH on any other port of the cell is the cell's own sshd or a program that imitates it.
 What proves it:  the SSH banner in the first bytes, and the port of the opening.
-Why it matters:  a session that ends in the cell's own sshd has the cell, with every application on it. Nothing on a brain has business there.
-What to do:      see which user on the brain opened it (`last`, the SSH proxy's log), and whether port 22 of the cells is open to more than the Director
-                 and the jumpbox. If Garden's pool was moved (`garden.port_pool.start`), tell the policy.
-How to waive:    a foundation whose Garden pool differs declares the range in a policy of its own (--policy FILE). For a while only: an entry for this
-                 rule in the file given with --waivers, with reason, owner and end.
+Why it matters:  a session with the cell's own sshd controls the cell, with every application on it. No component of a brain needs that.
+What to do:      see which user on the brain opened it (`last`, the SSH proxy's log), and whether port 22 of the cells can be reached by others than the Director
+                 and the jumpbox. If Garden's pool was moved (`garden.port_pool.start`), declare it in the policy.
+How to waive:    a foundation whose Garden pool differs declares the range in a policy of its own (--policy FILE). For a limited time: an entry for this
+                 rule in the file given with --waivers, with reason, owner and end date.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def check(judged: Judged) -> Iterator[Finding]:
             title=f"SSH from {group.originator} to {group.responder} on {group.service}, outside {HOST_PORTS}",
             detail=(
                 f"{who(view, group)} The SSH proxy reaches application instances on host ports {HOST_PORTS}; "
-                f"port {group.port} of a cell is none of them."
+                f"port {group.port} of a cell is outside this range."
             ),
             rows=tuple(group.rows.tolist()),
             subject=group.subject,
@@ -40,7 +40,7 @@ def check(judged: Judged) -> Iterator[Finding]:
             confidence=confidence(view, group.inside),
             evidence=first_frames(view, group.inside, "ssh.port", group.service),
             remediation=(
-                f"Find who on the {group.originator} opened the session, and close port {group.port} of the cells to it. "
+                f"Find out who on the {group.originator} opened the session, and block port {group.port} of the cells for it. "
                 "If Garden's port pool was moved, declare its range in a policy of your own (--policy FILE)."
             ),
             count=len(group.rows),

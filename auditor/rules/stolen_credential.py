@@ -1,16 +1,16 @@
 """stolen-credential: an address in no inventory holds a certificate's key that a VM of the platform has.
 
 What fires it:   a connection that an address in no inventory opened with a client certificate and the proof of its key (CertificateVerify), where a VM of
-                 the inventory shows the same certificate in the same captures, as a client or as a server. One finding for each stranger and certificate.
-                 A certificate that was shown without its key proves nothing (it crosses in the clear up to TLS 1.2), and does not fire.
-What proves it:  the certificate's fingerprint and the CertificateVerify in the stranger's handshake, and the same fingerprint in a handshake of a VM.
-Why it matters:  whoever holds the key is that VM for every server that asks for a certificate: BBS, Locket, rep, Cloud Controller. Changing an
-                 address or a password does not take it away.
-What to do:      find out who has the address. A VM that BOSH made since the inventory was written shares the certificates of its instance group: import a
-                 fresh inventory. A NAT before a VM: name it in the inventory. Else the key is out: rotate this certificate and whatever its
-                 VM holds beside it, then look at what the stranger did (the report's incidents).
-How to waive:    put the address into the inventory with its role, or among the externals. For a while only: an entry for this rule in the file given
-                 with --waivers, with reason, owner and end.
+                 the inventory shows the same certificate in the same captures, as a client or as a server. One finding for each unknown address and certificate.
+                 A certificate that was shown without its key proves nothing (up to TLS 1.2 it is sent unencrypted), and does not fire.
+What proves it:  the certificate's fingerprint and the CertificateVerify in the handshake of the unknown address, and the same fingerprint in a handshake of a VM.
+Why it matters:  whoever has the key can act as that VM towards every server that asks for a certificate: BBS, Locket, rep, Cloud Controller. Changing an
+                 address or a password does not stop this.
+What to do:      find out which machine has the address. A VM that BOSH made since the inventory was written shares the certificates of its instance group: import a
+                 fresh inventory. A NAT in front of a VM: add it to the inventory. Else the key was stolen: rotate this certificate and all other credentials of its
+                 VM, then look at what the unknown address did (the report's incidents).
+How to waive:    add the address to the inventory with its role, or under externals. For a limited time: an entry for this rule in the file given
+                 with --waivers, with reason, owner and end date.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def _leaves(view: View, side: str) -> npt.NDArray[np.object_]:
 
 
 def _proved(facts: Any) -> bool:
-    """The client signed with the key, and nothing speaks against the signature."""
+    """The client signed with the key, and nothing contradicts the signature."""
     if facts is None or facts.get("tls.client_certificate") != "sent":
         return False
     return facts.get("tls.certificate_verify") is True and signature_fits(facts) is not False
 
 
 def check(judged: Judged) -> Iterator[Finding]:
-    """One finding for each stranger and certificate."""
+    """One finding for each unknown address and certificate."""
     table = judged.connections
     strangers = View(table, holds(table, "breach", Breach.UNKNOWN_HOST) & table["originator_role"].isna().to_numpy())
     if not len(strangers):
@@ -77,7 +77,7 @@ def check(judged: Judged) -> Iterator[Finding]:
             )
         )
         taken = int(np.count_nonzero(strangers.column("entered")[inside]))
-        became = f"{plural(taken, 'server connection')} took it" if taken else "no server was seen to take it"
+        became = f"{plural(taken, 'server connection')} accepted it" if taken else "no server was seen to accept it"
         yield Finding(
             rule=RULE.name,
             severity=RULE.severity,
@@ -91,8 +91,9 @@ def check(judged: Judged) -> Iterator[Finding]:
             confidence=confidence(strangers, inside),
             evidence=(*evidence_of(strangers, inside, _KINDS), *_beside(judged, leaf, vms[:NAMED_VMS])),
             remediation=(
-                "Ask who had the address at that time. A VM newer than the inventory, or a NAT before one: correct the inventory. Else rotate this certificate "
-                "and everything that its VM holds, and follow what the stranger did."
+                "Find out which machine had the address at that time. If it is a VM newer than the inventory, or a NAT in front of one, correct the inventory. "
+                "Else rotate this certificate "
+                "and all credentials of its VM, and follow what the unknown address did."
             ),
             count=len(places),
         )

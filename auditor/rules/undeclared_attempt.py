@@ -1,16 +1,16 @@
-"""undeclared-attempt: somebody tried what no documented path allows, and got no connection.
+"""undeclared-attempt: an attempt that no documented path allows, without a connection.
 
-What fires it:   an attempt that was refused or never answered, and that would have been undeclared-connection, undeclared-port, ssh-port-out-of-range or
+What fires it:   an attempt that was refused or never answered, and that would have been undeclared-connection, undeclared-port, ssh-port-out-of-range,
                  unknown-host or control-plane-egress had it been established. Attempts that are part of a port-sweep are counted there and not again here; a
-                 cell's failed attempts to reach the outside are the applications' own business and not counted. A reset whose SYN was not
-                 captured tells that somebody tried, and not who: capture-incomplete names it.
-What proves it:  a SYN, and a reset, an ICMP error or nothing after it. Nothing after it may also be the capture's fault: where the answers
-                 went by another road, the detail says unanswered, not refused.
-Why it matters:  the network did its work this time. But whoever tries has an address to try, and a reason: a leftover configuration, or a look around.
-What to do:      find the process on the originator. A leftover: correct its configuration before somebody opens the port for it. None to be found:
-                 look at what else that address did.
+                 cell's failed attempts to reach the outside are normal for applications and are not counted. A reset whose SYN was not
+                 captured shows an attempt, but not which end made it: capture-incomplete reports it.
+What proves it:  a SYN, and a reset, an ICMP error or nothing after it. No answer may also be due to the capture: if the answers
+                 took another route, the detail says unanswered, not refused.
+Why it matters:  the network blocked it this time. But an attempt has a cause: an old configuration, or someone exploring the network.
+What to do:      find the process on the originator. If its configuration is old, correct it before the port is opened for it. If there is no such process,
+                 look at what else the address did.
 How to waive:    declare the path in a policy of your own (--policy FILE), or put an entry for this rule in the file given with --waivers, with
-                 reason, owner and end.
+                 reason, owner and end date.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _ending(view: View, group: Group) -> str:
 
 
 def check(judged: Judged) -> Iterator[Finding]:
-    """One finding for each pair of ends, service and transport, without what a sweep explains."""
+    """One finding for each pair of ends, service and transport, without attempts that belong to a sweep."""
     table = judged.connections
     view = View(table, attempts(table) & ~sweeping(table))
     for group in view.groups():
@@ -56,7 +56,7 @@ def check(judged: Judged) -> Iterator[Finding]:
         yield Finding(
             rule=RULE.name,
             severity=RULE.severity,
-            title=f"{group.originator} tried {group.responder} on {group.service} and got no connection",
+            title=f"{group.originator} tried {group.responder} on {group.service} without a connection",
             detail=(
                 f"{who(view, group, 'attempt')} {_ending(view, group).capitalize()}.{as_rule}"
                 f"{near_miss(view, group)}{overlay(sibling)}"
@@ -68,7 +68,7 @@ def check(judged: Judged) -> Iterator[Finding]:
             evidence=first_frames(view, group.inside, "connection.attempted", plural(len(group.rows), "attempt")),
             remediation=cure(
                 sibling,
-                f"Find the process on {group.originator} that dials {group.service}; correct its configuration, or find out who is probing.",
+                f"Find the process on {group.originator} that tries {group.service}; correct its configuration, or find out who is probing.",
             ),
             count=len(group.rows),
             sibling=sibling,

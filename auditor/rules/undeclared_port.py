@@ -3,13 +3,13 @@
 What fires it:   a connection that was established between two VMs of the inventory for whose roles the policy has a path, on a port or over a transport that
                  no path between them names. A path documented with ports that vary covers every TCP port of the responder; there a
                  connection without recognisable content fires this rule.
-What proves it:  the opening (SYN) shows the port that was dialled; the finding shows the first frames and the documented port beside it.
+What proves it:  the opening (SYN) shows the port; the finding shows the first frames and the documented port.
 Why it matters:  the documented port is the one with the documented authentication. Cloud Controller's 9022 is the plaintext twin of 9023; NATS 4222 is the
-                 plaintext twin of 4224; a debug port (17001 to 17019) hands out heap and goroutine dumps to whoever asks.
+                 plaintext twin of 4224; a debug port (17001 to 17019) gives heap and goroutine dumps to any client.
 What to do:      compare the client's configured address with the documented port. If the listener should not exist, turn it off
                  (`temporary_disable_non_tls_endpoints` for Cloud Controller's plaintext port); if it should, bind it to loopback.
-How to waive:    declare the port in a policy of your own and add it with --policy FILE; for a while only, an entry for this rule in the
-                 file given with --waivers, with reason, owner and end.
+How to waive:    declare the port in a policy of your own and add it with --policy FILE; for a limited time, an entry for this rule in the
+                 file given with --waivers, with reason, owner and end date.
 """
 
 from __future__ import annotations

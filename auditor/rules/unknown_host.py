@@ -1,16 +1,16 @@
-"""unknown-host: somebody who is in no inventory is on a path of a Diego VM.
+"""unknown-host: a host that is in no inventory communicates with a Diego VM.
 
 What fires it:   a connection that was established, one end of which is a Diego VM (or a responder and port of a documented path) and the other end is an address
                  in no inventory that lies in a platform network or opened the connection itself. Platform networks are those that the
                  inventory names; where it names none, the /24 (IPv6: /64) around every VM in it. One finding for each such address, service port and transport.
-                 Critical where the stranger opened it and was let in: a certificate or a login of its was taken, or a request answered with success.
+                 Critical where the unknown host opened it and got access: its certificate or login was accepted, or a request was answered with success.
 What proves it:  the address in the packets, and the inventory at the time of the packets: a lease that had ended does not count.
-Why it matters:  the policy says which role may talk to which. A stranger has no role, so nothing it does is documented, even where it brings the
-                 right certificate: stolen credentials look like this.
-What to do:      ask who had the address at that time (`bosh vms --json`, the IaaS). A VM that BOSH made since: import a fresh inventory. A load
-                 balancer, jumpbox or Director: name it in the inventory as external. Nobody's: treat it as an intrusion.
-How to waive:    put the address into the inventory with its role, or among the externals. For a while only: an entry for this rule in the file given
-                 with --waivers, with reason, owner and end.
+Why it matters:  the policy says which role may talk to which. An unknown host has no role, so nothing it does is documented, even with the
+                 right certificate: use of stolen credentials looks like this.
+What to do:      find out which machine had the address at that time (`bosh vms --json`, the IaaS). If BOSH made it since, import a new inventory. A load
+                 balancer, jumpbox or Director: list it in the inventory as external. If it is unknown to you, treat it as an intrusion.
+How to waive:    add the address to the inventory with its role, or under externals. For a limited time: an entry for this rule in the file given
+                 with --waivers, with reason, owner and end date.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SHOWN_KINDS = (
     "http.method",
     "http.statuses",
 )
-"""Evidence of what a stranger showed and of what it was answered."""
+"""Evidence of what an unknown host showed and of the answers."""
 
 
 def _title(view: View, group: Group) -> str:
@@ -52,14 +52,14 @@ def _title(view: View, group: Group) -> str:
 
 
 def _sure(view: View, inside: Rows, entered: Mask) -> str:
-    """By who opened the connections; that somebody was let in is no surer than the lengths of records that show it."""
+    """By the originator of the connections; access is only as certain as the record lengths that show it."""
     sure = confidence(view, inside)
     doubtful = entered.any() and "high" not in set(view.column("authentication_confidence")[inside][entered])
     return "medium" if doubtful and sure == "high" else sure
 
 
 def check(judged: Judged) -> Iterator[Finding]:
-    """One finding for each stranger, other end, service and transport."""
+    """One finding for each unknown host, other end, service and transport."""
     view = View(judged.connections, holds(judged.connections, "breach", Breach.UNKNOWN_HOST))
     for group in view.groups():
         sibling = common(view, group.inside, "sibling")
@@ -69,7 +69,7 @@ def check(judged: Judged) -> Iterator[Finding]:
         yield Finding(
             rule=RULE.name,
             severity=Severity.CRITICAL if entered.any() else RULE.severity,
-            title=_title(view, group) + (", and was let in" if entered.any() else ""),
+            title=_title(view, group) + (", and got access" if entered.any() else ""),
             detail=who(view, group)
             + sentence(says)
             + shown(view, group.inside)
@@ -85,8 +85,8 @@ def check(judged: Judged) -> Iterator[Finding]:
             ),
             remediation=cure(
                 sibling,
-                "Ask who had the address at that time. A VM of the platform or an external: add it to the inventory. "
-                "Nobody's: treat it as an intrusion.",
+                "Find out which machine had the address at that time. If it is a VM of the platform or an external, add it to the inventory. "
+                "Else treat it as an intrusion.",
             ),
             count=len(group.rows),
             sibling=sibling,

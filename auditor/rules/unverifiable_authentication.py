@@ -1,14 +1,14 @@
-"""unverifiable-authentication: the capture cannot tell whether the documented authentication took place.
+"""unverifiable-authentication: the capture does not show whether the documented authentication took place.
 
 What fires it:   connections on declared paths whose verdict is unverifiable: they began before the capture, packets are missing, the handshake is
-                 encrypted in a way that lengths do not tell, the session was resumed from one that was not seen. Connections without payload (load
+                 encrypted so that lengths do not show it, the session was resumed from one that was not seen. Connections without payload (load
                  balancers probe so) and factors that are hidden by design (OAuth inside TLS) are not counted. Where the client was seen to send an empty
-                 certificate, and only what became of it is hidden, that is a finding of its own: it is no honest unknown.
-What proves it:  nothing proves it: the finding says what is missing and of how many connections.
-Why it matters:  not accused is not acquitted. As info it is a note on the capture; with --strict what cannot be told is a finding of medium severity.
-What to do:      start the capture before the components connect, or restart those that hold connections for long; capture both directions and whole
+                 certificate, and only the result is hidden, there is a separate finding: more is known there than in the other cases.
+What proves it:  nothing: the finding says what is missing, for how many connections.
+Why it matters:  these connections may be right or wrong. With severity info it is a note on the capture; with --strict it is a finding of medium severity.
+What to do:      start the capture before the components connect, or restart those that keep connections open for long; capture both directions and whole
                  packets; give a key log (--keylog) for TLS 1.3.
-How to waive:    as info it needs none; with --strict, put an entry for this rule in the file given with --waivers, with reason, owner and end.
+How to waive:    not needed for severity info; with --strict, put an entry for this rule in the file given with --waivers, with reason, owner and end date.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ LACKS = {
     "one_way": "seen in one direction only",
     "gap": "with packets missing",
     "snaplen": "cut short by the snapshot length",
-    "limit": "longer than what is followed of them",
-    "encrypted": "encrypted, and lengths do not tell how",
+    "limit": "longer than the followed part",
+    "encrypted": "encrypted, and lengths do not show how",
     "no_handshake": "without their handshake",
     "no_payload": "without payload",
     "resumed": "resumed from a session that was not seen",
     "outcome": "whose outcome is hidden",
     "conflict": "whose packets contradict each other",
     "late_certificate": "in which a certificate may have been sent later, under encryption",
-    "no_proof": "with a certificate that nothing proves to be the client's",
-    "hanging": "accepted and never answered",
+    "no_proof": "with a certificate, without proof that the client holds its key",
+    "hanging": "accepted but never answered",
 }
 """``Authentication.missing`` in words."""
 MEND = {
@@ -64,7 +64,7 @@ _EMPTY = "\x1fempty"
 
 
 def _declined(tls: Any) -> bool:
-    """The client was seen to send no certificate although it was asked for one: another thing than not to know."""
+    """The client was seen to send no certificate although it was asked for one: more is known here than nothing."""
     return isinstance(tls, dict) and tls.get("client_certificate") in ("empty", "not_sent", "inferred_empty")
 
 
@@ -98,9 +98,9 @@ def check(judged: Judged) -> Iterator[Finding]:
             severity=severity,
             title=(
                 f"{group.responder} asked {group.originator} for a certificate on {group.service} and got an empty one in "
-                f"{plural(len(group.rows), 'connection')}; whether it was served does not show"
+                f"{plural(len(group.rows), 'connection')}; it is not known whether it was served"
                 if declined
-                else f"The capture cannot tell how {group.originator} authenticated with {group.responder} on {group.service} "
+                else f"The capture does not show how {group.originator} authenticated with {group.responder} on {group.service} "
                 f"in {plural(len(group.rows), 'connection')}"
             ),
             detail=f"{who(view, group)}{on} Undecided: {'; '.join(f'{missing[word]:,} {_lack(word)}' for word in ranked)}.",

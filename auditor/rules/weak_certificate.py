@@ -1,12 +1,12 @@
 """weak-certificate: a certificate with a short RSA key or an MD5 or SHA-1 signature.
 
-What fires it:   a leaf or intermediate certificate that crossed the wire with an RSA key below 2048 bits, or signed with MD5 or SHA-1 (a root's own
-                 signature is nobody's business: it is trusted as it is).
-What proves it:  the certificate itself, as it crossed the wire in the clear (up to TLS 1.2).
-Why it matters:  SHA-1 collisions are made for money, MD5 collisions for nothing: who can have a certificate signed can have another name signed too.
+What fires it:   a leaf or intermediate certificate that was sent with an RSA key below 2048 bits, or signed with MD5 or SHA-1 (a root's own
+                 signature does not matter: it is trusted as it is).
+What proves it:  the certificate itself, captured unencrypted (up to TLS 1.2).
+Why it matters:  SHA-1 collisions are affordable, MD5 collisions cost nothing: with them, one signature is valid for a certificate with another name, too.
                  RSA below 2048 bits has been disallowed since 2013 (NIST SP 800-131A).
-What to do:      rotate the certificate, and its authority where that signs with SHA-1.
-How to waive:    put an entry for this rule in the file given with --waivers, with reason, owner and end.
+What to do:      rotate the certificate, and its authority if it signs with SHA-1.
+How to waive:    put an entry for this rule in the file given with --waivers, with reason, owner and end date.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _remediation(_group: Group) -> str:
 
 
 def check(judged: Judged) -> Iterator[Finding]:
-    """One finding for each path, pair of ends, service, and thing that is wrong."""
+    """One finding for each path, pair of ends, service and kind of fault."""
     yield from report_faults(judged, RULE, _title, _remediation)
 
 

@@ -1,15 +1,15 @@
-"""wrong-application: the right VMs on the right port, and another protocol than the documented one.
+"""wrong-application: the right VMs on the right port, but another protocol than the documented one.
 
 What fires it:   a connection on a documented path that speaks a recognised protocol other than the documented one, or whose first bytes were seen and
                  are not the documented protocol's. A documented protocol inside TLS (NATS, MySQL, SSH) is not a wrong one, nor are
                  unrecognised bytes of a connection that was already open when the capture began.
 What proves it:  the first bytes of the connection, in the frames that the finding shows.
-Why it matters:  a documented port is a hole in the firewall that everybody has agreed on; whatever else goes through it has no review and no documented
+Why it matters:  a documented port is open in the firewall; other traffic through it has no review and no documented
                  authentication. Plain HTTP on a TLS port is most often a half-finished migration; SSH on an HTTPS port is a tunnel.
 What to do:      look at both ends' configuration of that port: scheme of the URL, TLS turned on at one end only, a health check that
                  speaks the wrong protocol. If neither end's configuration explains it, find the process.
 How to waive:    document the protocol for this path in a policy of your own (--policy FILE), or put an entry for this rule in the file given with
-                 --waivers, with reason, owner and end.
+                 --waivers, with reason, owner and end date.
 """
 
 from __future__ import annotations

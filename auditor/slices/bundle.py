@@ -98,38 +98,38 @@ def readme_is_right(contents: Contents) -> bool:
 
 def _readme(told: Mapping[str, Any]) -> str:
     redacted = (
-        "Payload beyond handshakes is overwritten with zeros; lengths are as they were."
+        "Payload outside handshakes is overwritten with zeros; lengths are unchanged."
         if told.get("redacted")
-        else "The packets hold what crossed the wire, credentials too: handle them as such."
+        else "The packets have all captured content, credentials too: handle them accordingly."
     )
     originals = "\n".join(
-        f"    {each.get('sha256') or 'no hash was taken'}  {each.get('path')}" for each in told.get("captures") or ()
+        f"    {each.get('sha256') or 'no hash was recorded'}  {each.get('path')}" for each in told.get("captures") or ()
     )
     decided = "\n".join(
         f"    {each.get('sha256')}  {each.get('name') or each.get('path')} {each.get('version') or ''}".rstrip()
         for kind in ("policies", "inventories")
         for each in (told.get("audit") or {}).get(kind) or ()
     )
-    return f"""Packets behind {told.get("title", "an audit")}, cut out by the Diego flow auditor {VERSION}.
+    return f"""Packets of {told.get("title", "an audit")}, cut out by the Diego flow auditor {VERSION}.
 
 {redacted}
 
 Check that nothing was damaged:    sha256sum -c {MANIFEST}
-                                   (what changed by accident; who alters a file on purpose makes the manifest anew)
-Who signed it, where it is signed: ssh-keygen -Y verify -f ALLOWED_SIGNERS -I NAME -n auditor-bundle -s {SIGNATURE} < {MANIFEST}
+                                   (finds accidental changes; whoever alters a file on purpose can rewrite the manifest)
+Check the signature, if there is one: ssh-keygen -Y verify -f ALLOWED_SIGNERS -I NAME -n auditor-bundle -s {SIGNATURE} < {MANIFEST}
 Look at the packets:               tshark -r {SLICE} -T fields -e frame.number -e frame.comment
                                    (each comment names the capture that the packet was cut from, and its frame number there)
 Judge it again:                    auditor slice --verify THIS-FILE.zip
-Hold it against the captures:      auditor slice --verify THIS-FILE.zip --against CAPTURE
+Compare it with the captures:      auditor slice --verify THIS-FILE.zip --against CAPTURE
 
 The fourth command audits {SLICE} with the files in policy/ and inventory/, and compares every field of
-{VERDICT}. What rests on packets that are not in the slice is named "not checked"; the fifth audits the captures, too, and checks that. A signature says
-who vouches for this file, not when: a time stamp by somebody else's clock needs a service, and none was asked.
+{VERDICT}. Statements that depend on packets outside the slice are named "not checked"; the fifth command audits the captures, too, and checks them. A signature says
+who vouches for this file, not when: an independent time stamp needs a service, and none was used.
 
 The captures that it was cut from, by SHA-256 (sha256sum CAPTURE):
 {originals}
 
-What it was judged by:
+Policies, inventories and waivers used:
 {decided}
 """
 
@@ -164,7 +164,7 @@ def unpack(path: Path, folder: Path) -> Contents:
     if lying != sorted(each for some in listed for each in some):
         raise InputError(str(path), f"{VERDICT} does not name the policies and inventories that are there")
     if verdict.get("schema") != SCHEMA or not all(each in names for some in listed for each in some):
-        raise InputError(str(path), f"{VERDICT} is not of this version")
+        raise InputError(str(path), f"{VERDICT} is of another version")
     policies, inventories = (tuple(folder / each for each in some) for some in listed)
     signature = (folder / SIGNATURE).read_bytes() if SIGNATURE in names else None
     readme = (folder / README).read_bytes() if README in names else b""
@@ -182,7 +182,7 @@ def _check_name(path: Path, name: str) -> None:
         or "\0" in name
         or name.endswith("/")
     ):
-        raise InputError(str(path), f"holds a file that a bundle has not: {name!r}")
+        raise InputError(str(path), f"has a file that does not belong to a bundle: {name!r}")
 
 
 def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
@@ -203,7 +203,7 @@ def _check_sums(path: Path, folder: Path, names: set[str]) -> None:
         digest, _, name = line.partition("  ")
         listed[name] = digest
     if set(listed) != names - {MANIFEST, SIGNATURE}:
-        raise InputError(str(path), f"{MANIFEST} does not name the files that are there")
+        raise InputError(str(path), f"{MANIFEST} does not list the files of the bundle")
     for name, digest in sorted(listed.items()):
         if _sum(folder / name) != digest:
-            raise InputError(str(path), f"{name} was changed: its SHA-256 is not what {MANIFEST} says")
+            raise InputError(str(path), f"{name} was changed: its SHA-256 differs from {MANIFEST}")

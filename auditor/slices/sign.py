@@ -21,7 +21,7 @@ _SECONDS = 120
 def _program() -> str:
     found = shutil.which("ssh-keygen")
     if found is None:
-        raise MissingToolError("ssh-keygen signs and checks bundles, and is not installed (openssh-client)")
+        raise MissingToolError("ssh-keygen is needed for signatures and is not installed (package openssh-client)")
     return found
 
 
@@ -40,7 +40,7 @@ def sign(manifest: bytes, key: Path) -> bytes:
         if done.returncode or not made.is_file():
             reason = (done.stderr.strip().splitlines() or ["ssh-keygen gave no reason"])[-1]
             raise ConfigError(
-                str(key), f"does not sign: {reason}", mend="name an SSH private key that ssh-keygen can use"
+                str(key), f"cannot sign: {reason}", mend="name an SSH private key that ssh-keygen can use"
             )
         return made.read_bytes()
 
@@ -67,7 +67,7 @@ def check(manifest: bytes, signature: bytes, signers: Path | None) -> tuple[bool
         named = asked("find-principals", "-f", str(signers))
         names = named.stdout.decode("utf-8", "replace").split()
         if named.returncode or not names:
-            return False, "signed by nobody whom the signers' file names"
+            return False, "the signer is not in the file of accepted signers"
         done = asked("verify", "-f", str(signers), "-I", names[0])
         return done.returncode == 0, _said(done)
 

@@ -184,18 +184,18 @@ def checked(
     right = 0
     for place in sorted({*was, *alone}):
         if place not in was:
-            wrong.append(f"{place}: was left out of the verdict")
+            wrong.append(f"{place}: missing in the verdict")
             continue
         value, settled = was[place], False
         if place in alone:
             if now.get(place) != alone[place]:
-                wrong.append(f"{place} is {_plain(now.get(place))} by the packets alone, not {_plain(alone[place])}")
+                wrong.append(f"{place} is {_plain(now.get(place))} from the packets alone, not {_plain(alone[place])}")
         elif place.startswith((_ONLY_ORIGINALS, "audit.options.")):
             pass  # no packet shows it
         elif place == "version":
             settled = value == VERSION  # another version may see more or less; its differences tell so
         elif place not in now:
-            wrong.append(f"{place} was {_plain(value)}, and is not found again")
+            wrong.append(f"{place} was {_plain(value)}, and is not found now")
         elif now[place] != value:
             wrong.append(f"{place} was {_plain(value)}, is {_plain(now[place])}")
         else:
@@ -210,7 +210,7 @@ def checked(
             left.append(place)
     here = {each.split(": ", 1)[0] for each in was}
     wrong += [
-        f"{each}: is in the packets, and was left out of the verdict"
+        f"{each}: is in the packets, but missing in the verdict"
         for each in sorted({place.split(": ", 1)[0] for place in now if ": " in place} - here)
         if each.startswith("connection ")
     ]
@@ -295,7 +295,7 @@ def misplaced(told: Sequence[str], verdict: Mapping[str, Any]) -> Iterator[str]:
     for place, (text, (capture, number)) in enumerate(zip(told, frames, strict=False), 1):
         name = names[capture] if 0 <= capture < len(names) else "?"
         if f"; {name} frame {number}" not in text:
-            yield f"frames: frame {place} of the slice is said to be frame {number} of {name}, and its comment says otherwise"
+            yield f"frames: frame {place} of the slice should be frame {number} of {name}, but its comment differs"
 
 
 def mislabelled(told: Sequence[str], verdict: Mapping[str, Any]) -> Iterator[str]:
@@ -353,7 +353,7 @@ def against(slice_: Path, verdict: Mapping[str, Any], captures: Sequence[Path | 
         told = verdict["captures"][index] if 0 <= index < len(verdict["captures"]) else {"path": "?", "sha256": None}
         found = captures[index] if 0 <= index < len(captures) else None
         if found is None:
-            yield f"captures: none of those given has the SHA-256 of {told['path']} ({told['sha256']})"
+            yield f"captures: none of the given captures has the SHA-256 of {told['path']} ({told['sha256']})"
             continue
         wanted = [(int(number), place) for place, (capture, number) in enumerate(frames, 1) if capture == index]
         try:
@@ -366,4 +366,4 @@ def against(slice_: Path, verdict: Mapping[str, Any], captures: Sequence[Path | 
             if theirs is None:
                 yield f"{found}: has no frame {number}"
             elif mine is None or (len(mine) != len(theirs) if redacted else mine != theirs):
-                yield f"{found}: frame {number} is another than frame {place} of the slice"
+                yield f"{found}: frame {number} differs from frame {place} of the slice"

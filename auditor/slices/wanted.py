@@ -62,7 +62,9 @@ def choose(
     rows = connections[connections["id"].astype(str).isin(set(says))]
     found = tuple(wanted_of(row, says[str(row["id"])]) for row in rows.to_dict("records"))
     if not found:
-        raise ConfigError("--finding", "no connection of it is in the table", mend="name the captures it was found in")
+        raise ConfigError(
+            "--finding", "none of its connections is in the table", mend="name the captures that it was found in"
+        )
     title = title_of(asked.values(), (each.id for each in found), witnesses)
     return Choice(found, tuple(asked), title, tuple(each.id for each in found if each.id in witnesses))
 
@@ -81,8 +83,8 @@ def _finding(findings: pd.DataFrame | None, wanted: str) -> Mapping[Any, Any]:
                 return found
     raise ConfigError(
         "--finding",
-        f"{json.dumps(wanted)} names {'several findings' if several else 'no finding'}",
-        mend=f"{DEPENDS}; auditor audit ... --table findings --format csv lists ids and fingerprints",
+        f"{json.dumps(wanted)} matches {'several findings' if several else 'no finding'}",
+        mend=f"{DEPENDS}; list ids and fingerprints with auditor audit ... --table findings --format csv",
     )
 
 
@@ -94,7 +96,7 @@ def _connection(connections: pd.DataFrame, wanted: str) -> str:
     if len(rows) != 1:
         raise ConfigError(
             "--connection",
-            f"{json.dumps(wanted)} names {'several connections' if len(rows) else 'no connection'}",
+            f"{json.dumps(wanted)} matches {'several connections' if len(rows) else 'no connection'}",
             mend="list the ids with auditor connections --fields id,originator_ip,responder_ip,responder_port",
         )
     return str(rows.iloc[0])

@@ -122,10 +122,10 @@ def complaint(store: Path, sql: sqlite3.Connection, catalogue: Path, was_logged:
     state = read(store)
     generation = generation_of(sql)
     if state is not None and generation < state.generation:
-        return f"it is at its transaction {generation}, {state.generation} were written"
+        return f"it is at transaction {generation}, but {state.generation} were written"
     if state is not None and state.seal is not None and state.generation == generation and not was_logged:
         if digest_of(catalogue) != state.seal and generation_of(sql) == generation:
-            return "it is not as it was written"
+            return "it was changed"
         return None
     (says,) = sql.execute("PRAGMA quick_check(1)").fetchone()
     return None if says == "ok" else " ".join(str(says).split())[:200]

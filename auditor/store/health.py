@@ -73,7 +73,7 @@ def set_aside(history: History, damage: DamagedError, now_ns: int) -> list[str]:
     history.doubt()
     _away(history.path, history.path / PIECES / file)
     if row[0] == RECORDS:
-        return [f"{says}; it is made again from the catalogue"]
+        return [f"{says}; it is rebuilt from the catalogue"]
     return history.missing(row[0], row[1], row[2])
 
 
@@ -124,7 +124,7 @@ def _looked_at(path: Path, size: int, sha256: str | None) -> tuple[str | None, s
     try:
         found = digest_of(path)
         if sha256 is not None:
-            return (None if found == sha256 else "its checksum is another"), found
+            return (None if found == sha256 else "its checksum differs"), found
         parquet_file(path).read()
     except _UNREADABLE as error:
         return " ".join(str(error).split()), ""
@@ -190,7 +190,7 @@ def check(path: Path) -> tuple[list[str], list[str]]:
     with contextlib.suppress(OSError):
         if _state.read(path) is None:
             how = "damaged" if (path / _state.NAME).exists() else "missing"
-            found.append(f"{_state.NAME}: is {how}; the next writer makes it again")
+            found.append(f"{_state.NAME}: is {how}; it is rebuilt at the next write")
     return found, lost
 
 
@@ -224,7 +224,7 @@ def scrub_all(history: History, now_ns: int) -> list[str]:
 
 def rebuild(path: Path, damage: DamagedError, now_ns: int) -> list[str]:
     """Make the catalogue again from records and ``state``, and put the damaged one aside; what is lost, in words. Raises ConfigError."""
-    told = [f"{damage.file} was damaged: {damage.what}; it was made again"]
+    told = [f"{damage.file} was damaged: {damage.what}; it was rebuilt"]
     for each in path.glob(f"{_NEW}*"):
         each.unlink()
     (path / PIECES).mkdir(exist_ok=True, mode=0o700)
@@ -290,13 +290,13 @@ def _refill(history: History, state: _state.State | None, old: _Remains, now_ns:
     if last > before:
         history.insert("meta", {"name": "last", "value": str(last)})
         span = f"audit {last}" if last == before + 1 else f"audits {before + 1} to {last}"
-        told.append(f"whether all was told and written that follows from {span} is not known; it is not told again")
+        told.append(f"reports and notifications of {span} may not have been sent; they are not sent again")
     if state is None:
         # What was handed on lies there; which of it was the last is plain where there is one.
         handed = sorted((history.path / CARRY).glob("*.bin"))
         if len(handed) == 1:
             history.insert("carried", {"name": "open", "file": handed[0].name})
-        told.append("what waited to be told, and what is known of sources and waivers, is lost")
+        told.append("pending deliveries and the state of sources and waivers are lost")
     return told
 
 
@@ -391,7 +391,7 @@ def _audits_again(history: History, old: _Remains, tables: dict[str, list[dict[s
     bare = sorted(audit for audit in there - records.keys() if audit > floor or not records)
     if bare:
         told.append(
-            f"what the catalogue said of {many(len(bare), 'audit')} ({bare[0]} to {bare[-1]}) is lost; the tables are still there"
+            f"the catalogue entries of {many(len(bare), 'audit')} ({bare[0]} to {bare[-1]}) are lost; their tables still exist"
         )
     return told
 

@@ -79,7 +79,7 @@ JOIN_AT, JOINED = 32, 24
 LEVELS = 3
 ROW_GROUP = 65_536
 SPARE = 8
-"""A piece whose oldest audits were removed is written anew once they are this part of it (an eighth): until then nobody can ask for them."""
+"""A piece whose oldest audits were removed is rewritten once they are this part of it (an eighth): until then nobody can ask for them."""
 GRACE_NS = 600 * 1_000_000_000
 """Pieces that nothing names any more are left for readers so long."""
 
@@ -97,7 +97,7 @@ class DamagedError(ConfigError):
     def __init__(self, path: Path, file: str, says: str) -> None:
         self.store, self.file, self.what = path, file, says
         super().__init__(
-            str(path / file), f"is damaged: {says}", mend=f"auditor history repair --store {path} puts it aside"
+            str(path / file), f"is damaged: {says}", mend=f"auditor history repair --store {path} moves it aside"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -207,7 +207,7 @@ def _complaint(path: Path, error: Exception) -> ConfigError:
         return error
     says = " ".join(str(getattr(error, "strerror", None) or error).split())
     if "locked" in says or "busy" in says:
-        return ConfigError(str(path), "somebody else has been writing to it for a minute", mend="try again later")
+        return ConfigError(str(path), "another process has been writing to it for a minute", mend="try again later")
     if "full" in says:
         return ConfigError(str(path), "cannot be written: no space left on the disk")
     if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
@@ -581,9 +581,7 @@ class History:
         says = (
             f"{many(len(found), 'audit begins', 'audits begin')} with {name!r}" if found else f"unknown audit {name!r}"
         )
-        raise ConfigError(
-            str(self.path), says, mend="auditor history list names them; latest and latest~1 are understood"
-        )
+        raise ConfigError(str(self.path), says, mend="auditor history list shows them; latest and latest~1 work, too")
 
     def newest(self, without: str) -> Row | None:
         """The last audit of another kind than this."""
@@ -628,7 +626,7 @@ class History:
                 return cast("pa.Table", found.slice(begin, end - begin))
         gone = self.missing(name, audit, audit)
         if gone:
-            raise ConfigError(str(self.path), gone[0], mend="the other tables of this audit are there")
+            raise ConfigError(str(self.path), gone[0], mend="the other tables of this audit exist")
         return None
 
     def _pieces(self, name: str, first: int, last: int) -> list[tuple[str, int, int]]:
@@ -659,7 +657,9 @@ class History:
                 )
             ]
         except (zstandard.ZstdError, TypeError) as error:
-            raise DamagedError(self.path, CATALOGUE, f"what decided audit {audit}: {error}") from error
+            raise DamagedError(
+                self.path, CATALOGUE, f"the policies, inventories and waivers of audit {audit}: {error}"
+            ) from error
 
     def size(self) -> int:
         """Bytes of it all on disk."""
@@ -701,7 +701,7 @@ class History:
             base.execute("SET lock_configuration = true")
             answer = base.sql(sql)
             if answer is None:
-                raise ConfigError("query", "gives no table", mend="begin it with SELECT, WITH, DESCRIBE or SHOW")
+                raise ConfigError("query", "does not return a table", mend="start with SELECT, WITH, DESCRIBE or SHOW")
             return _whole(answer.to_arrow_table())
         except duckdb.Error as error:
             first = str(error).strip().splitlines()
@@ -795,7 +795,7 @@ def wrong_with(path: Path, size: int, sha256: str | None) -> str | None:
         if found != size:
             return f"{found} bytes instead of {size}"
         if sha256 is not None and size <= SHORT_BYTES and digest_of(path) != sha256:
-            return "its checksum is another"
+            return "its checksum differs"
     except OSError as error:
         return "it is missing" if isinstance(error, FileNotFoundError) else str(error.strerror or error)
     return None
@@ -930,7 +930,7 @@ def open_history(path: Path | str, *, write: bool = False, catalogue: Path | Non
         return History(path, connection)
     try:
         if path.exists() and not path.is_dir():
-            raise ConfigError(str(path), "is a file", mend="name a folder; a store is one")
+            raise ConfigError(str(path), "is a file", mend="name a folder; a store is a folder")
         if write:
             if path.is_dir() and not file.exists():
                 _may_begin(path)
@@ -939,7 +939,7 @@ def open_history(path: Path | str, *, write: bool = False, catalogue: Path | Non
             if path.is_dir() and not {each.name for each in path.iterdir()} - OURS:
                 _may_begin(path)
             raise ConfigError(
-                str(path), "is not a store of audits", mend="auditor audit --store or auditor run make one"
+                str(path), "is not a store of audits", mend="auditor audit --store or auditor run creates one"
             )
         return _open_for_reading(path, file)
     except (OSError, sqlite3.Error) as error:
@@ -967,9 +967,9 @@ def _may_begin(path: Path) -> None:
     """Whether a catalogue may be made in this folder. Raises ConfigError, DamagedError."""
     there = {each.name for each in path.iterdir()}
     if there - OURS:
-        raise ConfigError(str(path), "holds other files than a store", mend="name a new folder")
+        raise ConfigError(str(path), "has other files in it than a store", mend="name a new folder")
     if _holds_audits(path):
-        raise DamagedError(path, CATALOGUE, "it is missing, and the rest of the store is there")
+        raise DamagedError(path, CATALOGUE, "it is missing, but the rest of the store exists")
 
 
 def _holds_audits(path: Path) -> bool:
@@ -985,7 +985,7 @@ def _open_for_writing(path: Path, file: Path) -> History:
     try:
         version = _version(connection)
         if version == 0 and _holds_audits(path):
-            raise DamagedError(path, CATALOGUE, "it is empty, and the rest of the store is there")
+            raise DamagedError(path, CATALOGUE, "it is empty, but the rest of the store exists")
         says = _state.complaint(path, connection, file, was_logged) if 0 < version <= VERSION else None
         if says is not None:
             raise DamagedError(path, CATALOGUE, says)
@@ -1018,7 +1018,7 @@ def _open_for_reading(path: Path, file: Path) -> History:
             raise _too_new(path, version)
         if version == 0 and _holds_audits(path):
             connection.close()
-            raise DamagedError(path, CATALOGUE, "it is empty, and the rest of the store is there")
+            raise DamagedError(path, CATALOGUE, "it is empty, but the rest of the store exists")
         if version < VERSION:
             if borrowed is None:
                 connection.close()
@@ -1051,7 +1051,7 @@ def _version(connection: sqlite3.Connection) -> int:
 def _too_new(path: Path, version: int) -> ConfigError:
     return ConfigError(
         str(path),
-        f"was written by a later version (format {version}, this one knows {VERSION})",
+        f"was written by a later version (format {version}, this version reads up to {VERSION})",
         mend="update the auditor",
     )
 

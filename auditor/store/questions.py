@@ -90,7 +90,7 @@ _GAPS = f"""
 
 QUESTIONS: Mapping[str, Question] = {
     "who-spoke-to": Question(
-        "who spoke to this address, or was spoken to by it; who was let in comes first",
+        "connections from or to this address; who was let in comes first",
         ("ADDRESS",),
         f"""
         SELECT {_WHO.format(end="originator")} AS originator, {_WHO.format(end="responder")} AS responder, responder_port, transport, application,
@@ -102,13 +102,13 @@ QUESTIONS: Mapping[str, Question] = {
         "no connection has the end {0}",
     ),
     "who-shows": Question(
-        "which hosts show a certificate: by its subject, issuer, SHA-256, days of validity, address, VM or role, all words of it",
+        "which hosts show a certificate: by words of its subject, issuer, SHA-256, validity, address, VM or role (all must match)",
         ("TEXT",),
         _SHOWN,
         "no certificate that was shown has all of these words: {0}",
     ),
     "first-and-last": Question(
-        "the first and the last time this pair spoke",
+        "first and last connection of two addresses",
         ("ADDRESS", "ADDRESS"),
         f"""
         SELECT originator_ip, responder_ip, responder_port, transport, application, count(*) AS connections, {_SPAN}, min_by(id, start) AS connection
@@ -129,13 +129,13 @@ QUESTIONS: Mapping[str, Question] = {
         "no connection",
     ),
     "beacons": Question(
-        "calls that come back at regular times, with period and jitter over all audits, and a connection whose packets show one",
+        "calls at regular intervals, with period and jitter over all audits, and one connection as example",
         (),
         _GAPS,
         "no calls come back at regular times",
     ),
     "leaving": Question(
-        "what left the platform, by bytes",
+        "traffic that left the platform, by bytes",
         (),
         f"""
         SELECT {_WHO.format(end="originator")} AS originator, responder_ip, responder_port, transport, application, count(*) AS connections,
@@ -146,7 +146,7 @@ QUESTIONS: Mapping[str, Question] = {
         "no connection left the platform",
     ),
     "new-since": Question(
-        "who talks to whom that did not in the days before (7, or so many)",
+        "pairs of ends that did not talk in the days before (7, or this number)",
         ("[DAYS]",),
         f"""
         WITH pairs AS (
@@ -204,11 +204,11 @@ def sql_of(name: str, given: Sequence[str], ask: Ask, networks: Sequence[str], s
     least = sum(not each.startswith("[") for each in question.given)
     if not least <= len(given) <= len(question.given):
         usage = " ".join([name, *question.given])
-        raise ConfigError(name, f"takes {len(question.given) or 'nothing'}, and got {len(given)}", mend=usage)
+        raise ConfigError(name, f"needs {len(question.given) or 'no'} values, {len(given)} given", mend=usage)
     values = _values(question, given)
     for each in values:
         if not _SAFE.fullmatch(each):
-            raise ConfigError(name, f"{each!r} is not an address, name or number", mend="as the report writes it")
+            raise ConfigError(name, f"{each!r} is not an address, name or number", mend="write it as in the report")
     if name == "new-since" and not re.fullmatch(r"\d{1,5}(\.\d+)?", values[0]):
         raise ConfigError(name, f"{values[0]!r} is not a number of days", mend="new-since 7")
     quoted = [f"'{each}'" for each in values]

@@ -95,7 +95,7 @@ def test_what_lies_behind_where_the_caller_ended_is_told(tmp_path: Path) -> None
     assert 0 < seen < 120_000
     [problem] = capture.problems
     assert problem.kind == "truncated"
-    assert "reading was ended before the end" in problem.says and "bytes behind were not read" in problem.says
+    assert "reading was ended before the end" in problem.says and "bytes at the end were not read" in problem.says
 
 
 @pytest.mark.parametrize("how", ["renamed", "removed", "replaced", "cut"])

@@ -143,7 +143,7 @@ def test_what_is_known_half_way(tmp_path: Path) -> None:
         (PCAP[:23], "file header"),
         (PCAPNG[:27], "file header"),
         (PCAPNG[:8] + b"abcd" + PCAPNG[12:], "is not a pcap or pcapng"),
-        (gzip.compress(b""), "nothing is inside the gzip data"),
+        (gzip.compress(b""), "the gzip data is empty"),
         (gzip.compress(b"text")[:-9], "cut off"),
         (gzip.compress(b"some text"), "is not a pcap or pcapng"),
         (b"\x1f\x8b\x08" + bytes(7) + b"\xff" * 30, "gzip data is corrupt"),

@@ -27,7 +27,7 @@ def test_root_becomes_who_called_sudo_or_nobody():
     assert user_for("daemon", {"SUDO_UID": "1"}).name == "daemon"
     assert user_for("root", {}) is None
     assert user_for(None, {"SUDO_UID": "0"}) is None
-    with pytest.raises(ConfigError, match="no user 'nosuchuser'"):
+    with pytest.raises(ConfigError, match="unknown user 'nosuchuser'"):
         user_for("nosuchuser", {})
 
 

@@ -114,14 +114,14 @@ def test_the_web(web: str) -> None:
 
 
 def test_a_server_that_is_not_there_is_no_missing_file(nobody: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="cannot be opened: connection refused by its server"):
+    with pytest.raises(InputError, match="cannot be opened: connection refused by the server"):
         open_capture(f"http://{nobody}/one.pcap")
-    with pytest.raises(InputError, match="the name of its server is not known"):
+    with pytest.raises(InputError, match="the name of the server is not known"):
         open_capture("http://no.such.host.invalid/one.pcap")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with Store(f"http://{nobody}").known():
         for url in ("s3://caps/one.pcap", "s3://caps/*.pcap", "s3://caps/day/"):
-            with pytest.raises(InputError, match="cannot be opened: connection refused by its server"):
+            with pytest.raises(InputError, match="cannot be opened: connection refused by the server"):
                 expand([url])
 
 

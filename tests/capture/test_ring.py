@@ -100,7 +100,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
 
 
 def test_a_ring_too_small_to_keep_anything_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="too few"):
+    with pytest.raises(ConfigError, match="too small"):
         Ring(tmp_path, SIZE - 1)
 
 

@@ -67,7 +67,7 @@ def test_what_is_suggested_is_a_policy_that_declares_it(tmp_path: Path) -> None:
 
 
 def test_a_name_that_no_policy_can_have() -> None:
-    with pytest.raises(ConfigError, match="names no policy"):
+    with pytest.raises(ConfigError, match="is not a valid name of a policy"):
         run("suggest", "sample:healthy", "--quiet", "--name", "../x")
 
 
@@ -116,7 +116,7 @@ def test_security_groups_that_reach_the_control_plane(tmp_path: Path) -> None:
     file.write_text('[{"protocol": "tcp", "destination": "10.0.8.0/24", "ports": "4222"}]')
     status, out, _ = run("check", "--asg", str(file), "--inventory", LAB)
     assert status == 1
-    assert out.splitlines()[0] == "wide lets applications reach the control plane:"
+    assert out.splitlines()[0] == "wide allows applications to reach the control plane:"
     assert "rule 1 (tcp 10.0.8.0/24 4222): nats (nats/0, nats/1): tcp 4222 (" in out
     assert out.endswith("0 of 1 security group do not reach the control plane\n")
     file.write_text('[{"protocol": "tcp", "destination": "203.0.113.0/24", "ports": "443"}]')

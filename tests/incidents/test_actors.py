@@ -29,7 +29,7 @@ def test_the_intruder_is_one_incident_and_the_first(intruder):
     assert found.addresses == ("10.0.8.99",)
     assert (found.severity, found.reach) == ("critical", "let_in")
     assert found.title == (
-        "10.0.8.99, in no inventory, was let in by 10.0.8.40:8889 (diego_database/0), 10.0.8.20:1801 (diego_cell/0), 10.0.8.60:4222 (nats/0)"
+        "10.0.8.99, in no inventory, got access to 10.0.8.40:8889 (diego_database/0), 10.0.8.20:1801 (diego_cell/0), 10.0.8.60:4222 (nats/0)"
     )
 
 
@@ -234,13 +234,13 @@ def test_an_address_that_was_not_seen_is_told(intruder):
 def test_every_report_names_the_actor(intruder, name, tmp_path):
     intruder.write(name, tmp_path / "out")
     text = (tmp_path / "out").read_text(encoding="utf-8")
-    assert "10.0.8.99, in no inventory, was let in by" in text.replace("\n  ", " ").replace("\\", "")
+    assert "10.0.8.99, in no inventory, got access to" in text.replace("\n  ", " ").replace("\\", "")
 
 
 def test_the_first_screen_of_the_table_says_who_how_and_what_it_took(intruder):
     screen = " ".join(" ".join(intruder.to_table().splitlines()[:24]).split())
     for words in (
-        "10.0.8.99, in no inventory, was let in",
+        "10.0.8.99, in no inventory, got access to",
         "client certificate",
         "diego_cell/0, diego_cell/1 show too",
         "took",

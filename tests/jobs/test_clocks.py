@@ -127,7 +127,7 @@ def test_captures_of_a_clock_that_runs_ahead_close_nothing(spool):
         each["title"] for each in told["changes"] if "10.0.4.203" in each["title"]
     ]
     [says] = titles(spool, "clock")
-    assert "400 days ahead of the clock; kept apart as audit" in says
+    assert "400 days ahead of the clock; kept separately as audit" in says
     assert titles(spool, "gone") == []
     with spool.history() as history:
         kinds = {row.kind: row.audit for row in history.rows()}

@@ -272,7 +272,7 @@ def test_a_cluster_that_falls_apart_is_told_step_by_step(frail: Cluster) -> None
     ended = run("audit", *TWO, "--scheduler", frail.address)
     killer.join()
     assert (ended.returncode, ended.stdout) == (2, b"")
-    assert b": the workers that followed it died, one after the other: killed, or out of memory\n" in ended.stderr
+    assert b": each worker that read it died: killed, or out of memory\n" in ended.stderr
     assert ended.stderr.count(b"\n") == 1
     killer = threading.Thread(target=lambda: (frail.wait_for_tasks(2), frail.scheduler.kill()))
     killer.start()

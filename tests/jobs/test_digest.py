@@ -40,7 +40,7 @@ def section(**more):
 
 def test_a_digest_says_what_changed_and_has_a_key():
     told = digest_of("prod", section(), [NEW, GONE, {"change": "aside", "title": "x.pcap: is not a capture"}], [7], NOW)
-    assert told["title"] == "[prod] Diego flow audit: 1 new, 1 files aside"
+    assert told["title"] == "[prod] Diego flow audit: 1 new, 1 files set aside"
     assert "- CRITICAL plaintext: cell talks in the clear [rep-to-cc]" in told["body"]
     assert told["body"].endswith(f"dedupe-key: {told['key']}")
     assert told["kind"] == "failure"
@@ -123,7 +123,7 @@ def test_a_web_hook_that_fails_is_an_error_that_names_no_address(hook):
     handler.status = 500
     with pytest.raises(NotToldError) as caught:
         tell(section(url=f"json://user:hunter2@127.0.0.1:{port}/x"), digest_of("prod", section(), [NEW], [7], NOW), {})
-    assert str(caught.value) == "notify team: the other end refused it"
+    assert str(caught.value) == "notify team: the receiver refused it"
     assert len(got) == 1
     with pytest.raises(ConfigError) as wrong:
         tell(section(url="nothing-of-ours://user:hunter2@x"), digest_of("prod", section(), [NEW], [7], NOW), {})

@@ -20,7 +20,7 @@ MINUTE = HOUR // 60
 
 
 def down(_section, _digest):
-    raise NotToldError("notify team: the other end refused it")
+    raise NotToldError("notify team: the receiver refused it")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_target_that_is_down_for_a_week_is_told_all_of_it_in_one_digest(spool)
     assert spool.run(later=HOUR).status(False, False) == 0
     [told] = spool.digests
     assert sorted(each["title"].split(",")[0] for each in told["changes"] if each["change"] == "new") == hosts
-    assert "This could not be delivered sooner; some of it has waited since 2026-11-23T" in told["body"]
+    assert "Delivery is late: the oldest item is from 2026-11-23T" in told["body"]
     assert told["title"].startswith("[auditor] Diego flow audit: 3 new")
     assert spool.run().undone == 0
 

@@ -88,7 +88,7 @@ def test_a_baseline_is_a_report_in_any_form_or_an_audit_of_the_store(tmp_path, d
     for name, says in (
         (str(tmp_path / "other.json"), "is no"),
         ("latest", "add --store"),
-        (str(tmp_path), "holds no findings"),
+        (str(tmp_path), "has no findings"),
     ):
         with pytest.raises(ConfigError, match=says):
             keep.baseline(name, None)

@@ -206,7 +206,7 @@ def test_a_failed_notification_keeps_the_audit_and_is_tried_again_later_and_late
 
     def fail(_section, told):
         tried.append(told["key"])
-        raise digest.NotToldError("notify team: the other end refused it")
+        raise digest.NotToldError("notify team: the receiver refused it")
 
     outcome = spool.run(fail)
     assert (outcome.files, outcome.undone) == (1, 1)
@@ -302,7 +302,7 @@ def test_a_waiver_does_not_hide_a_stranger_who_comes_in_a_later_pass(place):
     assert "w.yml:2: waiver of unknown-host covers 2 findings (1 of them seen earlier)" in told[0], (
         "one event, one digest"
     )
-    assert "Findings that are waived no longer: 1" in told[1]
+    assert "Findings that are no longer waived: 1" in told[1]
     assert "10.0.4.201" in told[1]
     assert len(told) == 2
     with spool.history() as history:
@@ -322,7 +322,7 @@ def test_a_finding_whose_waiver_was_taken_out_is_news(place):
     outcome = spool.run()
     assert (outcome.new, outcome.status(False, False)) == (1, 1)
     [told] = spool.digests
-    assert "Findings that are waived no longer: 1" in told["body"]
+    assert "Findings that are no longer waived: 1" in told["body"]
     spool.put("3.pcap", third)
     assert spool.run().status(False, False) == 0
     assert len(spool.digests) == 1
@@ -383,7 +383,7 @@ def test_an_inventory_may_come_from_a_command_with_a_time_limit(place):
     os.utime(next((place / "history" / "inventories").iterdir()), ns=(spool.now, spool.now))
     assert spool.run().files == 1
     [line] = spool.said("inventory")
-    assert "exited with 1: no route to the Director; its last answer is used" in line["says"]
+    assert "exited with 1: no route to the Director; its last output is used" in line["says"]
     spool.put("3.pcap", third)
     spool.now += 5 * HOUR
     with pytest.raises(ConfigError, match="no route to the Director"):

@@ -169,7 +169,7 @@ def test_known_content_and_empty_files_leave_the_spool_and_are_told(tmp_path):
     [line] = spool.said("known")
     assert (
         line["says"]
-        == f"{tmp_path}/in/b.pcap: holds what was taken as {tmp_path}/in/a.pcap, in audit 1; it is not counted again"
+        == f"{tmp_path}/in/b.pcap: has the same content as {tmp_path}/in/a.pcap, in audit 1; not counted again"
     )
     assert titles(spool, "aside") == ["c.pcap: is empty"]
     assert spool.run().known == 0

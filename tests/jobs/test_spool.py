@@ -84,16 +84,16 @@ def test_each_content_is_taken_once_whatever_it_is_named(place):
         found, _ = spool.look(section(place), NOW)
         ready, aside, again = spool.new_files(history, found, NOW)
         assert [each.found.path.rsplit("/", 1)[1] for each in ready] == ["one", "three"]
-        assert (aside, [each.says for each in again]) == ([], [f"holds what {place / 'in' / 'one'} holds"])
+        assert (aside, [each.says for each in again]) == ([], [f"has the same content as {place / 'in' / 'one'}"])
         with history.writing():
             spool.note_taken(history, ready, 1, NOW)
         ready, aside, again = spool.new_files(history, found, NOW)
         assert (ready, aside) == ([], [])
-        assert [each.says for each in again] == [f"holds what was taken as {place / 'in' / 'one'}, in audit 1"]
+        assert [each.says for each in again] == [f"has the same content as {place / 'in' / 'one'}, in audit 1"]
         put(place, "one", b"same", age_s=30)
         found, _ = spool.look(section(place), NOW)
         _, _, again = spool.new_files(history, found, NOW)
-        assert "holds what it held before, in audit 1" in [each.says for each in again]
+        assert "has the same content as before, in audit 1" in [each.says for each in again]
         (place / "in" / "one").rename(place / "in" / "renamed")
         put(place, "one", b"new content")
         found, _ = spool.look(section(place), NOW)

@@ -709,7 +709,7 @@ def test_what_may_have_been_resumed_without_a_certificate_is_not_inherited(
         )
         assert full.verdict in GOOD
         assert after.verdict is verdict, after
-        assert path != "rep-to-bbs" or "which handshake it resumes does not show" in after.factors[0].says
+        assert path != "rep-to-bbs" or "it is not known from which handshake" in after.factors[0].says
     klass = judge.on("rep-to-bbs")
     for apart in ({"port": 8891}, {"ends": (2, 1)}):
         beside = Scene("tls", facts, klass, start_s=1, lacks=lacks, **apart)

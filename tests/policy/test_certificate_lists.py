@@ -145,7 +145,7 @@ def test_an_unknown_component_accuses_nobody(tmp_path: Path) -> None:
 
 def test_what_nobody_knows_and_authorities_are_comments(tmp_path: Path) -> None:
     text = draft(read(written(tmp_path, OPS_MANAGER)), load_policy(["tas"]))
-    assert "# 1 authorities were left out: give them with --ca" in text
+    assert "# 1 authorities were left out: pass them with --ca" in text
     assert "# No component is known for cf-1b2c: .smtp.cert, until 2099-01-01T00:00:00Z" in text
 
 
@@ -153,7 +153,7 @@ def test_what_nobody_knows_and_authorities_are_comments(tmp_path: Path) -> None:
     ("document", "says"),
     [
         ([], "no list of certificates"), ({"certificates": [deployed("x", "soon")]}, "'soon' is not a time"),
-        ([{"name": "/a", "type": "certificate", "value": {"certificate": "nonsense"}}], "no PEM"), ("[1, 2]", "no list of certificates"),
+        ([{"name": "/a", "type": "certificate", "value": {"certificate": "nonsense"}}], "not PEM"), ("[1, 2]", "no list of certificates"),
     ],
 )  # fmt: skip
 def test_mistakes(tmp_path: Path, document: Any, says: str) -> None:

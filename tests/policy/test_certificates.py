@@ -263,7 +263,7 @@ def test_a_clients_names(foundation: Foundation, wire: Wire, name: str, fires: b
     faults = wire.faults(foundation.says("cell", "database", 8889), [make(name)])
     assert rules(faults) == (["certificate-identity"] if fires else [])
     if fires:
-        assert "the originator is diego_cell, where none of that runs" in faults[0].says
+        assert "the originator is diego_cell, where this component does not run" in faults[0].says
         assert faults[0].about == f"client {name.lower().replace('-', '_')}"
 
 

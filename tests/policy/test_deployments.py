@@ -206,10 +206,10 @@ def test_groups_without_a_role_are_told(load: Any) -> None:
     who = load(vms=tables({**CF, "cell_z1/a": "10.0.4.40", "cell_z1/b": "10.0.4.41", "oddity/c": "10.0.4.42"}))
     cells, oddity = who.warnings
     assert (
-        "no policy knows the group 'cell_z1'; did you mean diego_cell? No documented path leads to or from its 2 addresses"
+        "no policy knows the group 'cell_z1'; did you mean diego_cell? No documented path goes to or from its 2 addresses"
         in cells
     )
-    assert "no policy knows the group 'oddity'. No documented path leads to or from its address" in oddity
+    assert "no policy knows the group 'oddity'. No documented path goes to or from its address" in oddity
 
 
 def test_externals_and_strangers_among_them_are_not(load: Any) -> None:

@@ -262,7 +262,7 @@ def test_security_groups_of_aws(export: Export) -> None:
 
 @pytest.mark.parametrize(
     ("to", "vm", "says"),
-    [("pf", None, "no rule set 'pf'"), ("aws", "diego_cell/c1", "not for one machine"), ("csv", "diego_cell/9", "has no 'diego_cell/9'")],
+    [("pf", None, "unknown rule set 'pf'"), ("aws", "diego_cell/c1", "not for one machine"), ("csv", "diego_cell/9", "has no 'diego_cell/9'")],
 )  # fmt: skip
 def test_mistakes(export: Export, to: str, vm: str | None, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
@@ -270,7 +270,7 @@ def test_mistakes(export: Export, to: str, vm: str | None, says: str) -> None:
 
 
 def test_an_inventory_without_roles_is_told(export: Export) -> None:
-    with pytest.raises(ConfigError, match="no declared path has both its ends"):
+    with pytest.raises(ConfigError, match="no declared path has both ends"):
         export("csv", vms="networks: [10.0.0.0/16]\nvms:\n  - {name: redis/0, ips: [10.0.4.9]}\n")
 
 
@@ -288,7 +288,7 @@ def test_who_runs_the_platform_is_missed_where_no_inventory_names_it(tmp_path: P
     file.write_text("networks: [10.0.0.0/16]\nvms:\n  - {name: diego_cell/0, ips: [10.0.1.10]}\n")
     policy = load_policy(["tas"])
     [says] = firewall.lacks(load_inventory([str(file)], policy), "asg")
-    assert "names no bosh_director, ops_manager, jumpbox" in says
+    assert "has no bosh_director, ops_manager, jumpbox" in says
     assert firewall.lacks(load_inventory([str(file)], policy), "nftables") == ()
     externals = "".join(
         f"  - {{name: {role}, roles: [{role}], ips: [10.0.0.{at}]}}\n"

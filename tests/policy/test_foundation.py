@@ -61,7 +61,7 @@ def test_what_nats_asks_for(tmp_path: Path, nats: str, required: object) -> None
     path = loaded(tmp_path, f"  nats: {nats}\n").path("route-emitter-to-nats")
     assert path.authentication == required
     assert path.authentication_text == "Basic authentication", "the page's own words stay"
-    assert ("this foundation asks for" in (path.footnote or "")) is (nats != "password")
+    assert ("this foundation requires" in (path.footnote or "")) is (nats != "password")
 
 
 def judged(policy: Policy, path: str, application: str, facts: dict[str, Any]) -> Authentication:

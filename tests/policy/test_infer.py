@@ -139,7 +139,7 @@ def test_cf_deployments_api_is_no_brain(tas_diego: Policy) -> None:
 def test_confidence_and_reasons(tas_diego: Policy) -> None:
     best = {guess.address: guess for guess in reversed(infer(FOUNDATION, tas_diego))}
     assert (best[DATABASE].confidence, best[NATS].confidence) == ("high", "medium")
-    assert "serves 4222 (nats; so does the Director)" in best[NATS].reasons
+    assert "serves 4222 (nats; the Director does so, too)" in best[NATS].reasons
     assert best[to_int("203.0.113.9")].confidence == "low"
 
 
@@ -193,7 +193,7 @@ def test_the_draft_is_an_inventory(tas_diego: Policy, tmp_path: Path) -> None:
 
 
 def test_a_draft_of_nothing_says_so(tas_diego: Policy) -> None:
-    assert "Nothing here looks like a VM of the platform" in draft([], tas_diego)
+    assert "No host here looks like a VM of the platform" in draft([], tas_diego)
 
 
 @given(order=st.permutations(FOUNDATION))

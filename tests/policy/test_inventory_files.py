@@ -159,10 +159,10 @@ MISTAKES: list[tuple[str | dict[str, Any], str, str]] = [
     ("vm:\n  - {ip: 10.0.0.1}\n", "vms:1: unknown key 'vm'", "did you mean vms?"),
     ("networks: [ten]\nvms:\n  - {ip: 10.0.0.1}\n", "vms:1: 'ten' is not an address or network", ""),
     ("- {ip: 10.0.0.1, from: soon}\n", "vms:1: from: 'soon' is not a time", "write 2026-01-31"),
-    ("- {ip: 10.0.0.1, from: 2026-02-01, until: 2026-01-01}\n", "vms:1: 1: until is not after from", "exchange"),
+    ("- {ip: 10.0.0.1, from: 2026-02-01, until: 2026-01-01}\n", "vms:1: 1: until is not after from", "swap"),
     ("- {ip: 10.0.0.1, fronts: uua}\n", "vms:1: fronts: no policy knows the role 'uua'", "did you mean uaa?"),
     ("- {ip: 10.0.0.1, fronts: {role: uaa, ports: 99999}}\n", "vms:1: port 99999 is outside", ""),
-    ("- {ip: 10.0.0.1, name: a, name: b}\n", "vms:1: key 'name' stands twice", "keep one"),
+    ("- {ip: 10.0.0.1, name: a, name: b}\n", "vms:1: key 'name' is there twice", "keep one"),
     ("- {ip: 10.0.0.1, name: a, instance: b}\n", "vms:1: name and instance differ", "keep one"),
     ("- {ip: 10.0.0.1\n", "vms:2: is not valid YAML", ""),
     ("- 10.0.0.1\n", "vms:1: '0' must be a mapping", ""),
@@ -172,7 +172,7 @@ MISTAKES: list[tuple[str | dict[str, Any], str, str]] = [
     ("ip,nam\n10.0.0.1,a\n", "vms:1: unknown column 'nam'", "did you mean name?"),
     ("ip,name\n,a\n", "vms:2: a row has no address", "fill in"),
     ("ip,name\n10.0.0.1,a,b\n", "vms:2: a row has more cells", "quote"),
-    ("ip,name,vm\n10.0.0.1,a,b\n", "vms:1: column 'vm' stands twice", "keep one"),
+    ("ip,name,vm\n10.0.0.1,a,b\n", "vms:1: column 'vm' is there twice", "keep one"),
     ("ip,name\n", "vms: names no address", ""),
     ({"Tables": None}, "vms: 'Tables' is not a list", "bosh vms --json"),
     ({"Tables": []}, "vms: no table has the columns instance and ips", "bosh vms --json"),
@@ -183,7 +183,7 @@ MISTAKES: list[tuple[str | dict[str, Any], str, str]] = [
     ({"Tables": [{"Rows": [{"instance": "a/1", "ips": ""}]}]}, "vms: names no address", ""),
     ({"record_keys": ["ip"]}, "record_keys and record_infos are not both lists", "records.json"),
     ({"record_keys": ["ip"], "record_infos": []}, "record_keys lack ip or instance_group", ""),
-    ({**RECORDS, "record_infos": [["x"]]}, "record_infos[0] does not fit record_keys", ""),
+    ({**RECORDS, "record_infos": [["x"]]}, "record_infos[0] does not match record_keys", ""),
 ]  # fmt: skip
 
 
@@ -244,7 +244,7 @@ def test_a_large_foundation_is_read_once_through(tas_diego: Policy) -> None:
 
 @pytest.mark.parametrize(
     ("header", "says"),
-    [("vm_name,adress,job", "adress (did you mean address"), ("who;where;why", "call that column ip")],
+    [("vm_name,adress,job", "adress (did you mean address"), ("who;where;why", "rename that column to ip")],
 )
 def test_a_table_with_an_unknown_header_is_told_as_such(
     tmp_path: Path, tas_diego: Policy, header: str, says: str
@@ -253,6 +253,6 @@ def test_a_table_with_an_unknown_header_is_told_as_such(
     file.write_text(f"# ours\n{header}\n" + header.replace("adress", "10.0.4.20").replace("where", "10.0.4.20") + "\n")
     with pytest.raises(ConfigError) as caught:
         read(str(file), tas_diego)
-    assert "is a table whose header names no column of addresses" in str(caught.value)
+    assert "the table header has no column of addresses" in str(caught.value)
     assert says in str(caught.value)
     assert caught.value.line == 2

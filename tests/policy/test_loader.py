@@ -70,25 +70,25 @@ MISTAKES = [
     ("{vm: uaa}", "{vm: api}", 11, "unknown role 'api'", None),
     ("{vm: uaa}", "{vm: []}", 11, "vm", None),
     ("component: Rep", "component: Repp", 10, "unknown component 'Repp'", "did you mean Rep?"),
-    ("authentication: none", "authentication: mutual-tls", 14, "no authentication", "did you mean mutual_tls?"),
-    ("authentication: none", "authentication: {any: [tls]}", 14, "neither a word nor a choice", "any: [a, b]"),
+    ("authentication: none", "authentication: mutual-tls", 14, "not an authentication", "did you mean mutual_tls?"),
+    ("authentication: none", "authentication: {any: [tls]}", 14, "neither a word nor a list of choices", "any: [a, b]"),
     ("authentication: none", "authentication: {some: [tls, none]}", 14, "neither a word", "any: [a, b]"),
     ("application: TCP", "application: HTPS", 13, "'HTPS' is not a valid application", "did you mean HTTPS?"),
     ("application: TCP", "application: TCP\n    transport: tpc", 14, "'tpc' is no", "did you mean tcp?"),
     ("application: TCP", "application: TCP\n    transport: icmp", 9, "icmp has no ports", "remove ports"),
     ("id: cell-to-cache", "id: Cell To Cache", 9, "is not a valid id", "lower case"),
-    ("id: cell-to-cache", "id: auctioneer-to-rep", 9, "is taken, by tas-diego.yml:", "choose another"),
+    ("id: cell-to-cache", "id: auctioneer-to-rep", 9, "is already used by tas-diego.yml:", "choose another"),
     ('version: "1"', "version: 1.0", 3, "must be text, and 1.0 is a number", 'quote it: version: "1.0"'),
     ("overlay: true", "overlay: maybe", 5, "must be true or false", None),
     ("title: Mine\n", "", 1, "'title' is missing", "add title:"),
     ("auditor.policy/1", "auditor.policy/2", 1, "is not a valid schema", "auditor.policy/1"),
-    ("title: Mine", "title: Mine\ntitle: Yours", 5, "'title' stands twice", "keep one"),
+    ("title: Mine", "title: Mine\ntitle: Yours", 5, "'title' is there twice", "keep one"),
     ("title: Mine", "\ttitle: Mine", 4, "not valid YAML", None),
     ("title: Mine", "title: Mine: yours", 4, "not valid YAML", "quote text"),
     ("{title: our wiki}", "{title: our wiki", 8, "not valid YAML", None),
     ("title: Mine", "title: !!python/object/apply:os.getcwd []", 4, "'title'", None),
     ("title: Mine", "title: !secret x", 4, "tag !secret is not supported", "remove it"),
-    ("title: Mine", "? [a, b]\n: c", 4, "a key must be a word", "quote it"),
+    ("title: Mine", "? [a, b]\n: c", 4, "a key must be text", "quote it"),
     ("title: Mine", "title: Mine\n<<: {a: b}", 5, "merge keys", "write the keys out"),
 ]
 
@@ -112,7 +112,7 @@ def test_mistakes(tmp_path: Path, old: str, new: str, line: int, says: str, mend
 
 def test_a_twin_in_one_file(tmp_path: Path) -> None:
     twin = GOOD + GOOD[GOOD.index("  - id") :]
-    with pytest.raises(ConfigError, match=r"'cell-to-cache' is taken, by .*mine\.yml:9") as caught:
+    with pytest.raises(ConfigError, match=r"'cell-to-cache' is already used by .*mine\.yml:9") as caught:
         load_policy([written(tmp_path, twin)])
     assert caught.value.line == 15
 
@@ -127,7 +127,7 @@ def test_conditions_and_their_ports_agree(tmp_path: Path) -> None:
 
 
 def test_any_is_no_role(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'any' is every VM"):
+    with pytest.raises(ConfigError, match="'any' means every VM"):
         load_policy([written(tmp_path, GOOD.replace("paths:", "roles:\n  - {name: any}\npaths:"))])
 
 
@@ -287,7 +287,7 @@ def test_a_profile_stands_for_the_shipped_policies_that_it_names(tmp_path: Path)
     ]  # fmt: skip
     for text, says in (
         ("includes: [tas-deigo]", "no shipped policy is named 'tas-deigo'"),
-        ("includes: [tas]", "'tas' is a profile itself"),
+        ("includes: [tas]", "'tas' is itself a profile"),
         ("paths: []", "no paths are declared"),
         ("includes: [nats]\npaths:\n" + GOOD.split("paths:\n")[1], "a profile has no paths of its own"),
     ):
@@ -413,15 +413,15 @@ def test_every_mistake_of_a_file_is_told_at_once_whatever_kind_it_is(tmp_path):
     ]
     assert {
         (5, "unknown key 'colour'"),
-        (10, "'any' is every VM and no role"),
+        (10, "'any' means every VM and is not a role"),
         (16, "unknown role 'rediss'"),
         (17, "unknown component 'Rediss'"),
         (21, "'1.4' is not a valid minimum"),
         (24, "no policy loaded here has identities and the name 'tas-dieg'"),
         (27, "'clients' is not a valid use"),
         (28, "unknown component 'Auctioner'"),
-        (31, "no path has the id 'rep-to-bb'"),
-        (32, "no path has the id 'bbs-to-mysq'"),
+        (31, "unknown path 'rep-to-bb'"),
+        (32, "unknown path 'bbs-to-mysq'"),
         (53, "unknown role 'rediss'"),
     } <= says
     # What stands in a part that is wrong itself is not called unknown: the group z, the role Bad-Role.

@@ -35,24 +35,24 @@ def alert(name: str) -> tuple[str, str]:
 def test_an_expired_certificate_is_named_with_its_day() -> None:
     says = why(client_alert=alert("certificate_expired"), server_certificates=(OLD.fingerprint,))
     assert says is not None
-    assert says.startswith("certificate expired, says the client; the server's certificate rep (SHA-256 cdcd")
+    assert says.startswith("certificate expired, according to the client; the server's certificate rep (SHA-256 cdcd")
     assert "expired on 2026-11-" in says
 
 
 def test_a_name_that_was_not_asked_for_is_a_mismatch() -> None:
     says = why(client_alert=alert("bad_certificate"), server_certificates=(BBS.fingerprint,), sni="locket.service.cf.internal")  # fmt: skip
     assert says == (
-        "bad certificate, says the client; name mismatch: the client asked for locket.service.cf.internal (SNI), and the certificate is made for "
+        "bad certificate, according to the client; name mismatch: the client asked for locket.service.cf.internal (SNI), and the certificate is for "
         "bbs.service.cf.internal, *.bbs.service.cf.internal"
     )
     fits = why(client_alert=alert("bad_certificate"), server_certificates=(BBS.fingerprint,), sni="a.bbs.service.cf.internal")  # fmt: skip
-    assert fits == "bad certificate, says the client"
+    assert fits == "bad certificate, according to the client"
 
 
 def test_an_unknown_ca_is_named() -> None:
     says = why(server_alert=alert("unknown_ca"), client_certificates=(OLD.fingerprint,), sni="other")
     assert says is not None
-    assert says.startswith("unknown CA, says the server; the client's certificate rep")
+    assert says.startswith("unknown CA, according to the server; the client's certificate rep")
     assert says.endswith("was issued by CN=oldCA")
     assert "mismatch" not in says, "the client's certificate is not asked for by name"
 
@@ -86,4 +86,4 @@ def test_the_reason_is_evidence_of_the_refusal(tas_diego: Policy) -> None:
     [told] = judge_all(tas_diego, Scene("tls", facts, documented(tas_diego, "auctioneer-to-bbs")))
     assert told.verdict is Verdict.REJECTED
     says = [fault.says for fault in told.faults if fault.rule == "authentication-rejected"]
-    assert any("unknown CA, says the server" in each for each in says)
+    assert any("unknown CA, according to the server" in each for each in says)

@@ -41,7 +41,7 @@ def talk(*sizes: int, ordered: bool = True):
 def test_a_dialogue_names_the_page_only_where_all_its_answers_are_it():
     told = talk(189, 189)
     assert told.answers is Answers.ALIKE
-    assert "haproxy says 403" in told.page
+    assert "haproxy sends with status 403" in told.page
     assert talk(189, 201).page == ""
     # Five times the same is a long talk: then it is not a page of a refusal, by what is known of clients.
     assert talk(*[189] * 5).page == ""

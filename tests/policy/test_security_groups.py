@@ -126,14 +126,14 @@ def test_every_form_in_which_cf_exports_them(
 
 def test_groups_for_all_applications_are_told_as_such(tmp_path: Path, policy: Policy, inventory: Inventory) -> None:
     text = told(reaches(read(written(tmp_path, V3)), policy, inventory))
-    assert text.startswith("wide, for all applications (running) lets applications reach the control plane:\n")
+    assert text.startswith("wide, for all applications (running) allows applications to reach the control plane:\n")
 
 
 @pytest.mark.parametrize(
     ("document", "says"),
     [
         ([], "no security group"), ({"x": 1}, "no security group"), ([rule("10.0.4.999")], "not an address, network or range"),
-        ([rule("10.0.0.9-10.0.0.1")], "reversed"), ([rule("10.0.0.1", "http")], "no ports"), ([{"protocol": "tcp2"}], "not a protocol"), ([7], "not a rule"),
+        ([rule("10.0.0.9-10.0.0.1")], "reversed"), ([rule("10.0.0.1", "http")], "not ports"), ([{"protocol": "tcp2"}], "not a protocol"), ([7], "not a rule"),
         ([rule("fe80::1-10.0.0.1")], "reversed"),
     ],
 )  # fmt: skip

@@ -171,7 +171,7 @@ def test_the_mark_is_that_of_the_contract(tmp_path):
         ),
         ("waivers:" + entry("{to: uaa}", expires="soon"), ":7: 'soon' is not a date (write 2027-01-31)"),
         ("waivers:" + entry("{to: uaa}", rule="plaintxt"), ":2: unknown rule 'plaintxt' (did you mean plaintext?)"),
-        ("waivers:" + entry("{}"), "match names nothing (name from, to, port"),
+        ("waivers:" + entry("{}"), "match is empty (add from, to, port"),
         ("waivers:" + entry("{fingerprint: abc}"), "a fingerprint is too short"),
         ("waivers:" + entry("{too: uaa}"), "unknown key 'too' (did you mean to?)"),
         ("waivers:" + entry("{to: uaa}", more="    max_findings: 0\n"), ":8: 'max_findings'"),

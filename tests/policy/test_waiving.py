@@ -93,7 +93,7 @@ def test_json(tmp_path):
     ("wrong", "says"),
     [
         ({"rule": "nothing"}, "unknown rule"),
-        ({"match": {}}, "match names nothing"),
+        ({"match": {}}, "match is empty"),
         ({"match": {"from": "x", "port": "http"}}, "port"),
         ({"reason": ""}, "reason"),
         ({"expires": "soon"}, "date"),

@@ -79,8 +79,8 @@ def test_a_stranger_who_was_served_is_critical_and_the_finding_says_by_what():
     found = {each["rule"]: each for each in report.findings.to_dict("records")}
     stranger = found["unknown-host"]
     assert stranger["severity"] == "critical"
-    assert stranger["title"].endswith("and was let in")
-    assert "whose key it proved to hold, taken by the server" in stranger["detail"]
+    assert stranger["title"].endswith("and got access")
+    assert "whose key it proved to hold, accepted by the server" in stranger["detail"]
     row = report.connections.set_index("id").loc[stranger["connections"][0]]
     assert row["authentication_verdict"] == "not_applicable"
     assert (row["authentication_outcome"], row["authentication_observed"]) == ("served", "mutual_tls")

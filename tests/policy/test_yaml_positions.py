@@ -92,7 +92,7 @@ def test_a_number_that_is_none_has_its_place_and_mend(number: str) -> None:
 def test_json_says_where() -> None:
     with pytest.raises(ConfigError, match=r"f:3: is not valid JSON"):
         parse_json("f", '{\n"a": 1,\n}')
-    with pytest.raises(ConfigError, match="'a' stands twice"):
+    with pytest.raises(ConfigError, match="'a' is there twice"):
         parse_json("f", '{"a": 1, "a": 2}')
     with pytest.raises(ConfigError, match="nested too deeply"):
         parse_json("f", "[" * 200_000)

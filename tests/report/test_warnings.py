@@ -17,7 +17,7 @@ from auditor.report import _story as story
 from auditor.report.ocsf import VERSION
 from tests.report import make
 
-SAYS = "vms.yml:3: no policy knows the group 'cell_z1'; did you mean diego_cell? No documented path leads to or from its 2 addresses"
+SAYS = "vms.yml:3: no policy knows the group 'cell_z1'; did you mean diego_cell? No documented path goes to or from its 2 addresses"
 ROWS_ONLY = {"csv"}
 """One table and nothing else."""
 STREAMS = [name for name in format_names() if not find_format(name).folder and name not in ROWS_ONLY]

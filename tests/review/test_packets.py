@@ -42,7 +42,7 @@ def test_a_capture_is_known_by_its_hash_and_not_by_its_name(tmp_path):
 
 
 def test_a_store_from_elsewhere_opens_no_file_of_this_machine():
-    assert Library().find("/etc/passwd", "0" * 64) == (None, "it is another file now (its SHA-256 differs)")
+    assert Library().find("/etc/passwd", "0" * 64) == (None, "the file was replaced (its SHA-256 differs)")
 
 
 @pytest.mark.usefixtures("tshark")

@@ -212,5 +212,5 @@ def test_an_error_of_ours_quotes_nothing(server, monkeypatch):
 
 
 def test_a_port_that_is_taken_is_told(server):
-    with pytest.raises(ConfigError, match="cannot be listened on"):
+    with pytest.raises(ConfigError, match="cannot listen on port"):
         Server(server.review, server.server_port)

@@ -53,7 +53,7 @@ def test_metadata_and_the_director_are_told_apart(fired):
     assert [(each.severity.word, each.title) for each in found] == [
         ("info", "diego_cell opens connections to 169.254.169.0/24, outside the platform"),
         ("medium", "diego_cell asks the cloud's metadata service at 169.254.169.254"),
-        ("medium", "diego_cell reaches 10.0.0.6 on 25555/tcp, a port that BOSH Directors have"),
+        ("medium", "diego_cell reaches 10.0.0.6 on 25555/tcp, a port of BOSH Directors"),
     ]
     assert len({each.subject for each in found}) == 3
 

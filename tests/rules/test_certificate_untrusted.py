@@ -7,7 +7,9 @@ from auditor.model.judgement import Fault
 from tests.rules.make import judged, row
 
 RULE = "certificate-untrusted"
-FAULT = Fault(RULE, "the certificate leads to no --ca", kinds=("tls.client_certificates",), about="x")
+FAULT = Fault(
+    RULE, "the certificate does not chain to any --ca certificate", kinds=("tls.client_certificates",), about="x"
+)
 FACTS = Facts({"tls.client_certificates": ("ab" * 32,)}, marks=(({"tls.client_certificates": (4,)}, None),))
 
 

@@ -9,8 +9,8 @@ from tests.rules.make import judged, row
 
 RULE = "conflicting-content"
 FACTS = Facts({}, {CONTRADICTION: (ODDS[1],)}, (({CONTRADICTION: (6, 7)}, None),))
-DIFFERS = Fault(RULE, "which of two readings the receiver took does not show: verified or violated", "high", (CONTRADICTION,), "differs")  # fmt: skip
-AGREES = Fault(RULE, "the verdict does not hang on it", "high", (CONTRADICTION,), "agrees")
+DIFFERS = Fault(RULE, "it is not known which of two readings the receiver used: verified or violated", "high", (CONTRADICTION,), "differs")  # fmt: skip
+AGREES = Fault(RULE, "the verdict does not depend on it", "high", (CONTRADICTION,), "agrees")
 
 
 def test_it_is_high_where_the_readings_lead_to_different_verdicts(fired):

@@ -39,7 +39,7 @@ def test_much_that_leaves_on_the_port_of_a_question_is_high(fired):
         gone = {"originator_bytes": sent, "responder_bytes": came}
         [finding] = fired(RULE, judged(egress(time, gone, breach="infrastructure_egress")))
         assert finding.severity.word == severity
-        assert ("much more than such a service is asked" in finding.detail) is (severity == "high")
+        assert ("much more than such a service receives" in finding.detail) is (severity == "high")
 
 
 def test_attempts_and_cells_do_not_fire(fired):

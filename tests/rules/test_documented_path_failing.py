@@ -38,8 +38,8 @@ def test_nothing_gets_through(fired):
     assert finding.severity.word == "high"
     assert finding.subject == ("cell-bbs", "diego_cell", "diego_database", "8889", "tcp")
     assert finding.path == "cell-bbs"
-    assert finding.title == "diego_cell does not get through to diego_database on 8889/tcp: 2 unanswered, 1 refused"
-    assert "Nothing got through." in finding.detail
+    assert finding.title == "diego_cell cannot reach diego_database on 8889/tcp: 2 unanswered, 1 refused"
+    assert "No connection succeeded." in finding.detail
     assert "Since 2023-11-14 22:13:20Z." in finding.detail
     assert finding.count == 3
 
@@ -47,14 +47,14 @@ def test_nothing_gets_through(fired):
 def test_where_others_get_through_it_is_medium_and_tells_who_does_not_answer(fired):
     [finding] = fired(RULE, judged(row(), row(after=1), unanswered(2, responder_ip="10.0.6.11"), LATER))
     assert finding.severity.word == "medium"
-    assert "2 others got through." in finding.detail
-    assert "Nobody got through to 10.0.6.11." in finding.detail
+    assert "2 other connections succeeded." in finding.detail
+    assert "No connection to 10.0.6.11 succeeded." in finding.detail
     assert "from 10.0.4.20 (diego_cell/0)" in finding.detail
 
 
 def test_a_handshake_that_hangs(fired):
     [finding] = fired(RULE, judged(hanging(), LATER))
-    assert finding.title.endswith("1 accepted and left hanging")
+    assert finding.title.endswith("1 accepted but not answered")
     given_up = hanging(history="ShADF", duration=5.0)
     assert len(fired(RULE, judged(given_up))) == 1
 

@@ -128,7 +128,7 @@ def test_the_surest_counts_and_many_sentences_are_cut_short(fired):
     ]
     [finding] = fired("authentication-rejected", judged(*rows))
     assert finding.confidence == "medium"
-    assert finding.detail.endswith("Reason 0. Reason 1. Reason 2. There are 3 more of the kind.")
+    assert finding.detail.endswith("Reason 0. Reason 1. Reason 2. There are 3 more of this kind.")
 
 
 def test_names_keep_their_spelling(fired):

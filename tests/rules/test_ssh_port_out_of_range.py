@@ -12,7 +12,7 @@ def test_ssh_on_2222_of_a_cell(fired):
     [finding] = fired(RULE, judged(undeclared("ssh_port", BRAIN, TO_CELL, SSH, responder_port=2222)))
     assert finding.subject == ("brain-app", "diego_brain", "diego_cell", "2222", "tcp")
     assert finding.title == "SSH from diego_brain to diego_cell on 2222/tcp, outside 61001-65534"
-    assert "port 2222 of a cell is none of them" in finding.detail
+    assert "port 2222 of a cell is outside this range" in finding.detail
 
 
 def test_ssh_inside_the_range_is_documented_and_a_plain_undeclared_port_is_another_rule(fired):

@@ -31,7 +31,7 @@ def test_a_stranger_with_the_certificate_of_two_cells(fired):
     assert (
         finding.title == f"10.0.9.99, in no inventory, holds the certificate {LEAF[:16]}… of diego_cell/0, diego_cell/1"
     )
-    assert "1 server connection took it" in finding.detail
+    assert "1 server connection accepted it" in finding.detail
     assert finding.rows == (2, 3)
     assert finding.severity.word == "critical"
     assert {each["kind"] for each in finding.evidence} >= {"tls.client_certificates", "peer.tls.client_certificates"}
@@ -41,7 +41,7 @@ def test_a_server_s_certificate_counts_too(fired):
     shown = {"server_certificates": [LEAF]}
     [finding] = fired(RULE, judged(row(tls=shown), stranger(**showing())))
     assert "of diego_database/0" in finding.title
-    assert "no server was seen to take it" in finding.detail
+    assert "no server was seen to accept it" in finding.detail
 
 
 def test_without_proof_of_the_key_nothing_is_said(fired):

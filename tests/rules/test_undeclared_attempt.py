@@ -16,7 +16,7 @@ def test_refused_and_unanswered_attempts_on_one_service_are_one_finding(fired):
     [finding] = fired(RULE, judged(refused, unanswered))
     assert finding.severity.word == "medium"
     assert finding.subject == ("brain-uaa", "diego_cell", "uaa", "8443", "tcp")
-    assert finding.title == "diego_cell tried uaa on 8443/tcp and got no connection"
+    assert finding.title == "diego_cell tried uaa on 8443/tcp without a connection"
     assert "2 attempts from 10.0.4.20" in finding.detail
     assert "1 refused and 1 unanswered." in finding.detail
     assert "It would have been undeclared-connection." in finding.detail
@@ -45,7 +45,7 @@ def test_a_reset_whose_opening_was_not_captured_is_no_attempt(fired):
     assert fired(RULE, seen) == []
     [finding] = fired("capture-incomplete", seen)
     assert (finding.severity.word, finding.confidence) == ("info", "low")
-    assert "what they answer was not captured" in finding.title
+    assert "the packets that they answer were not captured" in finding.title
 
 
 def test_documented_attempts_and_connections_do_not_fire(fired):

@@ -17,7 +17,7 @@ def test_a_cell_at_the_uaa_is_one_finding_however_often(fired):
     assert finding.path == "brain-uaa"
     assert finding.severity.word == "high"
     assert finding.confidence == "high"
-    assert finding.title == "diego_cell talks to uaa on 8443/tcp; no documented path leads there"
+    assert finding.title == "diego_cell talks to uaa on 8443/tcp; no documented path allows this"
     assert "7 connections from 10.0.4.20 (diego_cell/0) to 10.0.3.8 (uaa/0) on 8443/tcp (tls)." in finding.detail
     assert "The closest documented path differs in its role: brain-uaa: the path is documented for" in finding.detail
 

@@ -62,5 +62,5 @@ def test_what_hangs_is_an_outage_and_needs_no_better_capture(fired):
     assert fired(RULE, judged(hanging, later)) == []
     assert len(fired("documented-path-failing", judged(hanging, later))) == 1
     [finding] = fired(RULE, judged(dict(hanging, disposition="ambient"), later))
-    assert "1 accepted and never answered" in finding.detail
+    assert "1 accepted but never answered" in finding.detail
     assert finding.remediation == ""

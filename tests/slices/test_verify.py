@@ -179,12 +179,12 @@ def test_what_was_left_out_or_put_in_is_caught(kind, judged):
     less = copy.deepcopy(verdict)
     gone = less[kind].pop()
     if kind == "connections":
-        assert any("left out" in line for line in verify.checked(less, report, told).wrong)
+        assert any("missing in the verdict" in line for line in verify.checked(less, report, told).wrong)
     more = copy.deepcopy(verdict)
     extra = copy.deepcopy(gone)
     extra["fingerprint" if kind == "findings" else "start"] = "2026-01-01T00:00:00Z"
     more[kind].append(extra)
-    assert any("not found again" in line for line in verify.checked(more, report, told).wrong)
+    assert any("not found now" in line for line in verify.checked(more, report, told).wrong)
 
 
 def test_frames_hold_the_numbers_of_the_original(case, judged, tmp_path):
@@ -206,7 +206,7 @@ def test_frames_hold_the_numbers_of_the_original(case, judged, tmp_path):
     assert all(
         word in readme for word in ("sha256sum -c", "ssh-keygen -Y verify", "tshark -r", "--against", "by accident")
     )
-    assert any("none of those given" in line for line in verify.against(slice_, verdict, [None]))
+    assert any("none of the given captures" in line for line in verify.against(slice_, verdict, [None]))
 
 
 def rewritten(case, out, **texts):
@@ -224,7 +224,7 @@ def rewritten(case, out, **texts):
 def test_a_bundle_that_nothing_vouches_for_is_not_called_verified(case, tmp_path, capsys):
     assert main(["slice", "--verify", str(case), "--quiet"]) == 3
     *names, last = capsys.readouterr().out.splitlines()
-    assert last.startswith("the packets say the same; 14 statements of the bundle were not checked")
+    assert last.startswith("the packets confirm it; 14 statements of the bundle were not checked")
     assert "--against CAPTURE, or a signature" in last
     assert "sha256" in names[0]
     assert names[0].startswith("not checked: captures.0: ")
@@ -235,7 +235,7 @@ def test_a_bundle_that_nothing_vouches_for_is_not_called_verified(case, tmp_path
     assert main(["slice", "--verify", str(case), "--quiet", "--against", "sample:intruder"]) == 0
     capsys.readouterr()
     assert main(["slice", "--verify", str(case), "--quiet", "--against", INVENTORY]) == 1
-    assert "none of those given has the SHA-256 of intruder.bridge.pcap.zst" in capsys.readouterr().out
+    assert "none of the given captures has the SHA-256 of intruder.bridge.pcap.zst" in capsys.readouterr().out
 
 
 def test_times_and_severities_are_caught_from_the_command_line(case, judged, tmp_path, capsys):
@@ -248,7 +248,7 @@ def test_times_and_severities_are_caught_from_the_command_line(case, judged, tmp
     assert main(["slice", "--verify", str(out), "--quiet"]) == 1
     told = capsys.readouterr().out
     assert "severity was info, is critical" in told
-    assert "is not found again" in told
+    assert "is not found now" in told
     for field in ("title", "detail"):
         lie = copy.deepcopy(verdict)
         lie["findings"][0][field] = "nothing to see here"
@@ -270,7 +270,7 @@ def test_a_signature_holds_all_of_it(rules, tmp_path, capsys):
     told = capsys.readouterr()
     assert "analyst@example" in told.err
     assert told.out == "verified\n"
-    assert "the signature holds 17 statements that nothing else was held against" in told.err
+    assert "17 statements are confirmed only by the signature" in told.err
     assert main(["slice", "--verify", str(out), "--quiet", "--against", CAPTURE]) == 3
     assert "not checked: made: finished, id, started" in capsys.readouterr().out
     verdict = json.loads(zipfile.ZipFile(out).read("verdict.json"))

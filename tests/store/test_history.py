@@ -384,7 +384,7 @@ def test_what_is_no_store_is_said_to_be_none(tmp_path):
     (broken / CATALOGUE).write_bytes(b"no database at all, but long enough to look at" * 40)
     for place, write, says in (
         (file, True, "is a file"),
-        (full, True, "holds other files"),
+        (full, True, "has other files"),
         (full, False, "is not a store"),
         (tmp_path / "gone", False, "is not a store"),
         (broken, True, "is damaged: file is not a database"),

@@ -90,7 +90,7 @@ _GAPS = f"""
 
 QUESTIONS: Mapping[str, Question] = {
     "who-spoke-to": Question(
-        "connections from or to this address; who was let in comes first",
+        "connections from or to this address; those with access first",
         ("ADDRESS",),
         f"""
         SELECT {_WHO.format(end="originator")} AS originator, {_WHO.format(end="responder")} AS responder, responder_port, transport, application,

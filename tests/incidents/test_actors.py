@@ -151,7 +151,7 @@ def test_the_page_of_whose_certificate_was_stolen_says_so(intruder):
 def test_the_victim_of_a_sweep_is_no_actor_and_its_page_tells_of_it(intruder):
     told = intruder.of_host("diego_database/0")
     [found] = told.incidents
-    assert found["title"].startswith("10.0.8.99, in no inventory, was let in by 10.0.8.40:8889")
+    assert found["title"].startswith("10.0.8.99, in no inventory, got access to 10.0.8.40:8889")
     page = host_of(told.audit)
     assert page is not None
     assert [each.says for each in page.steps if "was tried" in each.says] == [

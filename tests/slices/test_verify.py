@@ -204,7 +204,7 @@ def test_frames_hold_the_numbers_of_the_original(case, judged, tmp_path):
     assert verdict["captures"][0]["sha256"] == digest
     assert digest in readme
     assert all(
-        word in readme for word in ("sha256sum -c", "ssh-keygen -Y verify", "tshark -r", "--against", "by accident")
+        word in readme for word in ("sha256sum -c", "ssh-keygen -Y verify", "tshark -r", "--against", "accidental")
     )
     assert any("none of the given captures" in line for line in verify.against(slice_, verdict, [None]))
 
@@ -225,7 +225,7 @@ def test_a_bundle_that_nothing_vouches_for_is_not_called_verified(case, tmp_path
     assert main(["slice", "--verify", str(case), "--quiet"]) == 3
     *names, last = capsys.readouterr().out.splitlines()
     assert last.startswith("the packets confirm it; 14 statements of the bundle were not checked")
-    assert "--against CAPTURE, or a signature" in last
+    assert "--against CAPTURE, or --signers" in last
     assert "sha256" in names[0]
     assert names[0].startswith("not checked: captures.0: ")
     assert main(["slice", "--verify", str(case), "--against", CAPTURE]) == 0

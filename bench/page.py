@@ -57,16 +57,39 @@ def made(packets: int) -> Path:
     return page
 
 
-def opening(page: Path, chromium: tuple[str, str]) -> tuple[float, float, float]:
-    """Seconds until the page can be used, by our clock and by the page's own; MiB of its script."""
+def spent(parent: int) -> dict[str, float]:
+    """Seconds of CPU by kind of process (renderer, gpu-process, ...) of all that this process started."""
+    found: dict[str, float] = {}
+    rows = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(") ")[2].split()
+            command = (folder / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+        rows[int(folder.name)] = int(fields[1]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), command
+    inside = {parent}
+    while more := {pid for pid, (above, _, _) in rows.items() if above in inside} - inside:
+        inside |= more
+    for pid in inside & set(rows):
+        kind = rows[pid][2].partition("--type=")[2].split(" ")[0] or "browser"
+        found[kind] = found.get(kind, 0.0) + rows[pid][1]
+    return found
+
+
+def opening(page: Path, chromium: tuple[str, str]) -> tuple[float, float, float, float]:
+    """Seconds until the page can be used, by our clock and by the page's own; MiB of its script; seconds of CPU of the process that renders it."""
     from tests.browser import started
 
     with tempfile.TemporaryDirectory() as folder, started(chromium, Path(folder)) as browser:
         browser.look()
+        service = browser.driver.service.process.pid
+        before = spent(service).get("renderer", 0.0)
         begin = time.monotonic()
         browser.driver.get(page.resolve().as_uri())
         own, heap = browser.wait(lambda: browser.run(USABLE), "the page")
-        return time.monotonic() - begin, own / 1_000, heap / (1 << 20)
+        took = time.monotonic() - begin
+        return took, own / 1_000, heap / (1 << 20), spent(service).get("renderer", 0.0) - before
 
 
 def main() -> None:
@@ -89,6 +112,10 @@ def main() -> None:
     )
     print(
         f"open in {statistics.median(ours):.2f} s ({ours[0]:.2f} to {ours[-1]:.2f}; by the page's own clock {statistics.median(own):.2f})"
+    )
+    cpu = sorted(each[3] for each in times)
+    print(
+        f"of that the renderer needed {statistics.median(cpu):.2f} s of CPU ({cpu[0]:.2f} to {cpu[-1]:.2f}); on a busy machine the rest is waiting"
     )
     print(f"memory of the script: {max(each[2] for each in times):.0f} MiB")
 

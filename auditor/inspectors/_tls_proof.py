@@ -1,13 +1,14 @@
-"""Whether the signature of a client's CertificateVerify fits the handshake as it was seen: RFC 5246 section 7.4.8.
+"""Whether the signatures of a handshake of TLS 1.2 fit it as it was seen: the client's CertificateVerify (RFC 5246 section 7.4.8) and the server's
+ServerKeyExchange (section 7.4.3, RFC 8422 section 5.4).
 
-Up to TLS 1.2 all that is signed crosses in the clear: every handshake message before this one. A client that holds the key of its certificate is proven by that, and
-bytes that somebody else put into the capture are told by it.
+Up to TLS 1.2 all that is signed crosses in the clear: by the client every handshake message before this one, by the server both randoms and its parameters. Ends that
+hold the keys of their certificates are proven by that, and bytes that somebody else put into the capture are told by it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from auditor.model.facts import Proof
 from auditor.wire import tls as wire
 
 _HELLO_REQUEST = 0
+_NAMED_CURVE = 3
 _MOST_KEYS = 4_096
 _UNREAD = object()
 
@@ -53,6 +55,7 @@ class Proofs:
         signed: list[bytes] = []
         told = None
         answered = False
+        hello, server_certificate, exchange = b"", b"", b""
         for number, (kind, message) in enumerate(_messages(client)):
             if kind == wire.CERTIFICATE_VERIFY:
                 told = message[wire.MESSAGE_HEADER_BYTES :]
@@ -61,6 +64,12 @@ class Proofs:
                 for other, answer in _messages(server):
                     if other != _HELLO_REQUEST:
                         signed.append(answer)
+                    if other == wire.SERVER_HELLO:
+                        hello = answer
+                    elif other == wire.CERTIFICATE:
+                        server_certificate = answer
+                    elif other == wire.SERVER_KEY_EXCHANGE:
+                        exchange = answer
                     if other == wire.SERVER_HELLO_DONE:
                         answered = True
                         break
@@ -72,13 +81,33 @@ class Proofs:
         if key is None or len(told) != 4 + size:
             return None
         scheme, signature = int.from_bytes(told[:2], "big"), told[4:]
-        name = _DIGESTS.get(scheme & 0xFF if 0x0804 <= scheme <= 0x0806 else scheme >> 8)
-        if name is None:
-            return Proof(_verified(key, scheme, signature, b"".join(signed)))
-        digest = hashlib.new(name)
-        for each in signed:
-            digest.update(each)
-        return Proof(partial(_verified, key, scheme, signature, digest.digest(), prehashed=True))
+        mine = _check(key, scheme, signature, signed)
+        theirs = self._of_server(signed[0], hello, server_certificate, exchange)
+        return Proof(mine if theirs is None else partial(_both, mine, theirs))
+
+    def _of_server(
+        self, asked: bytes, hello: bytes, certificate: bytes, exchange: bytes
+    ) -> Callable[[], bool | None] | None:
+        """What checks the server's signature, from ClientHello, ServerHello, Certificate and ServerKeyExchange; None: there is none, or of a kind that is not known."""
+        body = exchange[wire.MESSAGE_HEADER_BYTES :]
+        random = slice(wire.MESSAGE_HEADER_BYTES + 2, wire.MESSAGE_HEADER_BYTES + 2 + wire.RANDOM_BYTES)
+        if len(body) < 4:
+            return None
+        if body[0] == _NAMED_CURVE:
+            end = 4 + body[3]
+        else:
+            # Prime, generator and public value of finite fields, each with its length (RFC 5246 section 7.4.3).
+            end = 0
+            for _ in range(3):
+                end += 2 + int.from_bytes(body[end : end + 2], "big")
+        size = int.from_bytes(body[end + 2 : end + 4], "big")
+        at = wire.MESSAGE_HEADER_BYTES + 3
+        leaf = certificate[at + 3 : at + 3 + int.from_bytes(certificate[at : at + 3], "big")]
+        key = self._key(leaf) if leaf else None
+        if key is None or end + 4 + size != len(body) or not size:
+            return None
+        said = [asked[random], hello[random], body[:end]]
+        return _check(key, int.from_bytes(body[end : end + 2], "big"), body[end + 4 :], said)
 
     def _key(self, certificate: bytes) -> Any:
         """The public key of a certificate; None where it is not read."""
@@ -98,6 +127,23 @@ class Proofs:
 
 _DIGESTS = {2: "sha1", 3: "sha224", 4: "sha256", 5: "sha384", 6: "sha512"}
 """By the number of a hash in a signature scheme: RFC 5246 section 7.4.1.4.1, RFC 8446 section 4.2.3."""
+
+
+def _both(client: Callable[[], bool | None], server: Callable[[], bool | None]) -> bool | None:
+    """The client's signature proves; one that does not fit, of either end, disproves."""
+    told = client()
+    return False if told is not False and server() is False else told
+
+
+def _check(key: Any, scheme: int, signature: bytes, parts: Sequence[bytes]) -> Callable[[], bool | None]:
+    """What checks, when it is called, whether a signature is of these bytes (None: the scheme is not known, or not of this key); it keeps their hash alone."""
+    name = _DIGESTS.get(scheme & 0xFF if 0x0804 <= scheme <= 0x0806 else scheme >> 8)
+    if name is None:
+        return partial(_verified, key, scheme, signature, b"".join(parts))
+    digest = hashlib.new(name)
+    for each in parts:
+        digest.update(each)
+    return partial(_verified, key, scheme, signature, digest.digest(), prehashed=True)
 
 
 def _verified(key: Any, scheme: int, signature: bytes, signed: bytes, *, prehashed: bool = False) -> bool | None:

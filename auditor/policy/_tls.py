@@ -657,7 +657,7 @@ def _with_certificate(reading: TlsReading, kinds: tuple[str, ...]) -> Said:
     if reading.clear and reading.asked is False:
         return unverifiable("no_proof", "a client certificate was sent that the server had not asked for", *kinds)
     if reading.misfit:
-        says = "the signature of the client's CertificateVerify does not match the handshake as captured: the server accepted another one"
+        says = "a signature of the handshake (the client's CertificateVerify or the server's key exchange) does not match the handshake as captured: the ends accepted another one"
         fault = Fault(
             "conflicting-content", says, "high", ("tls.certificate_verify", "tls.client_certificate"), "signature"
         )

@@ -45,6 +45,25 @@ def test_bytes_that_the_client_did_not_sign_do_not() -> None:
     assert Proofs().fits(client, other, certificate) is False
 
 
+def test_a_key_exchange_that_the_server_did_not_sign_does_not() -> None:
+    """The client's signature is over what it took; here the server's alone is asked."""
+    client, server, _ = both()
+    said = dict(_messages(server))
+    hello = next(message for _, message in _messages(client))
+    given = [said[kind] for kind in (wire.SERVER_HELLO, wire.CERTIFICATE, wire.SERVER_KEY_EXCHANGE)]
+    check = Proofs()._of_server(hello, *given)
+    assert check is not None
+    assert check() is True
+    for place, at in ((0, 10), (2, 12)):
+        other = list(given)
+        other[place] = other[place][:at] + bytes([other[place][at] ^ 1]) + other[place][at + 1 :]
+        bent = Proofs()._of_server(hello, *other)
+        assert bent is not None
+        assert bent() is False
+    for cut in range(len(given[2])):
+        assert Proofs()._of_server(hello, given[0], given[1], given[2][:cut]) is None
+
+
 @pytest.mark.parametrize("missing", ["client", "server", "key"])
 def test_what_is_missing_decides_nothing(missing: str) -> None:
     client, server, certificate = both()

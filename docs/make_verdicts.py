@@ -33,7 +33,7 @@ def tables() -> str:
             "",
             confusion.matrix(judged),
             "",
-            "### Stacks never learnt from: each left out, and the numbers learnt anew",
+            "### Stacks never learnt from: each left out, and the numbers learnt again",
             "",
             fit.table(fit.leave_one_out(judged)),
             "",

@@ -135,7 +135,7 @@ def told_of(report: Report) -> dict[str, Any]:
 
 
 def inferred(captures: Iterable[str], policy: list[str] | None, release: str | None) -> bytes:
-    """Who is who, as the captures let it be guessed."""
+    """The inventory inferred from the captures."""
     from auditor import api
     from auditor.policy.infer import draft
     from auditor.policy.loader import load_policy

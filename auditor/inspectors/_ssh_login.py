@@ -126,7 +126,7 @@ def _hidden(head: StreamHead, start: int, how: Protection, server: bool) -> Dire
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What became of it."""
+    """The result."""
 
     outcome: str
     """accepted, none_accepted, refused: by what was seen, nothing was accepted."""

@@ -1,6 +1,6 @@
 """One pass at a time.
 
-The lock is the kernel's (``flock``), on a file in the store: it ends with the process that holds it, however that ends. So a stale lock cannot shut
+The lock is the kernel's (``flock``), on a file in the store: it ends with the process that holds it, however that ends. So a stale lock cannot block
 anybody out, and breaking one takes nothing away from anybody who is alive. What is written in the file only says who: a record that is still there
 when the lock is free was left by a pass that died.
 """

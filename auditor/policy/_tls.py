@@ -38,7 +38,7 @@ VERSIONS = ("SSL 2.0", "SSL 3.0", "TLS 1.0", "TLS 1.1", "TLS 1.2", "TLS 1.3")
 
 SENT, EMPTY, NOT_SENT, NOT_ASKED, UNKNOWN = "sent", "empty", "not_sent", "not_asked", "unknown"
 ACCEPTED, REFUSED, VEILED, OPEN = "accepted", "refused", "veiled", "open"
-"""What became of it: data followed; it was refused; an answer that may be either, hidden; neither was seen."""
+"""The result: data followed; it was refused; an answer that may be either (hidden); neither was seen."""
 
 LONG_FLIGHT = f"the server's flight is longer than the {TRAIL_RECORDS} records that are followed"
 
@@ -85,7 +85,7 @@ class TlsReading:
     doubt: bool = False
     """It was answered, or took a session ticket, and a refusal inside TLS might look the same: what rests on ``outcome`` is of medium confidence at most."""
     weighed: bool = False
-    """Other connections of the same server decided what became of it (``population.py``)."""
+    """Other connections of the same server decided the result (``population.py``)."""
     dialogue: Dialogue = NO_DIALOGUE
     """What was said behind the handshake."""
     resumed: bool = False

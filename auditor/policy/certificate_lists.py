@@ -150,7 +150,7 @@ def _time(file: str, name: str, value: Any) -> int:
 
 
 def draft(listed: Sequence[ListedCertificate], policy: Policy, name: str = "our-certificates") -> str:
-    """YAML of a policy whose identity table has these certificates, with owner and end of each. Raises ConfigError."""
+    """YAML of a policy whose identity table has these certificates, with owner and expiry of each. Raises ConfigError."""
     if not _NAME.fullmatch(name):
         raise ConfigError("--name", f"{name!r} is not a valid name of a policy", mend="write lower-case letters, digits and - between them")  # fmt: skip
     leaves = [each for each in listed if not each.authority]

@@ -763,7 +763,7 @@ class CertificateJudge:
 
 
 def _judged(classification: Classification) -> bool:
-    """What applications say to the world, and what is nobody's business here, is not judged."""
+    """Certificates of applications to the outside, and others that do not matter here, are not judged."""
     egress = bool(CELL_EGRESS & {classification.breach, classification.would_be})
     return classification.disposition is not Disposition.OUT_OF_SCOPE and not egress
 

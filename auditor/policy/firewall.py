@@ -183,7 +183,7 @@ def _iptables(version: int) -> Callable[[Wanted], str]:
         out += ["*filter", *(f":{name} - [0:0]" for name in chains)]
         for name, lines in chains.items():
             out += [f"-A {name} {line}" for line in lines]
-        # A jump that is loaded twice stands twice: so it is not part of the rule set.
+        # A jump that is loaded twice exists twice: so it is not part of the rule set.
         out.append("COMMIT")
         for hook, incoming in hooks:
             name = _CHAIN if incoming is None else f"{_CHAIN}-{hook}"

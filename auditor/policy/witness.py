@@ -1,11 +1,11 @@
-"""What was shown on a connection that no path declares, and whether it was let in.
+"""What was shown on an undeclared connection, and whether it got access.
 
-No path asks for anything there, so there is no verdict: it stays ``not_applicable`` whatever was shown. But a stranger who was served is another
-thing than one who knocked, and the packets tell them apart by the same evidence that documented connections are judged by.
+No path asks for anything there, so there is no verdict: it stays ``not_applicable`` whatever was shown. But an unknown host that was served differs
+from one that only tried, and the packets show which it was, by the same evidence that documented connections are judged by.
 
-Let in (``entered``) is said only of what proves it: a certificate whose holder proved its key and with whom the handshake was finished, a login
-that was accepted, a request that was answered with success. A greeting, an answer to a question of names or time, and bytes that nobody
-knows let nobody in.
+Access (``entered``) is reported only with proof: a certificate whose holder proved its key and with whom the handshake was finished, a login
+that was accepted, a request that was answered with success. A greeting, an answer to a question of names or time, and unrecognised
+bytes prove no access.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from auditor.policy._tls import ACCEPTED, EMPTY, NOT_ASKED, NOT_SENT, REFUSED, S
 from auditor.policy.policy import HTTP_LIKE
 
 _LOGINS = frozenset({"nats", "mysql", "ssh", *HTTP_LIKE})
-"""Applications in the clear of which an answer shows that somebody was let in."""
+"""Applications in the clear whose answer shows that access was given."""
 
 _NO_CERTIFICATE = {
     EMPTY: "an empty client certificate",

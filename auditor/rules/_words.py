@@ -111,7 +111,7 @@ SHOWN_NAMED = 3
 
 
 def shown(view: View, inside: Rows) -> str:
-    """Sentences on what clients showed and what became of it, the most frequent first, with a space before them."""
+    """Sentences on what clients showed and the result, the most frequent first, with a space before them."""
     counted = Counter(text for text in view.column("shown")[inside] if isinstance(text, str) and text)
     ranked = sorted(counted, key=lambda text: (-counted[text], text))
     told = "".join(

@@ -143,7 +143,7 @@ def _found(report: Mapping[str, Any], verdict: Mapping[str, Any], told: Sequence
             if each.startswith(f"audit.{kind}.") and each.endswith(".path"):
                 now[each] = str(now[each]).partition("-")[2]
     if not verdict["audit"].get("inventories"):
-        # Who is who was guessed, and the bundle holds what was.
+        # The inventory was inferred, and the bundle holds it.
         now = {name: value for name, value in now.items() if not name.startswith("audit.inventories")}
         now["audit.inventories"] = []
     return {**now, **_of_itself(verdict), **_by_comments(verdict, told)}

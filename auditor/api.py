@@ -393,6 +393,10 @@ class Report:
             reasons.append(
                 f"{contradicted:,} undecided {some} with packets that contradict each other: any such connection makes an audit incomplete"
             )
+        cut = told.get("cut_packets")
+        if cut:
+            some = "connection" if cut == 1 else "connections"
+            reasons.append(f"{cut:,} undecided {some} whose packets were cut short: no share of these is small enough")
         percent = sufficiency.get("undecided_percent") or 0.0
         if percent > max_undecided:
             reasons.append(f"{percent:.1f} % of the judged connections are undecided, more than {max_undecided:g} %")

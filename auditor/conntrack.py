@@ -506,7 +506,11 @@ class Tracker:
             self._read_again(second, queue, (pairs, known_side, transport, ports))
         rows["side"]["slot"] = np.minimum(rows["side"]["slot"], -1)
         skipped = int(self._state[tcpstate.S_SKIPPED])
-        hits = {self._refused_by: int(self._state[tcpstate.S_REFUSED]), "waiting_bytes": self._impatient}
+        hits = {
+            self._refused_by: int(self._state[tcpstate.S_REFUSED]),
+            "first_bytes": _hurried(rows),
+            "waiting_bytes": self._impatient,
+        }
         samples = _moved(self._samples[: self._state[tcpstate.S_SAMPLES]], place)
         early = _moved(self._early[: self._state[tcpstate.S_EARLY]], place)
         return Part(
@@ -601,13 +605,9 @@ class Tracker:
         if rows["strays"].any():
             # The greater part of each connection's packets knows when it was.
             self._first_ns, self._last_ns = int(rows["first_ns"].min()), int(rows["last_ns"].max())
-        hurried = 0
-        if self._released:
-            released = rows[rows["state"] & ROW_RELEASED != 0]
-            hurried = int((released["side"]["seen"] & HEAD_CUT != 0).any(axis=1).sum())
         hits = {
             self._refused_by: int(self._state[tcpstate.S_REFUSED]),
-            "first_bytes": hurried,
+            "first_bytes": _hurried(rows) if self._released else 0,
             "waiting_bytes": self._impatient,
         }
         samples = self._samples[: self._state[tcpstate.S_SAMPLES]].copy()
@@ -652,6 +652,12 @@ class Tracker:
         for row, pair in zip(self._queue[:n].tolist(), slots, strict=True):
             self._hold(row, pair)
         tcpstate.release(self._rows.rows, self._queue, n, self._heads, self._free, self._state)
+
+
+def _hurried(rows: Array) -> int:
+    """Of how many rows first bytes were given up, because room ran out."""
+    released = rows[rows["state"] & ROW_RELEASED != 0]
+    return int((released["side"]["seen"] & HEAD_CUT != 0).any(axis=1).sum())
 
 
 def _moved(noted: Array, place: NDArray[np.int64]) -> Array:
@@ -1250,9 +1256,9 @@ MOST_SIDES = 8
 def fold_translations(part: Part, known: Callable[[int], bool], foreign: Callable[[int], bool]) -> None:
     """Make one of the connections that are the same on the two sides of a NAT; ``part.translations`` keeps the ends of the other side.
 
-    What proves it: both initial sequence numbers, 64 bits that nobody chooses (RFC 6528), with the same first bytes and streams that reach as far, at the same
-    time, between other hosts. Who sends packets can copy all that. So an address that is exchanged for another must be ``foreign`` on one side: two VMs of the
-    platform, or a stranger in its networks, are never taken for each other. The side that stays is the one with more ends that are ``known``, then
+    What proves it: both initial sequence numbers, 64 bits that nobody chooses (RFC 6528), with the same bytes as far as they are kept and streams that reach as far, at the
+    same time, between other hosts. Who sends packets can copy all that. So an address that is exchanged for another must be ``foreign`` on one side: two VMs of the
+    platform, or a stranger in its networks, are never taken for each other; and an end that keeps its address keeps its port. The side that stays is the one with more ends that are ``known``, then
     the one seen first. For a part whose heads were examined.
     """
     groups = _same_numbers(part.rows)
@@ -1330,8 +1336,10 @@ def _is_translation(one: Any, other: Any, foreign: Callable[[int], bool]) -> boo
     sides, ends = other["side"], _ends_of(other)
     if _opener_of(one) != _opener_of(other):
         sides, ends = sides[::-1], (*ends[2:], *ends[:2])
-    for here, there in zip(_ends_of(one)[::2], ends[::2], strict=True):
-        if here != there and not (foreign(here) or foreign(there)):
+    (here_a, port_a, here_b, port_b), (there_a, to_a, there_b, to_b) = _ends_of(one), ends
+    for here, there, port, to in ((here_a, there_a, port_a, to_a), (here_b, there_b, port_b, to_b)):
+        # An end that keeps its address keeps its port: a NAT has no reason to exchange it.
+        if port != to if here == there else not (foreign(here) or foreign(there)):
             return False
     mine, theirs = one["side"]["head_sum"], sides["head_sum"]
     both = (mine != 0) & (theirs != 0)
@@ -1401,15 +1409,18 @@ def opened_by(part: Part) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     open_question = np.flatnonzero((by == BY_GUESS) & tcp)
     if open_question.size:
         answered = (seen & SEEN_SYNACK) != 0
-        listeners = np.concatenate(
-            [_ends(rows[answered[:, 0] & (side == 1)], 0), _ends(rows[answered[:, 1] & (side == 0)], 1)]
-        )
-        asked = rows[open_question]
-        first = np.isin(_ends(asked, 0), listeners)
-        second = np.isin(_ends(asked, 1), listeners)
-        told = first != second
-        side[open_question[told]] = np.where(first[told], 1, 0)
-        by[open_question[told]] = BY_LISTENER
+        listens = answered[:, 0] & (side == 1), answered[:, 1] & (side == 0)
+        inside = rows["outer"] >= 0
+        # What a tunnel carries its sender made up: it says nothing of who listens outside of it.
+        for where in (~inside, inside):
+            asking = open_question[where[open_question]]
+            if not asking.size:
+                continue
+            listeners = np.concatenate([_ends(rows[each & where], which) for which, each in enumerate(listens)])
+            first, second = (np.isin(_ends(rows[asking], which), listeners) for which in range(2))
+            told = first != second
+            side[asking[told]] = np.where(first[told], 1, 0)
+            by[asking[told]] = BY_LISTENER
     return side, by
 
 

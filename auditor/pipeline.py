@@ -948,7 +948,8 @@ def _distrust_tunnels(
     """What a tunnel that is not the platform's carries is whatever its sender made up: on no path, and nobody's fault.
 
     A tunnel is the platform's where the policy declares it between these ends (VXLAN between cells). One between machines that are
-    none of the platform's is how the capture came here (a mirror of a switch or a cloud).
+    none of the platform's is how the capture came here (a mirror of a switch or a cloud), unless VMs of the platform talk beside it: then it is a
+    container's.
     """
     from auditor.model.judgement import Classification, Disposition
 
@@ -956,6 +957,7 @@ def _distrust_tunnels(
     if not inside.size:
         return
     trusted: dict[int, bool] = {}
+    mirrored = not _talks_outside(table, inventory)
 
     def trust(row: int) -> bool:
         if row not in trusted:
@@ -965,7 +967,7 @@ def _distrust_tunnels(
             moment = int(table.first_ns[row])
             ours = any(inventory.lookup(end, moment) is not None or inventory.platform(end) for end in ends)
             declared = bool(told.paths) and told.breach is None
-            trusted[row] = (declared or not ours) and (outer < 0 or trust(outer))
+            trusted[row] = (declared or (mirrored and not ours)) and (outer < 0 or trust(outer))
         return trusted[row]
 
     doubtful = [row for row in inside.tolist() if not trust(int(table.outer[row]))]
@@ -975,6 +977,18 @@ def _distrust_tunnels(
         classes.append(Classification(Disposition.OUT_OF_SCOPE, says=says))
 
 
+def _talks_outside(table: ConnectionTable, inventory: Inventory) -> bool:
+    """Whether VMs of the platform hold a connection of TCP with each other in no tunnel."""
+    plain = np.flatnonzero((table.outer < 0) & table.established & (table.proto == _TCP))
+    moments = table.first_ns[plain].tolist()
+    ends = zip(table.orig_h[plain].tolist(), table.resp_h[plain].tolist(), moments, strict=True)
+    return any(
+        all(inventory.lookup(table.addresses[end], moment) is not None for end in (orig, resp))
+        for orig, resp, moment in ends
+    )
+
+
+_TCP = 6
 _MOST_NETWORKS = 256
 _MOST_CONFLICTS = 100
 """So many of an inventory's are reported in the report; ``auditor inventory check`` tells all."""
@@ -1051,6 +1065,11 @@ def services_of(table: ConnectionTable, describe: Describe) -> list[Service]:
     from auditor.policy.infer import Service
 
     answered = table.established & (table.resp_p >= 0)
+    # What a tunnel carries says nothing of machines that are seen outside of it.
+    inside = table.outer >= 0
+    if inside.any():
+        shown = np.union1d(table.orig_h[~inside], table.resp_h[~inside])
+        answered &= ~(inside & np.isin(table.resp_h, shown))
     found: dict[tuple[int, int, int], _Listener] = {}
     keys = zip(
         np.flatnonzero(answered).tolist(),
@@ -1208,7 +1227,11 @@ def _sufficiency(
     if contradicted:
         # Somebody may have made it so: no share of these is small enough.
         reasons["contradicting_packets"] = contradicted
-    complete = enough and not (idle or closed.any() or lost or dropped or openings or contradicted)
+    cut = int((connections.loc[undecided, "authentication_missing"] == "snaplen").sum())
+    if cut:
+        # So may a packet be made that says less than its headers promise.
+        reasons["cut_packets"] = cut
+    complete = enough and not (idle or closed.any() or lost or dropped or openings or contradicted or cut)
     return {"complete": complete, "undecided_percent": round(percent, 3), "reasons": dict(sorted(reasons.items()))}
 
 

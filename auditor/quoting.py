@@ -58,6 +58,10 @@ _OTHERS = {
 }
 
 
+_Key = tuple[int, int, frozenset[tuple[int, int]]]
+"""Protocol, whether it is inside a tunnel, and both ends."""
+
+
 def said(quote: Any) -> str:
     """``fragmentation needed (MTU 1400), by 10.0.8.1``."""
     icmp, kind, code = int(quote["icmp"]), int(quote["kind"]), int(quote["code"])
@@ -79,13 +83,17 @@ def about_others(table: ConnectionTable, quotes: NDArray[Any]) -> NDArray[np.boo
     out = np.zeros(len(table), np.bool_)
     if not len(quotes):
         return out
-    errors: dict[frozenset[int], int] = defaultdict(int)
+    errors: dict[tuple[int, frozenset[int]], int] = defaultdict(int)
     for quote in quotes:
-        errors[frozenset((_address(quote, "router"), _address(quote, "host")))] += int(quote["count"])
+        errors[int(quote["inside"]), frozenset((_address(quote, "router"), _address(quote, "host")))] += int(
+            quote["count"]
+        )
     for row in np.flatnonzero((table.proto == 1) | (table.proto == 58)).tolist():
         ends = frozenset((table.addresses[table.orig_h[row]], table.addresses[table.resp_h[row]]))
         # Copies of errors are counted among them, and not among the packets.
-        out[row] = errors.get(ends, 0) >= int(table.orig_pkts[row] + table.resp_pkts[row])
+        out[row] = errors.get((int(table.tunnel[row] != 0), ends), 0) >= int(
+            table.orig_pkts[row] + table.resp_pkts[row]
+        )
     return out
 
 
@@ -93,20 +101,20 @@ def told(table: ConnectionTable, quotes: NDArray[Any]) -> ConnectionTable:
     """The table with what errors say of each connection as evidence there."""
     if not len(quotes):
         return table
-    by_key: dict[tuple[int, frozenset[tuple[int, int]]], list[Any]] = defaultdict(list)
+    by_key: dict[_Key, list[Any]] = defaultdict(list)
     for quote in quotes:
         ends = frozenset(
             {(_address(quote, "src"), int(quote["src_port"])), (_address(quote, "dst"), int(quote["dst_port"]))}
         )
-        by_key[int(quote["proto"]), ends].append(quote)
-    ports = {port for _, ends in by_key for _, port in ends}
+        by_key[int(quote["proto"]), int(quote["inside"]), ends].append(quote)
+    ports = {port for _, _, ends in by_key for _, port in ends}
     some = np.isin(np.maximum(table.orig_p, 0), list(ports)) & np.isin(np.maximum(table.resp_p, 0), list(ports))
     found: dict[int, list[Any]] = defaultdict(list)
-    rows: dict[tuple[int, frozenset[tuple[int, int]]], list[int]] = defaultdict(list)
+    rows: dict[_Key, list[int]] = defaultdict(list)
     for row in np.flatnonzero(some).tolist():
         one = table.addresses[table.orig_h[row]], max(int(table.orig_p[row]), 0)
         other = table.addresses[table.resp_h[row]], max(int(table.resp_p[row]), 0)
-        key = int(table.proto[row]), frozenset((one, other))
+        key = int(table.proto[row]), int(table.tunnel[row] != 0), frozenset((one, other))
         if key in by_key:
             rows[key].append(row)
     for key, same in rows.items():

@@ -20,13 +20,15 @@ from auditor.inspectors._table import PROTOCOL_NUMBERS, SignatureTable, build
 from auditor.kernels import recognise
 from auditor.kernels import tls as tls_kernel
 from auditor.model.evidence import Certainty, Evidence, Handover
-from auditor.model.facts import ROLES, Facts
+from auditor.model.facts import ANSWERED_WITH, ROLES, Facts
 from auditor.model.limits import DEFAULTS, Limits
 from auditor.model.roles import Inspector, Match
 from auditor.model.streams import HEAD_BYTES, TOLD_TRAILS, StreamHead, Streams, trail_of
 from auditor.wire import tls as tls_wire
 
 NONE, UNKNOWN, TLS, HTTPS = 0, 1, 2, 3
+_STATUS_BYTES = 12
+"""``HTTP/1.1 200``."""
 MAX_HANDOVERS = 3
 _PROBED_BYTES = 4_096
 """So much of a head is looked at where only the protocol is asked for."""
@@ -539,7 +541,7 @@ class Examiner:
             certainties=found.certainties,
         )
 
-    def _with(self, facts: Facts, kind: str, value: str) -> Facts:
+    def _with(self, facts: Facts, kind: str, value: str | int) -> Facts:
         """The same with one more."""
         return Facts(self._intern({**facts.shared, kind: value}), facts.own, facts.marks, facts.certainties)
 
@@ -591,6 +593,8 @@ class Examiner:
         out.application[at] = np.where([https for _, https in told], HTTPS, TLS)
         for i, (facts, _) in zip(at.tolist(), told, strict=True):
             out.facts[i] = facts
+            if facts.get(ANSWERED_WITH) == "other":
+                out.application[i] = UNKNOWN
         for i in at[unsaid & ~opened].tolist():
             out.facts[i] = self._with(out.facts[i], ROLES, "unknown")
 
@@ -613,10 +617,18 @@ class Examiner:
                 read = self._facts(self._inspect(self._by_name["tls"], streams))
                 told.append((read, _tls_facts.is_https(read)))
                 continue
-            if strange[i] and arena[slots[i, 1], starts[i, 1] : starts[i, 1] + 7].tobytes() == b"HTTP/1.":
-                told.append((self._with(found[0], "tls.answered_with", "http"), found[1]))
-            else:
-                told.append(found)
+            facts = found[0]
+            if strange[i]:
+                said = arena[slots[i, 1], starts[i, 1] : starts[i, 1] + _STATUS_BYTES].tobytes()
+                if said.startswith(b"HTTP/1."):
+                    facts = self._with(facts, ANSWERED_WITH, "http")
+                    if said[9:].isdigit() and len(said) == _STATUS_BYTES:
+                        facts = self._with(facts, "tls.answered_status", int(said[9:]))
+                elif _goes_on(arena[slots[i, 0]], int(starts[i, 0]), int(filled[i, 0])) and not (
+                    heads["midstream"][slots[i]].any()
+                ):
+                    facts = self._with(facts, ANSWERED_WITH, "other")
+            told.append((facts, found[1]))
         return told
 
     def _hand_over(
@@ -728,3 +740,13 @@ def _bytes_after(head: StreamHead, at: int) -> StreamHead:
     """The same for a probe, which asks for no frames."""
     left = max(head.stream_bytes - at, 0)
     return StreamHead(head.data[at:], head.gap, head.ended, head.midstream and not at, left)
+
+
+def _goes_on(data: NDArray[np.uint8], start: int, filled: int) -> bool:
+    """Whether a client says more behind its ClientHello than an alert."""
+    end = (
+        start
+        + tls_wire.RECORD_HEADER_BYTES
+        + int.from_bytes(data[start + 3 : start + tls_wire.RECORD_HEADER_BYTES].tobytes(), "big")
+    )
+    return filled > end and int(data[end]) != tls_wire.ALERT

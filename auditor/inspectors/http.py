@@ -19,6 +19,8 @@ from auditor.wire.reader import Reader
 
 _LONGEST_METHOD = max(len(method) for method in wire.METHODS)
 WEBSOCKET = "websocket"
+UNREAD = "http.unread"
+_SWITCHING = 101
 _MAX_KEPT = 1_024
 """More than the first bytes of a direction can hold."""
 _MOST_USERS = 4
@@ -212,12 +214,16 @@ class _Requests:
     """Kinds of ``carried_beside``, of all requests together."""
     version: str | None = None
     spans: list[tuple[int, int]] = field(default_factory=list)
-    upgrade_at: int | None = None
-    """Where what follows CONNECT or an upgrade begins."""
+    upgrades: list[tuple[int, int, bool]] = field(default_factory=list)
+    """Requests for another protocol: the number of the request, where what follows it begins, and whether that is a tunnel, or TLS (RFC 2817 section 3)."""
     reach: int = _NOT_KNOWN
     """Up to here the stream is read, or is a body of known length."""
-    to_tls: bool = False
-    """What was asked for last is a tunnel, or TLS (RFC 2817 section 3)."""
+
+    def until(self, count: int, at: int) -> None:
+        """Keep so many requests: what follows them, from there on, is none."""
+        for each in (self.methods, self.schemes, self.signed, self.spans):
+            del each[count:]
+        self.reach = at
 
 
 def _read_requests(reader: Reader) -> tuple[_Requests, WireError | None]:
@@ -225,6 +231,8 @@ def _read_requests(reader: Reader) -> tuple[_Requests, WireError | None]:
     try:
         while reader.left and len(told.methods) < _MAX_KEPT:
             if _request(reader.data[reader.at :] if reader.at else reader.data) is not Match.YES:
+                if told.upgrades and told.upgrades[-1][:2] == (len(told.methods) - 1, reader.at):
+                    break  # what was asked for begins
                 if told.methods and reader.peek(1) not in b"\r\n":
                     raise WireError("no request line", kind="malformed" if reader.left > 64 else "short", at=reader.at)
                 if reader.peek(1) in {
@@ -249,9 +257,9 @@ def _read_requests(reader: Reader) -> tuple[_Requests, WireError | None]:
             told.spans.append((message.start, reader.at))
             upgrade = message.headers.get(b"upgrade")
             if method == b"CONNECT" or upgrade is not None:
-                told.upgrade_at = reader.at
-                told.to_tls = method == b"CONNECT" or _UPGRADE_TO_TLS.search(upgrade or b"") is not None
-                break
+                # What follows is HTTP still, unless the server agrees.
+                to_tls = method == b"CONNECT" or _UPGRADE_TO_TLS.search(upgrade or b"") is not None
+                told.upgrades.append((len(told.methods) - 1, reader.at, to_tls))
             body = _pass_body(reader, message, until_close=False)
             told.reach = reader.at if body is None else body
             if body is not None:
@@ -264,7 +272,7 @@ def _read_requests(reader: Reader) -> tuple[_Requests, WireError | None]:
 def _read_responses(
     reader: Reader, methods: list[bytes]
 ) -> tuple[list[int], str | None, int, int | None, WireError | None, int]:
-    """Status codes, version, end of the first response's head, where a tunnel or another protocol begins, what stopped the reading, and how far it went."""
+    """Status codes, version, end of the first response's head, where a tunnel or another protocol begins (the last status agrees to it), what stopped the reading, and how far it went."""
     reach = _NOT_KNOWN
     statuses: list[int] = []
     version: str | None = None
@@ -282,7 +290,7 @@ def _read_responses(
             version = version or message.first[5:8].decode("ascii", "replace")
             statuses.append(status)
             first_end = first_end or reader.at
-            if status == 101:
+            if status == _SWITCHING:
                 return statuses, version, first_end, reader.at, None, reach
             if 100 <= status < 200:
                 continue
@@ -301,6 +309,15 @@ def _read_responses(
     return statuses, version, first_end, None, None, reach
 
 
+def _unread(streams: Streams, agreed: tuple[int, bool] | None, stopped: WireError | None) -> str | None:
+    """Why bytes of the client that were answered are not read as requests: ``upgrade`` or ``malformed``; None: there are none such."""
+    if agreed is not None:
+        at, to_tls = agreed
+        went_on = len(streams.orig.data) > at or streams.orig.stuffed
+        return "upgrade" if went_on and not to_tls and turned(streams) is None else None
+    return "malformed" if stopped is not None else None
+
+
 def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
     """Raises WireError where a message contradicts RFC 9112."""
     orig, resp = streams.orig, streams.resp
@@ -312,6 +329,16 @@ def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
     statuses, version, first_end, tunnel_at, stopped_too, answered_to = _read_responses(
         Reader(resp.data, line_bytes=streams.line_bytes), told.methods
     )
+    final = sum(status >= 200 or status == _SWITCHING for status in statuses)
+    agreed: tuple[int, bool] | None = None
+    for number, at, to_tls in told.upgrades:
+        if tunnel_at is not None and number == final - 1:
+            agreed = at, to_tls
+        elif number < final:
+            continue  # the server went on with HTTP
+        told.until(number + 1, at)
+        stopped = None
+        break
     if told.methods:
         first = orig.frames(*told.spans[0])
         every = orig.frames(told.spans[0][0], told.spans[-1][1])
@@ -324,9 +351,11 @@ def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
         yield Evidence("http.signed_url", tuple(told.signed), Certainty.PROVEN, every)
         yield Evidence("http.cookie", told.cookie, Certainty.PROVEN, every)
         # Requests behind the first bytes count if they are answered.
-        final = sum(status >= 200 for status in statuses)
         more = final > len(told.methods)
-        if orig.stuffed and told.upgrade_at is None and (more or resp.stuffed or stopped_too is not None):
+        unread = _unread(streams, agreed, stopped if (more or stopped_too) and not orig.stuffed else None)
+        if unread is not None:
+            yield Evidence(UNREAD, unread, Certainty.PROVEN, every)
+        if orig.stuffed and agreed is None and (more or resp.stuffed or stopped_too is not None):
             yield Evidence(FOLLOWED, (told.reach, _NOT_KNOWN if more else answered_to), Certainty.PROVEN, ())
         elif resp.stuffed and final < len(told.methods):
             yield Evidence(FOLLOWED, (_NOT_KNOWN, answered_to, final), Certainty.PROVEN, ())
@@ -336,8 +365,8 @@ def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
         yield Evidence("http.version", version, Certainty.PROVEN, resp.frames(0, first_end))
     if statuses:
         yield Evidence("http.statuses", tuple(statuses), Certainty.PROVEN, resp.frames(0, first_end))
-    if tunnel_at is not None and told.upgrade_at is not None and told.to_tls:
-        yield Handover("tls", told.upgrade_at, tunnel_at)
+    if tunnel_at is not None and agreed is not None and agreed[1]:
+        yield Handover("tls", agreed[0], tunnel_at)
     for error in (stopped, stopped_too):
         if error is not None:
             raise error

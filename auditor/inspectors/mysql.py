@@ -6,6 +6,8 @@ is empty is reported, and the user's name.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from auditor.errors import WireError
 from auditor.inspectors._names import user_name
@@ -249,39 +251,85 @@ def _outcome(
         raise stopped
 
 
-def _changed(server: _Packets, client: _Packets) -> Iterator[Evidence]:
-    """A later login of the same connection: COM_CHANGE_USER, with its answers told by their numbers; the first one that got OK without a password."""
-    try:
+@dataclass(slots=True)
+class _Command:
+    """A command of the client, with what it sent on behind it and what it was answered."""
+
+    kind: int
+    body: bytes
+    frames: tuple[int, ...]
+    sent: dict[int, tuple[bytes, tuple[int, ...]]] = field(default_factory=dict)
+    """By sequence number."""
+    answer: list[tuple[int, bytes, tuple[int, ...]]] = field(default_factory=list)
+
+
+def _commands(server: _Packets, client: _Packets) -> list[_Command]:
+    """The commands behind the login. Each that is answered at all is answered from number 1 on; a number 1 behind 0 goes on with a long answer."""
+    found: list[_Command] = []
+    with suppress(WireError):  # the head ends inside a packet
         while client.more:
-            number, command = client.packet()
-            if number == 0 and command.left and command.peek(1)[0] == wire.COM_CHANGE_USER:
-                frames = client.frames()
-                command.skip(1)
-                command.until(b"\0", wire.MAX_NAME_BYTES, "user")
-                empty = _is_empty(command.take(command.big(1)))
-                break
-        else:
-            return
-        # Answers to what came before are passed over: those of the change ask for another method, or come at the number that follows it.
-        switched = False
+            number, packet = client.packet()
+            if number == 0 and packet.left:
+                found.append(_Command(packet.big(1), packet.take_rest(), client.frames()))
+            elif found and number:
+                found[-1].sent[number] = packet.take_rest(), client.frames()
+    asking = iter([each for each in found if each.kind not in wire.UNANSWERED])
+    before, asked = -1, None
+    with suppress(WireError):
         while server.more:
-            number, answer = server.packet()
-            kind = answer.big(1)
-            if not switched and number == 1 and kind == wire.EOF_OR_SWITCH and answer.left > wire.SALT_BYTES:
-                plugin = _name(answer.until(b"\0", 64, "plugin"))
-                sent, given = client.packet() if client.more else (-1, Reader(b""))
-                if sent != 2:
-                    return
-                switched, empty, frames = True, _is_empty(given.take_rest()), client.frames()
-                yield Evidence("mysql.changed_plugin", plugin, Certainty.PROVEN, server.frames())
-            elif switched and number >= 3 and kind in {wire.OK, wire.ERR}:
-                yield Evidence(
-                    "mysql.changed_user", "ok" if kind == wire.OK else "error", Certainty.PROVEN, server.frames()
-                )
-                yield Evidence("mysql.changed_response", "empty" if empty else "present", Certainty.PROVEN, frames)
-                return
+            number, packet = server.packet()
+            if number == 1 and before != 0:
+                asked = next(asking, None)
+            if asked is not None:
+                asked.answer.append((number, packet.take_rest(), server.frames()))
+            before = number
+    return found
+
+
+def _changed(server: _Packets, client: _Packets) -> Iterator[Evidence]:
+    """Later logins of the same connection, COM_CHANGE_USER: of those that got OK the one that proves least."""
+    logins = [_relogin(each) for each in _commands(server, client) if each.kind == wire.COM_CHANGE_USER]
+    told = [each for each in logins if each is not None]
+    unread = server.head.stuffed and any(outcome is None for _, _, outcome, _ in told)
+    done = [each for each in told if each[2] is not None]
+    if not done:
+        if unread:
+            yield Evidence("mysql.changed_user", "unread", Certainty.PROVEN, told[0][3])
+        return
+    plugin, empty, outcome, frames = min(
+        done, key=lambda each: (each[2] != "ok", not each[1], each[0] == wire.NATIVE_PASSWORD)
+    )
+    if unread and not (outcome == "ok" and (empty or plugin != wire.NATIVE_PASSWORD)):
+        outcome = "unread"
+    yield Evidence("mysql.changed_plugin", plugin, Certainty.PROVEN, frames)
+    yield Evidence("mysql.changed_user", outcome, Certainty.PROVEN, frames)
+    yield Evidence("mysql.changed_response", "empty" if empty else "present", Certainty.PROVEN, frames)
+
+
+def _relogin(command: _Command) -> tuple[str, bool, str | None, tuple[int, ...]] | None:
+    """Plugin, whether the answer was empty, what came of it (None: that was not seen), and frames; None: it is of no form that is known."""
+    body, frames = Reader(command.body), command.frames
+    try:
+        body.until(b"\0", wire.MAX_NAME_BYTES, "user")
+        empty = _is_empty(body.take(body.big(1)))
+        body.until(b"\0", wire.MAX_NAME_BYTES, "database")
+        body.skip(min(2, body.left), "character set")
+        plugin = _name(body.take_rest().split(b"\0")[0]) or wire.NATIVE_PASSWORD
     except WireError:
-        return  # the head ends inside it, or it is of no form that is known
+        return None
+    for number, answer, said in command.answer:
+        kind, rest = answer[:1], answer[1:]
+        if kind == bytes([wire.EOF_OR_SWITCH]):
+            plugin = _name(rest.split(b"\0")[0]) if rest else wire.OLD_PASSWORD
+            given = command.sent.get(number + 1)
+            if given is None:
+                return plugin, empty, None, frames
+            empty, frames = _is_empty(given[0]), (*frames, *given[1])
+        elif kind in {bytes([wire.OK]), bytes([wire.ERR])}:
+            return plugin, empty, "ok" if kind == bytes([wire.OK]) else "error", tuple(dict.fromkeys((*frames, *said)))
+        elif kind != bytes([wire.MORE_DATA]):
+            break
+    return plugin, empty, None, frames
 
 
 INSPECTOR = Inspector(

@@ -54,7 +54,7 @@ class _Told:
     def __init__(self) -> None:
         self.verbs: dict[bytes, tuple[int, int]] = {}
         self.error: tuple[str, int, int] | None = None
-        self.connect: tuple[dict[str, Any], int, int] | None = None
+        self.connects: list[tuple[dict[str, Any], int, int]] = []
         self.again: tuple[bytes, int, int] | None = None
         """The last INFO behind the first line."""
 
@@ -63,7 +63,7 @@ class _Told:
         while reader.left:
             start = reader.at
             if reader.peek(9).upper() == _CONNECT:
-                self.connect = (reader.json_line(b"CONNECT ", wire.MAX_LINE_BYTES, "CONNECT"), start, reader.at)
+                self.connects.append((reader.json_line(b"CONNECT ", wire.MAX_LINE_BYTES, "CONNECT"), start, reader.at))
                 continue
             line = reader.line(wire.MAX_LINE_BYTES)
             words = line.split()
@@ -100,6 +100,17 @@ def _opened(head: StreamHead) -> StreamHead:
             data += head.data[at + wire.S2_HEADER_BYTES + wire.S2_CHECK_BYTES : end]
         at = end
     return replace(head, data=data, segments=tuple(moved), acks=())
+
+
+def _weakest(connects: list[tuple[dict[str, Any], int, int]], *, refused: bool) -> tuple[dict[str, Any], int, int]:
+    """Of several logins on one connection the first that presents least; the last is not among them if the server turned that away."""
+    taken = connects[:-1] if refused and len(connects) > 1 else connects
+
+    def presents(each: tuple[dict[str, Any], int, int]) -> int:
+        shown = {word for key, word in wire.CREDENTIALS.items() if each[0].get(key)}
+        return 2 if {"user", "pass"} <= shown else 1 if shown else 0
+
+    return min(taken, key=presents)
 
 
 def _user(connect: dict[str, Any]) -> str | None:
@@ -144,8 +155,10 @@ def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
         answer.read(server, wire.SERVER_VERBS)
     except WireError as error:
         stopped = stopped or error
-    if told.connect is not None:
-        connect, start, end = told.connect
+    if told.connects:
+        connect, start, end = _weakest(
+            told.connects, refused=answer.error is not None and answer.error[0] in wire.REFUSED
+        )
         frames = orig.frames(start, end)
         yield Evidence("nats.connect", True, Certainty.PROVEN, frames)
         for key, word in wire.CREDENTIALS.items():
@@ -154,7 +167,7 @@ def inspect(streams: Streams) -> Iterator[Evidence | Handover]:
         if called is not None:
             yield Evidence("nats.user_name", called, Certainty.PROVEN, frames)
         yield Evidence("nats.verbose", connect.get("verbose") is True, Certainty.PROVEN, frames)
-    if answer.again is not None and told.connect is not None:
+    if answer.again is not None and told.connects:
         line, start, end = answer.again
         renewed = Reader(line + b"\r\n").json_line(b"INFO ", wire.MAX_LINE_BYTES, "INFO")
         if renewed.get("connect_info") is True:

@@ -41,6 +41,7 @@ _HIDDEN = {
         "contradicting packets",
         "{:,} undecided connections have packets that contradict each other",
     ),
+    "cut_packets": ("cut packets", "{:,} undecided connections hold packets that were cut short"),
 }
 """Reasons of which no share is small enough."""
 

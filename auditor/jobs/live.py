@@ -458,7 +458,7 @@ class Feed:
             part = self.tracker.peek(~self._ours())
             active = part.rows["first_frame"][part.rows["last_frame"] > self._mark.last_frame]
             since = self._mark.clock_ns
-            refused = part.hits["connections"]
+            refused = part.hits.get("connections", 0)
             capture = self._capture(refused - self._refused)
             self._refused = refused
             kernel, pipe = self.dropped()

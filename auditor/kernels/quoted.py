@@ -72,7 +72,8 @@ def quotes(packets, buf, frame_base, table):
         key = (key ^ dst_lo) * np.uint64(0x94D049BB133111EB) ^ dst_hi
         ports = (np.uint64(sport) << np.uint64(32)) | (np.uint64(dport) << np.uint64(16))
         kinds = (np.uint64(p.src_port) << np.uint64(8)) | np.uint64(p.dst_port)
-        key = (key ^ ports ^ kinds) * np.uint64(0x9E3779B97F4A7C15)
+        inside = 1 if p.tunnel != 0 else 0
+        key = (key ^ ports ^ kinds ^ np.uint64(inside)) * np.uint64(0x9E3779B97F4A7C15)
         key ^= key >> np.uint64(29)
         place = int64(key & np.uint64(table.size - 1))
         found = False
@@ -84,6 +85,7 @@ def quotes(packets, buf, frame_base, table):
                 q.src_hi, q.src_lo, q.dst_hi, q.dst_lo = src_hi, src_lo, dst_hi, dst_lo
                 q.src_port, q.dst_port, q.mtu = sport, dport, mtu
                 q.icmp, q.kind, q.code, q.proto = proto, p.src_port, p.dst_port, inner_proto
+                q.inside = inside
                 q.ts_ns, q.frame = p.ts_ns, frame_base + int64(p.frame)
                 q.count = 1
                 found = True
@@ -100,6 +102,7 @@ def quotes(packets, buf, frame_base, table):
                 and q.kind == p.src_port
                 and q.code == p.dst_port
                 and q.proto == inner_proto
+                and q.inside == inside
                 and q.host_lo == p.dst_lo
                 and q.host_hi == p.dst_hi
             ):

@@ -154,7 +154,6 @@ FEW_HOPS = (
 )
 HOPS = 8
 SUM_UNKNOWN, SUM_RIGHT, SUM_LEFT, SUM_WRONG = range(4)
-SUM_BYTES = 64  # of a head: enough for the random bytes of a ClientHello
 
 
 @inner
@@ -1332,14 +1331,19 @@ def seal(rows, queue, n, heads, words, pairs, known, ports, transport, arena_byt
                 twin.stream_bytes = max(head.stream_bytes - twin.removed, 0)
                 twin.gap = 1 if twin.n_ranges > 0 or twin.filled_bytes < min(whole - twin.removed, arena_bytes) else 0
                 twin.ended = 1 if closed and twin.gap == 0 and twin.filled_bytes < arena_bytes else 0
-            if row.proto == TCP and head.midstream == 0 and side.head_sum == 0:
-                # In the order of this machine's bytes: it is compared with its like only. What is no whole word is left out.
-                n_words = min(head.filled_bytes, SUM_BYTES) // 8
+            if row.proto == TCP and head.midstream == 0:
+                # Over all that is kept, in the order of this machine's bytes: it is compared with its like only.
+                filled = np.int64(head.filled_bytes)
                 first_word = np.int64(side.slot) * (arena_bytes // 8)
-                told = np.uint64(0)
-                for k_word in range(n_words):
+                told = np.uint64(filled)
+                for k_word in range(filled // 8):
+                    # BOUNDS: filled <= arena_bytes, and slot's row is inside.
                     told = blend(told, words[first_word + k_word])
-                side.head_sum = (told & ~np.uint64(0xFF)) | np.uint64(n_words)
+                if filled % 8:
+                    # Of the last word some bytes are of whoever had the room before.
+                    mask = (np.uint64(1) << np.uint64(8 * (filled % 8))) - np.uint64(1)
+                    told = blend(told, words[first_word + filled // 8] & mask)
+                side.head_sum = told | np.uint64(1)
 
 
 @inner

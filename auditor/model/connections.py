@@ -45,7 +45,7 @@ _SIDE = np.dtype(
         ("fin_ack", np.uint32),
         ("fin_ns", np.int64),  # when its first FIN was sent; NEVER
         ("rst_ns", np.int64),  # ... RST
-        ("head_sum", np.uint64),  # over the first words of the head, and how many they are; 0: not examined, or none
+        ("head_sum", np.uint64),  # over all bytes of the head; 0: not examined, or it does not begin with the stream
         # A line ends.
         ("hole_from", np.int64, (MAX_HOLES,)),
         ("hole_to", np.int64, (MAX_HOLES,)),

@@ -21,6 +21,9 @@ ROLES = f"{LINK}roles"
 SIGNATURE_FITS = f"{LINK}tls.signature_fits"
 """Whether the signature of the client's CertificateVerify fits the handshake as seen (``signature_fits``); left out where that cannot be checked."""
 
+ANSWERED_WITH = "tls.answered_with"
+"""What a server answered a ClientHello with that is no TLS: ``http``, or ``other`` where the client went on with it."""
+
 FOLLOWED = f"{LINK}http.followed"
 """How far requests and answers were read, where they go on behind the first bytes: places in both streams, -1: no length tells.
 Where all requests were read, and not all answers, so many of these are the third."""

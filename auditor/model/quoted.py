@@ -24,6 +24,7 @@ QUOTE = np.dtype(
         ("kind", np.uint8),
         ("code", np.uint8),
         ("proto", np.uint8),  # of the quoted packet
+        ("inside", np.uint8),  # 1: the error came in a tunnel, and speaks of what is in one
     ],
     align=True,
 )

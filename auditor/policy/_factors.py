@@ -7,6 +7,7 @@ is judged in ``_tls.py``; a documented protocol in the clear where TLS is docume
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from auditor.model.judgement import NO_PAYLOAD, Fault, Verdict
 from auditor.model.streams import HEAD_BYTES
 from auditor.policy._seen import HIDDEN, Said, Seen, all_of, any_of, hidden, rejected, unverifiable, violated
 from auditor.policy._tls import (
+    LEAST_ERROR,
     OPEN,
     REFUSALS,
     SIGNED_REFUSALS,
@@ -330,6 +332,8 @@ def _http(name: str, seen: Seen) -> Said:
     what = _CREDENTIAL.get(name, name)
     kind = "http.signed_url" if name == "signed_url" else "http.authorization"
     kinds = (kind, *clear.kinds)
+    if not requests and facts.get("http.version") == "2":
+        return unverifiable(seen.lacks or "limit", "requests of HTTP/2 in the clear are not read", *clear.kinds)
     if not requests:
         return unverifiable(seen.lacks or "one_way", "no request was seen", *clear.kinds)
     if clear.outcome == "refused":
@@ -360,6 +364,10 @@ def _http(name: str, seen: Seen) -> Said:
         return unverifiable(seen.lacks or "gap", "packets are missing between the requests", *kinds)
     if not accepted:
         return unverifiable("outcome", "no answer belongs to a request that was seen", *kinds)
+    unread = _unread_says(facts, final[len(requests) :], refusals)
+    if unread is not None:
+        count = f"{len(requests):,} request{'s' if len(requests) > 1 else ''}"
+        return unverifiable("limit", f"{what} on the first {count}; {unread}", *kinds)
     if seen.unread and len(facts[FOLLOWED]) > 2 and not all(carried[len(final) :]):
         says = f"a request without {what} was seen; its answer is after the first {HEAD_BYTES:,} bytes and was not read"
         return unverifiable("limit", says, *kinds)
@@ -369,6 +377,18 @@ def _http(name: str, seen: Seen) -> Said:
         )
         return unverifiable("limit", says, *kinds)
     return Said(Verdict.VERIFIED, f"{what} on every request seen; {clear.why}", "high", None, (), kinds)
+
+
+def _unread_says(facts: Mapping[str, Any], more: Sequence[int], refusals: frozenset[int]) -> str | None:
+    """What the client said beside the requests that were read, and was answered; ``more``: status codes beyond one for each request."""
+    word = facts.get("http.unread")
+    if word == "upgrade":
+        return "what followed the change to another protocol was not read"
+    if word == "malformed":
+        return "what followed is no HTTP request, and was answered"
+    if FOLLOWED not in facts and any(status not in refusals and status < LEAST_ERROR for status in more):
+        return "the server answered more, and took for a request what does not look like one here"
+    return None
 
 
 # NATS
@@ -425,7 +445,7 @@ def _nats(seen: Seen, tls: TlsReading | None) -> Said:
         return violated("missing-credentials", f"CONNECT carried no credentials; {clear.why}", *kinds)
     if "user" in presented and "pass" in presented:
         says = f"INFO {'requires' if required else 'after CONNECT requires'} authentication, CONNECT carried user and password; {clear.why}"
-        return Said(Verdict.VERIFIED, says, "high", None, (), kinds)
+        return Said(Verdict.VERIFIED, says + _as_far_as_read(seen), "high", None, (), kinds)
     says = f"CONNECT carried {' and '.join(presented)} instead of user and password; {clear.why}"
     return violated("wrong-authentication-method", says, *kinds)
 
@@ -459,19 +479,38 @@ def _mysql(seen: Seen, tls: TlsReading | None) -> Said:
         return unverifiable(seen.lacks or "outcome", clear.why, *kinds)
     if "mysql.plugin_switched" in facts and (seen.lossy or seen.one_way):
         return unverifiable(seen.lacks or "gap", "packets are missing in the exchange of the login", *kinds)
-    if facts.get("mysql.changed_user") == "ok" and facts.get("mysql.changed_response") == "empty":
+    changed = facts.get("mysql.changed_user")
+    again = tuple(k for k in ("mysql.changed_user", "mysql.changed_response", "mysql.changed_plugin") if k in facts)
+    if changed == "ok" and facts.get("mysql.changed_response") == "empty":
         says = "a later login on the same connection (COM_CHANGE_USER) was empty, and the server answered OK"
-        return violated("missing-credentials", says, *kinds, "mysql.changed_user", "mysql.changed_response")
+        return violated("missing-credentials", says, *kinds, *again)
     if answer == "empty":
         says = f"the client's answer to {plugin} was empty; {clear.why}"
         return violated("missing-credentials", says, *kinds)
     if plugin != NATIVE_PASSWORD:
-        says = f"{plugin} was used instead of {NATIVE_PASSWORD}; {clear.why}"
-        said = violated("wrong-authentication-method", says, *kinds)
-        fault = said.faults[0]
-        named = Fault(fault.rule, fault.says, fault.confidence, fault.kinds, plugin)
-        return Said(said.verdict, said.says, said.confidence, None, (named,), kinds)
-    return Said(Verdict.VERIFIED, f"{NATIVE_PASSWORD} was used; {clear.why}", "high", None, (), kinds)
+        return _other_plugin(plugin, f"{plugin} was used instead of {NATIVE_PASSWORD}; {clear.why}", kinds)
+    later = facts.get("mysql.changed_plugin", NATIVE_PASSWORD)
+    if changed == "ok" and later != NATIVE_PASSWORD:
+        says = f"a later login on the same connection (COM_CHANGE_USER) used {later} instead of {NATIVE_PASSWORD}, and the server answered OK"
+        return _other_plugin(later, says, (*kinds, *again))
+    if changed == "unread":
+        says = f"a later login was seen (COM_CHANGE_USER) whose answer, behind the first {HEAD_BYTES:,} bytes, was not read"
+        return unverifiable("limit", says, *kinds, *again)
+    says = f"{NATIVE_PASSWORD} was used; {clear.why}{_as_far_as_read(seen)}"
+    return Said(Verdict.VERIFIED, says, "high", None, (), kinds)
+
+
+def _other_plugin(plugin: str, says: str, kinds: tuple[str, ...]) -> Said:
+    """Accepted with another method of MySQL than the documented one."""
+    said = violated("wrong-authentication-method", says, *kinds)
+    fault = said.faults[0]
+    named = Fault(fault.rule, fault.says, fault.confidence, fault.kinds, plugin)
+    return Said(said.verdict, said.says, said.confidence, None, (named,), kinds)
+
+
+def _as_far_as_read(seen: Seen) -> str:
+    """How far the client's stream was read for further logins, where it is longer than that."""
+    return f"; logins behind the client's first {HEAD_BYTES:,} bytes would not show" if seen.unread else ""
 
 
 # SSH

@@ -14,9 +14,9 @@ from functools import cache
 from math import gcd
 from typing import Any
 
-from auditor.model.facts import Facts, signature_fits
+from auditor.model.facts import ANSWERED_WITH, Facts, signature_fits
 from auditor.model.judgement import Fault, Verdict
-from auditor.model.streams import TRAIL_RECORDS
+from auditor.model.streams import HEAD_BYTES, TRAIL_RECORDS
 from auditor.policy._seen import Said, Seen, rejected, unverifiable, violated, weaker
 from auditor.policy.dialogue import NO_DIALOGUE, Answers, Dialogue, read_dialogue, spoken
 from auditor.policy.policy import Settings
@@ -62,6 +62,8 @@ SIGNED_REFUSALS = REFUSALS | {410}
 _SUITES = {name: number for number, name in CIPHER_SUITES.items()}
 
 _DECLINED = frozenset({EMPTY, NOT_SENT})
+LEAST_ERROR = 400
+"""HTTP status codes from here on are no acceptance of what was no request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,10 @@ class TlsReading:
     """TLS 1.3: length of the pre-shared key's name that the client offered; 0: not seen."""
     sha384: bool = False
     """The suite hashes with SHA-384, which a resumed session's does too (RFC 8446 section 4.6.1)."""
+    unread: bool = False
+    """The client's certificate lies behind what is kept of its stream: it was not read, and its proof not checked."""
+    plain: bool = False
+    """What began as TLS was taken in the clear."""
     late: bool = False
     """A certificate may have crossed later, encrypted (contract, rule 3)."""
     clear: bool = True
@@ -124,6 +130,8 @@ class TlsReading:
 def is_tls(seen: Seen) -> bool:
     """TLS is spoken, from the first byte or after a protocol's upgrade."""
     facts = seen.facts
+    if facts.get(ANSWERED_WITH) == "other":
+        return False
     return seen.application in {"tls", "https"} or "tls.client_hello" in facts or "tls.server_hello" in facts
 
 
@@ -176,9 +184,13 @@ def _unanswered(seen: Seen) -> TlsReading:
     alert = _alert_says(seen)
     if alert is not None:
         return TlsReading(outcome=REFUSED, why=alert[0], asked_kinds=(alert[1],), missing=_lacks(seen))
-    if facts.get("tls.answered_with") == "http":
-        why = "the server answered the ClientHello with HTTP in the clear: it does not speak TLS there"
-        return TlsReading(outcome=REFUSED, why=why, asked_kinds=("tls.answered_with",))
+    if facts.get(ANSWERED_WITH) == "http":
+        status = facts.get("tls.answered_status", 0)
+        why = "the server answered the ClientHello with HTTP in the clear"
+        if 0 < status < LEAST_ERROR:
+            says = f"{why}, status {status}: it accepted the connection without TLS"
+            return TlsReading(outcome=ACCEPTED, plain=True, why=says, asked_kinds=(ANSWERED_WITH,))
+        return TlsReading(outcome=REFUSED, why=f"{why}: it does not speak TLS there", asked_kinds=(ANSWERED_WITH,))
     lacks = _lacks(seen)
     quiet = facts.get("tls.silent") == "server" and not any(k in facts for k in ("tls.gap", "tls.cut", "tls.malformed"))
     if hello and seen.closed_by and lacks is None and quiet:
@@ -192,7 +204,10 @@ def _unanswered(seen: Seen) -> TlsReading:
         "one_way": "only one direction was captured",
         "gap": "packets of the handshake are missing",
     }
-    says = words.get(lacks or "", "no answer to the ClientHello was seen" if hello else "no handshake was seen")
+    nothing = "no answer to the ClientHello was seen" if hello else "no handshake was seen"
+    if hello and seen.answered and "tls.malformed" in facts:
+        nothing = "what came back for the ClientHello is no TLS"
+    says = words.get(lacks or "", nothing)
     kinds = tuple(k for k in ("tls.midstream", "tls.gap", "tls.client_hello") if k in facts)
     return TlsReading(missing=lacks or "no_handshake", says=says, kinds=kinds)
 
@@ -306,6 +321,7 @@ def _read12(seen: Seen, version: str | None) -> TlsReading:
         certificate=certificate,
         proof=facts.get("tls.certificate_verify") is True,
         misfit=signature_fits(facts) is False,
+        unread=facts.get("tls.certificate_not_kept") in {"client", "both"},
         outcome=outcome,
         done=done,
         unseen_end=long and not done,
@@ -631,6 +647,8 @@ def judge_mutual(reading: TlsReading) -> Said:
     kinds = (*reading.kinds, *reading.asked_kinds)
     if reading.outcome == REFUSED:
         return _turned_away(reading)
+    if reading.plain:
+        return violated("plaintext", reading.why, *kinds)
     if reading.resumed:
         return _resumed(reading, 0)
     if reading.certificate == UNKNOWN or (not reading.clear and reading.confidence == "low"):
@@ -675,6 +693,12 @@ def _with_certificate(reading: TlsReading, kinds: tuple[str, ...]) -> Said:
         return Said(
             Verdict.INFERRED, f"{reading.says} and proved to hold its key; {reading.why}", "medium", None, (), kinds
         )
+    if reading.clear and reading.unread:
+        says = (
+            f"the server asked, and the client sent a certificate and its proof; it lies behind the first {HEAD_BYTES:,} bytes or is longer "
+            f"than the limit, so it was not read, and the proof not checked; {reading.why}"
+        )
+        return Said(Verdict.INFERRED, says, "medium", None, (), (*kinds, "tls.certificate_not_kept"))
     if reading.clear:
         says = "the server asked, the client sent its certificate and proved to hold its key, both ends finished"
         says += f"; {reading.why}" if reading.doubt or reading.weighed else ""
@@ -693,6 +717,8 @@ def judge_server_only(reading: TlsReading) -> Said:
     kinds = (*reading.kinds, *reading.asked_kinds)
     if reading.outcome == REFUSED:
         return _turned_away(reading)
+    if reading.plain:
+        return violated("plaintext", reading.why, *kinds)
     if reading.resumed:
         return _resumed(reading, 1)
     if reading.version is None:

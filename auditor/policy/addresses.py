@@ -25,6 +25,11 @@ METADATA = frozenset(
 )
 """Addresses at which a cloud tells a machine who it is, credentials among it; no router stands before them."""
 
+LINK_SERVICES = frozenset(
+    V4_MAPPED | int(ipaddress.IPv4Address(f"169.254.169.{host}")) for host in (123, 249, 250, 251, 253)
+)
+"""Link-local addresses at which AWS itself answers: time, licences of Windows, names."""
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 

@@ -21,7 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.model.connections import CONN_STATES, INCOMPLETE, ConnectionTable
+from auditor.model.connections import (
+    CONN_STATES,
+    INCOMPLETE,
+    ODD_CONFLICT,
+    ODD_UNREAD,
+    ODD_URGENT,
+    ConnectionTable,
+)
 from auditor.model.facts import FOLLOWED, SIGNATURE_FITS, Facts, signature_fits
 from auditor.model.judgement import Authentication, Breach, Classification, Disposition, Factor, Fault, Verdict
 from auditor.model.streams import HEAD_BYTES
@@ -71,6 +78,7 @@ MOST_MEMBERS = 50_000
 NOT_JUDGED = Authentication()
 
 _GAP = sum(1 << INCOMPLETE.index(word) for word in ("gap", "snaplen"))
+_OPEN_READINGS = 1 << ODD_CONFLICT | 1 << ODD_URGENT | 1 << ODD_UNREAD
 _SNAPLEN = 1 << INCOMPLETE.index("snaplen")
 _LIMIT = 1 << INCOMPLETE.index("limit")
 _ONE_WAY = 1 << INCOMPLETE.index("one_way")
@@ -243,13 +251,17 @@ def _codes(
 
 
 def _unread(table: ConnectionTable, rows: NDArray[np.intp]) -> NDArray[np.int64]:
-    """Places in ``rows`` of connections with answered requests that were not read."""
-    if "http" not in table.applications:
-        return np.zeros(0, np.int64)
-    some = table.application[rows] == table.applications.index("http")
-    long = some & (table.payload_bytes[rows] > HEAD_BYTES)
-    found = []
-    for place in np.flatnonzero(long).tolist():
+    """Places in ``rows`` of connections with answered requests, or with bytes of a client that may log in again, that were not read."""
+    long = table.payload_bytes[rows] > HEAD_BYTES
+    spoken = table.application[rows]
+
+    def speaks(name: str) -> NDArray[np.bool_]:
+        return spoken == table.applications.index(name) if name in table.applications else np.zeros(len(rows), np.bool_)
+
+    http = speaks("http")
+    again = long & (speaks("mysql") | speaks("nats")) & (table.stream_bytes[rows, 0] > HEAD_BYTES)
+    found = np.flatnonzero(again).tolist()
+    for place in np.flatnonzero(long & http).tolist():
         row = rows[place]
         facts = table.facts[row]
         followed = None if facts is None else facts.get(FOLLOWED)
@@ -385,12 +397,14 @@ def _resume(table: ConnectionTable, rows: NDArray[np.intp], groups: list[_Group]
         column[rows].tolist() for column in (table.orig_h, table.resp_h, table.resp_p, table.first_ns)
     )
     numbers = rows.tolist()
+    doubtful = (table.odd[rows] & _OPEN_READINGS != 0).tolist()
     sessions = []
     for k in places:
         reading = _session_of(groups[group_of[k]])
         if reading is not None:
             links = table.facts[numbers[k]].own
-            sessions.append(Session(k, first[k], (orig[k], resp[k], port[k]), reading, links))
+            ends = orig[k], resp[k], port[k]
+            sessions.append(Session(k, first[k], ends, reading, links, bool(doubtful[k])))
     settled: dict[tuple[int, Origin], int] = {}
     for place, origin in origins(sessions).items():
         key = group_of[place], origin

@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from auditor.model.judgement import Breach, Classification, Disposition, Flow, NearMiss, Outcome
-from auditor.policy.addresses import METADATA, is_private, kind_of
+from auditor.policy.addresses import LINK_SERVICES, METADATA, is_private, kind_of
 from auditor.policy.inventory import Fronted, Inventory
 from auditor.policy.policy import ANY, CONTAINER, HTTP_LIKE, Fit, Held, Policy, PolicyPath, ports_text
 from auditor.policy.policy_cache import overlays_beside
@@ -61,7 +61,7 @@ class End:
     kind: str | None = None
     """loopback, link-local, multicast, broadcast, unspecified; None for a host."""
     metadata: bool = False
-    """A cloud's metadata service."""
+    """A cloud's metadata service, or another of its services on the link."""
     private: bool = False
     """Of an address that the internet does not route; only told of strangers."""
 
@@ -234,7 +234,7 @@ class Classifier:
             if len(self._ends) >= _MEMO_LIMIT:
                 self._ends.clear()
             kind = kind_of(address) or ("broadcast" if self.inventory.broadcast(address) else None)
-            metadata, private = address in METADATA, is_private(address)
+            metadata, private = address in METADATA or address in LINK_SERVICES, is_private(address)
             end = self._same(False, (), (), False, self.inventory.platform(address), kind, metadata, private)
             self._ends[address] = end
         return end
@@ -458,10 +458,17 @@ class Classifier:
         )
 
     def _housekeeping(self, question: _Question) -> Classification:
+        """To or from an address that no router forwards: what keeps a link going is nobody's business, and a service is somebody's."""
         orig, resp = question.orig, question.resp
         kind = resp.kind or orig.kind
         known = orig if orig.known else resp
-        wanted = self._is_diego(known) or (self.scope == "all" and known.known)
+        diego = self._is_diego(known)
+        wanted = diego or (self.scope == "all" and known.known)
+        # Who is behind a link-local address does not show: it may be any VM on the link.
+        neighbours = "link-local" in (orig.kind, resp.kind) and self.inventory.origin != "inferred"
+        if (diego or wanted or neighbours) and not (orig.metadata or resp.metadata or _keeps_link(question)):
+            says = f"a service at a {kind} address, which no path names, and nothing that keeps a link going; seen on {_port_text(question)}"
+            return self._told(Disposition.UNDECLARED, question, says, breach=Breach.UNKNOWN_HOST)
         disposition = Disposition.AMBIENT if wanted else Disposition.OUT_OF_SCOPE
         says = f"{kind} address: it does not leave its machine or link, so no unknown host is behind it"
         return self._told(disposition, question, says)
@@ -765,6 +772,36 @@ def _infrastructure(question: _Question) -> bool:
     if port == _NAME_PORT and application in ("dns", "none"):
         return True
     return question.resp.private and any(port == one and application in ("none", *spoken) for one, spoken in _AGENTS)
+
+
+def _keeps_link(question: _Question) -> bool:
+    """Whether this is of the protocols by which neighbours on a link find and configure each other, as far as port and content tell."""
+    kinds = question.orig.kind, question.resp.kind
+    if "loopback" in kinds or "unspecified" in kinds:
+        return True  # inside one machine, or before it has an address
+    if question.transport not in ("tcp", "udp", "sctp", "dccp", "udplite"):
+        return True  # ICMP, IGMP, VRRP, OSPF and the like
+    if question.resp_p is None or question.transport not in ("tcp", "udp"):
+        return False
+    if question.transport == "tcp":
+        return question.resp_p == _NAME_PORT and question.application in ("dns", "none")
+    ports = {question.resp_p} if question.directed else {question.resp_p, question.orig_p}
+    for port in ports:
+        spoken = _LINK_PORTS.get(port or 0)
+        if spoken is not None and (not spoken or question.application in spoken):
+            return True
+    return False
+
+
+_LINK_PORTS: dict[int, tuple[str, ...]] = {
+    53: ("dns", "none"),  # BOSH DNS, and clouds' resolvers
+    67: (), 68: (), 546: (), 547: (),  # DHCP
+    123: (), 319: (), 320: (),  # time
+    137: (), 138: (),  # NetBIOS names
+    1900: (), 3702: (),  # SSDP, WS-Discovery
+    5353: ("dns", "none"), 5355: ("dns", "none"),  # mDNS, LLMNR
+}  # fmt: skip
+"""Datagrams by which neighbours find and configure each other, by port (IANA), and what is spoken there; empty: nothing that is recognised."""
 
 
 def _unprotected(path: PolicyPath, application: str) -> bool:

@@ -66,6 +66,8 @@ class Session:
     """Originator, responder, port."""
     reading: TlsReading
     links: Mapping[str, Any]
+    doubtful: bool = False
+    """Its packets contradict each other, so that it may have been another handshake than it seems."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def _holds(length: int, ticket: int) -> bool:
 def origins(sessions: Iterable[Session]) -> dict[int, Origin]:
     """Row of each resumed session whose full handshake is known, to that one. ``sessions`` in order of start."""
     found: dict[int, Origin] = {}
-    tied: dict[str, int] = {}
+    tied: dict[tuple[int, str], int] = {}
     pairs: dict[tuple[int, int, int], list[_Given]] = {}
     mutual: dict[int, bool | None] = {}
     for session in sessions:
@@ -134,8 +136,8 @@ def origins(sessions: Iterable[Session]) -> dict[int, Origin]:
         key = id(reading)
         if key not in mutual:
             mutual[key] = _is_mutual(reading)
-        known = mutual[key]
-        if known is not None or _may_be_bare(reading):
+        known = None if session.doubtful else mutual[key]
+        if known is not None or session.doubtful or _may_be_bare(reading):
             _give(given, _Given(session.row, session.first_ns, known, _tickets(session), reading.sha384))
     return found
 
@@ -186,12 +188,13 @@ def _may_be_bare(reading: TlsReading) -> bool:
     )
 
 
-def _tie(session: Session, tied: dict[str, int], found: dict[int, Origin]) -> None:
-    links, row = session.links, session.row
+def _tie(session: Session, tied: dict[tuple[int, str], int], found: dict[int, Origin]) -> None:
+    """What a server gave out names a session of that server's alone."""
+    links, row, server = session.links, session.row, session.ends[1]
     if session.reading.resumed:
         # A client that offers a ticket makes a session id up, to see whether the server echoes it (RFC 5077 section 3.4).
         offered = links.get("_link.ticket_offered") or links.get("_link.session_id")
-        origin = tied.get(str(offered)) if offered else None
+        origin = tied.get((server, str(offered))) if offered else None
         if origin is None:
             return
         found[row], row = Origin(origin), origin
@@ -199,7 +202,10 @@ def _tie(session: Session, tied: dict[str, int], found: dict[int, Origin]) -> No
         return
     for kind in ("_link.session_id", "_link.ticket_issued"):
         if kind in links and (kind != "_link.session_id" or not links.get("_link.session_id_echoed")):
-            tied[links[kind]] = row
+            if session.doubtful:
+                tied.pop((server, str(links[kind])), None)
+            else:
+                tied[server, str(links[kind])] = row
 
 
 def inherit(reading: TlsReading, origin: TlsReading, name: str, *, mixed: bool = False) -> tuple[Said, Said]:

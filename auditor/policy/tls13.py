@@ -542,6 +542,9 @@ def judge_tls13(flights: Tls13Flights, model: Tls13Model | None = None) -> Tls13
     if answer.layout == "whole" and answer.what is ClientCertificate.SENT:
         # Padding makes any record long; and of a client that says no more nothing shows that it does not pad.
         confidence = Confidence.LOW if len(flights.client) == 1 else Confidence.MEDIUM
+    elif answer.what is ClientCertificate.SENT:
+        # A client that wants to can pad an empty Certificate, a Finished and its first data to these very lengths (RFC 8446 section 5.4).
+        confidence = Confidence.MEDIUM
     asked = Asked.NO if answer.what is ClientCertificate.ABSENT else Asked.YES
     http2 = _http2(flights, wire, model, request)
     dialogue = NO_DIALOGUE

@@ -56,6 +56,7 @@ _REASONS = {
     "nothing_decided": "documented connections, all captured with their opening only",
     "ipsec": "IPsec, which hides its content",
     "contradicting_packets": "undecided connections with packets that contradict each other (a single one makes an audit incomplete)",
+    "cut_packets": "undecided connections with packets that were cut short (a single one makes an audit incomplete)",
     "first_bytes_given_up": "connections whose first bytes were dropped for lack of memory",
 }
 """Reasons that are not about the connections that could not be decided."""

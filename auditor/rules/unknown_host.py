@@ -3,6 +3,8 @@
 What fires it:   a connection that was established, one end of which is a Diego VM (or a responder and port of a documented path) and the other end is an address
                  in no inventory that lies in a platform network or opened the connection itself. Platform networks are those that the
                  inventory names; where it names none, the /24 (IPv6: /64) around every VM in it. One finding for each such address, service port and transport.
+                 So is a service at a link-local, multicast or broadcast address, as no inventory says which machine is behind it; except neighbour
+                 discovery, DHCP, time and names.
                  Critical where the unknown host opened it and got access: its certificate or login was accepted, or a request was answered with success.
 What proves it:  the address in the packets, and the inventory at the time of the packets: a lease that had ended does not count.
 Why it matters:  the policy says which role may talk to which. An unknown host has no role, so nothing it does is documented, even with the

@@ -25,6 +25,11 @@ ERRORS = {
 }
 """What stands between the quotes of ``-ERR '...'``, in lower case; permission errors name a subject and are matched by their start."""
 
+REFUSED = frozenset(
+    {"authorization_violation", "authentication_timeout", "authentication_expired", "authentication_revoked"}
+)
+"""Those that turn a login away."""
+
 CREDENTIALS = {"user": "user", "pass": "pass", "auth_token": "token", "jwt": "jwt", "nkey": "nkey"}
 """Key in CONNECT, and the word of evidence for it; the values are secrets."""
 

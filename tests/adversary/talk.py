@@ -113,3 +113,34 @@ class Talk:
     def write(self, folder: Path) -> str:
         """As a capture."""
         return str(write(folder / "talk.pcap", ETHERNET, self.frames))
+
+
+def datagram(
+    client: str, server: str, sport: int, port: int, data: bytes, *, proto: int = 17, mac: bytes = bytes(12)
+) -> bytes:
+    """A frame with one UDP datagram; of another ``proto``, with ``data`` right behind its IP header."""
+    ends = [ipaddress.ip_address(each).packed for each in (client, server)]
+    if proto == 17:
+        header = struct.pack(">HHHH", sport, port, 8 + len(data), 0)
+        pseudo = (
+            ends[0]
+            + ends[1]
+            + (
+                struct.pack(">HH", 17, 8 + len(data))
+                if len(ends[0]) == 4
+                else struct.pack(">IHH", 8 + len(data), 0, 17)
+            )
+        )
+        data = header[:6] + struct.pack(">H", checksum(pseudo + header + data) or 0xFFFF) + data
+    if len(ends[0]) == 16:
+        return mac + b"\x86\xdd" + struct.pack(">IHBB", 6 << 28, len(data), proto, 255) + ends[0] + ends[1] + data
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(data), sport, 0x4000, 64, proto, 0)
+    ip = ip[:10] + struct.pack(">H", checksum(ip + ends[0] + ends[1])) + ends[0] + ends[1]
+    return mac + b"\x08\x00" + ip + data
+
+
+def inside_vxlan(talk: Talk, client: str, server: str, *, sport: int = 50_001, vni: int = 7) -> list[Frame]:
+    """All of a talk, and how it came there, in datagrams that ``client`` sends to ``server``'s UDP port 4789 (RFC 7348)."""
+    head = struct.pack(">II", 0x0800_0000, vni << 8)
+    frames = ((now, datagram(client, server, sport, 4789, head + frame)) for now, frame, _ in talk.frames)
+    return [(now, frame, len(frame)) for now, frame in frames]

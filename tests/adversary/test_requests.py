@@ -69,3 +69,38 @@ def test_a_long_upload_is_one_request_and_what_follows_is_another(after: bool, t
     if after:
         talk.says(CLIENT, UNSIGNED).says(SERVER, GIVEN)
     assert verdict_of(talk, tmp_path)[0] == ("unverifiable" if after else "verified")
+
+
+UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n"
+ASKS = b"Connection: Upgrade\r\nUpgrade: %s\r\n"
+H2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0" + b"\0\0\x10\1\5\0\0\0\3" + b"x" * 16
+LONG = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2328\r\n" + b"b" * 9_000 + b"\r\n0\r\n\r\n"
+SIGNED_PUT = SIGNED.replace(b"GET", b"PUT", 1)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "verdict"),
+    [
+        ([(CLIENT, SIGNED % b"" + UNSIGNED), (SERVER, GIVEN + GIVEN)], "violated"),
+        ([(CLIENT, SIGNED % b"" + UNSIGNED), (SERVER, LONG + LONG)], "unverifiable"),
+        ([(CLIENT, SIGNED % b""), (SERVER, LONG), (CLIENT, UNSIGNED), (SERVER, GIVEN)], "unverifiable"),
+        # In a body: for whoever counts bytes it is one request, and the server answered two.
+        ([(CLIENT, SIGNED % b"Content-Length: 53\r\n" + UNSIGNED), (SERVER, GIVEN + GIVEN)], "unverifiable"),
+        ([(CLIENT, SIGNED % b"Content-Length: 53\r\nContent-Length: 0\r\n" + UNSIGNED), (SERVER, GIVEN * 2)], "unverifiable"),
+        ([(CLIENT, SIGNED_PUT % b"Content-Length: 53\r\n" + UNSIGNED), (SERVER, GIVEN)], "verified"),
+        # Of no form that is known here, and served.
+        ([(CLIENT, SIGNED % b""), (SERVER, GIVEN), (CLIENT, b"FOO /a HTTP/1.1\r\n\r\n"), (SERVER, GIVEN)], "unverifiable"),
+        ([(CLIENT, SIGNED % b""), (SERVER, GIVEN), (CLIENT, b"GET /a\r\n"), (SERVER, b"what is there")], "unverifiable"),
+        ([(CLIENT, SIGNED % b""), (SERVER, GIVEN), (SERVER, GIVEN.replace(b"200 OK", b"408 Late"))], "verified"),
+        # Upgrades: passed over by the server, granted, and to what is one conversation.
+        ([(CLIENT, SIGNED % ASKS % b"h2c"), (SERVER, GIVEN), (CLIENT, UNSIGNED), (SERVER, GIVEN)], "violated"),
+        ([(CLIENT, SIGNED % ASKS % b"h2c"), (SERVER, GIVEN)], "verified"),
+        ([(CLIENT, SIGNED % ASKS % b"h2c"), (SERVER, UPGRADED % b"h2c"), (CLIENT, H2), (SERVER, H2[24:])], "unverifiable"),
+        ([(CLIENT, SIGNED % ASKS % b"websocket"), (SERVER, UPGRADED % b"websocket"), (CLIENT, b"\x81\x02hi")], "verified"),
+        ([(CLIENT, H2), (SERVER, H2[24:])], "unverifiable"),
+    ],
+)  # fmt: skip
+def test_requests_in_other_forms(chunks: list[tuple[int, bytes]], verdict: str, tmp_path: Path) -> None:
+    assert len(UNSIGNED) == 53, "as the lengths above say"
+    said, says = verdict_of(to_blobs(0).holds(chunks), tmp_path)
+    assert said == verdict, says

@@ -117,7 +117,7 @@ def test_rule_1_https_documents_tls_whatever_the_authentication(judge: Judge) ->
 
 def test_rule_2_inferred_means_that_it_happened(judge: Judge) -> None:
     sent = judge("rep-to-bbs", "tls", MUTUAL13)
-    assert (sent.verdict, sent.confidence, sent.observed) == (Verdict.INFERRED, "high", "mutual_tls")
+    assert (sent.verdict, sent.confidence, sent.observed) == (Verdict.INFERRED, "medium", "mutual_tls")
     assert sent.client_certificate == "inferred_sent"
 
 

@@ -45,7 +45,7 @@ class TestFlightOfSeparateRecords:
     def test_asked_certificate_verify_finished_and_data_both_ways(self) -> None:
         said = heard(f"{ASKS} c921 c281 c53 s1043 c735 s5850 c19 s19")
         assert (said.client_certificate, said.asked, said.outcome) == (SENT, Asked.YES, Tls13Outcome.ACCEPTED)
-        assert said.confidence is Confidence.HIGH
+        assert said.confidence is Confidence.MEDIUM
         assert said.shape == "separate"
         assert "go" in said.stacks
         assert "Certificate (921), CertificateVerify (281) and Finished (53)" in said.says
@@ -87,7 +87,7 @@ class TestFlightOfSeparateRecords:
 
     def test_certificate_in_fragments(self) -> None:
         said = judge((529, 529, 529, 227, 281, 53, 312), (*ASKING, 1885, 324))
-        assert (said.client_certificate, said.confidence) == (SENT, Confidence.HIGH)
+        assert (said.client_certificate, said.confidence) == (SENT, Confidence.MEDIUM)
 
     def test_servers_certificate_in_fragments(self) -> None:
         assert judge((53, 116), (23, 529, 529, 529, 233, 281, 53, 234, 234, 529)).asked is Asked.NO

@@ -458,7 +458,7 @@ class Classifier:
         )
 
     def _housekeeping(self, question: _Question) -> Classification:
-        """To or from an address that no router forwards: what keeps a link going is nobody's business, and a service is somebody's."""
+        """To or from an address that no router forwards: what keeps a link going is ordinary, and a service is somebody's."""
         orig, resp = question.orig, question.resp
         kind = resp.kind or orig.kind
         known = orig if orig.known else resp

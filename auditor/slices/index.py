@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from auditor.capture import open_capture, reopen_capture
 from auditor.capture.reader import CaptureReader, Place
 from auditor.decode import Decoder, guess_link_type, relinked
+from auditor.kernels._folder import read_trusted
 from auditor.model.connections import STRAY_NS
 from auditor.model.frames import FrameBatch
 from auditor.model.limits import Limits
@@ -192,7 +194,10 @@ def _file(path: Path, folder: Path) -> Path:
 def load(path: Path, folder: Path, link_type: int | None = None) -> CaptureIndex | None:
     """The kept index of a capture; None where there is none, or none of the file as it is now."""
     try:
-        with np.load(_file(path, folder), allow_pickle=False) as kept:
+        data = read_trusted(_file(path, folder))
+        if data is None:
+            return None
+        with np.load(BytesIO(data), allow_pickle=False) as kept:
             if str(kept["identity"]) != _identity(path, link_type):
                 return None
             truth = int(kept["link_type"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -40,6 +41,20 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     """All of a file at once. Raises OSError."""
     with whole_file(path) as out:
         out.write(content)
+
+
+def exposure(place: Path, *, writes: bool) -> str | None:
+    """Why what lies here cannot be relied on: others may have changed it; None: nobody else can. Raises OSError.
+
+    To read, another user's store will do (a service's, say). To write into, it has to be one's own, root's, or shared with one's group on purpose.
+    """
+    there = place.stat()
+    if there.st_mode & stat.S_IWOTH:
+        return "can be changed by every user of this machine"
+    ours = os.geteuid() in (0, there.st_uid) or there.st_uid == 0
+    if writes and not ours and not there.st_mode & stat.S_IWGRP:
+        return "belongs to another user"
+    return None
 
 
 def digest_of(path: Path) -> str:

@@ -41,7 +41,7 @@ import zstandard
 from auditor.errors import ConfigError, MissingToolError
 from auditor.policy.times import window_text
 from auditor.store import _state
-from auditor.store._files import digest_of, sync, whole_file, write_whole
+from auditor.store._files import digest_of, exposure, sync, whole_file, write_whole
 from auditor.store._schema import STEPS, VERSION
 from auditor.wire.text import many
 
@@ -931,6 +931,7 @@ def open_history(path: Path | str, *, write: bool = False, catalogue: Path | Non
     try:
         if path.exists() and not path.is_dir():
             raise ConfigError(str(path), "is a file", mend="name a folder; a store is a folder")
+        _check_owner(path, writes=write)
         if write:
             if path.is_dir() and not file.exists():
                 _may_begin(path)
@@ -944,6 +945,16 @@ def open_history(path: Path | str, *, write: bool = False, catalogue: Path | Non
         return _open_for_reading(path, file)
     except (OSError, sqlite3.Error) as error:
         raise _complaint(path, error) from error
+
+
+def _check_owner(path: Path, *, writes: bool) -> None:
+    """That nobody else can have put there what is read from it. Raises ConfigError, OSError."""
+    for place in (path, path / PIECES, path / CATALOGUE, path / _state.NAME):
+        says = exposure(place, writes=writes) if place.exists() else None
+        if says is not None:
+            raise ConfigError(
+                str(place), says, mend=f"chmod -R o-w {path} if it is yours; otherwise name another folder"
+            )
 
 
 OURS = frozenset(

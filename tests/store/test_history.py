@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -103,6 +104,37 @@ def seen(history, hours, marks_at, gone_after_ns=2 * HOUR):
         history.keep(an_audit(hour, marks_at(hour)), gone_after_ns=gone_after_ns)
         told.append({mark for mark, known in history.known().items() if known.open})
     return told
+
+
+@pytest.mark.parametrize("place", ["", PIECES, CATALOGUE])
+def test_a_store_that_everybody_may_change_is_refused(tmp_path, place):
+    """On a shared machine somebody else could put a quiet past into it."""
+    store = tmp_path / "store"
+    with open_history(store, write=True) as history:
+        history.keep(an_audit(0), gone_after_ns=DAY)
+    (store / place).chmod((store / place).stat().st_mode | 0o002)
+    for write in (False, True):
+        with pytest.raises(ConfigError, match="can be changed by every user"):
+            open_history(store, write=write)
+    (store / place).chmod((store / place).stat().st_mode & ~0o002)
+    open_history(store).close()
+
+
+def test_a_store_of_another_user_is_read_and_not_written_to(tmp_path, monkeypatch):
+    if os.geteuid():
+        pytest.skip("needs root")
+    store = tmp_path / "store"
+    with open_history(store, write=True) as history:
+        history.keep(an_audit(0), gone_after_ns=DAY)
+    for each in (store, *store.rglob("*")):
+        os.chown(each, 4_242, 4_242)
+    monkeypatch.setattr(os, "geteuid", lambda: 4_343)
+    open_history(store).close()
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        open_history(store, write=True)
+    for each in (store, *store.rglob("*")):
+        each.chmod(each.stat().st_mode | 0o020)
+    open_history(store, write=True).close()
 
 
 def test_a_finding_is_new_once_then_continues_then_is_gone(tmp_path):

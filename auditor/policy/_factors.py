@@ -124,6 +124,8 @@ def factor(name: str, seen: Seen, wanted: Wanted, tls: TlsReading | None) -> Sai
     """One factor."""
     if name == "none":
         return _nothing_asked(seen, tls)
+    if tls is not None and tls.plain:
+        return judge_server_only(tls)  # nothing is inside, and nothing hidden
     if name in {"tls", "mutual_tls"}:
         if tls is None:
             return _instead_of_tls(seen)

@@ -161,6 +161,23 @@ def test_what_keeps_a_link_going_is_nobodys_business(frames: list[Frame], tmp_pa
     assert "unknown-host" not in rules(report)
 
 
+# Paths that the documented table does not have, and paths with a choice
+
+
+def test_an_ambient_path_is_no_excuse(tmp_path: Path) -> None:
+    """Loggregator's mutual TLS is declared by an overlay, and judged like a documented path."""
+    report = audited(tmp_path, *service(CELL, "10.0.4.95", 8082))
+    assert verdicts(report) == [("ambient", "violated")]
+    assert rules(report) == {"plaintext"}
+
+
+def test_a_choice_is_fulfilled_by_none_of_its_halves(tmp_path: Path) -> None:
+    """TLS or a signed URL: a ClientHello that nobody answers in TLS, and an unsigned request behind it."""
+    talk = Talk(CELL, "10.0.4.80", 8080).opens().says(CLIENT, mutual()[0][1])
+    report = audited(tmp_path, *talk.says(SERVER, SERVED).says(CLIENT, PLAIN).says(SERVER, SERVED).closes().frames)
+    assert verdicts(report)[0][1] == "violated"
+
+
 # NAT
 
 

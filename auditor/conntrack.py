@@ -1,8 +1,8 @@
 """Packets to connections, and parts of a capture to the whole.
 
-A ``Tracker`` follows one capture (or one part of it) and ends as a ``Part``: connection records whose two sides are ordered by address, not
+A ``Tracker`` follows one capture (or one part of it) and ends as a ``TrackedPart``: connection records whose two sides are ordered by address, not
 by who opened them, and what inspectors found in their first bytes. Parts of consecutive captures, or of captures taken at the same
-time at two places, are joined by ``merge``; ``opened_by`` then decides directions over all of them, and ``conclude``
+time at two places, are joined by ``merge``; ``decide_originators`` then decides directions over all of them, and ``build_table``
 makes the table that everything after it reads. One process or many, one file or twenty: the same steps.
 """
 
@@ -177,20 +177,20 @@ class View:
 
 
 @dataclass(slots=True)
-class Part:
+class TrackedPart:
     """The connections of one part of the packets, before directions are decided."""
 
     rows: Array
     """CONN[n], in order of first packet."""
     facts: list[Any]
     """Row by row; shorter than ``rows`` where the rest has none."""
-    held: dict[int, tuple[Array, list[bytes | None]]] = field(default_factory=dict)
+    pending: dict[int, tuple[Array, list[bytes | None]]] = field(default_factory=dict)
     """Heads not examined yet, because an earlier part may hold what comes before them: HEAD[2], and the bytes of each side."""
     first_ns: int | None = None
     last_ns: int | None = None
     skipped: int = 0
     """Packets that belong to no connection."""
-    released: int = 0
+    evicted: int = 0
     """Connections whose heads were handed on early, because room ran out."""
     hits: dict[str, int] = field(default_factory=dict)
     """How often each limit (a name of ``Limits``) cost something while this part was followed."""
@@ -465,7 +465,7 @@ class Tracker:
         """Have the first bytes examined that no more packets can change."""
         self._examine()
 
-    def peek(self, wanted: NDArray[np.bool_] | None = None) -> Part:
+    def peek(self, wanted: NDArray[np.bool_] | None = None) -> TrackedPart:
         """What is known now, of the rows ``wanted`` (None: all), as a part of its own; the tracker goes on with its packets.
 
         First bytes that may still grow are examined as they are, and again later.
@@ -479,7 +479,7 @@ class Tracker:
         place = np.full(n + 1, -1, np.int64)
         place[taken] = np.arange(taken.size)
         rows["outer"] = place[rows["outer"]]
-        held = {
+        pending = {
             int(place[row]): (heads.copy(), list(data)) for row, (heads, data) in self._held.items() if place[row] >= 0
         }
         second = {int(place[row]): told for row, told in self._second.items() if place[row] >= 0}
@@ -493,10 +493,10 @@ class Tracker:
             if not self._alone:
                 # Another place may have the bytes that are missing here.
                 for row in queue.tolist():
-                    held[row] = self._copied(slots[row])
+                    pending[row] = self._copied(slots[row])
                     if (self._heads["other"][slots[row][slots[row] >= 0]] > 0).any():
                         rows["odd"][row] |= 1 << ODD_UNREAD
-                    rows["head_bytes"][row] = held[row][0]["filled_bytes"]
+                    rows["head_bytes"][row] = pending[row][0]["filled_bytes"]
                 continue
             tcpstate.seal(rows, queue, m, self._heads, self._words, pairs, known_side, ports, transport, HEAD_BYTES)
             examined = self._examiner.examine(self._arena, self._heads, pairs, known_side, transport, ports)
@@ -513,10 +513,10 @@ class Tracker:
         }
         samples = _moved(self._samples[: self._state[tcpstate.S_SAMPLES]], place)
         early = _moved(self._early[: self._state[tcpstate.S_EARLY]], place)
-        return Part(
+        return TrackedPart(
             rows,
             facts,
-            held,
+            pending,
             self._first_ns,
             self._last_ns,
             skipped,
@@ -588,7 +588,7 @@ class Tracker:
         self._table = np.full(1 << max(int(room * 2 - 1).bit_length(), 4), flowkey.EMPTY, np.int32)
         flowkey.rehash(self._rows.rows, kept.size, self._table, flowkey.SECRET)
 
-    def finish(self) -> Part:
+    def finish(self) -> TrackedPart:
         """All that is known at the end of the packets. The tracker is spent afterwards."""
         n = len(self)
         self._examine()
@@ -611,7 +611,7 @@ class Tracker:
             "waiting_bytes": self._impatient,
         }
         samples = self._samples[: self._state[tcpstate.S_SAMPLES]].copy()
-        return Part(
+        return TrackedPart(
             rows,
             self._facts,
             self._held,
@@ -656,8 +656,8 @@ class Tracker:
 
 def _hurried(rows: Array) -> int:
     """Of how many rows first bytes were given up, because room ran out."""
-    released = rows[rows["state"] & ROW_RELEASED != 0]
-    return int((released["side"]["seen"] & HEAD_CUT != 0).any(axis=1).sum())
+    evicted = rows[rows["state"] & ROW_RELEASED != 0]
+    return int((evicted["side"]["seen"] & HEAD_CUT != 0).any(axis=1).sum())
 
 
 def _moved(noted: Array, place: NDArray[np.int64]) -> Array:
@@ -683,36 +683,38 @@ def _put_facts(facts: list[Any], rows: Array, found: Any) -> None:
         facts[row] = each
 
 
-def merge(parts: list[Part], examiner: Examiner, limits: TrackLimits | None = None, *, keep_held: bool = False) -> Part:
+def merge(
+    parts: list[TrackedPart], examiner: Examiner, limits: TrackLimits | None = None, *, keep_pending: bool = False
+) -> TrackedPart:
     """The connections of all parts together, their held heads examined.
 
     Parts are taken in the order given: that of their packets. Where the times of two parts overlap for more than a tenth of the shorter one, they
     were taken at two places: a connection in both is one, seen twice, and its packets are counted once. Else the later part
     goes on where the earlier one ended, and counts add up. So it is, too, where they share many packets although their times do not overlap:
-    a clock is wrong. Packets that the earlier part ended with and the later one begins with are counted once, either way. With ``keep_held`` the
-    heads that waited stay in ``held``, for who hands them on to yet another part.
+    a clock is wrong. Packets that the earlier part ended with and the later one begins with are counted once, either way. With ``keep_pending`` the
+    heads that waited stay in ``pending``, for who hands them on to yet another part.
     """
     limits = limits or TrackLimits()
     if not parts:
-        return Part(np.zeros(0, CONN), [])
+        return TrackedPart(np.zeros(0, CONN), [])
     whole = parts[0]
     for later in parts[1:]:
         whole = _join_parts(whole, later, limits)
-    held = dict(whole.held)
+    pending = dict(whole.pending)
     _examine_held(whole, examiner)
-    if keep_held:
-        whole.held = held
+    if keep_pending:
+        whole.pending = pending
     return whole
 
 
-def _same_time(a: Part, b: Part) -> bool:
+def _same_time(a: TrackedPart, b: TrackedPart) -> bool:
     if a.first_ns is None or a.last_ns is None or b.first_ns is None or b.last_ns is None:
         return False
     shared = min(a.last_ns, b.last_ns) - max(a.first_ns, b.first_ns)
     return shared > OUT_OF_ORDER_NS and shared * 10 > min(a.last_ns - a.first_ns, b.last_ns - b.first_ns)
 
 
-def _same_packets(a: Part, b: Part, mine: Array, theirs: Array) -> bool:
+def _same_packets(a: TrackedPart, b: TrackedPart, mine: Array, theirs: Array) -> bool:
     """Whether parts share so many packets that they were taken at the same time, although their times do not overlap: a clock is wrong, or they are short.
 
     Where clocks agree, what is in both is what the earlier part ended with, unless it is most of one.
@@ -723,15 +725,15 @@ def _same_packets(a: Part, b: Part, mine: Array, theirs: Array) -> bool:
     return mine.size * 2 > fewer or abs(doubles.ahead_ns(mine, theirs)[0]) > OUT_OF_ORDER_NS
 
 
-def _one_capture(a: Part, b: Part) -> bool:
+def _one_capture(a: TrackedPart, b: TrackedPart) -> bool:
     """Whether they are parts of the same capture."""
     return bool({capture for capture, _ in a.places} & {capture for capture, _ in b.places})
 
 
-def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
+def _join_parts(a: TrackedPart, b: TrackedPart, limits: TrackLimits) -> TrackedPart:
     if not len(a.rows) or not len(b.rows):
         kept = a if len(a.rows) else b
-        kept.skipped, kept.released = a.skipped + b.skipped, a.released + b.released
+        kept.skipped, kept.evicted = a.skipped + b.skipped, a.evicted + b.evicted
         kept.hits = _added(a.hits, b.hits)
         kept.quotes = _joined_quotes(a, b, 0)
         return kept
@@ -779,7 +781,7 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
         target,
     )
     facts = a.facts + [None] * (n - len(a.facts))
-    held = dict(a.held)
+    pending = dict(a.pending)
     fresh = target >= n
     moved = b.rows[fresh]
     b_facts = b.facts + [None] * (m - len(b.facts))
@@ -789,22 +791,22 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
         # Bytes behind what an earlier part had are no other place's evidence of the same.
         same = together or (b.rows["proto"][row] == tcpstate.TCP and more[row][0] >= joinrows.ANCHORED)
         better = bool(same and _ranked(more[row], trust == 2) > _ranked(worth[into], trust == 1))
-        _join_evidence(a, held, facts, into, b, row, together, better)
+        _join_evidence(a, pending, facts, into, b, row, together, better)
         if better:
             worth[into] = more[row]
     outer = moved["outer"]
     moved["outer"] = np.where(outer >= 0, target[np.maximum(outer, 0)], -1)
     facts.extend(b_facts[row] for row in np.flatnonzero(fresh).tolist())
-    held.update({int(target[row]): kept for row, kept in b.held.items() if fresh[row]})
+    pending.update({int(target[row]): kept for row, kept in b.pending.items() if fresh[row]})
     assert joined == m - int(fresh.sum())  # noqa: S101
-    return Part(
+    return TrackedPart(
         np.concatenate([a.rows, moved]),
         facts,
-        held,
+        pending,
         min((ns for ns in (a.first_ns, b.first_ns) if ns is not None), default=None),
         max((ns for ns in (a.last_ns, b.last_ns) if ns is not None), default=None),
         a.skipped + b.skipped,
-        a.released + b.released,
+        a.evicted + b.evicted,
         _added(a.hits, b.hits),
         places,
         _joined_samples(a, b, target, ahead),
@@ -818,13 +820,13 @@ def _join_parts(a: Part, b: Part, limits: TrackLimits) -> Part:
     )
 
 
-def _joined_odds(a: Part, b: Part, target: NDArray[np.int64]) -> Array:
+def _joined_odds(a: TrackedPart, b: TrackedPart, target: NDArray[np.int64]) -> Array:
     theirs = b.odds.copy()
     theirs["row"] = target[theirs["row"]]
     return np.concatenate([a.odds, theirs])[: 16 * ODDS_KEPT]
 
 
-def _joined_quotes(a: Part, b: Part, ahead: int) -> Array:
+def _joined_quotes(a: TrackedPart, b: TrackedPart, ahead: int) -> Array:
     """What errors quote in both, in the clock of ``a``."""
     theirs = b.quotes.copy()
     theirs["ts_ns"] -= ahead
@@ -849,7 +851,7 @@ def _renumbered(masks: NDArray[np.uint64], old: Sequence[int], new: Sequence[int
     return out
 
 
-def _unite_places(a: Part, b: Part) -> tuple[tuple[int, int], ...]:
+def _unite_places(a: TrackedPart, b: TrackedPart) -> tuple[tuple[int, int], ...]:
     """The places of both; those of ``b`` are numbered behind those of ``a``."""
     places = [*a.places, *(place for place in b.places if place not in a.places)]
     new = [places.index(place) for place in b.places]
@@ -860,7 +862,7 @@ def _unite_places(a: Part, b: Part) -> tuple[tuple[int, int], ...]:
     return tuple(places)
 
 
-def _compare_clocks(a: Part, b: Part, mine: Array, theirs: Array) -> int:
+def _compare_clocks(a: TrackedPart, b: TrackedPart, mine: Array, theirs: Array) -> int:
     """How far the clock of ``b`` is to be set back to be that of ``a``, as far as packets tell that both saw; its captures say so.
 
     0 where they agree: by less than a millisecond, what is told of clocks says more of queues and cards.
@@ -872,7 +874,7 @@ def _compare_clocks(a: Part, b: Part, mine: Array, theirs: Array) -> int:
     return _told_clock(a, b, int(which[np.argmax(counts)]), ahead, int(mine.size), delay)
 
 
-def _told_clock(a: Part, b: Part, place: int, ahead: int, shared: int, delay: int | None = None) -> int:
+def _told_clock(a: TrackedPart, b: TrackedPart, place: int, ahead: int, shared: int, delay: int | None = None) -> int:
     """Note that the clock of ``b`` is so far ahead of that of a place of ``a``, as so many packets tell; how far it is to be set back."""
     against = a.places[place][0]
     against = next((k for k in (against, *a.views) if k in a.views and a.views[k].against is None), against)
@@ -882,7 +884,7 @@ def _told_clock(a: Part, b: Part, place: int, ahead: int, shared: int, delay: in
     return ahead if abs(ahead) > AGREEING_NS else 0
 
 
-def _openings_apart(a: Part, b: Part) -> tuple[int, int] | None:
+def _openings_apart(a: TrackedPart, b: TrackedPart) -> tuple[int, int] | None:
     """How far the clock of ``b`` is ahead where packets do not tell, but SYNs with the same initial sequence number are in both, and how many those are.
 
     None where there are none, or times agree and most connections are in one alone.
@@ -906,7 +908,7 @@ DISORDER = 0.1
 """Two places differ in how well they keep the order of packets where so much more of the connections have some out of order."""
 
 
-def _better_ordered(a: Part, b: Part) -> int:
+def _better_ordered(a: TrackedPart, b: TrackedPart) -> int:
     """Whose times and order of packets are those of the wire: 1 of ``a``, 2 of ``b``, 0: both are as good."""
     share = []
     for rows in (a.rows, b.rows):
@@ -919,7 +921,7 @@ def _better_ordered(a: Part, b: Part) -> int:
     return 1 if share[0] < share[1] else 2
 
 
-def _had_before(a: Part, b: Part, vector: NDArray[np.int64]) -> Array:
+def _had_before(a: TrackedPart, b: TrackedPart, vector: NDArray[np.int64]) -> Array:
     """Those of the first packets of ``b`` that ``a`` ended with; the rows that they began are asked after in ``a``."""
     again = np.zeros(len(b.early), np.uint8)
     told = np.zeros(len(b.early), np.bool_)
@@ -933,7 +935,7 @@ def _had_before(a: Part, b: Part, vector: NDArray[np.int64]) -> Array:
     return found
 
 
-def _take_back(b: Part, again: Array, twice: NDArray[np.int64]) -> None:
+def _take_back(b: TrackedPart, again: Array, twice: NDArray[np.int64]) -> None:
     """Take packets that the part before it had out of the counts of ``b``; ``twice``, per row and side, gets their payload."""
     for one in again:
         row, which, size = int(one["row"]), int(one["side"]), int(one["wire"])
@@ -945,14 +947,14 @@ def _take_back(b: Part, again: Array, twice: NDArray[np.int64]) -> None:
         twice[row, which] += size
         if b.rows["proto"][row] != tcpstate.TCP:
             side["end"] -= size
-            _cut_head(b.held.get(row), which, size)
+            _cut_head(b.pending.get(row), which, size)
 
 
-def _cut_head(held: tuple[Array, list[bytes | None]] | None, which: int, size: int) -> None:
+def _cut_head(pending: tuple[Array, list[bytes | None]] | None, which: int, size: int) -> None:
     """Take the first datagram out of a held head of datagrams, if it has that size."""
-    if held is None or held[1][which] is None or not size:
+    if pending is None or pending[1][which] is None or not size:
         return
-    heads, data = held
+    heads, data = pending
     head, text = heads[which], data[which] or b""
     n = int(head["n_segments"])
     edges = [*head["segment_at"][1:n].tolist(), int(head["filled_bytes"])]
@@ -964,7 +966,7 @@ def _cut_head(held: tuple[Array, list[bytes | None]] | None, which: int, size: i
         data[which] = text[size:] or None
 
 
-def _joined_samples(a: Part, b: Part, target: NDArray[np.int64], ahead: int) -> Array:
+def _joined_samples(a: TrackedPart, b: TrackedPart, target: NDArray[np.int64], ahead: int) -> Array:
     """Samples of both, in the clock of ``a``."""
     theirs = b.samples.copy()
     theirs["row"] = target[theirs["row"]]
@@ -978,7 +980,7 @@ def _joined_samples(a: Part, b: Part, target: NDArray[np.int64], ahead: int) -> 
     return both
 
 
-def _joined_views(a: Part, b: Part) -> dict[int, View]:
+def _joined_views(a: TrackedPart, b: TrackedPart) -> dict[int, View]:
     views = dict(a.views)
     for capture, view in b.views.items():
         known = views.setdefault(capture, view)
@@ -1004,14 +1006,16 @@ def _seen_so(rows: Array, which: NDArray[np.int64]) -> Array:
     return out
 
 
-def _sights(a: Part, b: Part, found: NDArray[np.int64]) -> tuple[Array, Array]:
+def _sights(a: TrackedPart, b: TrackedPart, found: NDArray[np.int64]) -> tuple[Array, Array]:
     """Of connections that are in both parts: what was seen of each before they are joined."""
     theirs = np.flatnonzero(found >= 0)
     mine = np.setdiff1d(found[theirs], a.sights["row"])
     return _seen_so(a.rows, mine), _seen_so(b.rows, np.setdiff1d(theirs, b.sights["row"]))
 
 
-def _joined_sights(a: Part, b: Part, target: NDArray[np.int64], before: tuple[Array, Array] | None) -> Array:
+def _joined_sights(
+    a: TrackedPart, b: TrackedPart, target: NDArray[np.int64], before: tuple[Array, Array] | None
+) -> Array:
     theirs = [b.sights, before[1]] if before else [b.sights]
     moved = np.concatenate(theirs)
     moved["row"] = target[moved["row"]]
@@ -1042,11 +1046,11 @@ def _ranked(worth: list[int], trusted: bool) -> tuple[int, int, bool, int]:
 
 
 def _join_evidence(
-    a: Part,
-    held: dict[int, tuple[Array, list[bytes | None]]],
+    a: TrackedPart,
+    pending: dict[int, tuple[Array, list[bytes | None]]],
     facts: list[Any],
     row: int,
-    b: Part,
+    b: TrackedPart,
     later: int,
     together: bool,
     better: bool,
@@ -1056,42 +1060,42 @@ def _join_evidence(
     One that holds all that the other has is taken alone: who spoke when, and what was sent at once, is known within one capture only. Datagrams have no numbers, so of those that two places saw (``together``) one place's are taken. ``better``: ``b``'s is worth more.
     """
     a_row, b_row = a.rows[row], b.rows[later]
-    mine, theirs = row in held, later in b.held
+    mine, theirs = row in pending, later in b.pending
     if mine and theirs and (a_row["proto"] == tcpstate.TCP or not together):
         # Parts of one capture go on where the other ended: nothing of either is left out.
         apart = a_row["proto"] == tcpstate.TCP and not _one_capture(a, b)
-        alone = _sufficient(a, held[row], row, b, later, better) if apart else 0
+        alone = _sufficient(a, pending[row], row, b, later, better) if apart else 0
         if alone == 2:
-            held.pop(row)
+            pending.pop(row)
         if alone != 1:
-            _join_heads(a, held, row, b, later)
+            _join_heads(a, pending, row, b, later)
         return
     examined = mine or a_row["application"] >= 0, theirs or b_row["application"] >= 0
     if not examined[1] or (examined[0] and not better):
         return
-    held.pop(row, None)
+    pending.pop(row, None)
     a_row["application"], a_row["client_side"] = b_row["application"], b_row["client_side"]
     a_row["head_bytes"] = b_row["head_bytes"]
     a_row["state"] = (a_row["state"] & ~np.uint8(ROW_RELEASED)) | (b_row["state"] & np.uint8(ROW_RELEASED))
     facts[row] = b.facts[later]
     if theirs:
-        _join_heads(a, held, row, b, later)
+        _join_heads(a, pending, row, b, later)
 
 
 _Heads = tuple[Array, list[bytes | None]]
 
 
-def _sufficient(a: Part, held: _Heads, row: int, b: Part, later: int, better: bool) -> int:
+def _sufficient(a: TrackedPart, pending: _Heads, row: int, b: TrackedPart, later: int, better: bool) -> int:
     """Whose first bytes of a stream hold all that the other's do: 1 ``a``'s, 2 ``b``'s, 0: both are needed. ``better``: if both do, ``b``'s are worth more."""
     at = [int(end["head_base"]) for end in a.rows["side"][row]]
     there = [
         int(theirs["head_base"]) + joinrows.moved(mine, theirs)
         for mine, theirs in zip(a.rows["side"][row], b.rows["side"][later], strict=True)
     ]
-    mine, theirs = (held, at), (b.held[later], there)
+    mine, theirs = (pending, at), (b.pending[later], there)
     enough = [_holds(*mine, *theirs), _holds(*theirs, *mine)]
     if all(enough):
-        several = _captures_of(held[0]), _captures_of(b.held[later][0])
+        several = _captures_of(pending[0]), _captures_of(b.pending[later][0])
         return 1 if several[0] < several[1] or (several[0] == several[1] and not better) else 2
     return 1 if enough[0] else 2 if enough[1] else 0
 
@@ -1131,17 +1135,17 @@ def _captures_of(heads: Array) -> int:
 
 
 def _join_heads(
-    a: Part,
-    held: dict[int, tuple[Array, list[bytes | None]]],
+    a: TrackedPart,
+    pending: dict[int, tuple[Array, list[bytes | None]]],
     row: int,
-    b: Part,
+    b: TrackedPart,
     later: int,
 ) -> None:
     """Put first bytes that wait in a later part to those that wait of the earlier one."""
-    theirs = b.held[later]
+    theirs = b.pending[later]
     a_row, b_row = a.rows[row], b.rows[later]
-    heads, data = held.get(row) or (np.zeros(2, HEAD), [None, None])
-    held[row] = heads, data
+    heads, data = pending.get(row) or (np.zeros(2, HEAD), [None, None])
+    pending[row] = heads, data
     stream = a_row["proto"] == tcpstate.TCP
     scratch = np.zeros(HEAD_BYTES, np.uint8)
     for side in range(2):
@@ -1211,10 +1215,10 @@ def _join_trails(mine: Array, data: Array, theirs: Array, more: Array, offset: i
         joinrows.go_on_behind(mine, data, theirs, more, offset, not anchored)
 
 
-def _examine_held(part: Part, examiner: Examiner) -> None:
+def _examine_held(part: TrackedPart, examiner: Examiner) -> None:
     """Examine the heads that waited for other parts, some at a time."""
     at_once = 512
-    waiting = sorted(part.held.items())
+    waiting = sorted(part.pending.items())
     if not waiting:
         return
     rows = part.rows
@@ -1242,7 +1246,7 @@ def _examine_held(part: Part, examiner: Examiner) -> None:
         rows["client_side"][queue] = examined.client_side
         _put_facts(part.facts, queue, examined.facts)
         rows["side"]["slot"][queue] = -2
-    part.held.clear()
+    part.pending.clear()
 
 
 # The same connection on the two sides of a NAT
@@ -1253,7 +1257,7 @@ MOST_SIDES = 8
 """Numbers that more connections than this have in common prove nothing."""
 
 
-def fold_translations(part: Part, known: Callable[[int], bool], foreign: Callable[[int], bool]) -> None:
+def merge_nat(part: TrackedPart, known: Callable[[int], bool], foreign: Callable[[int], bool]) -> None:
     """Make one of the connections that are the same on the two sides of a NAT; ``part.translations`` keeps the ends of the other side.
 
     What proves it: both initial sequence numbers, 64 bits that nobody chooses (RFC 6528), with the same bytes as far as they are kept and streams that reach as far, at the
@@ -1354,7 +1358,7 @@ def _reaches(side: Any) -> int:
     return reached - (1 if int(side["fin_at"]) > NOWHERE and int(side["acked"]) > int(side["fin_at"]) else 0)
 
 
-def _fold(part: Part, kept: int, other: int, poorer: bool) -> None:
+def _fold(part: TrackedPart, kept: int, other: int, poorer: bool) -> None:
     """Join record ``other`` to ``kept``; ``poorer``: the other one saw more of the connection."""
     rows = part.rows
     later = rows[other : other + 1].copy()
@@ -1391,7 +1395,7 @@ def _fold(part: Part, kept: int, other: int, poorer: bool) -> None:
 # Directions and the table
 
 
-def opened_by(part: Part) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def decide_originators(part: TrackedPart) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Which side (0, 1) opened each connection, and how that is known (index into DIRECTION_BY).
 
     The SYN decides; without one the content of the first bytes; then which end answered a SYN anywhere in these packets; what is left is
@@ -1432,10 +1436,10 @@ def _ends(rows: Array, side: int) -> Array:
     return packed.view("V18")
 
 
-def conclude(
-    part: Part, orig_side: NDArray[np.uint8], by: NDArray[np.uint8], applications: tuple[str, ...]
+def build_table(
+    part: TrackedPart, orig_side: NDArray[np.uint8], by: NDArray[np.uint8], applications: tuple[str, ...]
 ) -> ConnectionTable:
-    """The table of connections, in order of start; ``orig_side`` and ``by`` as ``opened_by`` gives them (or the policy corrected them)."""
+    """The table of connections, in order of start; ``orig_side`` and ``by`` as ``decide_originators`` gives them (or the policy corrected them)."""
     rows = part.rows
     order = in_order(rows)
     n = len(rows)
@@ -1546,7 +1550,7 @@ def _unseen(sides: Array) -> NDArray[np.bool_]:
 
 
 def _columns(
-    part: Part,
+    part: TrackedPart,
     order: NDArray[np.int64],
     orig_side: NDArray[np.uint8],
     by: NDArray[np.uint8],

@@ -1,7 +1,7 @@
 """The whole audit, as one function that reads like the way of the data.
 
 frames -> packets -> connections and their first bytes -> evidence -> policy -> rules -> audit. Each capture is followed by itself into
-a ``Part``; parts are joined, and only then is anything judged: so it is the same whether one process follows all captures or many do.
+a ``TrackedPart``; parts are joined, and only then is anything judged: so it is the same whether one process follows all captures or many do.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from auditor.catalogue import discover
 from auditor.conntrack import (
     BY_GUESS,
     BY_POLICY,
-    Part,
+    TrackedPart,
     Tracker,
     TrackLimits,
     View,
-    conclude,
-    fold_translations,
+    build_table,
+    decide_originators,
     in_order,
     merge,
-    opened_by,
+    merge_nat,
 )
 from auditor.decode import Decoder, guess_link_type, relinked
 from auditor.errors import InputError
@@ -49,10 +49,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from auditor.carry import Carry
     from auditor.model.audit import Audit
     from auditor.model.judgement import Authentication, Classification
     from auditor.model.tables import Ends
+    from auditor.pass_state import PassState
     from auditor.policy.certificates import Attribution, Certificate, CertificateJudge
     from auditor.policy.classify import Classifier, End
     from auditor.policy.infer import Service
@@ -84,7 +84,7 @@ class Followed:
     """One capture, followed to its end."""
 
     capture: Capture
-    part: Part
+    part: TrackedPart
     certificates: Mapping[str, bytes]
     """DER by fingerprint."""
     has_secrets: bool = False
@@ -104,13 +104,13 @@ def run(
     progress: Callable[[Progress], None] | None = None,
     follow: Follow | None = None,
     warn: Callable[[str], None] | None = None,
-    carry: Carry | None = None,
+    pass_state: PassState | None = None,
     within: Callable[[ConnectionTable], NDArray[np.bool_]] | None = None,
 ) -> Audit:
     """Audit captures.
 
     ``options``: scope, strict, linktype, ... (``auditor.api.audit``); ``ca`` are ``Authorities``. ``warn`` is reported in a line what could not
-    be done and hinders nothing. ``carry``: what earlier passes hand to this one; afterwards, what this one hands to the next. ``within`` says
+    be done and hinders nothing. ``pass_state``: what earlier passes hand to this one; afterwards, what this one hands to the next. ``within`` says
     which connections the report is about; the others are there for what they tell of these (a full handshake before a resumed
     session). Raises InputError where nothing could be audited.
     """
@@ -147,7 +147,7 @@ def run(
         if progress is not None:
             progress(now)
 
-    gathered = _gather(sources, _of_reading(options), None if progress is None else note, follow, carry, inventory)
+    gathered = _gather(sources, _of_reading(options), None if progress is None else note, follow, pass_state, inventory)
     if far:
         note(replace(far[0], doing=f"judging {len(gathered.whole.rows):,} connections"))
     whole, captures, certificates, examiner = (
@@ -156,10 +156,10 @@ def run(
         gathered.certificates,
         gathered.examiner,
     )
-    side, by = opened_by(whole)
-    table = conclude(whole, side, by, examiner.applications)
-    if carry is not None:
-        table = carry.named(table, _order_of(whole, table))
+    side, by = decide_originators(whole)
+    table = build_table(whole, side, by, examiner.applications)
+    if pass_state is not None:
+        table = pass_state.named(table, _order_of(whole, table))
     judge = judge_for(certificates, policy, options)
     if inventory is None:
         from auditor.policy.infer import infer_inventory
@@ -175,14 +175,14 @@ def run(
         order = _order_of(whole, table)
         side[order[turned]] = 1 - side[order[turned]]
         by[order[turned | confirmed]] = BY_POLICY
-        table = conclude(whole, side, by, examiner.applications)
+        table = build_table(whole, side, by, examiner.applications)
     table = readings.told(quoting.told(_by_roles(table, side[_order_of(whole, table)]), whole.quotes))
     seen = _seen_by(captures, whole)
-    if carry is None:
+    if pass_state is None:
         # Nobody asks the records any more: the room goes to what is made of them.
         whole.rows = whole.rows[:0].copy()
     else:
-        table = carry.named(table, _order_of(whole, table))
+        table = pass_state.named(table, _order_of(whole, table))
     judging = {**options, "inventory": who}
     ends = _ends(table, who)
     answers = _judge(table, classes, class_of, certificates, policy, judging, ends)
@@ -202,11 +202,11 @@ def run(
     names = answers.learnt.names
     describe = judge_for({**certificates, **(shown.certificates if shown else {})}, policy, judging).describe
     count: Callable[[pd.DataFrame], pd.DataFrame] | None = None
-    if carry is not None:
-        authentications = carry.inherited(table.facts, authentications)
-        carry.certificates = {**carry.certificates, **certificates}
+    if pass_state is not None:
+        authentications = pass_state.inherited(table.facts, authentications)
+        pass_state.certificates = {**pass_state.certificates, **certificates}
         order = _order_of(whole, table)
-        count = carry.settle(whole, order, side, table, authentications, whole.held)
+        count = pass_state.settle(whole, order, side, table, authentications, whole.pending)
     forget()
     connections = connections_table(table, _texts(table), _vantages(captures, whole.places), ends)
     for name, column in judged_columns(classes, class_of, authentications, table.facts).items():
@@ -251,8 +251,8 @@ def run(
     declared = (*policy.paths, *policy.ambient_paths)
     covered = coverage_table(declared, connections)
     covered["origin"] = [(path.origin.file, path.origin.line or 1) for path in declared]  # for SARIF
-    if carry is not None:
-        carry.name(str(info["id"]))
+    if pass_state is not None:
+        pass_state.name(str(info["id"]))
     return Audit(info, summary, captures_table(captures, seen), connections, found, covered, names, certified)
 
 
@@ -292,7 +292,7 @@ def _weighed(
     classifier: Classifier,
     certificates: Mapping[str, bytes],
     options: Mapping[str, Any],
-    whole: Part,
+    whole: TrackedPart,
     ends: Ends,
 ) -> list[Authentication]:
     """The answers with regard to packets that contradict each other: the other reading of streams is judged as the first was, among all connections."""
@@ -429,8 +429,8 @@ def bare(
     """The connections, without making DataFrames of them."""
     gathered = _gather(sources, options, progress, follow)
     whole, captures = gathered.whole, gathered.captures
-    side, by = opened_by(whole)
-    table = conclude(whole, side, by, gathered.examiner.applications)
+    side, by = decide_originators(whole)
+    table = build_table(whole, side, by, gathered.examiner.applications)
     return Bare(table, captures, whole.places, _seen_by(captures, whole))
 
 
@@ -443,8 +443,8 @@ def services(
 ) -> list[Service]:
     """What each address serves, and to whom: what roles are inferred from."""
     gathered = _gather(sources, options, progress, follow)
-    side, by = opened_by(gathered.whole)
-    table = conclude(gathered.whole, side, by, gathered.examiner.applications)
+    side, by = decide_originators(gathered.whole)
+    table = build_table(gathered.whole, side, by, gathered.examiner.applications)
     return services_of(table, describer(gathered.certificates))
 
 
@@ -473,7 +473,7 @@ def _of_reading(options: Mapping[str, Any]) -> dict[str, Any]:
 class _Gathered:
     """All captures, followed and joined."""
 
-    whole: Part
+    whole: TrackedPart
     captures: Sequence[Capture]
     secrets: Sequence[bool]
     """Whether each capture holds keys of TLS sessions."""
@@ -486,7 +486,7 @@ def _gather(
     options: Mapping[str, Any],
     progress: Callable[[Progress], None] | None,
     follow: Follow | None,
-    carry: Carry | None = None,
+    pass_state: PassState | None = None,
     inventory: Inventory | None = None,
 ) -> _Gathered:
     """All captures followed and joined; ``inventory`` says which side of a NAT is the platform's. Raises InputError where none could be read."""
@@ -505,17 +505,17 @@ def _gather(
     if not usable:
         first = captures[0]
         raise InputError(first.path, first.problems[0].says)
-    certificates: dict[str, bytes] = {} if carry is None else dict(carry.certificates)
+    certificates: dict[str, bytes] = {} if pass_state is None else dict(pass_state.certificates)
     for each in followed:
         certificates.update(each.certificates)
     examiner = Examiner(collect=options.get("evidence", True), limits=limits)
     # In the order of their packets: a connection that spans two files is one.
     parts = sorted((each.part for each in followed), key=lambda part: (part.first_ns is None, part.first_ns or 0))
-    if carry is not None:
-        parts = [carry.begin(), *parts]
-    whole = merge(parts, examiner, TrackLimits.of(limits), keep_held=carry is not None)
-    if carry is None:
-        fold_translations(whole, _knows(inventory), _foreign(inventory))
+    if pass_state is not None:
+        parts = [pass_state.begin(), *parts]
+    whole = merge(parts, examiner, TrackLimits.of(limits), keep_pending=pass_state is not None)
+    if pass_state is None:
+        merge_nat(whole, _knows(inventory), _foreign(inventory))
     certificates.update(examiner.certificates.der)
     captures[0] = _told_limits(captures[0], limits, examiner.hits)
     return _Gathered(whole, captures, [each.has_secrets for each in followed], certificates, examiner)
@@ -548,7 +548,7 @@ def _within(followed: Iterable[Followed], limits: Limits) -> list[Followed]:
             packets = int(beyond["side"]["pkts"].sum())
             part.rows, part.facts = part.rows[:left].copy(), part.facts[:left]
             part.rows["outer"][part.rows["outer"] >= left] = -1
-            part.held = {row: head for row, head in part.held.items() if row < left}
+            part.pending = {row: head for row, head in part.pending.items() if row < left}
             part.samples = part.samples[part.samples["row"] < left]
             part.odds = part.odds[part.odds["row"] < left]
             part.second = {row: told for row, told in part.second.items() if row < left}
@@ -716,7 +716,7 @@ def _told_unread(capture: Capture, decoder: Decoder, connections: int) -> Captur
     return replace(capture, problems=(*capture.problems, Problem("unsupported", says)))
 
 
-def _told_misdated(capture: Capture, part: Part) -> Capture:
+def _told_misdated(capture: Capture, part: TrackedPart) -> Capture:
     """The capture with a remark where packets are dated far from the rest of their connection."""
     strays = part.rows["strays"]
     if not strays.any():
@@ -725,7 +725,7 @@ def _told_misdated(capture: Capture, part: Part) -> Capture:
     return replace(capture, problems=(*capture.problems, Problem("misdated", says)))
 
 
-def _told_undated(capture: Capture, part: Part) -> Capture:
+def _told_undated(capture: Capture, part: TrackedPart) -> Capture:
     """The capture, in which there are certificates, with a remark where it does not say on which day connections were."""
     if part.first_ns is None or part.first_ns >= DATED_NS:
         return capture
@@ -764,7 +764,7 @@ def _vantages(captures: Sequence[Capture], places: Sequence[tuple[int, int]]) ->
     ]
 
 
-def _seen_by(captures: Sequence[Capture], whole: Part) -> list[dict[str, Any]]:
+def _seen_by(captures: Sequence[Capture], whole: TrackedPart) -> list[dict[str, Any]]:
     """What each capture amounts to beside the others."""
     unseen = [0] * len(captures)
     sights = whole.sights
@@ -1042,8 +1042,8 @@ def _attributed(told: list[Classification], klass: int, answer: Attribution, pol
     return len(told) - 1
 
 
-def _order_of(whole: Part, table: ConnectionTable) -> NDArray[np.int64]:
-    """For each row of the table, its record in the part: the order that ``conclude`` sorts by."""
+def _order_of(whole: TrackedPart, table: ConnectionTable) -> NDArray[np.int64]:
+    """For each row of the table, its record in the part: the order that ``build_table`` sorts by."""
     order = in_order(whole.rows)
     return order[: len(table)]
 
@@ -1182,7 +1182,7 @@ def _fall_back_on_inventory(connections: pd.DataFrame) -> None:
 
 
 def _sufficiency(
-    connections: pd.DataFrame, captures: Sequence[Capture], whole: Part, options: Mapping[str, Any]
+    connections: pd.DataFrame, captures: Sequence[Capture], whole: TrackedPart, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What share of the judged connections could be decided, and why the rest could not."""
     from auditor.model.judgement import Disposition, Verdict

@@ -90,7 +90,7 @@ def _converse(client: ssl.SSLContext, server: ssl.SSLContext, host: str) -> list
     }
     said: list[Message] = []
 
-    def carry(who: int) -> None:
+    def pass_state(who: int) -> None:
         if outbox[who].pending:
             data = outbox[who].read()
             said.append((who, data))
@@ -103,10 +103,10 @@ def _converse(client: ssl.SSLContext, server: ssl.SSLContext, host: str) -> list
                 with contextlib.suppress(ssl.SSLWantReadError):
                     end[who].do_handshake()
                     unfinished.discard(who)
-            carry(who)
+            pass_state(who)
     for who, size in ((ORIG, 200), (RESP, 500)):
         end[who].write(bytes(size))
-        carry(who)
+        pass_state(who)
         end[1 - who].read(size)
     return said
 

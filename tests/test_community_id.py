@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from auditor.conntrack import Tracker, conclude, opened_by
+from auditor.conntrack import Tracker, build_table, decide_originators
 from auditor.inspectors._examine import Examiner
 from tests.conversation import ACK, SYN, Wire
 
@@ -55,7 +55,7 @@ def ids(wire: Wire) -> list[str]:
     tracker = Tracker(examiner)
     tracker.feed(*wire.packets())
     part = tracker.finish()
-    table = conclude(part, *opened_by(part), examiner.applications)
+    table = build_table(part, *decide_originators(part), examiner.applications)
     return [each.decode() for each in np.asarray(table.community_id).tolist()]
 
 

@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from auditor import conntrack
-from auditor.conntrack import Part, Tracker, TrackLimits, conclude, merge, opened_by
+from auditor.conntrack import TrackedPart, Tracker, TrackLimits, build_table, decide_originators, merge
 from auditor.kernels import tcpstate
 from auditor.model.connections import (
     CONN,
@@ -38,15 +38,15 @@ SECOND = 10**9
 SMALL = TrackLimits(head_slots=512)
 
 
-def part_of(wire: Wire, begin: int = 0, end: int | None = None, **options: Any) -> Part:
+def part_of(wire: Wire, begin: int = 0, end: int | None = None, **options: Any) -> TrackedPart:
     tracker = Tracker(Echo(), **{"limits": SMALL, **options})
     tracker.feed(*wire.packets(begin, end))
     return tracker.finish()
 
 
-def table_of(part: Part) -> ConnectionTable:
-    side, by = opened_by(part)
-    return conclude(part, side, by, Echo.applications)
+def table_of(part: TrackedPart) -> ConnectionTable:
+    side, by = decide_originators(part)
+    return build_table(part, side, by, Echo.applications)
 
 
 def follow(wire: Wire) -> ConnectionTable:
@@ -1012,7 +1012,7 @@ def test_with_few_heads_the_oldest_are_given_up_and_say_so(slots: int) -> None:
     part = part_of(wire, limits=TrackLimits(head_slots=slots))
     told = rows_of(table_of(part))
     whole = rows_of(follow(wire))
-    assert part.released > 0
+    assert part.evicted > 0
     assert (part.rows["state"] & ROW_RELEASED != 0).sum() > 0
     assert all(a.heads[0] == b.heads[0][: len(a.heads[0])] for a, b in zip(told, whole, strict=True))
     assert [each.packets for each in told] == [each.packets for each in whole]
@@ -1051,7 +1051,7 @@ def test_many_connections_over_all_limits() -> None:
         patch.setattr(conntrack, "FIRST_ROWS", 64)
         patch.setattr(conntrack, "QUEUE_ROWS", 32)
         part = part_of(wire, limits=TrackLimits(head_slots=6_000, linger_s=0.01))
-    assert part.released == 0
+    assert part.evicted == 0
     assert [told.heads[0] for told in rows_of(table_of(part))] == [b"%d" % k for k in range(3_000)]
 
 
@@ -1101,7 +1101,7 @@ def test_connections_that_spoke_both_ways_make_room_without_being_cut_short() ->
         talk.answers(b"y" * 1_000).says(b"GET /").closes()
     part = part_of(wire, limits=TrackLimits(head_slots=12))
     assert (part.rows["side"]["seen"] & HEAD_CUT != 0).any()
-    assert (part.released, part.hits["first_bytes"]) == (0, 0)
+    assert (part.evicted, part.hits["first_bytes"]) == (0, 0)
 
 
 def test_late_segments_still_fill_a_head_that_the_stream_has_left_behind() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditor.conntrack import Tracker, conclude, opened_by
+from auditor.conntrack import Tracker, build_table, decide_originators
 from auditor.inspectors._examine import Examiner
 from auditor.model.connections import SEEN_FIN, SEEN_RST
 from tests.conversation import Talk, Wire
@@ -15,8 +15,8 @@ from tests.wires import wires
 
 def told(part, examiner):
     """Every connection as a comparable tuple, by its first frame."""
-    side, by = opened_by(part)
-    table = conclude(part, side, by, examiner.applications)
+    side, by = decide_originators(part)
+    table = build_table(part, side, by, examiner.applications)
     columns = (
         "id",
         "first_ns",

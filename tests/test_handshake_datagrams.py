@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from auditor.conntrack import Part, Tracker, merge
+from auditor.conntrack import TrackedPart, Tracker, merge
 from auditor.inspectors._examine import Examiner
 from auditor.model.streams import HEAD_SEGMENTS
 from tests.conversation import Wire
@@ -27,14 +27,14 @@ def wire_of(client: Segments, server: Segments) -> Wire:
     return wire
 
 
-def follow(wire: Wire, begin: int = 0, end: int | None = None, *, alone: bool = True) -> Part:
+def follow(wire: Wire, begin: int = 0, end: int | None = None, *, alone: bool = True) -> TrackedPart:
     tracker = Tracker(Examiner(), alone=alone)
     rows, buf = wire.packets(begin, end)
     tracker.feed(rows, buf)
     return tracker.finish()
 
 
-def facts_of(part: Part) -> dict[str, Any]:
+def facts_of(part: TrackedPart) -> dict[str, Any]:
     assert len(part.rows) == 1
     return dict(part.facts[0] or {})
 
@@ -68,7 +68,7 @@ def test_what_is_no_handshake_keeps_one_datagram() -> None:
     tracker = Tracker(Examiner(), alone=False)
     tracker.feed(*wire.packets())
     part = tracker.finish()
-    assert [data for _, kept in part.held.items() for data in kept[1]] == [b"one", b"three"]
+    assert [data for _, kept in part.pending.items() for data in kept[1]] == [b"one", b"three"]
 
 
 def test_a_long_handshake_stops_at_the_heads_room() -> None:
@@ -76,7 +76,7 @@ def test_a_long_handshake_stops_at_the_heads_room() -> None:
     many = [(1, first)] + [(2 + k, b"\x40" + bytes(40)) for k in range(3 * HEAD_SEGMENTS)]
     tracker = Tracker(Examiner(), alone=False)
     tracker.feed(*wire_of(many, []).packets())
-    heads, data = tracker.finish().held[0]
+    heads, data = tracker.finish().pending[0]
     kept = data[0]
     assert kept is not None and len(kept) == len(first) + (HEAD_SEGMENTS - 1) * 41
     assert heads["n_segments"][0] == HEAD_SEGMENTS

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import auditor
 from auditor.capture import open_capture
-from auditor.conntrack import Tracker, conclude, opened_by
+from auditor.conntrack import Tracker, build_table, decide_originators
 from auditor.decode import Decoder
 from auditor.inspectors._examine import Examiner
 from auditor.policy.authenticate import authenticate
@@ -188,7 +188,7 @@ def judged(path: Path) -> dict[Ends, list[Said]]:
             for packets in decoder.decode(batch):
                 tracker.feed(packets, batch.buf)
     part = tracker.finish()
-    table = conclude(part, *opened_by(part), _EXAMINER.applications)
+    table = build_table(part, *decide_originators(part), _EXAMINER.applications)
     answers = authenticate(
         table, [documented(_POLICY, "rep-to-bbs")], np.zeros(len(table), np.int32),
         certificates=_EXAMINER.certificates.der, policy=_POLICY, options={},

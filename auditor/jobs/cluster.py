@@ -1,6 +1,6 @@
 """Captures followed by the workers of a Dask cluster, one capture a task.
 
-As in ``scale``, what comes back is a ``Part`` for each capture; parts are joined and judged here, so that the report is the same. The rules:
+As in ``scale``, what comes back is a ``TrackedPart`` for each capture; parts are joined and judged here, so that the report is the same. The rules:
 
 - Workers read captures themselves, by the same path: nothing of a capture goes through the scheduler. That a worker sees the same file is
   checked (its size, its first bytes), because another of that name would give a report about something else.

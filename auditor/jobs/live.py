@@ -35,7 +35,7 @@ from auditor.capture import open_capture
 from auditor.capture.live import Ends, Place, Stream
 from auditor.capture.live import told as told_ends
 from auditor.capture.ring import RingWriter, warm
-from auditor.conntrack import Part, Tracker, TrackLimits
+from auditor.conntrack import TrackedPart, Tracker, TrackLimits
 from auditor.decode import Decoder, guess_link_type
 from auditor.errors import InputError
 from auditor.inspectors._examine import Examiner
@@ -213,7 +213,7 @@ class Feed:
         self._stream: Stream | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"source {index}", daemon=True)
-        self._context = Part(np.zeros(0, CONN), [])
+        self._context = TrackedPart(np.zeros(0, CONN), [])
         self._mark = _Mark()
         # Since the beginning:
         self.packets = self.bytes = 0
@@ -475,16 +475,16 @@ class Feed:
         self._left_out |= dict.fromkeys(whose)
         return rows
 
-    def _with_context(self, part: Part) -> Part:
+    def _with_context(self, part: TrackedPart) -> TrackedPart:
         context = self._context
         if not len(context.rows):
             return part
         moved = part.rows.copy()
         at = len(context.rows)
         moved["outer"] = np.where(moved["outer"] >= 0, moved["outer"] + at, -1)
-        held = {row + at: waits for row, waits in part.held.items()}
+        held = {row + at: waits for row, waits in part.pending.items()}
         facts = [*context.facts, *part.facts]
-        return replace(part, rows=np.concatenate([context.rows, moved]), facts=facts, held=held)
+        return replace(part, rows=np.concatenate([context.rows, moved]), facts=facts, pending=held)
 
     def _capture(self, refused: int) -> Capture:
         """This window of the source. ``refused``: packets for which there was no room in the table."""
@@ -564,7 +564,7 @@ class Feed:
         part.rows["superseded"] = 1
         part.rows["outer"] = -1
         rows = np.concatenate([self._context.rows, part.rows])[-SESSIONS:]
-        self._context = Part(rows, [*self._context.facts, *part.facts][-SESSIONS:])
+        self._context = TrackedPart(rows, [*self._context.facts, *part.facts][-SESSIONS:])
 
 
 def _pcap(link_type: int, frames: Sequence[bytes]) -> bytes:

@@ -1,6 +1,6 @@
 """Captures followed by many processes, one capture a task.
 
-Following a capture is most of the work, and a capture followed by itself is a ``Part`` that joins with others: so it can be done anywhere, and
+Following a capture is most of the work, and a capture followed by itself is a ``TrackedPart`` that joins with others: so it can be done anywhere, and
 what comes after is the same whoever did it. What a worker sends back is connection records and what was found in first bytes, not packets.
 
 The rules:

@@ -29,7 +29,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from auditor.carry import Carry, CarryLimits, load
 from auditor.errors import AuditorError, ConfigError, InputError
 from auditor.jobs import clocks, keep, spool
 from auditor.jobs.config import InventorySection, RunConfig
@@ -40,6 +39,7 @@ from auditor.jobs.log import Log
 from auditor.jobs.sources import Sources
 from auditor.model.audit import Audit
 from auditor.model.roles import Severity
+from auditor.pass_state import PassState, PassStateLimits, load
 from auditor.policy.inventory import Inventory, load_inventory, time_text
 from auditor.policy.loader import load_policy
 from auditor.policy.policy import Policy
@@ -357,7 +357,7 @@ class _Pass:
 
         config = self.config
         applications = Examiner().applications
-        carry = Carry(CarryLimits()) if apart else self._carried(applications)
+        pass_state = PassState(PassStateLimits()) if apart else self._carried(applications)
         follower = _Follower(self, batch)
         options: dict[str, Any] = {
             "scope": config.audit.scope,
@@ -383,7 +383,7 @@ class _Pass:
                 options=options,
                 progress=self.progress,
                 follow=follower.follow,
-                carry=carry,
+                pass_state=pass_state,
             )
         except InputError:
             if follower.usable:
@@ -409,7 +409,7 @@ class _Pass:
         if apart:
             self._keep_apart(audit, follower, files)
         else:
-            self._keep(audit, follower, files, carry, carry.dump(applications), applied)
+            self._keep(audit, follower, files, pass_state, pass_state.dump(applications), applied)
 
     def _ahead(self, audit: Audit, files: Sequence[spool.Ready]) -> list[spool.Ready]:
         """Those whose packets are dated further ahead of the clock than clocks may differ."""
@@ -457,7 +457,13 @@ class _Pass:
         self.outcome.apart += [each.found.path for each in follower.usable]
 
     def _keep(
-        self, audit: Audit, follower: _Follower, files: Sequence[str], carry: Carry, state: bytes, applied: Applied
+        self,
+        audit: Audit,
+        follower: _Follower,
+        files: Sequence[str],
+        pass_state: PassState,
+        state: bytes,
+        applied: Applied,
     ) -> None:
         """Keep an audit, with all that is decided by it, in one transaction."""
         config, history = self.config, self.history
@@ -504,7 +510,7 @@ class _Pass:
             self.log.say("incomplete", f"incomplete: {says}", "warning")
         for says in whole:
             self.log.say("source", f"complete again: {says}")
-        self._account(audit, number, follower, carry)
+        self._account(audit, number, follower, pass_state)
         self._waived(applied, unwaived)
 
     def _note_files(self, audit: Audit, number: int, follower: _Follower) -> None:
@@ -515,7 +521,7 @@ class _Pass:
         self._delivered([*(each.found.path for each in follower.usable), *(each.found.path for each in follower.aside)])
         self._plan_aside(follower.aside)
 
-    def _account(self, audit: Audit, number: int, follower: _Follower, carry: Carry) -> None:
+    def _account(self, audit: Audit, number: int, follower: _Follower, pass_state: PassState) -> None:
         outcome, config = self.outcome, self.config
         outcome.audits.append(number)
         outcome.files += len(follower.usable)
@@ -528,15 +534,15 @@ class _Pass:
             "audit", says, audit=number, id=str(audit.info["id"]), files=len(follower.usable), connections=len(audit.connections),
             findings=len(audit.findings), new=new,
         )  # fmt: skip
-        if carry.dropped:
-            says = f"{many(carry.dropped, 'open connection')} are too many to be handed on: in the next capture they begin midstream"
-            self.log.say("carry", says, "warning", dropped=carry.dropped)
+        if pass_state.dropped:
+            says = f"{many(pass_state.dropped, 'open connection')} are too many to be handed on: in the next capture they begin midstream"
+            self.log.say("carry", says, "warning", dropped=pass_state.dropped)
 
-    def _carried(self, applications: Sequence[str]) -> Carry:
-        limits = CarryLimits(remember_ns=self.config.spool.remember)
+    def _carried(self, applications: Sequence[str]) -> PassState:
+        limits = PassStateLimits(remember_ns=self.config.spool.remember)
         row = self.history.sql.execute("SELECT file FROM carried WHERE name = ?", [CARRIED]).fetchone()
         if row is None:
-            return Carry(limits)
+            return PassState(limits)
         file, _, digest = row[0].partition(" ")
         try:
             raw = (self.history.path / health.CARRY / file).read_bytes()
@@ -547,12 +553,12 @@ class _Pass:
             self._damaged(
                 [f"{health.CARRY}/{file} was damaged: {wrong}; open connections will appear to begin midstream"]
             )
-            return Carry(limits)
+            return PassState(limits)
         found = load(raw, applications, limits)
         if found is None:
             says = "the state of the last pass cannot be read by this version; open connections will appear to begin midstream"
             self.log.say("carry", says, "warning")
-            return Carry(limits)
+            return PassState(limits)
         return found
 
     def _hand_on(self, state: bytes, name: str) -> None:

@@ -26,7 +26,7 @@ from auditor import pipeline
 from auditor.capture import open_capture
 from auditor.capture.sources import compression_of
 from auditor.catalogue import discover
-from auditor.conntrack import Tracker, conclude, merge, opened_by
+from auditor.conntrack import Tracker, build_table, decide_originators, merge
 from auditor.decode import Decoder, guess_link_type
 from auditor.errors import AuditorError, ConfigError, WireError
 from auditor.inspectors._examine import Examiner
@@ -223,8 +223,8 @@ def connections(data: bytes) -> None:
                 tracker.feed(decoder.finish(), np.zeros(1, np.uint8))
             parts.append(tracker.finish())
         whole = merge(parts, examiner, limits)
-        side, by = opened_by(whole)
-        table = conclude(whole, side, by, examiner.applications)
+        side, by = decide_originators(whole)
+        table = build_table(whole, side, by, examiner.applications)
         assert len(table) <= SMALL.connections * len(groups)
         assert (table.orig_pkts + table.resp_pkts > 0).all()
         assert (table.missed_bytes >= 0).all()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from auditor.conntrack import Tracker, TrackLimits, conclude, opened_by
+from auditor.conntrack import Tracker, TrackLimits, build_table, decide_originators
 from auditor.inspectors._examine import Examiner
 from auditor.model.connections import CONN_STATES, INCOMPLETE, ConnectionTable
 from auditor.model.facts import Facts
@@ -195,7 +195,7 @@ def follow(wire: Wire) -> tuple[ConnectionTable, dict[str, bytes]]:
     tracker = Tracker(examiner, limits=TrackLimits(head_slots=64))
     tracker.feed(*wire.packets())
     part = tracker.finish()
-    return conclude(part, *opened_by(part), examiner.applications), dict(examiner.certificates.der)
+    return build_table(part, *decide_originators(part), examiner.applications), dict(examiner.certificates.der)
 
 
 def judge_wire(policy: Policy, wire: Wire, classification: Classification) -> list[Authentication]:

@@ -1008,7 +1008,7 @@ def test_no_false_mutual_in_the_corpus(tas_diego: Policy) -> None:
     import csv
 
     from auditor.capture.opening import open_capture
-    from auditor.conntrack import Tracker, conclude, opened_by
+    from auditor.conntrack import Tracker, build_table, decide_originators
     from auditor.decode import Decoder
     from auditor.inspectors._examine import Examiner
     from auditor.policy.addresses import to_text
@@ -1021,7 +1021,7 @@ def test_no_false_mutual_in_the_corpus(tas_diego: Policy) -> None:
             for packets in decoder.decode(batch):
                 tracker.feed(packets, batch.buf)
     part = tracker.finish()
-    table = conclude(part, *opened_by(part), examiner.applications)
+    table = build_table(part, *decide_originators(part), examiner.applications)
     klass = documented(tas_diego, "rep-to-bbs")
     answers = authenticate(
         table,

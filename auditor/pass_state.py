@@ -27,7 +27,7 @@ import pandas as pd
 import zstandard
 from numpy.typing import NDArray
 
-from auditor.conntrack import Part
+from auditor.conntrack import TrackedPart
 from auditor.inspectors._masked import masked
 from auditor.model.connections import CONN, CONN_STATES, SEEN_SYN, SEEN_SYNACK, ConnectionTable
 from auditor.model.evidence import Certainty
@@ -54,7 +54,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class CarryLimits:
+class PassStateLimits:
     """How much is handed on."""
 
     remember_ns: int = 7_200 * 1_000_000_000
@@ -64,11 +64,11 @@ class CarryLimits:
 
 
 @dataclass(slots=True)
-class Carry:
+class PassState:
     """Connections of earlier passes; ``part`` is what goes before the captures of this one."""
 
-    limits: CarryLimits = field(default_factory=CarryLimits)
-    part: Part = field(default_factory=lambda: Part(np.zeros(0, CONN), []))
+    limits: PassStateLimits = field(default_factory=PassStateLimits)
+    part: TrackedPart = field(default_factory=lambda: TrackedPart(np.zeros(0, CONN), []))
     certificates: dict[str, bytes] = field(default_factory=dict)
     judged_in: list[str] = field(default_factory=list)
     """For each row of ``part`` the audit that saw its beginning; empty: this one, whose id is not known yet."""
@@ -87,7 +87,7 @@ class Carry:
     def __len__(self) -> int:
         return len(self.part.rows)
 
-    def begin(self) -> Part:
+    def begin(self) -> TrackedPart:
         """The part that goes before this pass's own; its counters are noted, and nothing of it counts as seen in these captures."""
         self._was = self.part.rows.copy()
         self.part.rows["captures"] = 0
@@ -110,25 +110,25 @@ class Carry:
         if not self._facts:
             return list(authentications)
         made: dict[tuple[int, str], Authentication] = {}
-        held: list[Authentication] = []
+        pending: list[Authentication] = []
         for fact, answer in zip(facts, authentications, strict=True):
             if fact is None or id(fact) not in self._facts:
-                held.append(answer)
+                pending.append(answer)
                 continue
             key = (id(answer), fact.get(_VERDICT))
             if key not in made:
                 made[key] = _as_inherited(answer, fact.get(_VERDICT))
-            held.append(made[key])
-        return held
+            pending.append(made[key])
+        return pending
 
     def settle(
         self,
-        whole: Part,
+        whole: TrackedPart,
         order: NDArray[np.int64],
         orig_side: NDArray[np.uint8],
         table: ConnectionTable,
         authentications: Sequence[Authentication],
-        held: Mapping[int, Any],
+        pending: Mapping[int, Any],
     ) -> Callable[[pd.DataFrame], pd.DataFrame]:
         """Note what the next pass needs, and say how this pass's connections are counted.
 
@@ -153,7 +153,7 @@ class Carry:
         lacked[before] = self.missed[order[before]]
         shown = seen & (own["originator_packets"] + own["responder_packets"] > 0)
         frame = np.where(before, rows["last_frame"][order], rows["first_frame"][order])
-        self._hand_on(whole, order, table, authentications, held)
+        self._hand_on(whole, order, table, authentications, pending)
 
         def count(connections: pd.DataFrame) -> pd.DataFrame:
             if not before.any():
@@ -177,11 +177,11 @@ class Carry:
 
     def _hand_on(
         self,
-        whole: Part,
+        whole: TrackedPart,
         order: NDArray[np.int64],
         table: ConnectionTable,
         authentications: Sequence[Authentication],
-        held: Mapping[int, Any],
+        pending: Mapping[int, Any],
     ) -> None:
         rows = whole.rows
         newest = max((ns for ns in (whole.last_ns, self.part.last_ns) if ns is not None), default=0)
@@ -211,7 +211,7 @@ class Carry:
             fact = table.facts[at]
             verdict = authentications[at].verdict
             verdicts.append(str(verdict))
-            waits = _waits(rows[record], held[record], verdict, name) if record in held and not over[at] else None
+            waits = _waits(rows[record], pending[record], verdict, name) if record in pending and not over[at] else None
             if authentications[at].missing != CONFLICT:
                 # Both readings lead to the same; the other one is not handed on.
                 new["odd"][k] = 0
@@ -226,7 +226,7 @@ class Carry:
         named = {name for fact in facts if fact is not None for name in _fingerprints(fact)}
         self.certificates = {name: der for name, der in self.certificates.items() if name in named}
         first = None if whole.last_ns is None else newest - self.limits.remember_ns
-        self.part = Part(new, facts, waiting, first, newest)
+        self.part = TrackedPart(new, facts, waiting, first, newest)
         self.judged_in, self.missed, self.verdicts = judged_in, missed, verdicts
         self.ids = np.array(table.id[back[kept]])
 
@@ -256,7 +256,7 @@ class Carry:
             "last_ns": self.part.last_ns,
             "shared": shared,
             "facts": facts,
-            "held": [(row, heads.tobytes(), data) for row, (heads, data) in self.part.held.items()],
+            "held": [(row, heads.tobytes(), data) for row, (heads, data) in self.part.pending.items()],
             "certificates": self.certificates,
             "judged_in": self.judged_in,
             "verdicts": self.verdicts,
@@ -266,7 +266,7 @@ class Carry:
         return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(msgspec.msgpack.encode(body))
 
 
-def load(raw: bytes, applications: Sequence[str], limits: CarryLimits) -> Carry | None:
+def load(raw: bytes, applications: Sequence[str], limits: PassStateLimits) -> PassState | None:
     """What ``dump`` made; None where another version made it, so that it means nothing here."""
     try:
         body = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(raw, max_output_size=1 << 32))
@@ -291,15 +291,15 @@ def load(raw: bytes, applications: Sequence[str], limits: CarryLimits) -> Carry 
             own = {kind: _tupled(value) for kind, value in own.items()}
             certain = dict.fromkeys([*made[key], *own], Certainty.INHERITED)
             facts.append(Facts(made[key], own, (), certain) if own else Facts(made[key], certainties=certain))
-        held = {
+        pending = {
             row: (np.frombuffer(heads, HEAD).copy(), [None if data is None else bytes(data) for data in both])
             for row, heads, both in body["held"]
         }
-        part = Part(rows, facts, held, body["first_ns"], body["last_ns"])
+        part = TrackedPart(rows, facts, pending, body["first_ns"], body["last_ns"])
         ids, missed = np.frombuffer(body["ids"], "S20").copy(), np.frombuffer(body["missed"], np.int64).copy()
         if not len(rows) == len(facts) == len(ids) == len(missed):
             return None
-        return Carry(
+        return PassState(
             limits, part, dict(body["certificates"]), list(body["judged_in"]), list(body["verdicts"]), ids, missed
         )
     except (msgspec.MsgspecError, zstandard.ZstdError, KeyError, ValueError, TypeError, IndexError):
@@ -337,12 +337,12 @@ def _as_inherited(answer: Authentication, before: str) -> Authentication:
     return replace(answer, verdict=verdict, factors=factors, kinds=(INHERITED_FROM, *answer.kinds))
 
 
-def _waits(row: Any, held: Any, verdict: Verdict, application: str) -> Any:
+def _waits(row: Any, pending: Any, verdict: Verdict, application: str) -> Any:
     """Its first bytes as they are handed on, where the end of the captures may have cut its handshake or login in two; else None.
 
     What is secret in them is masked, and no frame is named: those are in files that may be gone.
     """
-    heads, data = held
+    heads, data = pending
     seen = row["side"]["seen"]
     opening = bool((seen & (SEEN_SYN | SEEN_SYNACK)).any())
     if (

@@ -11,10 +11,10 @@ import pytest
 from scapy.utils import PcapReader, PcapWriter
 
 from auditor import pipeline
-from auditor.carry import Carry, CarryLimits, load
 from auditor.inspectors._examine import Examiner
 from auditor.inspectors._masked import masked
 from auditor.model.connections import CONN
+from auditor.pass_state import PassState, PassStateLimits, load
 from auditor.policy.inventory import load_inventory
 from auditor.policy.loader import load_policy
 from tests.conftest import ROOT
@@ -47,13 +47,18 @@ def judged():
         name: load_inventory([str(SAMPLE.with_name(f"{name}.inventory.yml"))], policy) for name in ("healthy", "diego")
     }
 
-    def audit(files, carry=None, who="healthy"):
+    def audit(files, pass_state=None, who="healthy"):
         def follow(sources, options, progress):
             return [pipeline.follow_one(each, k, options, False) for k, each in enumerate(sources)]
 
         options = {"scope": "diego", "strict": False}
         return pipeline.run(
-            list(map(str, files)), policy=policy, inventory=known[who], options=options, follow=follow, carry=carry
+            list(map(str, files)),
+            policy=policy,
+            inventory=known[who],
+            options=options,
+            follow=follow,
+            pass_state=pass_state,
         )
 
     return audit
@@ -74,13 +79,13 @@ def written(tmp_path, pieces):
 
 def in_passes(judged, files, limits=None):
     """One pass a file, with what is handed on written and read in between; and what was handed on last."""
-    limits = limits or CarryLimits()
-    carry, audits = Carry(limits), []
+    limits = limits or PassStateLimits()
+    pass_state, audits = PassState(limits), []
     for file in files:
-        audits.append(judged([file], carry))
-        carry = load(carry.dump(APPLICATIONS), APPLICATIONS, limits)
-        assert carry is not None
-    return audits, carry
+        audits.append(judged([file], pass_state))
+        pass_state = load(pass_state.dump(APPLICATIONS), APPLICATIONS, limits)
+        assert pass_state is not None
+    return audits, pass_state
 
 
 @pytest.mark.parametrize("parts", [2, 3, 7, 19])
@@ -144,13 +149,13 @@ def test_the_same_packets_from_another_place_are_not_counted_again(judged, tmp_p
 
 
 def test_what_is_handed_on_is_bounded_and_says_what_was_dropped(judged):
-    carry = Carry(CarryLimits(max_connections=5))
-    judged([SAMPLE], carry)
-    assert (len(carry), carry.dropped) == (5, 23)
-    kept = carry.part.rows["last_ns"].min()
-    carry = Carry(CarryLimits(remember_ns=0))
-    judged([SAMPLE], carry)
-    assert len(carry) < 28, "closed connections are forgotten at once"
+    pass_state = PassState(PassStateLimits(max_connections=5))
+    judged([SAMPLE], pass_state)
+    assert (len(pass_state), pass_state.dropped) == (5, 23)
+    kept = pass_state.part.rows["last_ns"].min()
+    pass_state = PassState(PassStateLimits(remember_ns=0))
+    judged([SAMPLE], pass_state)
+    assert len(pass_state) < 28, "closed connections are forgotten at once"
     assert kept > 0
 
 
@@ -195,13 +200,13 @@ def test_a_login_that_two_passes_share_is_judged_as_a_whole(judged, logins, tmp_
     for name, some in zip(names, (range(99), range(cut), range(cut, 99)), strict=True):
         files[name].write_bytes(header + b"".join(packet for number, packet in hour if number in some))
     whole = judged([files["whole"]], who="diego").connections.set_index("id")
-    carry = Carry()
-    judged([files["first"]], carry, who="diego")
-    for _, data in carry.part.held.values():
+    pass_state = PassState()
+    judged([files["first"]], pass_state, who="diego")
+    for _, data in pass_state.part.pending.values():
         assert not any(b"this-is-no-password" in (text or b"") for text in data)
         assert masked(data) == data, "what is kept is masked"
-    carry = load(carry.dump(APPLICATIONS), APPLICATIONS, CarryLimits())
-    rows = judged([files["second"]], carry, who="diego").connections
+    pass_state = load(pass_state.dump(APPLICATIONS), APPLICATIONS, PassStateLimits())
+    rows = judged([files["second"]], pass_state, who="diego").connections
     told = whole["authentication_verdict"].astype(str).to_dict()
     assert len(rows) == sum(len(talk) > cut for talk in talks)
     for name, verdict in zip(rows["id"], rows["authentication_verdict"].astype(str), strict=True):
@@ -217,28 +222,28 @@ def test_a_login_that_two_passes_share_is_judged_as_a_whole(judged, logins, tmp_
 
 def test_no_payload_is_handed_on_but_of_handshakes(judged, tmp_path):
     """Cut after every packet: what is kept of first bytes is of handshakes and logins, with what is secret masked, of connections that are open."""
-    carry = Carry()
+    pass_state = PassState()
     seen = 0
     for file in written(tmp_path, split(SAMPLE, 60)):
-        judged([file], carry)
-        for _, data in carry.part.held.values():
+        judged([file], pass_state)
+        for _, data in pass_state.part.pending.values():
             seen += 1
             assert masked(data) == data
             assert not any(b"this-is-no-password" in (text or b"") for text in data)
-        raw = carry.dump(APPLICATIONS)
-        carry = load(raw, APPLICATIONS, CarryLimits())
+        raw = pass_state.dump(APPLICATIONS)
+        pass_state = load(raw, APPLICATIONS, PassStateLimits())
     assert seen
 
 
 def test_what_another_version_wrote_is_left(judged):
-    carry = Carry()
-    judged([SAMPLE], carry)
-    raw = carry.dump(APPLICATIONS)
-    assert load(raw[:-10], APPLICATIONS, CarryLimits()) is None
-    assert load(b"", APPLICATIONS, CarryLimits()) is None
-    assert load(b"\x28\xb5\x2f\xfd" + bytes(20), APPLICATIONS, CarryLimits()) is None
-    back = load(raw, tuple(reversed(APPLICATIONS)), CarryLimits())
-    names = [APPLICATIONS[k] for k in carry.part.rows["application"]]
+    pass_state = PassState()
+    judged([SAMPLE], pass_state)
+    raw = pass_state.dump(APPLICATIONS)
+    assert load(raw[:-10], APPLICATIONS, PassStateLimits()) is None
+    assert load(b"", APPLICATIONS, PassStateLimits()) is None
+    assert load(b"\x28\xb5\x2f\xfd" + bytes(20), APPLICATIONS, PassStateLimits()) is None
+    back = load(raw, tuple(reversed(APPLICATIONS)), PassStateLimits())
+    names = [APPLICATIONS[k] for k in pass_state.part.rows["application"]]
     assert [tuple(reversed(APPLICATIONS))[k] for k in back.part.rows["application"]] == names
     assert back.part.rows.dtype == CONN
-    assert np.array_equal(back.part.rows["first_ns"], carry.part.rows["first_ns"])
+    assert np.array_equal(back.part.rows["first_ns"], pass_state.part.rows["first_ns"])

@@ -1013,31 +1013,31 @@ def attribute(
     for row, fact in enumerate(facts):
         if fact is None:
             continue
-        klass = of_row[row]
-        place = known.get((id(fact.shared), klass))
+        class_id = of_row[row]
+        place = known.get((id(fact.shared), class_id))
         if place is None:
-            place = klass
+            place = class_id
             if SIDES["client"] in fact or SIDES["server"] in fact:
-                answer = judge.component_of(fact, told[klass])
-                place = answers.get((klass, answer), -1)
+                answer = judge.component_of(fact, told[class_id])
+                place = answers.get((class_id, answer), -1)
                 if place < 0:
-                    place = answers[klass, answer] = _attributed(told, klass, answer, judge.policy)
-            known[id(fact.shared), klass] = place
+                    place = answers[class_id, answer] = _attributed(told, class_id, answer, judge.policy)
+            known[id(fact.shared), class_id] = place
         of_row[row] = place
     return told, np.array(of_row, np.int32)
 
 
-def _attributed(told: list[Classification], klass: int, answer: Attribution, policy: Policy) -> int:
+def _attributed(told: list[Classification], class_id: int, answer: Attribution, policy: Policy) -> int:
     """The place in ``told`` of this classification with that answer."""
     from auditor.policy.classify import narrowed
 
-    plain = told[klass]
+    plain = told[class_id]
     if (answer.originator, answer.responder, answer.paths) == (
         plain.orig_component,
         plain.resp_component,
         plain.paths,
     ):
-        return klass
+        return class_id
     told.append(narrowed(plain, answer.paths, answer.originator, answer.responder, policy))
     return len(told) - 1
 

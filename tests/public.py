@@ -124,7 +124,7 @@ def decoded(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 @dataclass
-class Seen:
+class Observation:
     """A plain reckoning over the packets of one tuple, tunnels apart."""
 
     last_ns: int = 0
@@ -151,7 +151,7 @@ class Seen:
 class Evidence:
     """What the packets of a capture show."""
 
-    seen: dict[tuple[Key, int, int], Seen] = field(default_factory=lambda: defaultdict(Seen))
+    seen: dict[tuple[Key, int, int], Observation] = field(default_factory=lambda: defaultdict(Observation))
     tunnelled: int = 0
     version: int = 2
     """Major version that a pcap file claims."""
@@ -160,7 +160,7 @@ class Evidence:
     protocols: set[int] = field(default_factory=set)
     ip_versions: set[int] = field(default_factory=set)
 
-    def keys(self, transport: str) -> list[Seen]:
+    def keys(self, transport: str) -> list[Observation]:
         return [seen for (key, _, _), seen in self.seen.items() if key[0] == transport]
 
     def payloads(self, key: Key) -> list[bytes]:
@@ -205,7 +205,7 @@ def evidence(path: Path) -> Evidence:
     return found
 
 
-def _note(seen: Seen, p: Any, transport: str, end: str, other: str) -> None:
+def _note(seen: Observation, p: Any, transport: str, end: str, other: str) -> None:
     now = int(p["ts_ns"])
     silence = TCP_SILENCE_S if transport == "tcp" else UDP_SILENCE_S
     if seen.packets and seen.last_ns > 0 and now - seen.last_ns > silence * 1_000_000_000:

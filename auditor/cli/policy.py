@@ -95,11 +95,11 @@ def check(
         raise ConfigError("check", "nothing to check", mend="name policies, or --asg FILE --inventory FILE")
     wrong = 0
     for file in files:
-        mistakes = check_policy(file)
-        wrong += len(mistakes)
-        for mistake in mistakes:
+        validation_errors = check_policy(file)
+        wrong += len(validation_errors)
+        for mistake in validation_errors:
             complain(mistake)
-        if not mistakes:
+        if not validation_errors:
             typer.echo(f"{file}: valid")
     if wrong:
         raise typer.Exit(2)

@@ -15,8 +15,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic_core import PydanticCustomError
 
 from auditor.errors import ConfigError
-from auditor.policy.validation_errors import mistakes
-from auditor.policy.yaml_positions import Marked, Place, read_text
+from auditor.policy.validation_errors import validation_errors
+from auditor.policy.yaml_positions import Place, YamlDocument, read_text
 
 MAX_BYTES = 1024 * 1024
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -252,15 +252,15 @@ def load_config(file: str | Path) -> RunConfig:
     except ValueError:  # Python reads no number of more than 4,300 digits
         where = next((at for at, each in enumerate(text.splitlines(), 1) if re.search(r"\d{4000}", each)), None)
         raise ConfigError(str(file), "a number has too many digits", where, "correct it") from None
-    marked = Marked(str(file), data, toml_lines(text))
+    document = YamlDocument(str(file), data, toml_lines(text))
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
-        raise mistakes(marked, error, RunConfig)[0] from None
-    return _placed(config, Path(file).resolve().parent, marked)
+        raise validation_errors(document, error, RunConfig)[0] from None
+    return _placed(config, Path(file).resolve().parent, document)
 
 
-def _placed(config: RunConfig, base: Path, marked: Marked) -> RunConfig:
+def _placed(config: RunConfig, base: Path, document: YamlDocument) -> RunConfig:
     """The same with every path absolute."""
     from auditor.policy import shipped
 
@@ -280,7 +280,7 @@ def _placed(config: RunConfig, base: Path, marked: Marked) -> RunConfig:
     ):
         for k, name in enumerate(names):
             if name in names[:k]:
-                raise marked.error((what, k, "name"), f"{name!r} is there twice", "use different names")
+                raise document.error((what, k, "name"), f"{name!r} is there twice", "use different names")
     audit = config.audit
     return config.model_copy(
         update={

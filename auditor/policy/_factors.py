@@ -14,7 +14,17 @@ from typing import Any
 from auditor.model.facts import FOLLOWED
 from auditor.model.judgement import NO_PAYLOAD, Fault, Verdict
 from auditor.model.streams import HEAD_BYTES
-from auditor.policy._seen import HIDDEN, Said, Seen, all_of, any_of, hidden, rejected, unverifiable, violated
+from auditor.policy._observation import (
+    HIDDEN,
+    Observation,
+    Said,
+    all_of,
+    any_of,
+    hidden,
+    rejected,
+    unverifiable,
+    violated,
+)
 from auditor.policy._tls import (
     LEAST_ERROR,
     OPEN,
@@ -86,7 +96,7 @@ def asks_for_tls(tree: Any) -> bool:
     return any(asked) if word == "all" else all(asked)
 
 
-def judge(seen: Seen, wanted: Wanted, tls: TlsReading | None) -> Said:
+def judge(seen: Observation, wanted: Wanted, tls: TlsReading | None) -> Said:
     """All factors of a path together; the faults of what they say, of cleartext credentials and of refusals among them."""
     if seen.application == "none":
         if seen.lossy or seen.snapped:
@@ -120,7 +130,7 @@ def _tree(tree: Any, ask: Any) -> Said:
     return all_of(judged) if word == "all" else any_of(judged)
 
 
-def factor(name: str, seen: Seen, wanted: Wanted, tls: TlsReading | None) -> Said:
+def factor(name: str, seen: Observation, wanted: Wanted, tls: TlsReading | None) -> Said:
     """One factor."""
     if name == "none":
         return _nothing_asked(seen, tls)
@@ -148,7 +158,7 @@ def factor(name: str, seen: Seen, wanted: Wanted, tls: TlsReading | None) -> Sai
     return _foreign(seen)
 
 
-def _nothing_asked(seen: Seen, tls: TlsReading | None) -> Said:
+def _nothing_asked(seen: Observation, tls: TlsReading | None) -> Said:
     """No authentication is documented; yet a TLS session that was tried and never established was not served without it either."""
     if tls is not None:
         session = judge_server_only(tls)
@@ -159,7 +169,7 @@ def _nothing_asked(seen: Seen, tls: TlsReading | None) -> Said:
     return Said(Verdict.VERIFIED, "no authentication is documented", "high")
 
 
-def _opened(name: str, seen: Seen, tls: TlsReading) -> Said | None:
+def _opened(name: str, seen: Observation, tls: TlsReading) -> Said | None:
     """A factor in the HTTP that keys opened; None: they did not."""
     if not _is_open(seen) or "http.authorization" not in seen.facts:
         return None
@@ -168,7 +178,7 @@ def _opened(name: str, seen: Seen, tls: TlsReading) -> Said | None:
     return _http(name, replace(seen, application="http"))
 
 
-def _is_open(seen: Seen) -> bool:
+def _is_open(seen: Observation) -> bool:
     """Keys opened both directions."""
     return seen.facts.get("tls.decrypted") == "both"
 
@@ -194,7 +204,7 @@ class Clear:
     kinds: tuple[str, ...] = ()
 
 
-def in_clear(seen: Seen, refusals: frozenset[int] = REFUSALS) -> Clear:
+def in_clear(seen: Observation, refusals: frozenset[int] = REFUSALS) -> Clear:
     """Whether the responder went along with what was said in the clear; ``refusals``: status codes that say that it did not."""
     facts = seen.facts
     alert = facts.get("tls.alert_to_plaintext")
@@ -212,13 +222,13 @@ def in_clear(seen: Seen, refusals: frozenset[int] = REFUSALS) -> Clear:
     return _unanswered(seen)
 
 
-def _unanswered(seen: Seen) -> Clear:
+def _unanswered(seen: Observation) -> Clear:
     if seen.closed_by and seen.whole:
         return Clear("refused", f"{seen.closing} without an answer")
     return Clear("open", "no answer was seen")
 
 
-def _http_clear(seen: Seen, refusals: frozenset[int]) -> Clear:
+def _http_clear(seen: Observation, refusals: frozenset[int]) -> Clear:
     facts = seen.facts
     final = [status for status in facts.get("http.statuses", ()) if status >= 200 or status == 101]
     accepted = [status for status in final if status not in refusals]
@@ -233,7 +243,7 @@ def _http_clear(seen: Seen, refusals: frozenset[int]) -> Clear:
     return _unanswered(seen)
 
 
-def _nats_clear(seen: Seen) -> Clear:
+def _nats_clear(seen: Observation) -> Clear:
     facts = seen.facts
     for kind, what in (("nats.ok", "+OK"), ("nats.pong", "PONG"), ("nats.server_traffic", "traffic")):
         if kind in facts:
@@ -246,7 +256,7 @@ def _nats_clear(seen: Seen) -> Clear:
     return Clear("open", "no answer to CONNECT was seen" if "nats.connect" in facts else "no CONNECT was seen")
 
 
-def _mysql_clear(seen: Seen) -> Clear:
+def _mysql_clear(seen: Observation) -> Clear:
     facts = seen.facts
     outcome = facts.get("mysql.outcome")
     if outcome == "ok":
@@ -271,7 +281,7 @@ def is_clear(application: str) -> bool:
     return application not in ENCRYPTED and application not in {"none", "unknown", "tls", "https"}
 
 
-def _instead_of_tls(seen: Seen) -> Said:
+def _instead_of_tls(seen: Observation) -> Said:
     """TLS is documented, and something else is spoken."""
     clear = in_clear(seen)
     what = seen.application.upper()
@@ -292,7 +302,7 @@ _BEGINNINGS = {
 }
 
 
-def _foreign(seen: Seen) -> Said:
+def _foreign(seen: Observation) -> Said:
     """Another protocol than the documented one, or none that is known. The fault is ``wrong-application``, which classification tells."""
     clear = in_clear(seen)
     unknown = seen.application == "unknown"
@@ -323,7 +333,7 @@ def _carries(name: str, scheme: str, signed: str) -> bool:
     return signed != "none" if name == "signed_url" else _SCHEMES.get(scheme) == name
 
 
-def _http(name: str, seen: Seen) -> Said:
+def _http(name: str, seen: Observation) -> Said:
     """Basic, bearer token or signed URL on every request that was answered."""
     facts = seen.facts
     refusals = SIGNED_REFUSALS if name == "signed_url" else REFUSALS
@@ -396,7 +406,7 @@ def _unread_says(facts: Mapping[str, Any], more: Sequence[int], refusals: frozen
 # NATS
 
 
-def _nats(seen: Seen, tls: TlsReading | None) -> Said:
+def _nats(seen: Observation, tls: TlsReading | None) -> Said:
     """User and password, decided by the server's INFO (contract, rule 6)."""
     facts = seen.facts
     required = facts.get("nats.auth_required")
@@ -455,7 +465,7 @@ def _nats(seen: Seen, tls: TlsReading | None) -> Said:
 # MySQL
 
 
-def _mysql(seen: Seen, tls: TlsReading | None) -> Said:
+def _mysql(seen: Observation, tls: TlsReading | None) -> Said:
     """The plugin that the server asked for last, and its answer (contract, rule 6)."""
     facts = seen.facts
     if tls is not None:
@@ -510,7 +520,7 @@ def _other_plugin(plugin: str, says: str, kinds: tuple[str, ...]) -> Said:
     return Said(said.verdict, said.says, said.confidence, None, (named,), kinds)
 
 
-def _as_far_as_read(seen: Seen) -> str:
+def _as_far_as_read(seen: Observation) -> str:
     """How far the client's stream was read for further logins, where it is longer than that."""
     return f"; logins behind the client's first {HEAD_BYTES:,} bytes would not show" if seen.unread else ""
 
@@ -518,7 +528,7 @@ def _as_far_as_read(seen: Seen) -> str:
 # SSH
 
 
-def _ssh(seen: Seen, tls: TlsReading | None) -> Said:
+def _ssh(seen: Observation, tls: TlsReading | None) -> Said:
     """SSH in the clear, or inside mutual TLS at a host port (contract, rule 4)."""
     facts = seen.facts
     if tls is not None:
@@ -559,7 +569,7 @@ def _ssh(seen: Seen, tls: TlsReading | None) -> Said:
     return unverifiable(seen.lacks or ("no_handshake" if not shown else "outcome"), says, *shown)
 
 
-def _ssh_outcome(seen: Seen) -> Clear:
+def _ssh_outcome(seen: Observation) -> Clear:
     """What lengths of encrypted packets say of the login."""
     facts = seen.facts
     says, kinds = str(facts.get("ssh.login_says", "")), ("ssh.login",)
@@ -575,7 +585,7 @@ def _ssh_outcome(seen: Seen) -> Clear:
 # What goes beside the factors
 
 
-def cleartext_credentials(seen: Seen, wanted: Wanted, tls: TlsReading | None) -> tuple[Fault, ...]:
+def cleartext_credentials(seen: Observation, wanted: Wanted, tls: TlsReading | None) -> tuple[Fault, ...]:
     """Credentials that crossed in the clear where the path does not document that."""
     # HTTP that turned into TLS (CONNECT) had its say in the clear.
     if tls is not None and (seen.application not in HTTP_LIKE or _is_open(seen)):
@@ -606,7 +616,7 @@ def cleartext_credentials(seen: Seen, wanted: Wanted, tls: TlsReading | None) ->
     return tuple(found)
 
 
-def observed(seen: Seen, said: Said, tls: TlsReading | None) -> str | None:
+def observed(seen: Observation, said: Said, tls: TlsReading | None) -> str | None:
     """What the wire shows, in the words of the contract; None where it shows nothing."""
     facts = seen.facts
     if seen.application == "none":

@@ -17,7 +17,7 @@ from typing import Any
 from auditor.model.facts import ANSWERED_WITH, Facts, signature_fits
 from auditor.model.judgement import Fault, Verdict
 from auditor.model.streams import HEAD_BYTES, TRAIL_RECORDS
-from auditor.policy._seen import Said, Seen, rejected, unverifiable, violated, weaker
+from auditor.policy._observation import Observation, Said, rejected, unverifiable, violated, weaker
 from auditor.policy.dialogue import NO_DIALOGUE, Answers, Dialogue, read_dialogue, spoken
 from auditor.policy.policy import Settings
 from auditor.policy.tls13 import (
@@ -127,7 +127,7 @@ class TlsReading:
         return {SENT: "inferred_sent", EMPTY: "inferred_empty", NOT_ASKED: "inferred_absent"}.get(self.certificate)
 
 
-def is_tls(seen: Seen) -> bool:
+def is_tls(seen: Observation) -> bool:
     """TLS is spoken, from the first byte or after a protocol's upgrade."""
     facts = seen.facts
     if facts.get(ANSWERED_WITH) == "other":
@@ -140,7 +140,7 @@ def is_13(version: object) -> bool:
     return isinstance(version, str) and version.startswith(TLS13)
 
 
-def read_tls(seen: Seen) -> TlsReading:
+def read_tls(seen: Observation) -> TlsReading:
     """What a connection that speaks TLS shows."""
     facts = seen.facts
     version = facts.get("tls.version")
@@ -152,7 +152,7 @@ def read_tls(seen: Seen) -> TlsReading:
     return _read_opened(seen, lengths) if facts.get("tls.decrypted") == "both" else lengths
 
 
-def _lacks(seen: Seen) -> str | None:
+def _lacks(seen: Observation) -> str | None:
     """What is missing of the handshake."""
     facts = seen.facts
     if "tls.midstream" in facts and "tls.client_hello" not in facts:
@@ -160,14 +160,14 @@ def _lacks(seen: Seen) -> str | None:
     return seen.lacks or ("gap" if "tls.gap" in facts else "one_way" if facts.get("tls.silent") == "both" else None)
 
 
-def _clean(seen: Seen) -> bool:
+def _clean(seen: Observation) -> bool:
     """Nothing is missing of what both sides said at first."""
     facts = seen.facts
     broken = ("tls.gap", "tls.cut", "tls.limit", "tls.malformed", "tls.midstream", "tls.silent")
     return seen.whole and not any(kind in facts for kind in broken)
 
 
-def _alert_says(seen: Seen) -> tuple[str, str] | None:
+def _alert_says(seen: Observation) -> tuple[str, str] | None:
     """The first alert in the clear that ends an attempt: what it says and its kind."""
     facts = seen.facts
     for side in ("server", "client"):
@@ -177,7 +177,7 @@ def _alert_says(seen: Seen) -> tuple[str, str] | None:
     return None
 
 
-def _unanswered(seen: Seen) -> TlsReading:
+def _unanswered(seen: Observation) -> TlsReading:
     """No ServerHello was seen."""
     facts = seen.facts
     hello = "tls.client_hello" in facts
@@ -212,18 +212,18 @@ def _unanswered(seen: Seen) -> TlsReading:
     return TlsReading(missing=lacks or "no_handshake", says=says, kinds=kinds)
 
 
-def _sizes(seen: Seen, side: str) -> tuple[int, ...]:
+def _sizes(seen: Observation, side: str) -> tuple[int, ...]:
     sizes: tuple[int, ...] = seen.facts.get(f"tls.{side}_records", ())
     return sizes
 
 
-def _longer_than_kept(seen: Seen) -> bool:
+def _longer_than_kept(seen: Observation) -> bool:
     """The server's records are not told to their end because no more of them are followed, not because packets are missing."""
     facts = seen.facts
     return facts.get("tls.limit") in {"server", "both"} and "tls.gap" not in facts and seen.whole
 
 
-def closed_after_little(seen: Seen, reading: TlsReading) -> bool:
+def closed_after_little(seen: Observation, reading: TlsReading) -> bool:
     """The server ended it after no more than a login and its answer: a refusal inside TLS looks so (NATS says -ERR, and closes)."""
     if seen.closed_by != "server" or "tls.client_records_more" in seen.facts:
         return False
@@ -231,7 +231,7 @@ def closed_after_little(seen: Seen, reading: TlsReading) -> bool:
     return len(_sizes(seen, "client")) - flight <= LOGIN_RECORDS
 
 
-def _dialogue12(seen: Seen) -> Dialogue:
+def _dialogue12(seen: Observation) -> Dialogue:
     """What followed a handshake up to TLS 1.2."""
     facts = seen.facts
     suite = facts.get("tls.cipher", "")
@@ -246,7 +246,7 @@ def _dialogue12(seen: Seen) -> Dialogue:
     )
 
 
-def _is_http2(seen: Seen) -> bool:
+def _is_http2(seen: Observation) -> bool:
     return bool(seen.facts.get("tls.alpn") == "h2")
 
 
@@ -257,7 +257,7 @@ NATS_REFUSAL_BYTES = 32
 """-ERR 'Authorization Violation' and its end of line."""
 
 
-def refuses_last(seen: Seen, reading: TlsReading) -> bool:
+def refuses_last(seen: Observation, reading: TlsReading) -> bool:
     """The server's last record with data is as long as the -ERR of NATS that refuses a login (an alert may close behind it)."""
     ends = _refusing_ends(_sizes(seen, "server"))
     around = {17} if is_13(reading.version) else {16, 24}
@@ -271,7 +271,7 @@ def _refusing_ends(sizes: tuple[int, ...]) -> frozenset[int]:
     return frozenset(size for size in sizes[-2:] if size - NATS_REFUSAL_BYTES in {16, 17, 24})
 
 
-def _read12(seen: Seen, version: str | None) -> TlsReading:
+def _read12(seen: Observation, version: str | None) -> TlsReading:
     facts = seen.facts
     clean = _clean(seen)
     certificate = str(facts.get("tls.client_certificate", UNKNOWN))
@@ -380,7 +380,7 @@ class Digests:
         more = "tls.client_records_more" in own, "tls.server_records_more" in own, _refusing_ends(server)
         counts = min(len(client), _MANY), min(len(server), _MANY)
         if not is_13(facts.shared.get("tls.version")):
-            return (*_dialogue12(Seen(facts)).digest, *more, *counts)
+            return (*_dialogue12(Observation(facts)).digest, *more, *counts)
         finished, alerts, long, block = _telling()
         head = (
             _head(client, 1, finished, alerts),
@@ -391,7 +391,7 @@ class Digests:
         )
         framed = self._framed.get((id(facts.shared), head))
         if framed is None:
-            framed = self._framed[id(facts.shared), head] = judge_tls13(_flights(Seen(facts)))
+            framed = self._framed[id(facts.shared), head] = judge_tls13(_flights(Observation(facts)))
         talk = talk13(
             own.get("tls.order", ""),
             client,
@@ -419,7 +419,7 @@ def _padded(sizes: tuple[int, ...], tag: int, block: int) -> bool:
 
 def dialogue_of(facts: Facts) -> Dialogue:
     """What was said behind the handshake of this very connection (readings are shared by connections whose lengths differ)."""
-    seen = Seen(facts)
+    seen = Observation(facts)
     return judge_tls13(_flights(seen)).dialogue if is_13(facts.get("tls.version")) else _dialogue12(seen)
 
 
@@ -456,7 +456,7 @@ def _head(sizes: tuple[int, ...], least: int, finished: frozenset[int], alerts: 
     return sizes if head > len(sizes) or sizes[head - 1] in alerts else sizes[:head]
 
 
-def _flights(seen: Seen) -> Tls13Flights:
+def _flights(seen: Observation) -> Tls13Flights:
     facts = seen.facts
     ends = [facts.get(kind, "") for kind in ("tls.gap", "tls.cut", "tls.limit")]
     lossy = seen.lossy or seen.one_way or "tls.malformed" in facts
@@ -503,7 +503,7 @@ _OUTCOMES = {
 }
 
 
-def _read13(seen: Seen, version: str) -> TlsReading:
+def _read13(seen: Observation, version: str) -> TlsReading:
     facts = seen.facts
     judged: Tls13Judgement = judge_tls13(_flights(seen))
     certificate = {
@@ -562,7 +562,7 @@ _CERTIFICATE_ALERTS = frozenset(
 )  # fmt: skip
 
 
-def _read_opened(seen: Seen, lengths: TlsReading) -> TlsReading:
+def _read_opened(seen: Observation, lengths: TlsReading) -> TlsReading:
     """TLS 1.3 that keys opened on both sides: its handshake is as good as in the clear.
 
     Here the server finishes first (RFC 8446 section 2), so its Finished accepts nothing: data does, or the session ticket that the lengths of
@@ -611,7 +611,7 @@ def _read_opened(seen: Seen, lengths: TlsReading) -> TlsReading:
     )
 
 
-def _inside_says(seen: Seen) -> tuple[str, str] | None:
+def _inside_says(seen: Observation) -> tuple[str, str] | None:
     """What HTTP that keys opened says of the attempt; None: nothing that decides."""
     statuses: tuple[int, ...] = seen.facts.get("http.statuses", ()) if "tls.decrypted" in seen.facts else ()
     final = [status for status in statuses if status >= 200 or status == 101]

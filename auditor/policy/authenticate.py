@@ -40,7 +40,7 @@ from auditor.policy._factors import (
     judge,
     observed,
 )
-from auditor.policy._seen import Said, Seen
+from auditor.policy._observation import Observation, Said
 from auditor.policy._tls import (
     ACCEPTED,
     OF_LENGTHS,
@@ -98,13 +98,13 @@ _CLOSERS = ("", "client", "server")
 class _Group:
     """Connections that are alike in all that decides."""
 
-    seen: Seen
+    seen: Observation
     wanted: Wanted
     required: object
     tls: TlsReading | None
     said: Said
     facts: Facts | None
-    klass: int
+    class_id: int
     certified: bool
     """Certificates were shown in the clear."""
     made: dict[tuple[Fault, ...], Authentication] = field(default_factory=dict)
@@ -163,14 +163,14 @@ def _documented(
         extra = beside.get(row, ()) if beside else ()
         if group.certified and group.facts is not None:
             found = certificate_faults(
-                table.facts[row], classes[group.klass], first_ns[row], certificates, policy, options
+                table.facts[row], classes[group.class_id], first_ns[row], certificates, policy, options
             )
             if learnt_of is not None and learnt_of[row]:
                 found = (*found, *learnt.faults[learnt_of[row]])
             extra = (*found, *extra) if extra else found
         if listed and group.tls is not None and group.tls.version == "TLS 1.3" and not group.certified:
             shown = group.tls.certificate == SENT
-            extra = (*listed.faults(classes[group.klass], first_ns[row], client=shown), *extra)
+            extra = (*listed.faults(classes[group.class_id], first_ns[row], client=shown), *extra)
         if group.said.verdict is Verdict.REJECTED and group.tls is not None and group.facts is not None:
             why = why_refused(table.facts[row] or {}, judge_for(certificates, policy, options).describe, first_ns[row])
             extra = extra if why is None else (*extra, why)
@@ -317,10 +317,10 @@ def _judged(
     code: int,
     facts: Facts | None,
 ) -> _Group:
-    klass = code >> _CLASS
-    want = wanted[klass]
+    class_id = code >> _CLASS
+    want = wanted[class_id]
     assert want is not None  # noqa: S101
-    seen = Seen(
+    seen = Observation(
         facts={} if facts is None else facts,
         application=table.applications[code >> _APPLICATION & 0x7F],
         first_bytes=bool(code & _FIRST),
@@ -336,7 +336,7 @@ def _judged(
     )
     tls = read_tls(seen) if is_tls(seen) else None
     certified = any(kind in seen.facts for kind in SIDES.values())
-    return _Group(seen, want, classes[klass].required, tls, judge(seen, want, tls), facts, klass, certified)
+    return _Group(seen, want, classes[class_id].required, tls, judge(seen, want, tls), facts, class_id, certified)
 
 
 # Across connections
@@ -486,7 +486,7 @@ def _unprotected(group: _Group, policy: Policy, classes: Sequence[Classification
     if not is_clear(group.seen.application):
         return False
     words = group.wanted.words
-    paths = [policy.by_id[path] for path in classes[group.klass].paths if path in policy.by_id]
+    paths = [policy.by_id[path] for path in classes[group.class_id].paths if path in policy.by_id]
     nats = group.seen.application == "nats" and any(path.application == "NATS" for path in paths)
     return nats or group.wanted.https or bool(words & {"tls", "mutual_tls"})
 

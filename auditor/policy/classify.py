@@ -84,7 +84,7 @@ class _Question(NamedTuple):
     same: bool
     """Both ends have one address."""
     about_others: bool
-    marked: bool = False
+    document: bool = False
     """The port stands for its stretch: texts have ``_PORT`` in its place."""
 
 
@@ -137,7 +137,7 @@ class Classifier:
         Where it is known who opened it, the answer holds for all ports of a stretch between two of ``bounds``: to every path they are alike.
         """
         port = flow.resp_p
-        marked = flow.directed and port is not None
+        document = flow.directed and port is not None
         question = _Question(
             orig,
             resp,
@@ -150,10 +150,10 @@ class Classifier:
             flow.first_bytes,
             flow.orig_h == flow.resp_h,
             flow.about_others,
-            marked,
+            document,
         )
         key = question
-        if port is not None and marked:
+        if port is not None and document:
             key = question._replace(resp_p=bisect_right(self.bounds, port))
         found = self._memo.get(key)
         if found is None:
@@ -871,4 +871,4 @@ def names_port(told: Classification) -> bool:
 
 
 def _port_word(question: _Question) -> str:
-    return _PORT if question.marked else str(question.resp_p)
+    return _PORT if question.document else str(question.resp_p)

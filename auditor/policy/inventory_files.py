@@ -28,8 +28,8 @@ from auditor.errors import ConfigError
 from auditor.policy.inventory import Entry, Fronted, Span, parse_span, parse_time
 from auditor.policy.inventory_schema import EntryModel, FrontModel, InventoryModel
 from auditor.policy.policy import Policy
-from auditor.policy.validation_errors import mistakes
-from auditor.policy.yaml_positions import Document, Marked, Place, parse_json, parse_yaml, read_text
+from auditor.policy.validation_errors import validation_errors
+from auditor.policy.yaml_positions import Document, Place, YamlDocument, parse_json, parse_yaml, read_text
 from auditor.wire.text import clip, escape
 
 MAX_BYTES = 128 * 1024 * 1024
@@ -92,13 +92,13 @@ def read_text_as(file: str, text: str, policy: Policy) -> Read:
     if not start:
         raise ConfigError(file, "is empty", mend="list at least one VM")
     if start in "{[" and not _is_flow_yaml(text):
-        marked = parse_json(file, text)
-        if isinstance(marked.data, dict) and "Tables" in marked.data:
-            found = _deployments(marked) or _bosh(marked, text)
-        elif isinstance(marked.data, dict) and ({"record_infos", "record_keys"} & marked.data.keys()):
-            found = _records(marked, text)
+        document = parse_json(file, text)
+        if isinstance(document.data, dict) and "Tables" in document.data:
+            found = _deployments(document) or _bosh(document, text)
+        elif isinstance(document.data, dict) and ({"record_infos", "record_keys"} & document.data.keys()):
+            found = _records(document, text)
         else:
-            found = _own(marked, text, policy)
+            found = _own(document, text, policy)
     elif (header := _csv_header(text)) is not None:
         found = _csv(file, text, header, policy)
     else:
@@ -143,47 +143,47 @@ def _span(file: str, literal: str, line: int | None, where: str = "", text: str 
 # Our own -------------------------------------------------------------------------------------------------------------
 
 
-def _own(marked: Marked, text: str, policy: Policy) -> Read:
-    data = marked.data
+def _own(document: YamlDocument, text: str, policy: Policy) -> Read:
+    data = document.data
     bare = isinstance(data, list)
     if bare:
         data = {"vms": data}
-        marked = Marked(marked.file, data, {("vms", *place): line for place, line in marked.lines.items()})
+        document = YamlDocument(document.file, data, {("vms", *place): line for place, line in document.lines.items()})
     if not isinstance(data, dict):
         raise ConfigError(
-            marked.file, "is not an inventory", 1, "list VMs: - {ip: 10.0.4.20, name: ..., role: diego_cell}"
+            document.file, "is not an inventory", 1, "list VMs: - {ip: 10.0.4.20, name: ..., role: diego_cell}"
         )
     try:
         model = InventoryModel.model_validate(data)
     except ValidationError as error:
-        raise mistakes(marked, error, InventoryModel)[0] from None
+        raise validation_errors(document, error, InventoryModel)[0] from None
     found = Read("auditor", "")
     for at, network in enumerate(model.networks):
-        found.networks.append(_span(marked.file, network, marked.line(("networks", at)), "", text))
+        found.networks.append(_span(document.file, network, document.line(("networks", at)), "", text))
     for key, entries in (("vms", model.vms), ("externals", model.externals)):
         for at, entry in enumerate(entries):
-            found.entries.append(_own_entry(marked, text, (key, at), entry, model, policy))
+            found.entries.append(_own_entry(document, text, (key, at), entry, model, policy))
     return found
 
 
 def _own_entry(
-    marked: Marked, text: str, place: Place, entry: EntryModel, model: InventoryModel, policy: Policy
+    document: YamlDocument, text: str, place: Place, entry: EntryModel, model: InventoryModel, policy: Policy
 ) -> Entry:
-    line = marked.line(place) if marked.lines else None
+    line = document.line(place) if document.lines else None
     row = str(line) if line is not None else f"{place[0]}[{place[1]}]"
     spans: list[Span] = []
     for key in ("ip", "ips", "cidr", "cidrs"):
         for literal in getattr(entry, key):
             where = "" if line is not None else f"{row}: "
-            at = marked.line((*place, key)) if marked.lines else None
-            spans.append(_span(marked.file, literal, at, where, text))
+            at = document.line((*place, key)) if document.lines else None
+            spans.append(_span(document.file, literal, at, where, text))
     instance = entry.name or entry.instance
     roles = tuple(dict.fromkeys([*entry.role, *entry.roles]))
     moments = []
     for key, value in (("from", entry.from_), ("until", entry.until)):
-        moments.append(_moment(marked.file, key, value, marked.line((*place, key)) if marked.lines else None))
+        moments.append(_moment(document.file, key, value, document.line((*place, key)) if document.lines else None))
     return _made(
-        marked.file,
+        document.file,
         row,
         line,
         policy,
@@ -192,7 +192,7 @@ def _own_entry(
         roles=roles,
         spans=tuple(dict.fromkeys(spans)),
         moments=(moments[0], moments[1]),
-        fronts=_fronts(marked.file, line, entry.fronts, policy),
+        fronts=_fronts(document.file, line, entry.fronts, policy),
         external=place[0] == "externals",
         origin=entry.origin or model.origin,
         deployment=entry.deployment,
@@ -267,12 +267,12 @@ def _group_of(instance: str | None, has_roles: bool, policy: Policy) -> str | No
 # BOSH ----------------------------------------------------------------------------------------------------------------
 
 
-def _bosh(marked: Marked, text: str) -> Read:
+def _bosh(document: YamlDocument, text: str) -> Read:
     found = Read("bosh", "")
-    tables = marked.data.get("Tables")
+    tables = document.data.get("Tables")
     mend = "write it with: bosh vms --json, or bosh instances --details --json"
     if not isinstance(tables, list):
-        raise ConfigError(marked.file, "'Tables' is not a list", mend=mend)
+        raise ConfigError(document.file, "'Tables' is not a list", mend=mend)
     seen: set[tuple[str, str]] = set()
     with_addresses = False
     for number, table in enumerate(tables):
@@ -280,11 +280,11 @@ def _bosh(marked: Marked, text: str) -> Read:
         if rows is None:
             continue
         if not isinstance(rows, list):
-            raise ConfigError(marked.file, f"Tables[{number}]: 'Rows' is not a list", mend=mend)
+            raise ConfigError(document.file, f"Tables[{number}]: 'Rows' is not a list", mend=mend)
         for at, row in enumerate(rows):
             place = f"Tables[{number}].Rows[{at}]"
             if not isinstance(row, dict) or not all(isinstance(value, str | None) for value in row.values()):
-                raise ConfigError(marked.file, f"{place} is not a row of texts", mend=mend)
+                raise ConfigError(document.file, f"{place} is not a row of texts", mend=mend)
             if "instance" not in row or "ips" not in row:
                 continue
             with_addresses = True
@@ -294,14 +294,14 @@ def _bosh(marked: Marked, text: str) -> Read:
                 continue
             seen.add(key)
             spans = tuple(
-                _span(marked.file, one, None, f"{place}: ", text)
+                _span(document.file, one, None, f"{place}: ", text)
                 for one in dict.fromkeys(re.split(r"[\s,]+", addresses.strip()))
             )
-            table_of = f"{marked.file} Tables[{number}]"
-            found.entries.append(_bosh_entry(marked.file, place, instance, spans, row.get("deployment"), table_of))
-    found.deployment = _deployment_told(marked.data.get("Lines"))
+            table_of = f"{document.file} Tables[{number}]"
+            found.entries.append(_bosh_entry(document.file, place, instance, spans, row.get("deployment"), table_of))
+    found.deployment = _deployment_told(document.data.get("Lines"))
     if not with_addresses:
-        raise ConfigError(marked.file, "no table has the columns instance and ips", mend=mend)
+        raise ConfigError(document.file, "no table has the columns instance and ips", mend=mend)
     return found
 
 
@@ -326,9 +326,9 @@ def _deployment_told(lines: Any) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _deployments(marked: Marked) -> Read | None:
+def _deployments(document: YamlDocument) -> Read | None:
     """Names and releases, where the tables are those of ``bosh deployments``."""
-    tables = marked.data.get("Tables")
+    tables = document.data.get("Tables")
     rows = [
         row
         for table in (tables if isinstance(tables, list) else ())
@@ -349,25 +349,25 @@ def _deployments(marked: Marked) -> Read | None:
 # BOSH DNS ------------------------------------------------------------------------------------------------------------
 
 
-def _records(marked: Marked, text: str) -> Read:
+def _records(document: YamlDocument, text: str) -> Read:
     found = Read("bosh-dns", "")
-    keys, rows = marked.data.get("record_keys"), marked.data.get("record_infos")
+    keys, rows = document.data.get("record_keys"), document.data.get("record_infos")
     mend = "copy the whole of /var/vcap/instance/dns/records.json"
     if not isinstance(keys, list) or not isinstance(rows, list):
-        raise ConfigError(marked.file, "record_keys and record_infos are not both lists", mend=mend)
+        raise ConfigError(document.file, "record_keys and record_infos are not both lists", mend=mend)
     if "ip" not in keys or "instance_group" not in keys:
-        raise ConfigError(marked.file, "record_keys lack ip or instance_group", mend=mend)
+        raise ConfigError(document.file, "record_keys lack ip or instance_group", mend=mend)
     merged: dict[tuple[str, str, str], list[Span]] = {}
     places: dict[tuple[str, str, str], str] = {}
     for at, row in enumerate(rows):
         place = f"record_infos[{at}]"
         if not isinstance(row, list) or len(row) < len(keys):
-            raise ConfigError(marked.file, f"{place} does not match record_keys", mend=mend)
+            raise ConfigError(document.file, f"{place} does not match record_keys", mend=mend)
         record = dict(zip(keys, row, strict=False))
         address, group = record["ip"], record["instance_group"]
         if not isinstance(address, str) or not isinstance(group, str):
-            raise ConfigError(marked.file, f"{place}: ip or instance_group is not a text", mend=mend)
-        literal = _span(marked.file, address, None, f"{place}: ", text)
+            raise ConfigError(document.file, f"{place}: ip or instance_group is not a text", mend=mend)
+        literal = _span(document.file, address, None, f"{place}: ", text)
         key = (group, str(record.get("id") or record.get("instance_index") or ""), str(record.get("deployment") or ""))
         merged.setdefault(key, []).append(literal)
         places.setdefault(key, place)
@@ -375,7 +375,7 @@ def _records(marked: Marked, text: str) -> Read:
         group, guid, deployment = key
         instance = f"{group}/{guid}" if guid else group
         found.entries.append(
-            _bosh_entry(marked.file, places[key], instance, tuple(dict.fromkeys(spans)), deployment or None)
+            _bosh_entry(document.file, places[key], instance, tuple(dict.fromkeys(spans)), deployment or None)
         )
     return found
 

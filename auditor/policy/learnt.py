@@ -242,9 +242,9 @@ def learn(
     gathered: dict[tuple[object, ...], _Shown] = {}
     made = _Maker(table, judge, known)
     for at, key in enumerate(distinct.tolist()):
-        chain, klass, orig, resp, port, *ends = key
+        chain, class_id, orig, resp, port, *ends = key
         for side, address, host in (("client", orig, ends[0]), ("server", resp, ends[1])):
-            one = made.shown(side, chains[chain], classes[klass], address, host, port, int(rows[first[at]]))
+            one = made.shown(side, chains[chain], classes[class_id], address, host, port, int(rows[first[at]]))
             if one is None:
                 continue
             kept = gathered.setdefault((one.place, one.vm, one.leaf.fingerprint), one)

@@ -39,8 +39,8 @@ from auditor.policy.policy import (
 )
 from auditor.policy.schema import SCHEMA, EndModel, HeldRole, PathModel, PolicyModel
 from auditor.policy.times import parse_time
-from auditor.policy.validation_errors import mistakes, without
-from auditor.policy.yaml_positions import Document, Marked, Place, parse_yaml, read_text
+from auditor.policy.validation_errors import validation_errors, without
+from auditor.policy.yaml_positions import Document, Place, YamlDocument, parse_yaml, read_text
 
 MAX_POLICY_BYTES = 4 * 1024 * 1024
 MAX_POLICY_VALUES = 200_000
@@ -59,7 +59,7 @@ class PolicyFile:
 
     file: str
     """As it is shown: the shipped name with .yml, or the path as given."""
-    marked: Marked
+    document: YamlDocument
     model: PolicyModel
     sha256: str
     profile: str | None = None
@@ -94,12 +94,12 @@ def _with_included(file: PolicyFile) -> list[PolicyFile]:
         place: Place = ("includes", at)
         if shipped.find(name) is None:
             mend = did_you_mean(name, shipped.names(), f"shipped: {', '.join(shipped.names())}")
-            wrong.append(file.marked.error(place, f"no shipped policy is named '{name}'", mend))
+            wrong.append(file.document.error(place, f"no shipped policy is named '{name}'", mend))
             continue
         member = _read(name)
         if member.model.includes:
             wrong.append(
-                file.marked.error(place, f"'{name}' is itself a profile", "list the policies that it includes")
+                file.document.error(place, f"'{name}' is itself a profile", "list the policies that it includes")
             )
         found.append(replace(member, profile=file.model.name))
     if wrong:
@@ -163,22 +163,22 @@ def _read_file(path: str, shown: str) -> PolicyFile:
 
 
 def _read_document(shown: str, text: str) -> PolicyFile:
-    marked = parse_yaml(shown, text, MAX_POLICY_VALUES)
-    if not isinstance(marked.data, dict):
+    document = parse_yaml(shown, text, MAX_POLICY_VALUES)
+    if not isinstance(document.data, dict):
         raise ConfigError(shown, "is not a policy", 1, "begin with schema: auditor.policy/1")
     digits = hashlib.sha256(text.encode()).hexdigest()
     try:
-        return PolicyFile(shown, marked, PolicyModel.model_validate(marked.data), digits)
+        return PolicyFile(shown, document, PolicyModel.model_validate(document.data), digits)
     except ValidationError as error:
-        wrong = mistakes(marked, error, PolicyModel)
+        wrong = validation_errors(document, error, PolicyModel)
     except RecursionError:
         raise ConfigError(shown, "is nested too deeply", 1) from None
-    raise together(_in_order([*wrong, *_wrong_besides(marked, digits)]))
+    raise together(_in_order([*wrong, *_wrong_besides(document, digits)]))
 
 
-def _wrong_besides(marked: Marked, digits: str) -> list[ConfigError]:
+def _wrong_besides(document: YamlDocument, digits: str) -> list[ConfigError]:
     """What else is wrong with a file that the schema refuses: with all of it that the schema takes."""
-    rest, taken = marked, frozenset[str]()
+    rest, taken = document, frozenset[str]()
     for _ in range(_MAX_PRUNINGS):
         data = {**_STAND_INS, **rest.data}
         try:
@@ -216,7 +216,7 @@ def _vocabulary(
         for at, role in enumerate(each.model.roles):
             if role.name == ANY:
                 wrong.append(
-                    each.marked.error(
+                    each.document.error(
                         ("roles", at, "name"), "'any' means every VM and is not a role", "use another name"
                     )
                 )
@@ -249,7 +249,7 @@ def _merge(files: Sequence[PolicyFile], release: str | None) -> Policy:
             if path.id in paths:
                 first_file, first_line = places[path.id]
                 wrong.append(
-                    each.marked.error(
+                    each.document.error(
                         ("paths", at, "id"),
                         f"the id '{path.id}' is already used by {first_file}:{first_line}",
                         "ids must be unique in all loaded policies: choose another",
@@ -304,7 +304,7 @@ def _aliases(each: PolicyFile, roles: dict[str, Role], wrong: Wrong) -> Iterable
             place: Place = ("aliases", "entries", at, "roles", which)
             name = one.role if isinstance(one, HeldRole) else one
             if name not in roles:
-                wrong.append(each.marked.error(place, f"unknown role '{name}'", _did_you_mean(name, roles)))
+                wrong.append(each.document.error(place, f"unknown role '{name}'", _did_you_mean(name, roles)))
                 continue
             components = None
             if isinstance(one, HeldRole):
@@ -325,7 +325,7 @@ def _declared(vocabulary: Sequence[PolicyFile], settings: Settings, wrong: Wrong
         for at, name in enumerate(each.model.identities.declares if each.model.identities else ()):
             if name not in tables:
                 wrong.append(
-                    each.marked.error(
+                    each.document.error(
                         ("identities", "declares", at),
                         f"no policy loaded here has identities and the name '{name}'",
                         did_you_mean(name, tables, f"write one of {', '.join(sorted(tables))}"),
@@ -365,7 +365,7 @@ def _component(each: PolicyFile, place: Place, component: str, roles: Iterable[R
     key = slug(component)
     if key not in known:
         mend = _did_you_mean(component, known.values(), "components")
-        wrong.append(each.marked.error(place, f"unknown component '{component}'", mend))
+        wrong.append(each.document.error(place, f"unknown component '{component}'", mend))
     return key
 
 
@@ -404,7 +404,7 @@ def _path(each: PolicyFile, at: int, model: PathModel, draft: Policy, wrong: Wro
         footnote=model.footnote or "; ".join(one.says for one in model.conditions) or None,
         origin=PathOrigin(
             each.file,
-            each.marked.line((*place, "id")),
+            each.document.line((*place, "id")),
             origin.title,
             origin.page,
             model.section,
@@ -442,7 +442,7 @@ def _check_foundation(files: Sequence[PolicyFile], paths: Iterable[str], wrong: 
             known |= {model.id for one in shipped.names() for model in _read(one).model.paths}
             if name not in known:
                 mend = did_you_mean(name, known, "auditor policy show tas lists the paths")
-                wrong.append(each.marked.error(place, f"unknown path '{name}'", mend))
+                wrong.append(each.document.error(place, f"unknown path '{name}'", mend))
 
 
 def _end_roles(each: PolicyFile, place: Place, end: EndModel, draft: Policy, wrong: Wrong) -> tuple[str, ...]:
@@ -454,7 +454,7 @@ def _end_roles(each: PolicyFile, place: Place, end: EndModel, draft: Policy, wro
         held = draft.held_by(name)
         if held is None or any(one.components is not None for one in held):
             wrong.append(
-                each.marked.error((*place, "vm", at), f"unknown role '{name}'", _did_you_mean(name, draft.roles))
+                each.document.error((*place, "vm", at), f"unknown role '{name}'", _did_you_mean(name, draft.roles))
             )
             continue
         found += [one.role for one in held]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from auditor.model.judgement import Verdict
-from auditor.policy._seen import Said, unverifiable, violated, weaker
+from auditor.policy._observation import Said, unverifiable, violated, weaker
 from auditor.policy._tls import (
     ACCEPTED,
     EMPTY,

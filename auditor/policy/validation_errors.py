@@ -10,21 +10,21 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from auditor.errors import ConfigError
-from auditor.policy.yaml_positions import Marked, Place
+from auditor.policy.yaml_positions import Place, YamlDocument
 
 
-def mistakes(marked: Marked, error: ValidationError, root: type[BaseModel]) -> list[ConfigError]:
+def validation_errors(document: YamlDocument, error: ValidationError, root: type[BaseModel]) -> list[ConfigError]:
     """In the order of lines."""
     found = []
     misspelt: dict[tuple[Place, str], int] = {}
     for each in error.errors(include_url=False, include_input=False):
         if each["type"] == "extra_forbidden":
-            place = _place(marked.data, each["loc"])
-            misspelt[place[:-1], str(place[-1])] = marked.line(place) or 0
+            place = _place(document.data, each["loc"])
+            misspelt[place[:-1], str(place[-1])] = document.line(place) or 0
     for each in error.errors(include_url=False, include_input=True):
-        place = _place(marked.data, each["loc"])
-        says, mend = _words(each, place, root, marked.file.endswith(".toml"))
-        line = marked.line(place) or 0
+        place = _place(document.data, each["loc"])
+        says, mend = _words(each, place, root, document.file.endswith(".toml"))
+        line = document.line(place) or 0
         meant = each["type"] == "missing" and next(
             (
                 at
@@ -34,30 +34,30 @@ def mistakes(marked: Marked, error: ValidationError, root: type[BaseModel]) -> l
             0,
         )
         # A misspelt key comes before the one that is missing for it.
-        found.append((max(line, meant), each["type"] != "extra_forbidden", marked.error(place, says, mend)))
+        found.append((max(line, meant), each["type"] != "extra_forbidden", document.error(place, says, mend)))
     return [one for _, _, one in sorted(found, key=lambda each: each[:2])]
 
 
-def without(marked: Marked, error: ValidationError) -> tuple[Marked, frozenset[str]]:
+def without(document: YamlDocument, error: ValidationError) -> tuple[YamlDocument, frozenset[str]]:
     """The document without what pydantic refused, as little of it as can be, so that the rest can be looked at; and the texts taken out.
 
     Taken out are unknown keys, wrong values of keys that a mapping can be without, and else the items of lists that hold them.
     """
-    data = copy.deepcopy(marked.data)
+    data = copy.deepcopy(document.data)
     gone: set[Place] = set()
     for each in error.errors(include_url=False, include_input=False):
-        place = _place(marked.data, each["loc"])
+        place = _place(document.data, each["loc"])
         if each["type"] != "extra_forbidden":
             items = [end for end in range(1, len(place) + 1) if isinstance(place[end - 1], int)]
             # The item of the outermost list: the path, the role, the alias.
             place = place[: items[0]] if items else place[:1]
         gone.add(place)
-    lines = dict(marked.lines)
+    lines = dict(document.lines)
     taken: set[str] = set()
     # From the end, so that what comes before keeps its number.
     for place in sorted(gone, key=lambda place: [(isinstance(part, int), part) for part in place], reverse=True):
         taken.update(_texts(_take_out(data, lines, place)))
-    return Marked(marked.file, data, lines), frozenset(taken)
+    return YamlDocument(document.file, data, lines), frozenset(taken)
 
 
 def _take_out(data: Any, lines: dict[Place, int], place: Place) -> Any:

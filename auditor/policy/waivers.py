@@ -28,8 +28,8 @@ from pydantic_core import PydanticCustomError
 from auditor.errors import ConfigError, did_you_mean, together
 from auditor.policy._ports import Ports
 from auditor.policy.policy import canonical
-from auditor.policy.validation_errors import mistakes
-from auditor.policy.yaml_positions import Marked, Place, parse_json, parse_yaml, read_text
+from auditor.policy.validation_errors import validation_errors
+from auditor.policy.yaml_positions import Place, YamlDocument, parse_json, parse_yaml, read_text
 from auditor.wire.text import many
 
 if TYPE_CHECKING:
@@ -208,38 +208,40 @@ def load_waivers(files: Sequence[str], known: Known) -> Waivers:
     return Waivers(tuple(found), tuple(sources))
 
 
-def parsed(file: str, text: str) -> Marked:
+def parsed(file: str, text: str) -> YamlDocument:
     """A file of waivers with its lines. Raises ConfigError."""
     if not file.endswith(".json"):
         return parse_yaml(file, text, BUDGET)
-    marked = parse_json(file, text)
+    document = parse_json(file, text)
     with contextlib.suppress(ConfigError):  # JSON is YAML, where it is not indented with tabs; YAML knows lines
-        return Marked(file, marked.data, parse_yaml(file, text, BUDGET).lines)
-    return marked
+        return YamlDocument(file, document.data, parse_yaml(file, text, BUDGET).lines)
+    return document
 
 
-def entries(marked: Marked, known: Known) -> list[Waiver]:
+def entries(document: YamlDocument, known: Known) -> list[Waiver]:
     """The waivers of a file that is read already. Raises ConfigError of every mistake."""
-    data = marked.data
+    data = document.data
     if data is None:
         return []
     if not isinstance(data, dict):
-        raise marked.error((), "must be a mapping", "write 'waivers:' and a list below it")
+        raise document.error((), "must be a mapping", "write 'waivers:' and a list below it")
     try:
         model = WaiversModel.model_validate(data)
     except ValidationError as error:
-        raise together(mistakes(marked, error, WaiversModel)) from None
-    wrong = [error for at, each in enumerate(model.waivers) for error in _unknown(marked, ("waivers", at), each, known)]
+        raise together(validation_errors(document, error, WaiversModel)) from None
+    wrong = [
+        error for at, each in enumerate(model.waivers) for error in _unknown(document, ("waivers", at), each, known)
+    ]
     if wrong:
         raise together(wrong)
-    return [Waiver(marked.file, marked.line(("waivers", at)) or 1, each) for at, each in enumerate(model.waivers)]
+    return [Waiver(document.file, document.line(("waivers", at)) or 1, each) for at, each in enumerate(model.waivers)]
 
 
-def _unknown(marked: Marked, place: Place, model: WaiverModel, known: Known) -> Iterator[ConfigError]:
+def _unknown(document: YamlDocument, place: Place, model: WaiverModel, known: Known) -> Iterator[ConfigError]:
     """Names in it that there are not."""
     if model.rule not in known.rules:
         mend = did_you_mean(model.rule, known.rules, "auditor explain lists them")
-        yield marked.error((*place, "rule"), f"unknown rule {model.rule!r}", mend)
+        yield document.error((*place, "rule"), f"unknown rule {model.rule!r}", mend)
     if known.policy is None:
         return
     paths = known.paths.union(known.policy.by_id)
@@ -248,12 +250,12 @@ def _unknown(marked: Marked, place: Place, model: WaiverModel, known: Known) -> 
             mend = did_you_mean(
                 word, paths, "auditor policy show tas lists them; those of other policies with --policy"
             )
-            yield marked.error((*place, "match", "path"), f"unknown path {word!r}", mend)
+            yield document.error((*place, "match", "path"), f"unknown path {word!r}", mend)
     for key, words in (("from", model.match.from_), ("to", model.match.to)):
         for word in words:
             told = _not_an_end(word, known.policy, known.hosts)
             if told is not None:
-                yield marked.error((*place, "match", key), *told)
+                yield document.error((*place, "match", key), *told)
 
 
 _ADDRESS_LIKE = re.compile(r"[0-9.]+(/.*)?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(/.*)?")

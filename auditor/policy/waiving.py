@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from auditor.errors import ConfigError, together
-from auditor.policy.validation_errors import mistakes
+from auditor.policy.validation_errors import validation_errors
 from auditor.policy.waivers import BUDGET, SCHEMA, Known, Waiver, WaiversModel, entries, parsed
 from auditor.policy.yaml_positions import parse_yaml
 
@@ -32,12 +32,12 @@ def entry(values: Mapping[str, Any]) -> str:
 
 def check(values: Mapping[str, Any], known: Known, file: str) -> Waiver:
     """The waiver, where it is one. Raises ConfigError with what is wrong with it."""
-    marked = parse_yaml(file, f"waivers:\n{entry(values)}", BUDGET)
+    document = parse_yaml(file, f"waivers:\n{entry(values)}", BUDGET)
     try:
-        WaiversModel.model_validate(marked.data)
+        WaiversModel.model_validate(document.data)
     except ValidationError as error:
-        raise together(mistakes(marked, error, WaiversModel)) from None
-    return entries(marked, known)[0]
+        raise together(validation_errors(document, error, WaiversModel)) from None
+    return entries(document, known)[0]
 
 
 def appended(text: str, values: Mapping[str, Any], known: Known, file: str) -> str:

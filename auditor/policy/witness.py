@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from auditor.model.judgement import Authentication
 from auditor.policy._factors import in_clear, observed
-from auditor.policy._seen import Said, Seen
+from auditor.policy._observation import Observation, Said
 from auditor.policy._tls import ACCEPTED, EMPTY, NOT_ASKED, NOT_SENT, REFUSED, SENT, TlsReading
 from auditor.policy.policy import HTTP_LIKE
 
@@ -36,7 +36,7 @@ _NATS = {
 }
 
 
-def witness(seen: Seen, said: Said, tls: TlsReading | None, outcome: str) -> Authentication:
+def witness(seen: Observation, said: Said, tls: TlsReading | None, outcome: str) -> Authentication:
     """What there is to say; ``said``, ``outcome``: of a path that asks for nothing."""
     if tls is not None:
         return _of_tls(seen, said, tls, outcome)
@@ -45,7 +45,7 @@ def witness(seen: Seen, said: Said, tls: TlsReading | None, outcome: str) -> Aut
     return Authentication(observed=observed(seen, said, None))
 
 
-def _of_tls(seen: Seen, said: Said, tls: TlsReading, outcome: str) -> Authentication:
+def _of_tls(seen: Observation, said: Said, tls: TlsReading, outcome: str) -> Authentication:
     certified = tls.certificate == SENT and tls.proof and not tls.misfit
     taken = certified and tls.outcome == ACCEPTED and (tls.clear or tls.confidence != "low")
     entered = taken or (outcome == "served" and not tls.weighed)
@@ -69,7 +69,7 @@ def _of_tls(seen: Seen, said: Said, tls: TlsReading, outcome: str) -> Authentica
     )
 
 
-def _certificate(seen: Seen, tls: TlsReading) -> str:
+def _certificate(seen: Observation, tls: TlsReading) -> str:
     """What the client showed of itself."""
     version = tls.version or "TLS"
     chain = seen.facts.get("tls.client_certificates") or ()
@@ -83,7 +83,7 @@ def _certificate(seen: Seen, tls: TlsReading) -> str:
     return f"{version} with {_NO_CERTIFICATE.get(tls.certificate, 'a client certificate or without: it was not seen')}"
 
 
-def _in_the_clear(seen: Seen, said: Said) -> Authentication:
+def _in_the_clear(seen: Observation, said: Said) -> Authentication:
     facts = seen.facts
     clear = in_clear(seen)
     outcome = {"accepted": "served", "refused": "refused"}.get(clear.outcome, "unknown")
@@ -99,7 +99,7 @@ def _in_the_clear(seen: Seen, said: Said) -> Authentication:
     )
 
 
-def _shown(seen: Seen) -> tuple[str, tuple[str, ...]]:
+def _shown(seen: Observation) -> tuple[str, tuple[str, ...]]:
     """What the client said of itself, and the evidence of it."""
     facts = seen.facts
     if seen.application in HTTP_LIKE:

@@ -41,7 +41,7 @@ def _scalars() -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
+class YamlDocument:
     """A document and where its values stand."""
 
     file: str
@@ -91,7 +91,7 @@ def read_text(file: str, max_bytes: int) -> str:
         raise ConfigError(file, "is not UTF-8 text", line, "save it as UTF-8") from None
 
 
-def parse_yaml(file: str, text: str, budget: int = MAX_VALUES) -> Marked:
+def parse_yaml(file: str, text: str, budget: int = MAX_VALUES) -> YamlDocument:
     """The one document of ``text``. Raises ConfigError with file, line and fix."""
     import yaml  # takes its time to load, and JSON needs none of it
 
@@ -114,8 +114,8 @@ def parse_yaml(file: str, text: str, budget: int = MAX_VALUES) -> Marked:
         raise ConfigError(file, "is nested too deeply", mend=f"at most {MAX_DEPTH} levels") from None
     lines: dict[Place, int] = {}
     if node is None:
-        return Marked(file, None, {(): 1})
-    return Marked(file, _Builder(file, lines, budget).build(node, (), 0), lines)
+        return YamlDocument(file, None, {(): 1})
+    return YamlDocument(file, _Builder(file, lines, budget).build(node, (), 0), lines)
 
 
 def _check_depth(file: str, text: str, composer: Any) -> None:
@@ -136,11 +136,11 @@ def _check_depth(file: str, text: str, composer: Any) -> None:
             depth -= 1
 
 
-def parse_json(file: str, text: str) -> Marked:
+def parse_json(file: str, text: str) -> YamlDocument:
     """JSON; only its own syntax errors, and numbers that are none, carry a line. Raises ConfigError."""
     whole = _whole_number(file, text)
     try:
-        return Marked(file, json.loads(text, object_pairs_hook=_no_twins(file), parse_int=whole), {})
+        return YamlDocument(file, json.loads(text, object_pairs_hook=_no_twins(file), parse_int=whole), {})
     except json.JSONDecodeError as error:
         raise ConfigError(
             file, f"is not valid JSON: {error.msg}", error.lineno, "check that the file is complete and holds only JSON"

@@ -243,8 +243,8 @@ def test_waived_findings_do_not_fail_a_pass_and_stay_in_the_store(place):
     outcome = spool.run()
     with spool.history() as history:
         rows = history.table("findings", 1, ["rule", "severity", "waived"]).to_pylist()
-    marked = [row for row in rows if row["waived"]]
-    assert {row["rule"] for row in marked} == {"unknown-host"}
+    document = [row for row in rows if row["waived"]]
+    assert {row["rule"] for row in document} == {"unknown-host"}
     assert all(row["waived"] for row in rows if row["rule"] == "unknown-host")
     assert not any("unknown-host" in told["body"] for told in spool.digests)
     assert outcome.new == sum(not row["waived"] and row["severity"] != "info" for row in rows)

@@ -330,8 +330,8 @@ def test_rule_5_gone_refuses_a_signed_url_and_nothing_else(judge: Judge, tas_die
     gone = judge("rep-to-blobstore", "http", http(("none", "nginx", 410)))
     assert (gone.verdict, rules(gone)) == (Verdict.REJECTED, {"authentication-rejected", "cleartext-credentials"})
     for facts, required in ((http(("none", "none", 410)), "mutual_tls"), (http(("basic", "none", 410)), "tls")):
-        klass = Classification(Disposition.DOCUMENTED, ("rep-to-bbs",), required=required)
-        served = judge_all(tas_diego, Scene("http", facts, klass))[0]
+        class_id = Classification(Disposition.DOCUMENTED, ("rep-to-bbs",), required=required)
+        served = judge_all(tas_diego, Scene("http", facts, class_id))[0]
         assert (served.verdict, "plaintext" in rules(served)) == (Verdict.VIOLATED, True)
 
 
@@ -492,8 +492,8 @@ def test_rule_11_the_decision_about_direction_is_made_before(tas_diego: Policy) 
     talk = play(swapped, shake(*contexts(V12, require=True)))
     for packet in swapped.sent:
         packet.src, packet.dst = (talk.server, talk.client) if packet.src == talk.client else (talk.client, talk.server)
-    klass = documented(tas_diego, "rep-to-bbs")
-    assert [judge_wire(tas_diego, each, klass)[0].verdict for each in (wire, swapped)] == [Verdict.VERIFIED] * 2
+    class_id = documented(tas_diego, "rep-to-bbs")
+    assert [judge_wire(tas_diego, each, class_id)[0].verdict for each in (wire, swapped)] == [Verdict.VERIFIED] * 2
 
 
 def test_rule_12_whatever_a_stranger_authenticates_with(judge: Judge, tas_diego: Policy) -> None:
@@ -503,14 +503,14 @@ def test_rule_12_whatever_a_stranger_authenticates_with(judge: Judge, tas_diego:
 
 
 def test_rule_13_downgrade_of_ssh(judge: Judge) -> None:
-    klass = judge.on("ssh-proxy-to-app", orig_role="diego_brain", resp_role="diego_cell")
+    class_id = judge.on("ssh-proxy-to-app", orig_role="diego_brain", resp_role="diego_cell")
     failed = {"tls.client_hello": True, "tls.silent": "server"}
 
     def pair(port: int, second_s: float, ends: tuple[int, int] = (0, 1)) -> list[Authentication]:
         return judge_all(
             judge.policy,
-            Scene("tls", failed, klass, port=61011, state="RSTR", history="ShADr"),
-            Scene("ssh", SSH, klass, start_s=second_s, port=port, ends=ends),
+            Scene("tls", failed, class_id, port=61011, state="RSTR", history="ShADr"),
+            Scene("ssh", SSH, class_id, start_s=second_s, port=port, ends=ends),
         )
 
     for first, second in (pair(61011, 2.0), pair(61010, 59.0)):
@@ -522,25 +522,25 @@ def test_rule_13_downgrade_of_ssh(judge: Judge) -> None:
 
 
 def test_rule_13_downgrade_of_nats_on_any_of_its_ports(judge: Judge) -> None:
-    klass = judge.on("route-emitter-to-nats")
+    class_id = judge.on("route-emitter-to-nats")
     failed = INFO | {"tls.client_hello": True, "tls.client_alert": ("fatal", "bad_certificate")}
     answers = judge_all(
         judge.policy,
-        Scene("nats", failed, klass, port=4224, state="RSTO", history="ShADdR"),
-        Scene("nats", NATS, klass, port=4222, start_s=5),
+        Scene("nats", failed, class_id, port=4224, state="RSTO", history="ShADdR"),
+        Scene("nats", NATS, class_id, port=4222, start_s=5),
     )
     assert [each.verdict for each in answers] == [Verdict.REJECTED, Verdict.VERIFIED]
     assert all("authentication-downgrade" in rules(each) for each in answers)
 
 
 def test_rule_13_downgrade_to_plaintext_and_not_the_other_way(judge: Judge) -> None:
-    klass = judge.on("rep-to-bbs")
-    failed = Scene("tls", {"tls.client_hello": True, "tls.server_alert": ("fatal", "bad_certificate")}, klass)
-    plain = Scene("http", http(("none", "none", 200)), klass, start_s=1)
+    class_id = judge.on("rep-to-bbs")
+    failed = Scene("tls", {"tls.client_hello": True, "tls.server_alert": ("fatal", "bad_certificate")}, class_id)
+    plain = Scene("http", http(("none", "none", 200)), class_id, start_s=1)
     assert "authentication-downgrade" in rules(judge_all(judge.policy, failed, plain)[1])
     plain.start_s, failed.start_s = 0, 1
     assert "authentication-downgrade" not in rules(judge_all(judge.policy, plain, failed)[0])
-    protected = Scene("tls", MUTUAL12, klass, start_s=2)
+    protected = Scene("tls", MUTUAL12, class_id, start_s=2)
     assert rules(judge_all(judge.policy, failed, protected)[1]) == set()
 
 
@@ -559,8 +559,8 @@ def test_all_take_the_worst_and_any_the_best(judge: Judge, tas_diego: Policy) ->
 
 
 def test_no_authentication_documented(tas_diego: Policy) -> None:
-    klass = Classification(Disposition.AMBIENT, ("rep-to-blobstore",), required="none")
-    answer = judge_all(tas_diego, Scene("http", http(("none", "none", 200)), klass))[0]
+    class_id = Classification(Disposition.AMBIENT, ("rep-to-blobstore",), required="none")
+    answer = judge_all(tas_diego, Scene("http", http(("none", "none", 200)), class_id))[0]
     assert (answer.verdict, answer.observed, answer.faults) == (Verdict.VERIFIED, "none", ())
 
 
@@ -590,10 +590,10 @@ def test_forbidden_suites(judge: Judge, suite: str, weak: bool) -> None:
 
 
 def test_http_credentials_on_every_request(judge: Judge, tas_diego: Policy) -> None:
-    klass = Classification(Disposition.AMBIENT, ("rep-to-blobstore",), required="basic")
+    class_id = Classification(Disposition.AMBIENT, ("rep-to-blobstore",), required="basic")
 
     def say(*exchanges: tuple[str, str, int]) -> Authentication:
-        return judge_all(tas_diego, Scene("http", http(*exchanges), klass))[0]
+        return judge_all(tas_diego, Scene("http", http(*exchanges), class_id))[0]
 
     assert say(("basic", "none", 200)).verdict is Verdict.VERIFIED
     assert say(("none", "none", 401), ("basic", "none", 200)).verdict is Verdict.VERIFIED
@@ -632,7 +632,7 @@ def test_a_greeting_alone_is_no_login(judge: Judge) -> None:
 
 
 def test_ticket_of_tls_12_ties_to_its_origin(judge: Judge) -> None:
-    klass = judge.on("rep-to-bbs")
+    class_id = judge.on("rep-to-bbs")
     resumed = TLS12 | {"tls.resumed": True, "tls.client_certificate": "unknown"}
     for first, verdict, fired in (
         (MUTUAL12, Verdict.INHERITED, set()),
@@ -640,14 +640,14 @@ def test_ticket_of_tls_12_ties_to_its_origin(judge: Judge) -> None:
     ):
         answers = judge_all(
             judge.policy,
-            Scene("tls", first, klass, own={"_link.ticket_issued": "t1", "_link.session_id": "s1"}),
-            Scene("tls", resumed, klass, own={"_link.ticket_offered": "t1", "_link.ticket_issued": "t2"}, start_s=1),
-            Scene("tls", resumed, klass, own={"_link.ticket_offered": "t2"}, start_s=2),
-            Scene("tls", resumed, klass, own={"_link.session_id": "s1", "_link.session_id_echoed": True}, start_s=3),
+            Scene("tls", first, class_id, own={"_link.ticket_issued": "t1", "_link.session_id": "s1"}),
+            Scene("tls", resumed, class_id, own={"_link.ticket_offered": "t1", "_link.ticket_issued": "t2"}, start_s=1),
+            Scene("tls", resumed, class_id, own={"_link.ticket_offered": "t2"}, start_s=2),
+            Scene("tls", resumed, class_id, own={"_link.session_id": "s1", "_link.session_id_echoed": True}, start_s=3),
             Scene(
                 "tls",
                 resumed,
-                klass,
+                class_id,
                 own={"_link.ticket_offered": "t9", "_link.session_id": "s1", "_link.session_id_echoed": True},
                 start_s=4,
             ),
@@ -658,32 +658,33 @@ def test_ticket_of_tls_12_ties_to_its_origin(judge: Judge) -> None:
 
 
 def test_resumption_in_tls_13_needs_a_full_handshake_of_the_same_pair(judge: Judge) -> None:
-    klass = judge.on("rep-to-bbs")
+    class_id = judge.on("rep-to-bbs")
     day = 86_400.0
 
     def say(*scenes: Scene) -> Authentication:
-        return judge_all(judge.policy, *scenes, Scene("tls", RESUMED13, klass, start_s=scenes[-1].start_s + day))[-1]
+        return judge_all(judge.policy, *scenes, Scene("tls", RESUMED13, class_id, start_s=scenes[-1].start_s + day))[-1]
 
-    assert (say(Scene("tls", MUTUAL13, klass)).verdict, say(Scene("tls", MUTUAL13, klass)).confidence) == (
+    assert (say(Scene("tls", MUTUAL13, class_id)).verdict, say(Scene("tls", MUTUAL13, class_id)).confidence) == (
         Verdict.INHERITED,
         "medium",
     )
     others = (
-        Scene("tls", MUTUAL13, klass, ends=(2, 1)),
-        Scene("tls", MUTUAL13, klass, port=8891),
-        Scene("tls", SERVER13, klass),
-        Scene("tls", MUTUAL12, klass),
-        Scene("tls", REFUSED13, klass),
+        Scene("tls", MUTUAL13, class_id, ends=(2, 1)),
+        Scene("tls", MUTUAL13, class_id, port=8891),
+        Scene("tls", SERVER13, class_id),
+        Scene("tls", MUTUAL12, class_id),
+        Scene("tls", REFUSED13, class_id),
     )
     for other in others:
         assert (say(other).verdict, say(other).missing) == (Verdict.UNVERIFIABLE, "resumed")
-    assert say(Scene("tls", MUTUAL13, klass), Scene("tls", SERVER13, klass, start_s=5)).missing == "resumed"
+    assert say(Scene("tls", MUTUAL13, class_id), Scene("tls", SERVER13, class_id, start_s=5)).missing == "resumed"
     assert (
-        say(Scene("tls", MUTUAL13, klass), Scene("none", None, klass, start_s=6.5 * day)).verdict
+        say(Scene("tls", MUTUAL13, class_id), Scene("none", None, class_id, start_s=6.5 * day)).verdict
         is Verdict.UNVERIFIABLE
     )
     assert (
-        say(Scene("tls", MUTUAL13, klass), Scene("none", None, klass, start_s=5.5 * day)).verdict is Verdict.INHERITED
+        say(Scene("tls", MUTUAL13, class_id), Scene("none", None, class_id, start_s=5.5 * day)).verdict
+        is Verdict.INHERITED
     )
 
 
@@ -702,29 +703,29 @@ def test_what_may_have_been_resumed_without_a_certificate_is_not_inherited(
 ) -> None:
     """Between the same ends a handshake without a certificate, or one that lost packets hide: in TLS 1.3 no tie says which one is resumed."""
     for path, verdict in (("rep-to-bbs", Verdict.UNVERIFIABLE), ("rep-to-file-server", Verdict.INHERITED)):
-        klass = judge.on(path)
-        beside = Scene("tls", facts, klass, start_s=1, lacks=lacks)
+        class_id = judge.on(path)
+        beside = Scene("tls", facts, class_id, start_s=1, lacks=lacks)
         full, _, after = judge_all(
-            judge.policy, Scene("tls", MUTUAL13, klass), beside, Scene("tls", RESUMED13, klass, start_s=2)
+            judge.policy, Scene("tls", MUTUAL13, class_id), beside, Scene("tls", RESUMED13, class_id, start_s=2)
         )
         assert full.verdict in GOOD
         assert after.verdict is verdict, after
         assert path != "rep-to-bbs" or "it is not known from which handshake" in after.factors[0].says
-    klass = judge.on("rep-to-bbs")
+    class_id = judge.on("rep-to-bbs")
     for apart in ({"port": 8891}, {"ends": (2, 1)}):
-        beside = Scene("tls", facts, klass, start_s=1, lacks=lacks, **apart)
-        scenes = (Scene("tls", MUTUAL13, klass), beside, Scene("tls", RESUMED13, klass, start_s=2))
+        beside = Scene("tls", facts, class_id, start_s=1, lacks=lacks, **apart)
+        scenes = (Scene("tls", MUTUAL13, class_id), beside, Scene("tls", RESUMED13, class_id, start_s=2))
         assert judge_all(judge.policy, *scenes)[2].verdict is Verdict.INHERITED
 
 
 def test_a_resumed_session_never_lifts_an_unverifiable_one(judge: Judge) -> None:
-    klass = judge.on("rep-to-bbs")
+    class_id = judge.on("rep-to-bbs")
     late = SERVER12 | {"tls.late_handshake": True}
     resumed = TLS12 | {"tls.resumed": True, "tls.client_certificate": "unknown"}
     answers = judge_all(
         judge.policy,
-        Scene("tls", late, klass, own={"_link.ticket_issued": "t"}),
-        Scene("tls", resumed, klass, own={"_link.ticket_offered": "t"}, start_s=1),
+        Scene("tls", late, class_id, own={"_link.ticket_issued": "t"}),
+        Scene("tls", resumed, class_id, own={"_link.ticket_offered": "t"}, start_s=1),
     )
     assert answers[1].verdict is Verdict.UNVERIFIABLE
 
@@ -903,11 +904,11 @@ def test_dropping_packets_moves_a_verdict_only_towards_unverifiable(
     rng = random.Random(seed)
     payload = [at for at, packet in enumerate(wire.sent) if packet.data]
     gone = set(rng.sample(payload[:-1], rng.randint(1, min(3, len(payload) - 1))))
-    klass = documented(tas_diego, path)
-    whole = judge_wire(tas_diego, wire, klass)[0]
+    class_id = documented(tas_diego, path)
+    whole = judge_wire(tas_diego, wire, class_id)[0]
     table, certificates = follow(Wire([packet for at, packet in enumerate(wire.sent) if at not in gone]))
     class_of = np.zeros(len(table), np.int32)
-    lossy = authenticate(table, [klass], class_of, certificates=certificates, policy=tas_diego, options={})[0]
+    lossy = authenticate(table, [class_id], class_of, certificates=certificates, policy=tas_diego, options={})[0]
     if table.missed_bytes[0]:
         assert lossy.verdict in {whole.verdict, Verdict.UNVERIFIABLE}
 
@@ -922,9 +923,9 @@ def test_packets_out_of_order_within_50_ms(
     mixed = [copy(wire.sent[at]) for _, at in sorted(late)]
     for packet, original in zip(mixed, wire.sent, strict=True):
         packet.ts_ns = original.ts_ns
-    klass = documented(tas_diego, path)
-    whole = judge_wire(tas_diego, wire, klass)[0]
-    for answer in judge_wire(tas_diego, Wire(mixed), klass):
+    class_id = documented(tas_diego, path)
+    whole = judge_wire(tas_diego, wire, class_id)[0]
+    for answer in judge_wire(tas_diego, Wire(mixed), class_id):
         assert answer.verdict in {whole.verdict, Verdict.UNVERIFIABLE}
 
 
@@ -934,8 +935,8 @@ def test_a_lost_tail_gives_the_verdict_of_the_shorter_connection(
 ) -> None:
     path, wire = conversations[which]
     short = Wire(wire.sent[: 3 + kept])
-    klass = documented(tas_diego, path)
-    answer, whole = (judge_wire(tas_diego, each, klass)[0] for each in (short, wire))
+    class_id = documented(tas_diego, path)
+    answer, whole = (judge_wire(tas_diego, each, class_id)[0] for each in (short, wire))
     # What was acknowledged and is not there is no lost tail but a gap; what nobody tells of never was.
     table, _ = follow(short)
     assert not table.missed_bytes[0]
@@ -992,9 +993,10 @@ def test_equal_digests_have_equal_judgements(
 
 
 def test_many_alike_share_one_answer(judge: Judge) -> None:
-    klass = judge.on("rep-to-bbs")
+    class_id = judge.on("rep-to-bbs")
     scenes = [
-        Scene("tls", MUTUAL13 | {"tls.client_records": (889, 281, 53, 300 + k)}, klass, start_s=k) for k in range(200)
+        Scene("tls", MUTUAL13 | {"tls.client_records": (889, 281, 53, 300 + k)}, class_id, start_s=k)
+        for k in range(200)
     ]
     answers = judge_all(judge.policy, *scenes)
     assert len({id(each) for each in answers}) == 1
@@ -1022,10 +1024,10 @@ def test_no_false_mutual_in_the_corpus(tas_diego: Policy) -> None:
                 tracker.feed(packets, batch.buf)
     part = tracker.finish()
     table = build_table(part, *decide_originators(part), examiner.applications)
-    klass = documented(tas_diego, "rep-to-bbs")
+    class_id = documented(tas_diego, "rep-to-bbs")
     answers = authenticate(
         table,
-        [klass],
+        [class_id],
         np.zeros(len(table), np.int32),
         certificates=examiner.certificates.der,
         policy=tas_diego,

@@ -86,7 +86,7 @@ def _general(text: str) -> x509.GeneralName:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """So many connections between two VMs, with the certificates that they show."""
 
     orig: str
@@ -97,7 +97,9 @@ class Seen:
     times: int = 1
 
 
-def shows(vm: str, port: int, *client: Made, times: int = 1, to: str = "", server: tuple[Made, ...] = ()) -> Seen:
+def shows(
+    vm: str, port: int, *client: Made, times: int = 1, to: str = "", server: tuple[Made, ...] = ()
+) -> Observation:
     homes = {
         BBS: "diego_database/0",
         LOCKET: "diego_database/0",
@@ -105,7 +107,7 @@ def shows(vm: str, port: int, *client: Made, times: int = 1, to: str = "", serve
         CC: "cloud_controller/0",
         REP: "diego_cell/0",
     }
-    return Seen(vm, to or homes[port], port, client, server, times)
+    return Observation(vm, to or homes[port], port, client, server, times)
 
 
 class Lab:
@@ -121,12 +123,12 @@ class Lab:
         self.vms = vms
         self.inventory = load_inventory([str(file)], self.policy)
         self.options: dict[str, Any] = {}
-        self.rows: list[Seen] = []
+        self.rows: list[Observation] = []
 
-    def learnt(self, *seen: Seen) -> Learnt:
+    def learnt(self, *seen: Observation) -> Learnt:
         return learn(*self.told(*seen))
 
-    def told(self, *seen: Seen) -> tuple[Any, ...]:
+    def told(self, *seen: Observation) -> tuple[Any, ...]:
         """What ``learn`` is asked."""
         self.rows = [each for each in seen for _ in range(each.times)]
         classifier = Classifier(self.policy, self.inventory, "diego")
@@ -156,7 +158,7 @@ class Lab:
         ends = table.orig_h.astype(np.int32), table.resp_h.astype(np.int32)
         return table, classes, np.array(of_row, np.int32), judge, self.inventory, (*ends, hosts)
 
-    def faults(self, *seen: Seen) -> dict[tuple[str, str], Fault]:
+    def faults(self, *seen: Observation) -> dict[tuple[str, str], Fault]:
         """Those that accuse, by who opened the connection and what it is about."""
         found = self.learnt(*seen)
         out: dict[tuple[str, str], Fault] = {}
@@ -168,7 +170,7 @@ class Lab:
                     out[self.rows[row].orig, fault.about] = fault
         return out
 
-    def conventions(self, *seen: Seen) -> set[str]:
+    def conventions(self, *seen: Observation) -> set[str]:
         found = self.learnt(*seen)
         return {fault.says for faults in found.faults for fault in faults if fault.rule == CONVENTION}
 
@@ -183,7 +185,7 @@ REP_PAPER, EMITTER = paper("rep.tas.example"), paper("emitter.tas.example")
 BRAINS = [f"diego_brain/{k}" for k in range(3)]
 
 
-def honest() -> list[Seen]:
+def honest() -> list[Observation]:
     """A foundation of names of its own. Of the brains one holds the lock: its names nobody else shows."""
     return [
         *(shows(cell, BBS, REP_PAPER, times=2) for cell in CELLS),
@@ -459,7 +461,7 @@ def test_a_certificate_that_names_another_vm(lab: Lab) -> None:
 # Tables --------------------------------------------------------------------------------------------------------------
 
 
-def named_as_cf_deployment() -> list[Seen]:
+def named_as_cf_deployment() -> list[Observation]:
     return [
         shows(CELLS[0], BBS, paper("cell.service.cf.internal"), times=2),
         shows(CELLS[1], BBS, paper("cell.service.cf.internal")),
@@ -493,7 +495,7 @@ def test_a_table_that_the_captures_confirm_accuses(lab: Lab) -> None:
         ],
     ],
 )
-def test_too_few_names_or_of_different_authorities_confirm_nothing(lab: Lab, seen: list[Seen]) -> None:
+def test_too_few_names_or_of_different_authorities_confirm_nothing(lab: Lab, seen: list[Observation]) -> None:
     whole = [*seen, shows(CELLS[0], BBS, paper("tps_watcher", issuer="a"))]
     assert lab.learnt(*whole).confirmed == ()
     assert not any(about == "client tps_watcher" for _, about in lab.faults(*whole))
@@ -593,7 +595,7 @@ TABLE_NAMES = ("bbs-client", "rep-client", "auctioneer-client", "locket-client",
                "ssh_proxy_backends_tls", "nats_client", "cloud-controller-ng.service.cf.internal", "locket.service.cf.internal")  # fmt: skip
 
 
-def foundation_of(naming: str, keys: str, issuing: str, numbered: bool, share: float, seed: int) -> list[Seen]:
+def foundation_of(naming: str, keys: str, issuing: str, numbered: bool, share: float, seed: int) -> list[Observation]:
     """What a capture of an honest foundation may hold: names, keys and authorities by one rule each, and any part of its connections."""
     rng = random.Random(seed)
     tabled = dict(zip(COMPONENTS, rng.sample(TABLE_NAMES, len(COMPONENTS)), strict=True))
@@ -613,7 +615,7 @@ def foundation_of(naming: str, keys: str, issuing: str, numbered: bool, share: f
         for vm in [rng.choice(vms)] if locked else vms:
             for called, port in services:
                 resp = rng.choice([name for name in VMS if name.startswith(called)])
-                seen.append(Seen(vm, resp, port, (shown(component, vm, port),), (), rng.randint(1, 6)))
+                seen.append(Observation(vm, resp, port, (shown(component, vm, port),), (), rng.randint(1, 6)))
     return [each for each in seen if rng.random() <= share] or seen[:1]
 
 

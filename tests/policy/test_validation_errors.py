@@ -10,15 +10,17 @@ from pydantic import ValidationError
 from auditor.errors import ConfigError
 from auditor.jobs.config import load_config
 from auditor.policy.schema import PolicyModel
-from auditor.policy.validation_errors import mistakes
+from auditor.policy.validation_errors import validation_errors
 from auditor.policy.yaml_positions import parse_yaml
 
 
 def test_all_of_them_in_the_order_of_lines() -> None:
-    marked = parse_yaml("f.yml", "schema: auditor.policy/1\nname: A B\nversion: 1\norigin: x\npaths: {}\ncolour: red\n")
+    document = parse_yaml(
+        "f.yml", "schema: auditor.policy/1\nname: A B\nversion: 1\norigin: x\npaths: {}\ncolour: red\n"
+    )
     with pytest.raises(ValidationError) as caught:
-        PolicyModel.model_validate(marked.data)
-    assert [str(error) for error in mistakes(marked, caught.value, PolicyModel)] == [
+        PolicyModel.model_validate(document.data)
+    assert [str(error) for error in validation_errors(document, caught.value, PolicyModel)] == [
         "f.yml:1: 'title' is missing (add title:)",
         "f.yml:2: 'A B' is not a valid name (use lower case, digits and single hyphens (roles: underscores))",
         "f.yml:3: 'version' must be text, and 1 is a number (quote it: version: \"1\")",

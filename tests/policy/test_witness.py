@@ -10,14 +10,14 @@ import pytest
 import auditor
 from auditor.model.judgement import Verdict
 from auditor.policy._factors import Wanted, judge
-from auditor.policy._seen import Seen
+from auditor.policy._observation import Observation
 from auditor.policy._tls import ACCEPTED, NOT_ASKED, REFUSED, SENT, TlsReading
 from auditor.policy.witness import witness
 
 RULES = Path(__file__).resolve().parents[2] / "captures" / "rules"
 
 
-def said(seen: Seen, tls: TlsReading | None = None, outcome: str = "unknown"):
+def said(seen: Observation, tls: TlsReading | None = None, outcome: str = "unknown"):
     return witness(seen, judge(seen, Wanted("none"), tls), tls, outcome)
 
 
@@ -37,7 +37,7 @@ NATS = {"nats.info": True, "nats.auth_required": True, "nats.connect": True, "na
     ],
 )  # fmt: skip
 def test_logins_in_the_clear(application, facts, entered, says):
-    made = said(Seen(facts, application, answered=True))
+    made = said(Observation(facts, application, answered=True))
     assert made.entered is entered
     assert says in made.says
     assert made.verdict is Verdict.NOT_APPLICABLE
@@ -46,7 +46,7 @@ def test_logins_in_the_clear(application, facts, entered, says):
 
 @pytest.mark.parametrize("application", ["unknown", "none", "dns", "ftp"])
 def test_an_answer_that_is_no_login_lets_nobody_in(application):
-    made = said(Seen({}, application, answered=True))
+    made = said(Observation({}, application, answered=True))
     assert (made.entered, made.outcome, made.says) == (False, "unknown", "")
 
 
@@ -67,7 +67,7 @@ TAKEN = TlsReading("TLS 1.2", SENT, proof=True, outcome=ACCEPTED, done=True, dou
     ],
 )
 def test_certificates(reading, outcome, entered, confidence):
-    made = said(Seen(CHAIN, "tls"), reading, outcome)
+    made = said(Observation(CHAIN, "tls"), reading, outcome)
     assert (made.entered, made.confidence) == (entered, confidence)
     assert made.outcome == ("served" if entered else outcome)
     if reading.certificate == SENT:

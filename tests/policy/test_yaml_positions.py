@@ -12,10 +12,16 @@ from auditor.policy.yaml_positions import parse_json, parse_yaml
 
 
 def test_lines_of_keys_and_items() -> None:
-    marked = parse_yaml("f", "a:\n  - b: 1\n    c: [x, y]\n\n  - d\n")
-    assert marked.data == {"a": [{"b": 1, "c": ["x", "y"]}, "d"]}
-    assert [marked.line(place) for place in ((), ("a",), ("a", 0, "c"), ("a", 0, "c", 1), ("a", 1))] == [1, 1, 3, 3, 5]
-    assert marked.line(("a", 0, "absent")) == 2, "the nearest thing around it"
+    document = parse_yaml("f", "a:\n  - b: 1\n    c: [x, y]\n\n  - d\n")
+    assert document.data == {"a": [{"b": 1, "c": ["x", "y"]}, "d"]}
+    assert [document.line(place) for place in ((), ("a",), ("a", 0, "c"), ("a", 0, "c", 1), ("a", 1))] == [
+        1,
+        1,
+        3,
+        3,
+        5,
+    ]
+    assert document.line(("a", 0, "absent")) == 2, "the nearest thing around it"
 
 
 @pytest.mark.parametrize(

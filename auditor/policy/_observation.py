@@ -28,7 +28,7 @@ def weaker(*confidences: str | None) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observation:
     """A connection as far as its authentication is concerned."""
 
     facts: Mapping[str, Any] = field(default_factory=dict)

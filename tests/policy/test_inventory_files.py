@@ -165,7 +165,7 @@ MISTAKES: list[tuple[str | dict[str, Any], str, str]] = [
     ("- {ip: 10.0.0.1, name: a, name: b}\n", "vms:1: key 'name' is there twice", "keep one"),
     ("- {ip: 10.0.0.1, name: a, instance: b}\n", "vms:1: name and instance differ", "keep one"),
     ("- {ip: 10.0.0.1\n", "vms:2: is not valid YAML", ""),
-    ("- 10.0.0.1\n", "vms:1: '0' must be a mapping", ""),
+    ("- 10.0.0.1\n", "vms:1: 'vms' must be a mapping", ""),
     ('{"vms": [', "vms:1: is not valid JSON", "complete"),
     ('[{"ip": "10.0.0.1"},\n {"ip": "10.0.0"}]', "vms:2: vms[1]: '10.0.0' is not an address", ""),
     ("ip,name\n10.0.0.1,a\n10.0.0.256,b\n", "vms:3: '10.0.0.256' is not an address", ""),

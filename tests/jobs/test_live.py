@@ -294,7 +294,7 @@ def test_a_full_table_ends_the_window_early_and_says_what_it_gives_up(judge, tmp
     assert sum("--limit connections=N" in each.says for each in events if isinstance(each, live.Notice)) == 5
     told = [each.audit.captures["problems"][0] for each in windows]
     assert [len(each) for each in told] == [0, 1, 1, 1, 1, 1], "told in the window after"
-    assert all(each[0]["kind"] == "limit" and "5 connections given up" in each[0]["says"] for each in told[1:])
+    assert all(each[0]["kind"] == "limit" and "5 connections dropped" in each[0]["says"] for each in told[1:])
     assert windows[-1].audit.info["options"]["live"]["sources"][0]["given_up"] == 25
     seen = [each.audit.connections["originator_port"].tolist() for each in windows]
     assert seen[0] == list(range(40_000, 40_010))

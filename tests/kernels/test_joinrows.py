@@ -187,7 +187,7 @@ def concluded(
     rows["history"][0, : len(history)] = history
     state, incomplete, closed_by = np.zeros(1, np.uint8), np.zeros(1, np.uint8), np.zeros(1, np.uint8)
     text, lost, established = np.zeros((1, 32), np.uint8), np.zeros(1, np.int64), np.zeros(1, np.bool_)
-    joinrows.build_table(
+    joinrows.conclude(
         rows,
         1,
         np.ones(1, np.uint8),

@@ -62,7 +62,7 @@ def find_format(name: str) -> Format:
     """The format of that name. Raises ConfigError."""
     names = format_names()
     if name not in names:
-        raise ConfigError("--format", f"unknown format {name!r}", mend=f"one of {', '.join(names)}")
+        raise ConfigError("--format", f"unknown format {name!r}", hint=f"one of {', '.join(names)}")
     found: Format = import_module(f"auditor.report.{name}").FORMAT
     return found
 
@@ -123,15 +123,15 @@ def check_severity(fail_on: str) -> None:
 
     words = [*(severity.word for severity in sorted(Severity, reverse=True)), "never"]
     if fail_on not in words:
-        mend = did_you_mean(str(fail_on), words, f"one of {', '.join(words)}")
-        raise ConfigError("--fail-on", f"unknown severity {fail_on!r}", mend=mend)
+        hint = did_you_mean(str(fail_on), words, f"one of {', '.join(words)}")
+        raise ConfigError("--fail-on", f"unknown severity {fail_on!r}", hint=hint)
 
 
 def _policy(given: Any, release: str | None) -> Any:
     """The policy, whatever it was given as. Raises ConfigError."""
     if hasattr(given, "all_paths"):
         if release is not None:
-            raise ConfigError("--release", "the policy is parsed already", mend="give the release to load_policy")
+            raise ConfigError("--release", "the policy is parsed already", hint="give the release to load_policy")
         return given
     from auditor.policy.policy_cache import load_policy
     from auditor.policy.yaml_positions import Document
@@ -300,7 +300,7 @@ class Report:
         try:
             return Report(told_of(self.audit, host), self.warnings, self.waivers)
         except ValueError:
-            raise ConfigError("--host", f"no connection from or to {host!r}", mend="name an address or a VM") from None
+            raise ConfigError("--host", f"no connection from or to {host!r}", hint="name an address or a VM") from None
 
     def _repr_html_(self) -> str:
         """Summary, findings and coverage, for notebooks."""
@@ -321,7 +321,7 @@ class Report:
         from auditor.report._encryption_forms import FORMS
 
         if form not in FORMS:
-            raise ConfigError("--format", f"unknown format {form!r}", mend=f"one of {', '.join(FORMS)}")
+            raise ConfigError("--format", f"unknown format {form!r}", hint=f"one of {', '.join(FORMS)}")
         return FORMS[form](self.audit)
 
     def to_csv(self, table: str = "connections") -> str:
@@ -353,12 +353,12 @@ class Report:
         """
         found = find_format(format)
         if options.get("table") not in (None, *TABLES):
-            raise ConfigError("--table", f"unknown table {options['table']!r}", mend=f"one of {', '.join(TABLES)}")
+            raise ConfigError("--table", f"unknown table {options['table']!r}", hint=f"one of {', '.join(TABLES)}")
         if isinstance(out, str | Path):
             with (folder_target if found.folder else file_target)(Path(out)) as target:
                 found.write(self.audit, target, **options)
         elif found.folder:
-            raise ConfigError("--output", f"{format} is a folder of files", mend="name a folder")
+            raise ConfigError("--output", f"{format} is a folder of files", hint="name a folder")
         else:
             found.write(self.audit, out, **options)
 
@@ -493,7 +493,7 @@ def audit(
     check_severity(fail_on)
     first, last = nanoseconds(since, "--since"), nanoseconds(until, "--until")
     if first is not None and last is not None and first > last:
-        raise ConfigError("--since", "it is later than --until", mend="swap them")
+        raise ConfigError("--since", "it is later than --until", hint="swap them")
 
     def made() -> Report:
         return _run(pipeline.run, captures, policy, inventory, release, progress, {
@@ -623,7 +623,7 @@ def _reading(captures: Any, limits: Limits | Mapping[str, int] | None, follow: F
     if follow is not None:
         named = _many(captures)
         if len(named) != 1 or (isinstance(named[0], str) and (named[0].startswith(SAMPLE) or Path(named[0]).is_dir())):
-            raise ConfigError("--follow", "follows one capture", mend="name one file, or - for standard input")
+            raise ConfigError("--follow", "follows one capture", hint="name one file, or - for standard input")
         from auditor.capture.growing import Growth
 
         found["growth"] = Growth(follow, float(found["limits"].follow_idle_seconds))
@@ -634,7 +634,7 @@ def _follow(workers: int, scheduler: str | None) -> Any:
     """How captures are followed: in this process, in many, or on a cluster. Raises ConfigError."""
     if scheduler is not None:
         if workers != 1:
-            raise ConfigError("--scheduler", "the cluster has its own workers", mend="leave --workers out")
+            raise ConfigError("--scheduler", "the cluster has its own workers", hint="leave --workers out")
         from auditor.jobs.cluster import follow_on_cluster
 
         return follow_on_cluster(scheduler)
@@ -698,7 +698,7 @@ def nanoseconds(moment: datetime | int | str | None, option: str = "since, until
 
         return times.moment(option, moment, time.time_ns())
     if moment.tzinfo is None:
-        raise ConfigError(option, f"{moment.isoformat()} has no time zone", mend="tzinfo=UTC, say")
+        raise ConfigError(option, f"{moment.isoformat()} has no time zone", hint="tzinfo=UTC, say")
     return round(moment.timestamp() * 1_000_000) * 1_000
 
 

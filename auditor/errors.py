@@ -38,7 +38,7 @@ class NotACaptureError(InputError):
 class ConfigError(AuditorError):
     """A policy, inventory, waiver file or option is wrong.
 
-    ``mend`` says what to write instead. ``others``: what else is wrong there, so that all can be corrected at once.
+    ``hint`` says what to write instead. ``others``: what else is wrong there, so that all can be corrected at once.
     """
 
     def __init__(
@@ -46,30 +46,30 @@ class ConfigError(AuditorError):
         path: str,
         says: str,
         line: int | None = None,
-        mend: str | None = None,
+        hint: str | None = None,
         others: tuple[ConfigError, ...] = (),
     ) -> None:
-        self.path, self.says, self.line, self.mend, self.others = path, says, line, mend, others
+        self.path, self.says, self.line, self.hint, self.others = path, says, line, hint, others
         place = "" if line is None else f":{line}"
-        cure = "" if mend is None else f" ({mend})"
+        cure = "" if hint is None else f" ({hint})"
         super().__init__(f"{path}{place}: {says}{cure}")
         for each in others:
             self.add_note(str(each))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For another process to raise it again."""
-        return type(self), (self.path, self.says, self.line, self.mend, self.others)
+        return type(self), (self.path, self.says, self.line, self.hint, self.others)
 
     @property
     def all(self) -> tuple[ConfigError, ...]:
         """Each mistake by itself."""
-        return (ConfigError(self.path, self.says, self.line, self.mend), *self.others)
+        return (ConfigError(self.path, self.says, self.line, self.hint), *self.others)
 
 
 def together(errors: Iterable[ConfigError]) -> ConfigError:
     """One error, to be raised, of all that is wrong (one at least): the first, and the others with it."""
     first, *rest = errors
-    return ConfigError(first.path, first.says, first.line, first.mend, tuple(rest))
+    return ConfigError(first.path, first.says, first.line, first.hint, tuple(rest))
 
 
 class MissingToolError(AuditorError):

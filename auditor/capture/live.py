@@ -96,7 +96,7 @@ def place_of(text: str) -> Place:
     if "/" in text or mode is not None:
         says = "is neither a file nor a pipe" if mode is not None else "no such file"
         raise ConfigError(
-            text, says, mend="an interface, a file, a pipe, -, ssh://HOST/IFACE or bosh://DEPLOYMENT/GROUP/ID"
+            text, says, hint="an interface, a file, a pipe, -, ssh://HOST/IFACE or bosh://DEPLOYMENT/GROUP/ID"
         )
     return Place(INTERFACE, text, interface=_checked(text, "interface", text))
 
@@ -106,13 +106,13 @@ def _remote(text: str) -> Place:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise ConfigError(text, "is not an address", mend="ssh://[USER@]HOST[:PORT]/IFACE") from None
+        raise ConfigError(text, "is not an address", hint="ssh://[USER@]HOST[:PORT]/IFACE") from None
     steps = [unquote(each) for each in parts.path.split("/") if each]
     if parts.query or parts.fragment or parts.password:
-        raise ConfigError(text, "has parts that are not allowed here", mend="ssh://[USER@]HOST[:PORT]/IFACE")
+        raise ConfigError(text, "has parts that are not allowed here", hint="ssh://[USER@]HOST[:PORT]/IFACE")
     if parts.scheme == "ssh":
         if len(steps) > 1 or not host:
-            raise ConfigError(text, "names no host and interface", mend="ssh://[USER@]HOST[:PORT]/IFACE")
+            raise ConfigError(text, "names no host and interface", hint="ssh://[USER@]HOST[:PORT]/IFACE")
         interface = _checked(steps[0] if steps else DEFAULT_INTERFACE, "interface", text)
         user = unquote(parts.username or "")
         if user:
@@ -121,19 +121,19 @@ def _remote(text: str) -> Place:
     if parts.scheme == "bosh":
         deployment = unquote(parts.netloc)
         if len(steps) not in (2, 3):
-            raise ConfigError(text, "names no instance", mend="bosh://DEPLOYMENT/GROUP/ID[/IFACE]")
+            raise ConfigError(text, "names no instance", hint="bosh://DEPLOYMENT/GROUP/ID[/IFACE]")
         for each in (deployment, *steps):
             _checked(each, "name", text)
         interface = steps[2] if len(steps) == 3 else DEFAULT_INTERFACE
         return Place(BOSH, text, interface, host="/".join(steps[:2]), deployment=deployment)
     raise ConfigError(
-        text, f"cannot capture through {parts.scheme}", mend="ssh://HOST/IFACE or bosh://DEPLOYMENT/GROUP/ID"
+        text, f"cannot capture through {parts.scheme}", hint="ssh://HOST/IFACE or bosh://DEPLOYMENT/GROUP/ID"
     )
 
 
 def _checked(name: str, what: str, text: str) -> str:
     if not _NAME.match(name) or name.startswith("-"):
-        raise ConfigError(text, f"{name!r} is not a valid {what}", mend="letters, digits and . : _ -")
+        raise ConfigError(text, f"{name!r} is not a valid {what}", hint="letters, digits and . : _ -")
     return name
 
 
@@ -195,7 +195,7 @@ def capture_tools() -> list[Tool]:
 
 
 NO_RIGHTS: Final = "capturing is not allowed"
-RIGHTS_MEND: Final = "sudo auditor live ..., or once: sudo setcap cap_net_raw,cap_net_admin+eip $(command -v dumpcap), as `dpkg-reconfigure wireshark-common` does"
+RIGHTS_HINT: Final = "sudo auditor live ..., or once: sudo setcap cap_net_raw,cap_net_admin+eip $(command -v dumpcap), as `dpkg-reconfigure wireshark-common` does"
 
 
 def check_rights(place: Place, wanted: str | None = None) -> Tool:
@@ -208,7 +208,7 @@ def check_rights(place: Place, wanted: str | None = None) -> Tool:
         tools = [each for each in tools if each.name == wanted]
     if not tools:
         what = NO_RIGHTS if wanted is None else f"{wanted} is not installed, or may not capture"
-        raise InputError(place.text, f"{what} ({RIGHTS_MEND})")
+        raise InputError(place.text, f"{what} ({RIGHTS_HINT})")
     return tools[0]
 
 

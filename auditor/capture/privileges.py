@@ -41,7 +41,7 @@ def user_for(wanted: str | None, environment: Mapping[str, str]) -> User | None:
     """Whom to become; None: stay who we are (no root, or root by request). Raises ConfigError for a user that does not exist."""
     if os.geteuid() != 0:
         if wanted is not None and wanted != _name():
-            raise ConfigError("--user", "only root can become another user", mend="leave it out")
+            raise ConfigError("--user", "only root can become another user", hint="leave it out")
         return None
     name = wanted
     if name is None and environment.get("SUDO_UID", "").isdigit():
@@ -53,7 +53,7 @@ def user_for(wanted: str | None, environment: Mapping[str, str]) -> User | None:
     except KeyError:
         if wanted is None:
             return None  # no such user as nobody: a machine that small has nobody else
-        raise ConfigError("--user", f"unknown user {wanted!r}", mend="a name of /etc/passwd") from None
+        raise ConfigError("--user", f"unknown user {wanted!r}", hint="a name of /etc/passwd") from None
     return None if found.pw_uid == 0 else User(found.pw_name, found.pw_uid, found.pw_gid, found.pw_dir)
 
 
@@ -72,7 +72,7 @@ def become(user: User) -> None:
         os.setresuid(user.uid, user.uid, user.uid)
     except OSError as error:
         says = f"cannot become {user.name}: {error.strerror or error}"
-        raise ConfigError("--user", says, mend="--user root keeps the privileges") from error
+        raise ConfigError("--user", says, hint="--user root keeps the privileges") from error
     os.environ.update(HOME=user.home, USER=user.name, LOGNAME=user.name)
     for gone in ("XDG_RUNTIME_DIR", "XDG_CACHE_HOME"):
         os.environ.pop(gone, None)
@@ -87,7 +87,7 @@ def folder_for(path: Path, user: User | None) -> None:
         os.chown(path, user.uid, user.gid)
     except OSError as error:
         raise ConfigError(
-            str(path), f"cannot be made: {error.strerror or error}", mend="name another folder"
+            str(path), f"cannot be made: {error.strerror or error}", hint="name another folder"
         ) from error
 
 
@@ -114,7 +114,7 @@ def output_for(path: Path, user: User, folder: bool) -> Iterator[IO[bytes] | Pat
     A folder is given as its descriptor (``/proc/self/fd``): its parents may be closed to whom we become. Raises ConfigError where it cannot be made.
     """
     if path.is_file() if folder else path.is_dir():
-        raise ConfigError(str(path), "is a file" if folder else "is a folder", mend="name another place with --output")
+        raise ConfigError(str(path), "is a file" if folder else "is a folder", hint="name another place with --output")
     part = path.resolve().with_name(f".{path.name}.{os.getpid()}-{os.urandom(3).hex()}.part")
     try:
         if path.exists() and not folder and not stat.S_ISREG(path.stat().st_mode):
@@ -131,7 +131,7 @@ def output_for(path: Path, user: User, folder: bool) -> Iterator[IO[bytes] | Pat
         os.fchown(handle, user.uid, user.gid)
     except OSError as error:
         raise ConfigError(
-            str(path), f"cannot be written: {error.strerror or error}", mend="name another place with --output"
+            str(path), f"cannot be written: {error.strerror or error}", hint="name another place with --output"
         ) from error
     keeper = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _KEEPER, str(part), str(path.resolve())],
@@ -153,5 +153,5 @@ def output_for(path: Path, user: User, folder: bool) -> Iterator[IO[bytes] | Pat
         raise ConfigError(
             str(path),
             "cannot be written: the finished report could not be renamed",
-            mend="name another place with --output",
+            hint="name another place with --output",
         )

@@ -37,19 +37,19 @@ class Ring:
         """Raises ConfigError where the folder cannot be used or the size is too small to keep anything."""
         if size_bytes < FILES * LEAST_BYTES:
             raise ConfigError(
-                "--ring-size", f"{size_bytes} bytes are too small", mend=f"at least {FILES * LEAST_BYTES // 1024} KiB"
+                "--ring-size", f"{size_bytes} bytes are too small", hint=f"at least {FILES * LEAST_BYTES // 1024} KiB"
             )
         try:
             folder.mkdir(parents=True, exist_ok=True)
             here = sorted(folder.iterdir(), key=lambda each: each.stat().st_mtime_ns)
         except OSError as error:
             raise ConfigError(
-                str(folder), f"cannot be used for packets: {error.strerror or error}", mend="name another folder"
+                str(folder), f"cannot be used for packets: {error.strerror or error}", hint="name another folder"
             ) from error
         if not os.access(folder, os.W_OK):
-            raise ConfigError(str(folder), "cannot be used for packets: it is read-only", mend="name another folder")
+            raise ConfigError(str(folder), "cannot be used for packets: it is read-only", hint="name another folder")
         if any(not _OURS.match(each.name) for each in here):
-            raise ConfigError(str(folder), "has other files in it than kept packets", mend="name a new folder")
+            raise ConfigError(str(folder), "has other files in it than kept packets", hint="name a new folder")
         self.folder, self.size_bytes = folder, size_bytes
         self.file_bytes = max(size_bytes // FILES, LEAST_BYTES)
         self.removed_files = 0

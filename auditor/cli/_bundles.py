@@ -207,7 +207,7 @@ def of_finding(
         file.flush()
         if not done.frames:
             raise ConfigError(
-                finding, "none of its packets is in these captures", mend="name their folder with --captures"
+                finding, "none of its packets is in these captures", hint="name their folder with --captures"
             )
         verdict = verdict_of(Report(audit), choice, done, redact=redact, moved=places)
         write(out, Path(file.name), verdict, kept(held, audit))

@@ -78,8 +78,8 @@ _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 def script(shell: str) -> str:
     """The completion script for this shell. Raises ConfigError."""
     if shell not in _SCRIPTS:
-        mend = did_you_mean(shell, SHELLS, f"one of {', '.join(SHELLS)}")
-        raise ConfigError("completion", f"no completion for {shell!r}", mend=mend)
+        hint = did_you_mean(shell, SHELLS, f"one of {', '.join(SHELLS)}")
+        raise ConfigError("completion", f"no completion for {shell!r}", hint=hint)
     return _SCRIPTS[shell]
 
 

@@ -35,12 +35,12 @@ def fields(text: str | None) -> tuple[str, ...]:
             raise ConfigError(
                 "--fields",
                 f"unknown column {name!r}",
-                mend=_mend(name, known, "docs/reports.md lists them"),
+                hint=_hint(name, known, "docs/reports.md lists them"),
             )
     return tuple(dict.fromkeys(names))
 
 
-def _mend(name: str, known: Sequence[str], where: str) -> str:
+def _hint(name: str, known: Sequence[str], where: str) -> str:
     """The closest of ``known``, and where all of them are listed."""
     return f"{did_you_mean(name, known, '')} {where}".strip()
 
@@ -71,7 +71,7 @@ def resolve_roles(
                 raise ConfigError(
                     option,
                     f"unknown role {name!r}",
-                    mend=_mend(name, list(roles), "auditor policy export lists the roles of the policy"),
+                    hint=_hint(name, list(roles), "auditor policy export lists the roles of the policy"),
                 )
             found |= dict.fromkeys([name] if held is None else [one.role for one in held])
         return tuple(found)
@@ -98,7 +98,7 @@ def _applications(names: Sequence[str]) -> tuple[str, ...]:
                 raise ConfigError(
                     "--application",
                     f"unknown application {name!r}",
-                    mend=_mend(name, known, f"one of {', '.join(sorted(set(known)))}"),
+                    hint=_hint(name, known, f"one of {', '.join(sorted(set(known)))}"),
                 )
     return tuple(names)
 
@@ -108,7 +108,7 @@ def _network(text: str) -> Any:
         return ipaddress.ip_network(text, strict=False)
     except ValueError as error:
         raise ConfigError(
-            "--ip", f"{text!r} is neither an address nor a network", mend="such as 10.0.4.5 or 10.0.4.0/24"
+            "--ip", f"{text!r} is neither an address nor a network", hint="such as 10.0.4.5 or 10.0.4.0/24"
         ) from error
 
 
@@ -118,7 +118,7 @@ def _ports(text: str) -> range:
     if not all(each.isascii() and each.isdigit() and int(each) <= 65_535 for each in (low, high)) or int(low) > int(
         high
     ):
-        raise ConfigError("--to-port", f"{text!r} is neither a port nor a range", mend="such as 8889 or 61001-65534")
+        raise ConfigError("--to-port", f"{text!r} is neither a port nor a range", hint="such as 8889 or 61001-65534")
     return range(int(low), int(high) + 1)
 
 
@@ -255,7 +255,7 @@ def make_filter(
         for word in verdict:
             if word not in verdicts:
                 raise ConfigError(
-                    "--verdict", f"unknown value {word!r}", mend=_mend(word, verdicts, f"one of {', '.join(verdicts)}")
+                    "--verdict", f"unknown value {word!r}", hint=_hint(word, verdicts, f"one of {', '.join(verdicts)}")
                 )
     if rule:
         from auditor.catalogue import discover
@@ -264,13 +264,13 @@ def make_filter(
         for word in rule:
             if word not in known:
                 raise ConfigError(
-                    "--rule", f"unknown rule {word!r}", mend=did_you_mean(word, known, "auditor explain lists them")
+                    "--rule", f"unknown rule {word!r}", hint=did_you_mean(word, known, "auditor explain lists them")
                 )
     words = ("documented", "undeclared", "ambient", "out_of_scope")
     for word in disposition:
         if word not in words:
             raise ConfigError(
-                "--disposition", f"unknown value {word!r}", mend=_mend(word, words, f"one of {', '.join(words)}")
+                "--disposition", f"unknown value {word!r}", hint=_hint(word, words, f"one of {', '.join(words)}")
             )
     made = Filter(
         tuple(from_role),
@@ -285,7 +285,7 @@ def make_filter(
         moment("--until", until),
     )
     if negate and made == Filter():
-        raise ConfigError("--not", "needs a filter to invert", mend="add --ip, --to-port, ...")
+        raise ConfigError("--not", "needs a filter to invert", hint="add --ip, --to-port, ...")
     return replace(made, negate=negate)
 
 

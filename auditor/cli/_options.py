@@ -217,7 +217,7 @@ def choice(option: str, given: str, allowed: tuple[str, ...]) -> str:
     if given not in allowed:
         known = f"one of {', '.join(allowed)}"
         close = did_you_mean(given, allowed, "")
-        raise ConfigError(option, f"unknown value {given!r}", mend=f"{close} {known}".strip())
+        raise ConfigError(option, f"unknown value {given!r}", hint=f"{close} {known}".strip())
     return given
 
 
@@ -252,7 +252,7 @@ def following(wanted: bool) -> Iterator[Callable[[], bool] | None]:
 def percent(option: str, given: float) -> float:
     """``given``, where it is a percentage. Raises ConfigError."""
     if not (math.isfinite(given) and 0 <= given <= 100):
-        raise ConfigError(option, f"{given:g} is not a percentage", mend="a number from 0 to 100")
+        raise ConfigError(option, f"{given:g} is not a percentage", hint="a number from 0 to 100")
     return given
 
 
@@ -261,7 +261,7 @@ def number(option: str, given: str | None, most: int) -> int | None:
     if given is None:
         return None
     if not (given.isascii() and given.isdigit() and int(given) <= most):
-        raise ConfigError(option, f"{given!r} is not such a number", mend=f"a whole number from 0 to {most}")
+        raise ConfigError(option, f"{given!r} is not such a number", hint=f"a whole number from 0 to {most}")
     return int(given)
 
 
@@ -271,9 +271,9 @@ def written_as(name: str, output: Path | None, table: str | None) -> tuple[str, 
     if table is not None:
         choice("--table", table, TABLES)
     if name in FOLDERS and output is None:
-        raise ConfigError("--format", f"{name} is a folder of files", mend="add --output DIR")
+        raise ConfigError("--format", f"{name} is a folder of files", hint="add --output DIR")
     if name in WHOLE and table is not None:
-        raise ConfigError("--table", f"{name} has no tables", mend="leave --table out, or take another --format")
+        raise ConfigError("--table", f"{name} has no tables", hint="leave --table out, or take another --format")
     if table is None and (name == "csv" or (name == "ndjson" and output is None)):
         table = "connections"
     return name, table
@@ -296,7 +296,7 @@ def destination(name: str, output: Path | None) -> Iterator[IO[bytes] | Path]:
             yield target
         return
     if sys.stdout is None:
-        raise ConfigError("standard output", "is closed", mend="name a file with --output")
+        raise ConfigError("standard output", "is closed", hint="name a file with --output")
     sys.stdout.flush()
     yield sys.stdout.buffer
     sys.stdout.buffer.flush()

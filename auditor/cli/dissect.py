@@ -58,9 +58,9 @@ def dissect(
 
     tree.check()
     if (connection is None) == (not compare):
-        raise ConfigError("--connection", "name one connection, or --compare", mend="auditor dissect -h")
+        raise ConfigError("--connection", "name one connection, or --compare", hint="auditor dissect -h")
     if compare and keylog is not None:
-        raise ConfigError("--keylog", "--compare reads the packets without keys", mend="leave --keylog out")
+        raise ConfigError("--keylog", "--compare reads the packets without keys", hint="leave --keylog out")
     if keylog is not None:
         decrypt.check(keylog)
     with meter(progress, quiet=quiet) as tell:
@@ -94,7 +94,7 @@ def _compare(report: Report, form: str, seconds: float) -> NoReturn:
             raise ConfigError(
                 str(path),
                 "is not a file; tshark needs one, because it reads a capture twice",
-                mend="save it to a file first",
+                hint="save it to a file first",
             )
         told.add(beside.compare(Path(path), beside.ours_of(table[table["capture"] == index]), seconds=seconds))
     sys.stdout.writelines(f"{line}\n" for line in ([beside.as_json(told)] if form == "json" else beside.as_lines(told)))
@@ -106,7 +106,7 @@ def _compare(report: Report, form: str, seconds: float) -> NoReturn:
 def _at_least_one(option: str, given: str, most: int) -> int:
     found = options.number(option, given, most)
     if not found:
-        raise ConfigError(option, f"{given!r} is not such a number", mend=f"a whole number from 1 to {most}")
+        raise ConfigError(option, f"{given!r} is not such a number", hint=f"a whole number from 1 to {most}")
     return found
 
 
@@ -125,7 +125,7 @@ def _find(table: Any, wanted: str) -> dict[str, Any]:
         raise ConfigError(
             "--connection",
             says,
-            mend="list the ids with auditor connections --fields id,originator_ip,responder_ip,responder_port",
+            hint="list the ids with auditor connections --fields id,originator_ip,responder_ip,responder_port",
         )
     return dict(found.iloc[0])
 
@@ -161,7 +161,7 @@ def _where(captures: Any, flow: Flow) -> list[Path]:
             raise ConfigError(
                 str(path),
                 "is not a file; tshark needs one, because it reads a capture twice",
-                mend="save it to a file first",
+                hint="save it to a file first",
             )
         running.append((int(first), Path(path)))
     return [path for _, path in sorted(running)]

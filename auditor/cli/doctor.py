@@ -83,7 +83,7 @@ def _lines() -> Iterator[tuple[bool | None, str, str]]:
         "capture rights",
         f"{tools[0].why}; auditor live uses {says}"
         if tools
-        else f"none: {live.RIGHTS_MEND}; audits of files do not need them",
+        else f"none: {live.RIGHTS_HINT}; audits of files do not need them",
     )
     away = [name for name in ("ssh", "bosh") if shutil.which(name)]
     yield (

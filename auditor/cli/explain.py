@@ -90,10 +90,10 @@ def explain(
     if name in loaded.by_id or rows:
         return
     close = close_names(name, [*(rule.name for rule in _pages.rules()), *loaded.by_id])
-    mend = f"did you mean {' or '.join(close)}?" if close else "auditor explain lists all names"
+    hint = f"did you mean {' or '.join(close)}?" if close else "auditor explain lists all names"
     if _FINDING.fullmatch(name):
-        mend = f"a finding is looked up in captures or in a store: auditor explain {name} CAPTURE..., or --store STORE"
-    raise ConfigError(name, "no rule or path has this name", mend=mend)
+        hint = f"a finding is looked up in captures or in a store: auditor explain {name} CAPTURE..., or --store STORE"
+    raise ConfigError(name, "no rule or path has this name", hint=hint)
 
 
 _FINDING = re.compile(r"F-[0-9a-f]+|[0-9a-f]{32}")

@@ -72,7 +72,7 @@ _FORMATS = ("table", "json", "ndjson", "csv", "parquet", "markdown")
 
 def _named(store: str) -> Path:
     if not store:
-        raise ConfigError("--store", "no store is named", mend="add --store FOLDER, or set AUDITOR_STORE")
+        raise ConfigError("--store", "no store is named", hint="add --store FOLDER, or set AUDITOR_STORE")
     return Path(store)
 
 
@@ -136,7 +136,7 @@ def _picked(table: pa.Table, fields: str | None) -> pa.Table:
     names = [name.strip().replace(".", "_") for name in fields.split(",")]
     for name in names:
         if name not in table.schema.names:
-            raise ConfigError("--fields", f"unknown column {name!r}", mend=f"one of {', '.join(table.schema.names)}")
+            raise ConfigError("--fields", f"unknown column {name!r}", hint=f"one of {', '.join(table.schema.names)}")
     return table.select(list(dict.fromkeys(names)))
 
 
@@ -145,7 +145,7 @@ def _write(table: pa.Table, format: str, output: Path | None, kind: str, spare: 
 
     options.choice("--format", format, _FORMATS)
     if format == "parquet" and output is None:
-        raise ConfigError("--format", "parquet is a folder of files", mend="add --output DIR")
+        raise ConfigError("--format", "parquet is a folder of files", hint="add --output DIR")
     with options.destination(format, output) as target:
         try:
             write_table(table, format, target, kind, width=0 if output else options.width(), spare=spare)
@@ -369,7 +369,7 @@ def query(
         return
     if sql is not None and sql not in QUESTIONS and (given or not _is_sql(sql)):
         known = f"one of {', '.join(QUESTIONS)}, or SQL"
-        raise ConfigError("query", f"{sql!r} is not a named question", mend=did_you_mean(sql, QUESTIONS, known))
+        raise ConfigError("query", f"{sql!r} is not a named question", hint=did_you_mean(sql, QUESTIONS, known))
     windowed = replace(wanted, since_ns=None, until_ns=None) if sql in QUESTIONS else wanted
     if sql is not None and (windowed != _filters.Filter() or fields is not None):
         raise ConfigError(
@@ -377,7 +377,7 @@ def query(
             "of the filter options a named question takes --since and --until only"
             if sql in QUESTIONS
             else "SQL and filter options cannot be combined",
-            mend="write the condition in SQL, or use filter options only",
+            hint="write the condition in SQL, or use filter options only",
         )
     from auditor.jobs import keep
 

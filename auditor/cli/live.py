@@ -51,7 +51,7 @@ def seconds(option: str, text: str | None) -> float | None:
     match = _DURATION.match(text.strip())
     found = float(match[1]) * _SECONDS[match[2] or "s"] if match else 0.0
     if not 0 < found <= 400 * 86_400:
-        raise ConfigError(option, f"{text!r} is not a duration", mend="such as 30s, 5m, 2h or 1d")
+        raise ConfigError(option, f"{text!r} is not a duration", hint="such as 30s, 5m, 2h or 1d")
     return found
 
 
@@ -59,7 +59,7 @@ def size(option: str, text: str) -> int:
     """``512MiB``, ``1GiB``, ``1G``; a bare number is bytes. Raises ConfigError."""
     match = _SIZE.match(text.strip())
     if match is None:
-        raise ConfigError(option, f"{text!r} is not a size", mend="such as 512MiB or 1GiB")
+        raise ConfigError(option, f"{text!r} is not a size", hint="such as 512MiB or 1GiB")
     power = " KMGT".index(match[2].upper() or " ")
     return int(
         float(match[1]) * (1000 if match[2] and not match[3] and text.strip().upper().endswith("B") else 1024) ** power
@@ -174,7 +174,7 @@ def live(
     """
     names = [*(source or ()), *(from_ or ())]
     if not names:
-        raise ConfigError("live", "no source is named", mend="for example auditor live eth0, or --from ssh://HOST/eth0")
+        raise ConfigError("live", "no source is named", hint="for example auditor live eth0, or --from ssh://HOST/eth0")
     written = _written(format, output, table, window)
     options.choice("--fail-on", fail_on, options.FAIL_ON)
     options.choice("--scope", scope, ("diego", "all"))
@@ -183,7 +183,7 @@ def live(
     if capture_with is not None:
         options.choice("--capture-with", capture_with, ("dumpcap", "tcpdump", "scapy"))
     if not 64 <= snaplen <= 262_144:
-        raise ConfigError("--snaplen", f"{snaplen} bytes are out of range", mend="from 64 to 262144")
+        raise ConfigError("--snaplen", f"{snaplen} bytes are out of range", hint="from 64 to 262144")
     from auditor.model.limits import Limits, parse_limits
 
     limits = parse_limits(limit or (), Limits(connections=CONNECTIONS))
@@ -262,10 +262,10 @@ def _written(format_: str | None, output: Path | None, table: str | None, window
         raise ConfigError(
             "--window",
             f"{name} can hold only one report",
-            mend="write one file per window with --output DIR, or use --format ndjson",
+            hint="write one file per window with --output DIR, or use --format ndjson",
         )
     if window is not None and output is not None and output.exists() and not output.is_dir():
-        raise ConfigError(str(output), "is a file", mend="--window needs a folder")
+        raise ConfigError(str(output), "is a file", hint="--window needs a folder")
     return _Written(name, table, output, window is not None)
 
 
@@ -273,7 +273,7 @@ def _distinct(capture: Any, names: Sequence[str]) -> list[Place]:
     """Each source once. Raises ConfigError."""
     found = {name: capture.place_of(name) for name in names}
     if sum(place.kind == capture.STDIN for place in found.values()) > 1:
-        raise ConfigError("--from", "standard input can be read only once", mend="name - only once")
+        raise ConfigError("--from", "standard input can be read only once", hint="name - only once")
     return list(found.values())
 
 

@@ -56,7 +56,7 @@ def show(
         return
     if path not in policy.by_id:
         raise ConfigError(
-            path, "unknown path", mend=did_you_mean(path, policy.by_id, "auditor policy show lists the paths")
+            path, "unknown path", hint=did_you_mean(path, policy.by_id, "auditor policy show lists the paths")
         )
     typer.echo(render.path_text(policy.path(path)), nl=False)
 
@@ -92,7 +92,7 @@ def check(
     if asg:
         _check_groups(asg, files or ["tas"], inventory, form)
     if not files:
-        raise ConfigError("check", "nothing to check", mend="name policies, or --asg FILE --inventory FILE")
+        raise ConfigError("check", "nothing to check", hint="name policies, or --asg FILE --inventory FILE")
     wrong = 0
     for file in files:
         validation_errors = check_policy(file)
@@ -113,7 +113,7 @@ def _check_groups(files: list[str], names: list[str], inventory: list[str] | Non
 
     options.choice("--format", form, ("table", "json"))
     if not inventory:
-        raise ConfigError("--asg", "needs an inventory, to know the control plane", mend="add --inventory FILE")
+        raise ConfigError("--asg", "needs an inventory, to know the control plane", hint="add --inventory FILE")
     policy = load_policy(names)
     groups = [group for file in files for group in security_groups.read(file)]
     found = security_groups.reaches(groups, policy, load_inventory(inventory, policy))
@@ -284,7 +284,7 @@ def export(
             raise ConfigError(
                 "--inventory" if inventory else "--vm",
                 "is for firewall rules only",
-                mend="add --to nftables, for example",
+                hint="add --to nftables, for example",
             )
         text = render.export(policy, form)
     else:
@@ -292,7 +292,7 @@ def export(
         from auditor.policy.inventory import load_inventory
 
         if not inventory:
-            raise ConfigError("--to", "firewall rules need an inventory", mend="add --inventory FILE")
+            raise ConfigError("--to", "firewall rules need an inventory", hint="add --inventory FILE")
         who = load_inventory(inventory, policy)
         for line in (*who.warnings, *who.conflicts):
             complain(line)

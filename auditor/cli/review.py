@@ -53,7 +53,7 @@ def review(
     """
     number = options.number("--port", port, 65_535) or 0
     if not store:
-        raise ConfigError("--store", "no store is named", mend="add --store FOLDER, or set AUDITOR_STORE")
+        raise ConfigError("--store", "no store is named", hint="add --store FOLDER, or set AUDITOR_STORE")
     from auditor.policy.waivers import Known, load_waivers
     from auditor.store.history import open_history
 
@@ -64,7 +64,7 @@ def review(
         check(keylog)
     for folder in captures or ():
         if not folder.is_dir():
-            raise ConfigError(str(folder), "is not a folder", mend="name one with --captures")
+            raise ConfigError(str(folder), "is not a folder", hint="name one with --captures")
     from auditor.jobs.keep import rule_names
     from auditor.review.packets import Library
     from auditor.review.pages import Review

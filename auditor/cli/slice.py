@@ -110,15 +110,15 @@ def slice(  # noqa: A001  # the command's name
     if verify is not None:
         _verify(verify, against or [], signers, quiet=quiet)
     if sign is not None and not bundle:
-        raise ConfigError("--sign", "is for bundles only", mend="add --bundle")
+        raise ConfigError("--sign", "is for bundles only", hint="add --bundle")
     if not (finding or connection):
         raise ConfigError(
-            "--finding", "no finding and no connection is named", mend="name a --finding or a --connection"
+            "--finding", "no finding and no connection is named", hint="name a --finding or a --connection"
         )
     if output is None:
-        raise ConfigError("--write", "no output file is named", mend="name a file with -w OUT")
+        raise ConfigError("--write", "no output file is named", hint="name a file with -w OUT")
     if not captures and store is None:
-        raise ConfigError("CAPTURE", "is missing", mend="name the captures, or a --store")
+        raise ConfigError("CAPTURE", "is missing", hint="name the captures, or a --store")
     link = options.number("--linktype", linktype, 65_535)
     limits = options.limits(limit)
     from auditor.slices import cut as cutting
@@ -158,7 +158,7 @@ def slice(  # noqa: A001  # the command's name
                 raise ConfigError(
                     str(path),
                     "is not a file; a slice needs one, because it reads it again",
-                    mend="save it to a file first",
+                    hint="save it to a file first",
                 )
         folder = None if index == "none" else Path(index) if index else indexes.default_folder()
         with _packets(target, bundle=bundle) as (packets, file):
@@ -174,7 +174,7 @@ def slice(  # noqa: A001  # the command's name
             )
             packets.flush()
             if not done.frames:
-                raise ConfigError("CAPTURE", "has none of its packets", mend="name the captures that it was found in")
+                raise ConfigError("CAPTURE", "has none of its packets", hint="name the captures that it was found in")
             if bundle and report is not None:
                 made_of = deciders or _given(report, policy, release)
                 assert file is not None  # noqa: S101  # a bundle needs a file of packets

@@ -62,7 +62,7 @@ def follow_on_cluster(address: str) -> Follow:
         sources: Sequence[Source], options: Mapping[str, Any], progress: Callable[[Progress], None] | None
     ) -> Iterable[Followed]:
         if options.get("growth") is not None:
-            raise ConfigError(OPTION, "--follow works only without a scheduler", mend="leave it out")
+            raise ConfigError(OPTION, "--follow works only without a scheduler", hint="leave it out")
         return _Run(address, sources, options, progress).follow()
 
     return follow
@@ -218,8 +218,8 @@ class _Run:
             raise answer
         refused, followed = answer
         if refused is not None and refused.of_capture:
-            mend = "workers read captures themselves: put it where every worker has it under this path"
-            raise InputError(path, f"a worker of {self._address} {refused.says} ({mend})")
+            hint = "workers read captures themselves: put it where every worker has it under this path"
+            raise InputError(path, f"a worker of {self._address} {refused.says} ({hint})")
         if refused is not None:
             raise _foreign(self._address, refused.says)
         made: Followed = pickle.loads(followed)  # noqa: S301  # as everything that comes from the cluster
@@ -256,8 +256,8 @@ def _errand(name: str, k: int, options: Mapping[str, Any], alone: bool) -> Erran
 
 
 def _foreign(address: str, says: str) -> ConfigError:
-    mend = f"install diego-flow-auditor {VERSION} for the scheduler and for every worker"
-    return ConfigError(OPTION, f"a process of the cluster at {address} {says}", mend=mend)
+    hint = f"install diego-flow-auditor {VERSION} for the scheduler and for every worker"
+    return ConfigError(OPTION, f"a process of the cluster at {address} {says}", hint=hint)
 
 
 def _ailing(client: Any) -> str | None:
@@ -318,7 +318,7 @@ def protected(address: str) -> str:
     raise ConfigError(
         OPTION,
         says,
-        mend=f"tls://{rest} with Dask's certificates; or {PLAIN}://{rest} where something else protects the connection",
+        hint=f"tls://{rest} with Dask's certificates; or {PLAIN}://{rest} where something else protects the connection",
     )
 
 
@@ -336,7 +336,7 @@ def _connected(address: str) -> Iterator[Any]:
         raise MissingToolError(says) from None
     make: Any = distributed.Client  # it says nothing of its types
     if not _is_address(address):
-        raise ConfigError(OPTION, f"{address!r} is not an address", mend="such as tls://10.0.0.5:8786")
+        raise ConfigError(OPTION, f"{address!r} is not an address", hint="such as tls://10.0.0.5:8786")
     address = protected(address)
     with _silent():
         client = _within_patience(
@@ -344,12 +344,12 @@ def _connected(address: str) -> Iterator[Any]:
         )
         if client is None:
             says = f"{address}: no Dask scheduler answers within {PATIENCE_SECONDS:g} s"
-            raise ConfigError(OPTION, says, mend="start dask scheduler there, or name another")
+            raise ConfigError(OPTION, says, hint="start dask scheduler there, or name another")
         try:
             deadline = time.monotonic() + PATIENCE_SECONDS
             while (why := _ailing(client)) is not None:
                 if time.monotonic() > deadline:
-                    raise ConfigError(OPTION, f"the cluster at {address} has {why}", mend="start dask worker there")
+                    raise ConfigError(OPTION, f"the cluster at {address} has {why}", hint="start dask worker there")
                 time.sleep(0.1)
             _check_versions(client, address)
             yield client

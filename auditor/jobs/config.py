@@ -25,9 +25,9 @@ _DURATION = re.compile(r"(\d{1,9})\s*([smhdw])")
 _SIZE = re.compile(r"(\d{1,15})\s*(B|KiB|MiB|GiB|TiB)?")
 
 
-def _bad(kind: str, says: str, mend: str) -> PydanticCustomError:
+def _bad(kind: str, says: str, hint: str) -> PydanticCustomError:
     clean: Any = says.replace("{", "(").replace("}", ")")
-    return PydanticCustomError("policy_" + kind, clean, {"mend": mend})
+    return PydanticCustomError("policy_" + kind, clean, {"hint": hint})
 
 
 def _duration(value: Any) -> Any:
@@ -248,7 +248,7 @@ def load_config(file: str | Path) -> RunConfig:
         says = re.sub(r"\s*\(at .*\)$", "", str(error))
         raise ConfigError(str(file), f"is not valid TOML: {says}", line, "text is quoted, keys are not") from None
     except RecursionError:
-        raise ConfigError(str(file), "is nested too deeply", mend="do not nest lists") from None
+        raise ConfigError(str(file), "is nested too deeply", hint="do not nest lists") from None
     except ValueError:  # Python reads no number of more than 4,300 digits
         where = next((at for at, each in enumerate(text.splitlines(), 1) if re.search(r"\d{4000}", each)), None)
         raise ConfigError(str(file), "a number has too many digits", where, "correct it") from None

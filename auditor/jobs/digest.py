@@ -154,7 +154,7 @@ def tell(section: NotifySection, digest: Mapping[str, Any], environment: Mapping
         raise ConfigError(
             f"notify {section.name}",
             "apprise does not know this kind of address",
-            mend="see apprise's list of services",
+            hint="see apprise's list of services",
         )
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(section.timeout / 1e9)

@@ -80,12 +80,12 @@ def waiting(history: History) -> list[Waiting]:
 def withdraw(history: History, which: str) -> int:
     """Forget an errand, by its number, or ``all``; how many there were. Raises ConfigError."""
     if which != "all" and not (which.isascii() and which.isdigit() and len(which) < 16):
-        raise ConfigError("--withdraw", f"{which!r} is not a pending delivery", mend="a number from --status, or all")
+        raise ConfigError("--withdraw", f"{which!r} is not a pending delivery", hint="a number from --status, or all")
     with history.writing() as sql:
         where, values = ("1", []) if which == "all" else ("errand = ?", [int(which)])
         count = sql.execute(f"DELETE FROM errands WHERE {where}", values).rowcount  # noqa: S608  # our own words
     if not count and which != "all":
-        raise ConfigError("--withdraw", f"no pending delivery {which}", mend="auditor run CONFIG --status lists them")
+        raise ConfigError("--withdraw", f"no pending delivery {which}", hint="auditor run CONFIG --status lists them")
     return int(count)
 
 

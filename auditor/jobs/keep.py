@@ -155,7 +155,7 @@ def baseline(name: str, history: History | None) -> frozenset[str]:
     except OSError as error:
         raise ConfigError(name, f"cannot be read: {error.strerror or error}") from error
     if history is None:
-        raise ConfigError(name, "no such report", mend="name a JSON report, or add --store for one of its audits")
+        raise ConfigError(name, "no such report", hint="name a JSON report, or add --store for one of its audits")
     found = history.table("findings", history.find(name).audit, ["fingerprint"])
     return frozenset() if found is None else frozenset(map(str, found["fingerprint"].to_pylist()))
 
@@ -167,7 +167,7 @@ def _of_parquet(folder: Path) -> frozenset[str]:
     try:
         found = parquet.read_table(folder / "findings.parquet", columns=["fingerprint"])
     except (OSError, pa.ArrowException) as error:
-        raise ConfigError(str(folder), "has no findings.parquet of the auditor", mend="name a report") from error
+        raise ConfigError(str(folder), "has no findings.parquet of the auditor", hint="name a report") from error
     return frozenset(map(str, found["fingerprint"].to_pylist()))
 
 
@@ -186,7 +186,7 @@ class _Line(msgspec.Struct):
 
 def _of_report(place: Path) -> frozenset[str]:
     raw = place.read_bytes()
-    mend = "name a report that --format json or ndjson wrote"
+    hint = "name a report that --format json or ndjson wrote"
     try:
         return frozenset(each.fingerprint for each in msgspec.json.decode(raw, type=_Report).findings)
     except msgspec.MsgspecError:
@@ -194,9 +194,9 @@ def _of_report(place: Path) -> frozenset[str]:
     try:
         lines = [msgspec.json.decode(line, type=_Line) for line in raw.splitlines() if line.strip()]
     except msgspec.MsgspecError as error:
-        raise ConfigError(str(place), f"is not a report: {error}", mend=mend) from None
+        raise ConfigError(str(place), f"is not a report: {error}", hint=hint) from None
     if not any(line.kind == "audit" for line in lines):
-        raise ConfigError(str(place), "is not a complete report", mend=mend)
+        raise ConfigError(str(place), "is not a complete report", hint=hint)
     return frozenset(line.fingerprint for line in lines if line.kind == "finding" and line.fingerprint)
 
 
@@ -313,7 +313,7 @@ class Wishes:
     def ready(self) -> Iterator[Callable[[Audit], tuple[Audit, Applied | None, list[str]]]]:
         """Everything read and tried before the audit begins; what to do with it then. Raises ConfigError."""
         if self.new_only and self.store is None and self.baseline is None:
-            raise ConfigError("--new-only", "needs earlier findings to compare with", mend="add --store or --baseline")
+            raise ConfigError("--new-only", "needs earlier findings to compare with", hint="add --store or --baseline")
         waivers = load_waivers(self.waivers, self.known or Known(rule_names())) if self.waivers else None
         with contextlib.ExitStack() as stack:
             history = stack.enter_context(open_history(self.store, write=True)) if self.store is not None else None

@@ -48,7 +48,7 @@ def only_one(store: Path, now_ns: int) -> Iterator[Held]:
         except BlockingIOError:
             who = _read(handle)
             says = "another pass is running" + (f": {who}" if who else "")
-            raise BusyError(str(store), says, mend="wait until it ends, or stop it") from None
+            raise BusyError(str(store), says, hint="wait until it ends, or stop it") from None
         died = _read(handle) or None
         _write(
             handle,

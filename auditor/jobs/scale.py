@@ -42,7 +42,7 @@ def follow_many(workers: int) -> Follow:
     A program that calls it needs ``if __name__ == "__main__":`` around its start, as for everything that spawns processes.
     """
     if workers < 1:
-        raise ConfigError("--workers", f"{workers} is not a usable number of workers", mend="1 or more")
+        raise ConfigError("--workers", f"{workers} is not a usable number of workers", hint="1 or more")
 
     def follow(sources: Sequence[Source], options: Mapping[str, Any], progress: Tell | None) -> Iterable[Followed]:
         apart = [k for k, source in enumerate(sources) if can_be_handed_on(source)]

@@ -336,7 +336,7 @@ class _Pass:
         except (AuditorError, OSError) as error:
             says = f"inventory {number + 1}: {error}".replace(f".{answer.name}.check", "its answer")
             if not answer.is_file() or self.time.wall_ns - answer.stat().st_mtime_ns > section.stale:
-                raise ConfigError("inventory", says, mend="run it manually as this user") from None
+                raise ConfigError("inventory", says, hint="run it manually as this user") from None
             self.log.say("inventory", f"{says}; its last output is used", "warning")
         return str(answer)
 
@@ -857,7 +857,7 @@ def _run_command(command: Sequence[str], seconds: float) -> bytes:
             while status is None:
                 left = until - time.monotonic()
                 if left <= 0:
-                    raise ConfigError(shown, f"took longer than {seconds:g} s", mend="raise its timeout")
+                    raise ConfigError(shown, f"took longer than {seconds:g} s", hint="raise its timeout")
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     status = process.wait(min(left, LOOK_S))
                 if max(os.fstat(each.fileno()).st_size for each in (out, errors)) > MAX_INVENTORY_BYTES:

@@ -104,7 +104,7 @@ def look(spool: SpoolSection, now_ns: int, history: History | None = None) -> tu
                 found[os.path.realpath(path)] = each
     still.save()
     if not read:
-        raise ConfigError("spool.folders", "; ".join(wrong), mend="make the folder, or let this user read it")
+        raise ConfigError("spool.folders", "; ".join(wrong), hint="make the folder, or let this user read it")
     busy = _written_to({(each.inode, each.path) for each in found.values()})
     done = [each for each in found.values() if each.path not in busy]
     return sorted(done, key=lambda each: (each.mtime_ns, each.path)), wrong

@@ -60,7 +60,7 @@ class Limits:
         for each in fields(self):
             value, least, most = getattr(self, each.name), each.metadata["least"], each.metadata["most"]
             if not isinstance(value, int) or not least <= value <= most:
-                raise ConfigError("--limit", f"{each.name}={value} is out of bounds", mend=f"from {least} to {most}")
+                raise ConfigError("--limit", f"{each.name}={value} is out of bounds", hint=f"from {least} to {most}")
 
     def changed(self) -> dict[str, int]:
         """Those that are not the default."""
@@ -118,10 +118,10 @@ def parse_limits(given: Iterable[str], base: Limits = DEFAULTS) -> Limits:
         name, equals, value = text.partition("=")
         name = name.strip().replace("-", "_")
         if name not in names:
-            raise ConfigError("--limit", f"there is no limit {name!r}", mend=f"one of {', '.join(names)}")
+            raise ConfigError("--limit", f"there is no limit {name!r}", hint=f"one of {', '.join(names)}")
         match = _VALUE.fullmatch(value.strip().replace("_", ""))
         if not equals or match is None:
-            raise ConfigError("--limit", f"{text!r} has no number", mend=f"{name}=NUMBER, with K, M or G if need be")
+            raise ConfigError("--limit", f"{text!r} has no number", hint=f"{name}=NUMBER, with K, M or G if need be")
         found[name] = int(match[1]) * _UNITS[(match[2] or "").upper()]
     return replace(base, **found)
 

@@ -11,11 +11,11 @@ from pydantic_core import PydanticCustomError
 MAX_PORT = 65535
 
 
-def bad(kind: str, says: str, mend: str) -> PydanticCustomError:
+def bad(kind: str, says: str, hint: str) -> PydanticCustomError:
     """A mistake, and how to fix it."""
     # Braces would be taken for a template.
     clean = says.replace("{", "(").replace("}", ")")
-    return PydanticCustomError("policy_" + kind, clean, {"mend": mend})
+    return PydanticCustomError("policy_" + kind, clean, {"hint": hint})
 
 
 _RANGE = re.compile(r"^\s*(\d{1,9})\s*(?:-|–|\.\.)\s*(\d{1,9})\s*$")

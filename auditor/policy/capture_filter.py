@@ -76,8 +76,8 @@ def filter_for(policy: Policy, inventory: Inventory | None = None) -> CaptureFil
             open_paths.append(path)
     if open_paths or len(hosts) > MANY_HOSTS:
         why = ", ".join(path.id for path in open_paths) or f"{len(hosts)} addresses"
-        mend = "an inventory with the addresses of one of their ends" if open_paths else "fewer addresses at their ends"
-        says = f"only non-IP frames: the ports of some paths vary ({why}), and only {mend} would narrow them down"
+        hint = "an inventory with the addresses of one of their ends" if open_paths else "fewer addresses at their ends"
+        says = f"only non-IP frames: the ports of some paths vary ({why}), and only {hint} would narrow them down"
         return CaptureFilter(EVERYTHING, SNAPLEN, groups, (says,))
     fixed = [path for path in paths if "tcp" in path.transports and not path.varies]
     narrow = {span for path in fixed for span in path.ports if span[1] - span[0] < WIDE}
@@ -145,7 +145,7 @@ def bosh_pcap(found: CaptureFilter, deployment: str, interface: str) -> str:
     """
     if len(found.expression) > BOSH_FILTER_CHARS:
         says = f"the filter has {len(found.expression)} characters, and bosh pcap takes {BOSH_FILTER_CHARS}"
-        raise ConfigError("--bosh-pcap", says, mend="an inventory of fewer addresses, or auditor live")
+        raise ConfigError("--bosh-pcap", says, hint="an inventory of fewer addresses, or auditor live")
     words = ["bosh", "-d", deployment, "pcap", *found.groups, "-i", interface]
     words += ["-s", str(found.snaplen), "-f", found.expression, "-o", "diego.pcap"]
     return shlex.join(words)

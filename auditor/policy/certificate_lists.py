@@ -72,7 +72,7 @@ def read(file: str) -> tuple[list[ListedCertificate], list[ConfigError]]:
     if wrong and not found:
         raise wrong[0]
     if not found:
-        raise ConfigError(file, "holds no list of certificates", mend="write what om curl -p /api/v0/deployed/certificates or credhub export -j prints")  # fmt: skip
+        raise ConfigError(file, "holds no list of certificates", hint="write what om curl -p /api/v0/deployed/certificates or credhub export -j prints")  # fmt: skip
     return found, wrong
 
 
@@ -152,7 +152,7 @@ def _time(file: str, name: str, value: Any) -> int:
 def draft(listed: Sequence[ListedCertificate], policy: Policy, name: str = "our-certificates") -> str:
     """YAML of a policy whose identity table has these certificates, with owner and expiry of each. Raises ConfigError."""
     if not _NAME.fullmatch(name):
-        raise ConfigError("--name", f"{name!r} is not a valid name of a policy", mend="write lower-case letters, digits and - between them")  # fmt: skip
+        raise ConfigError("--name", f"{name!r} is not a valid name of a policy", hint="write lower-case letters, digits and - between them")  # fmt: skip
     leaves = [each for each in listed if not each.authority]
     known = [(each, _identities(each, policy)) for each in leaves]
     document = {

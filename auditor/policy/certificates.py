@@ -316,7 +316,7 @@ def _split(spec: str) -> tuple[str | None, str]:
     if not equals or "/" in role or Path(spec).exists():
         return None, spec
     if not role or not file:
-        raise ConfigError("--ca", f"{spec!r} lacks its {'file' if role else 'role'}", mend="ROLE=FILE or FILE")
+        raise ConfigError("--ca", f"{spec!r} lacks its {'file' if role else 'role'}", hint="ROLE=FILE or FILE")
     return role, file
 
 
@@ -328,8 +328,8 @@ def _named(role: str, spec: str, policy: Policy | None) -> tuple[str, ...]:
     held = policy.held_by(role)
     if held is None:
         close = get_close_matches(canonical(role), [*policy.roles, *policy.by_id], 1)
-        mend = f"did you mean {close[0]}?" if close else "a role of the policy, or the id of a path"
-        raise ConfigError("--ca", f"no policy knows the role '{role}' of {spec!r}", mend=mend)
+        hint = f"did you mean {close[0]}?" if close else "a role of the policy, or the id of a path"
+        raise ConfigError("--ca", f"no policy knows the role '{role}' of {spec!r}", hint=hint)
     return tuple(dict.fromkeys(one.role for one in held))
 
 
@@ -337,11 +337,11 @@ def _bundle(file: str) -> list[x509.Certificate]:
     try:
         path = Path(file)
         if path.is_file() and path.stat().st_size > _MAX_PEM_BYTES:
-            raise ConfigError(file, "is too large for certificates", mend="give the file with the CA's certificates")
+            raise ConfigError(file, "is too large for certificates", hint="give the file with the CA's certificates")
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(file, f"cannot be read: {reason}", mend="--ca takes a PEM file with certificates") from None
+        raise ConfigError(file, f"cannot be read: {reason}", hint="--ca takes a PEM file with certificates") from None
     found: list[x509.Certificate] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -355,7 +355,7 @@ def _bundle(file: str) -> list[x509.Certificate]:
                     file, "the certificate that begins here cannot be read", line, "export it again"
                 ) from None
     if not found:
-        raise ConfigError(file, "holds no certificate in PEM", mend="-----BEGIN CERTIFICATE-----")
+        raise ConfigError(file, "holds no certificate in PEM", hint="-----BEGIN CERTIFICATE-----")
     return found
 
 

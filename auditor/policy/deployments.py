@@ -115,10 +115,10 @@ def doubts(entries: Iterable[Entry], policy: Policy) -> Iterable[str]:
         for name, members in found.items():
             count = len({one for entry in members for one in entry.spans})
             near = nearest(name, policy)
-            mend = f"; did you mean {near}?" if near else "."
+            hint = f"; did you mean {near}?" if near else "."
             whose = "its address" if count == 1 else f"its {count:,} addresses"
             first = members[0]
-            says = f"{first.file}:{first.place}: no policy knows the {what} '{name}'{mend}"
+            says = f"{first.file}:{first.place}: no policy knows the {what} '{name}'{hint}"
             yield f"{says} No documented path goes to or from {whose}"
 
 

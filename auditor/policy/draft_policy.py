@@ -89,7 +89,7 @@ def suggest(audit: Audit, policy: Policy, name: str = "suggested") -> str:
         raise ConfigError(
             "--name",
             f"{name!r} is not a valid name of a policy",
-            mend="write lower-case letters, digits and - between them",
+            hint="write lower-case letters, digits and - between them",
         )
     connections = audit.connections
     frame = connections.loc[connections["disposition"] == Disposition.UNDECLARED.value, list(_COLUMNS)]

@@ -67,18 +67,18 @@ def lacks(inventory: Inventory, to: str) -> tuple[str, ...]:
 def export(policy: Policy, inventory: Inventory, to: str, vm: str | None = None) -> str:
     """A rule set. ``vm``: that of one machine, in and out, instead of what a router between them passes. Raises ConfigError."""
     if to not in TARGETS:
-        raise ConfigError("--to", f"unknown rule set {to!r}", mend=f"one of {', '.join(TARGETS)}")
+        raise ConfigError("--to", f"unknown rule set {to!r}", hint=f"one of {', '.join(TARGETS)}")
     allows = tuple(allowed(policy, inventory))
     if not allows:
         raise ConfigError(
             "--inventory",
             "no declared path has both ends in the inventory",
-            mend="auditor inventory show lists the roles",
+            hint="auditor inventory show lists the roles",
         )
     wanted = Wanted(policy, inventory, allows)
     if vm is not None:
         if to not in ("nftables", "iptables", "ip6tables", "csv"):
-            raise ConfigError("--vm", f"{to} is for groups, not for one machine", mend="leave --vm out")
+            raise ConfigError("--vm", f"{to} is for groups, not for one machine", hint="leave --vm out")
         wanted = _of_one(wanted, vm)
     return TARGETS[to](wanted)
 
@@ -88,7 +88,7 @@ def _of_one(wanted: Wanted, vm: str) -> Wanted:
         one for one, host in wanted.inventory.standing() if vm == host.instance or (one[0] == one[1] and vm == to_text(one[0]))
     )  # fmt: skip
     if not mine:
-        raise ConfigError("--vm", f"the inventory has no {vm!r}", mend="auditor inventory show lists the VMs")
+        raise ConfigError("--vm", f"the inventory has no {vm!r}", hint="auditor inventory show lists the VMs")
     allows = tuple(each for each in wanted.allows if _has(each.originators, mine) or _has(each.responders, mine))
     return replace(wanted, vm=vm, mine=mine, allows=allows)
 

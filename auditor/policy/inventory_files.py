@@ -90,7 +90,7 @@ def read_text_as(file: str, text: str, policy: Policy) -> Read:
     digest = hashlib.sha256(text.encode()).hexdigest()
     start = text.lstrip()[:1]
     if not start:
-        raise ConfigError(file, "is empty", mend="list at least one VM")
+        raise ConfigError(file, "is empty", hint="list at least one VM")
     if start in "{[" and not _is_flow_yaml(text):
         document = parse_json(file, text)
         if isinstance(document.data, dict) and "Tables" in document.data:
@@ -103,11 +103,11 @@ def read_text_as(file: str, text: str, policy: Policy) -> Read:
         found = _csv(file, text, header, policy)
     else:
         if len(text) > MAX_YAML_BYTES:
-            raise ConfigError(file, "is too large for a YAML inventory", mend="use CSV or JSON")
+            raise ConfigError(file, "is too large for a YAML inventory", hint="use CSV or JSON")
         _no_addresses(file, text)
         found = _own(parse_yaml(file, text), text, policy)
     if not found.entries and not found.released:
-        raise ConfigError(file, "names no address", mend="list at least one VM with its address")
+        raise ConfigError(file, "names no address", hint="list at least one VM with its address")
     found.sha256 = digest
     return found
 
@@ -128,16 +128,16 @@ def _span(file: str, literal: str, line: int | None, where: str = "", text: str 
     try:
         return parse_span(literal)
     except ValueError:
-        mend = "write 10.0.4.20, fd00::1 or 10.0.4.0/24"
+        hint = "write 10.0.4.20, fd00::1 or 10.0.4.0/24"
         close = re.sub(r"[^0-9a-fA-F.:/]", "", literal)
         if close != literal:
             try:
                 parse_span(close)
-                mend = f"did you mean {close}?"
+                hint = f"did you mean {close}?"
             except ValueError:
                 pass
         place = line if line is not None else _line_of(text, literal)
-        raise ConfigError(file, f"{where}{literal!r} is not an address or network", place, mend) from None
+        raise ConfigError(file, f"{where}{literal!r} is not an address or network", place, hint) from None
 
 
 # Our own -------------------------------------------------------------------------------------------------------------
@@ -206,8 +206,8 @@ def _fronts(file: str, line: int | None, fronts: Iterable[FrontModel], policy: P
         held = policy.held_by(front.role)
         if held is None:
             close = get_close_matches(front.role, list(policy.roles), 1)
-            mend = f"did you mean {close[0]}?" if close else "name a role of the policy, for example uaa"
-            raise ConfigError(file, f"fronts: no policy knows the role '{front.role}'", line, mend)
+            hint = f"did you mean {close[0]}?" if close else "name a role of the policy, for example uaa"
+            raise ConfigError(file, f"fronts: no policy knows the role '{front.role}'", line, hint)
         if front.ports == "varies":
             raise ConfigError(file, "fronts: name the ports", line, "ports: 443")
         made += [Fronted(one.role, front.ports) for one in held]
@@ -270,9 +270,9 @@ def _group_of(instance: str | None, has_roles: bool, policy: Policy) -> str | No
 def _bosh(document: YamlDocument, text: str) -> Read:
     found = Read("bosh", "")
     tables = document.data.get("Tables")
-    mend = "write it with: bosh vms --json, or bosh instances --details --json"
+    hint = "write it with: bosh vms --json, or bosh instances --details --json"
     if not isinstance(tables, list):
-        raise ConfigError(document.file, "'Tables' is not a list", mend=mend)
+        raise ConfigError(document.file, "'Tables' is not a list", hint=hint)
     seen: set[tuple[str, str]] = set()
     with_addresses = False
     for number, table in enumerate(tables):
@@ -280,11 +280,11 @@ def _bosh(document: YamlDocument, text: str) -> Read:
         if rows is None:
             continue
         if not isinstance(rows, list):
-            raise ConfigError(document.file, f"Tables[{number}]: 'Rows' is not a list", mend=mend)
+            raise ConfigError(document.file, f"Tables[{number}]: 'Rows' is not a list", hint=hint)
         for at, row in enumerate(rows):
             place = f"Tables[{number}].Rows[{at}]"
             if not isinstance(row, dict) or not all(isinstance(value, str | None) for value in row.values()):
-                raise ConfigError(document.file, f"{place} is not a row of texts", mend=mend)
+                raise ConfigError(document.file, f"{place} is not a row of texts", hint=hint)
             if "instance" not in row or "ips" not in row:
                 continue
             with_addresses = True
@@ -301,7 +301,7 @@ def _bosh(document: YamlDocument, text: str) -> Read:
             found.entries.append(_bosh_entry(document.file, place, instance, spans, row.get("deployment"), table_of))
     found.deployment = _deployment_told(document.data.get("Lines"))
     if not with_addresses:
-        raise ConfigError(document.file, "no table has the columns instance and ips", mend=mend)
+        raise ConfigError(document.file, "no table has the columns instance and ips", hint=hint)
     return found
 
 
@@ -352,21 +352,21 @@ def _deployments(document: YamlDocument) -> Read | None:
 def _records(document: YamlDocument, text: str) -> Read:
     found = Read("bosh-dns", "")
     keys, rows = document.data.get("record_keys"), document.data.get("record_infos")
-    mend = "copy the whole of /var/vcap/instance/dns/records.json"
+    hint = "copy the whole of /var/vcap/instance/dns/records.json"
     if not isinstance(keys, list) or not isinstance(rows, list):
-        raise ConfigError(document.file, "record_keys and record_infos are not both lists", mend=mend)
+        raise ConfigError(document.file, "record_keys and record_infos are not both lists", hint=hint)
     if "ip" not in keys or "instance_group" not in keys:
-        raise ConfigError(document.file, "record_keys lack ip or instance_group", mend=mend)
+        raise ConfigError(document.file, "record_keys lack ip or instance_group", hint=hint)
     merged: dict[tuple[str, str, str], list[Span]] = {}
     places: dict[tuple[str, str, str], str] = {}
     for at, row in enumerate(rows):
         place = f"record_infos[{at}]"
         if not isinstance(row, list) or len(row) < len(keys):
-            raise ConfigError(document.file, f"{place} does not match record_keys", mend=mend)
+            raise ConfigError(document.file, f"{place} does not match record_keys", hint=hint)
         record = dict(zip(keys, row, strict=False))
         address, group = record["ip"], record["instance_group"]
         if not isinstance(address, str) or not isinstance(group, str):
-            raise ConfigError(document.file, f"{place}: ip or instance_group is not a text", mend=mend)
+            raise ConfigError(document.file, f"{place}: ip or instance_group is not a text", hint=hint)
         literal = _span(document.file, address, None, f"{place}: ", text)
         key = (group, str(record.get("id") or record.get("instance_index") or ""), str(record.get("deployment") or ""))
         merged.setdefault(key, []).append(literal)
@@ -447,8 +447,8 @@ def _csv(file: str, text: str, header: tuple[str, int], policy: Policy) -> Read:
         for at, name in enumerate(names):
             if name not in _COLUMNS and name not in _IGNORED:
                 close = get_close_matches(name, _COLUMNS, 1)
-                mend = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(set(_COLUMNS)))}"
-                raise ConfigError(file, f"unknown column '{name}'", skip + 1, mend)
+                hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(set(_COLUMNS)))}"
+                raise ConfigError(file, f"unknown column '{name}'", skip + 1, hint)
             if name in _COLUMNS and _COLUMNS[name] in {_COLUMNS.get(other) for other in names[:at]} - {"ips"}:
                 raise ConfigError(file, f"column '{name}' is there twice", skip + 1, "keep one")
         begins = skip + reader.line_num + 1

@@ -94,9 +94,9 @@ class EntryModel(Model):
     @model_validator(mode="after")
     def _has_an_address(self) -> EntryModel:
         if not (self.ip or self.ips or self.cidr or self.cidrs):
-            raise PydanticCustomError("policy_entry", "an entry has no address", {"mend": "add ips: or cidrs:"})
+            raise PydanticCustomError("policy_entry", "an entry has no address", {"hint": "add ips: or cidrs:"})
         if self.name and self.instance and self.name != self.instance:
-            raise PydanticCustomError("policy_entry", "name and instance differ", {"mend": "keep one"})
+            raise PydanticCustomError("policy_entry", "name and instance differ", {"hint": "keep one"})
         return self
 
 

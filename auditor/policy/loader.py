@@ -93,8 +93,8 @@ def _with_included(file: PolicyFile) -> list[PolicyFile]:
     for at, name in enumerate(file.model.includes):
         place: Place = ("includes", at)
         if shipped.find(name) is None:
-            mend = did_you_mean(name, shipped.names(), f"shipped: {', '.join(shipped.names())}")
-            wrong.append(file.document.error(place, f"no shipped policy is named '{name}'", mend))
+            hint = did_you_mean(name, shipped.names(), f"shipped: {', '.join(shipped.names())}")
+            wrong.append(file.document.error(place, f"no shipped policy is named '{name}'", hint))
             continue
         member = _read(name)
         if member.model.includes:
@@ -148,8 +148,8 @@ def _read(name: str | Document) -> PolicyFile:
     if not Path(name).exists() and not name.endswith((".yml", ".yaml", ".json")) and "/" not in name:
         close = get_close_matches(name, shipped.names(), 1)
         known = ", ".join(shipped.names())
-        mend = f"did you mean {close[0]}?" if close else f"shipped: {known}; or the path of a file"
-        raise ConfigError(name, "no such policy", mend=mend)
+        hint = f"did you mean {close[0]}?" if close else f"shipped: {known}; or the path of a file"
+        raise ConfigError(name, "no such policy", hint=hint)
     return _read_file(name, name)
 
 
@@ -364,8 +364,8 @@ def _component(each: PolicyFile, place: Place, component: str, roles: Iterable[R
     known = {slug(name): name for role in roles for name in role.components}
     key = slug(component)
     if key not in known:
-        mend = _did_you_mean(component, known.values(), "components")
-        wrong.append(each.document.error(place, f"unknown component '{component}'", mend))
+        hint = _did_you_mean(component, known.values(), "components")
+        wrong.append(each.document.error(place, f"unknown component '{component}'", hint))
     return key
 
 
@@ -441,8 +441,8 @@ def _check_foundation(files: Sequence[PolicyFile], paths: Iterable[str], wrong: 
                 continue
             known |= {model.id for one in shipped.names() for model in _read(one).model.paths}
             if name not in known:
-                mend = did_you_mean(name, known, "auditor policy show tas lists the paths")
-                wrong.append(each.document.error(place, f"unknown path '{name}'", mend))
+                hint = did_you_mean(name, known, "auditor policy show tas lists the paths")
+                wrong.append(each.document.error(place, f"unknown path '{name}'", hint))
 
 
 def _end_roles(each: PolicyFile, place: Place, end: EndModel, draft: Policy, wrong: Wrong) -> tuple[str, ...]:
@@ -499,9 +499,9 @@ def covers(releases: str | None, release: str) -> bool:
 
 def _of_release(paths: tuple[PolicyPath, ...], release: str) -> tuple[PolicyPath, ...]:
     if _version(release, last=False) is None:
-        raise ConfigError("--release", f"{release!r} is not a release", mend="write TAS 4.0 or TPCF 10")
+        raise ConfigError("--release", f"{release!r} is not a release", hint="write TAS 4.0 or TPCF 10")
     kept = tuple(path for path in paths if covers(path.origin.releases, release))
     if not kept:
         known = sorted({path.origin.releases for path in paths if path.origin.releases})
-        raise ConfigError("--release", f"no path is documented for {release}", mend=f"documented: {'; '.join(known)}")
+        raise ConfigError("--release", f"no path is documented for {release}", hint=f"documented: {'; '.join(known)}")
     return kept

@@ -179,7 +179,7 @@ EXPORTS: dict[str, Callable[[Policy], str]] = {
 def export(policy: Policy, form: str) -> str:
     """The policy as ``yaml``, ``json``, ``markdown`` or ``csv``. Raises ConfigError."""
     if form not in EXPORTS:
-        raise ConfigError("--format", f"unknown format {form!r}", mend=f"one of {', '.join(EXPORTS)}")
+        raise ConfigError("--format", f"unknown format {form!r}", hint=f"one of {', '.join(EXPORTS)}")
     return EXPORTS[form](policy)
 
 

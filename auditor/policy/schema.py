@@ -56,8 +56,8 @@ def parse_authentication(value: Any, depth: int = 0) -> Any:
         if value in AUTHENTICATIONS:
             return value
         close = get_close_matches(value.lower().replace("-", "_").replace(" ", "_"), AUTHENTICATIONS, 1)
-        mend = f"did you mean {close[0]}?" if close else f"write one of {words}"
-        raise bad("authentication", f"{value!r} is not an authentication", mend)
+        hint = f"did you mean {close[0]}?" if close else f"write one of {words}"
+        raise bad("authentication", f"{value!r} is not an authentication", hint)
     if isinstance(value, dict) and len(value) == 1 and depth < MAX_AUTHENTICATION_DEPTH:
         ((word, parts),) = value.items()
         if word in ("all", "any") and isinstance(parts, list) and len(parts) > 1:
@@ -246,8 +246,8 @@ class ConditionModel(Model):
     def _ports_where_they_count(self) -> ConditionModel:
         wanted = self.kind in ("host_ports", "internal_port")
         if wanted != (self.ports is not None) or self.ports == "varies":
-            mend = "give ports" if wanted else "remove ports"
-            raise bad("condition", f"a condition of kind {self.kind} and its ports do not agree", mend)
+            hint = "give ports" if wanted else "remove ports"
+            raise bad("condition", f"a condition of kind {self.kind} and its ports do not agree", hint)
         return self
 
 

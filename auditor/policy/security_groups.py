@@ -82,7 +82,7 @@ def read(file: str) -> list[SecurityGroup]:
     text, name = _without_words(read_text(file, MAX_BYTES))
     found = list(_groups(file, parse_json(file, text).data, name or Path(file).name.split(".")[0]))
     if not found:
-        raise ConfigError(file, "holds no security group", mend="write what cf curl /v3/security_groups prints")
+        raise ConfigError(file, "holds no security group", hint="write what cf curl /v3/security_groups prints")
     return found
 
 
@@ -128,7 +128,7 @@ def _whole(file: str, data: Mapping[str, Any]) -> None:
         raise ConfigError(
             file,
             f"holds {have:,} of {total:,} security groups",
-            mend="export all of them: cf curl '/v3/security_groups?per_page=5000'",
+            hint="export all of them: cf curl '/v3/security_groups?per_page=5000'",
         )
 
 
@@ -147,11 +147,11 @@ def _rule(file: str, name: str, number: int, given: Any) -> Rule:
     where = f"group {name}, rule {number}"
     if not isinstance(given, Mapping):
         raise ConfigError(
-            file, f"{where}: is not a rule", mend='write {"protocol": "tcp", "destination": "...", "ports": "443"}'
+            file, f"{where}: is not a rule", hint='write {"protocol": "tcp", "destination": "...", "ports": "443"}'
         )
     protocol = str(given.get("protocol", "")).lower()
     if protocol not in _PROTOCOLS:
-        raise ConfigError(file, f"{where}: {protocol!r} is not a protocol", mend=f"one of {', '.join(_PROTOCOLS)}")
+        raise ConfigError(file, f"{where}: {protocol!r} is not a protocol", hint=f"one of {', '.join(_PROTOCOLS)}")
     destination = str(given.get("destination", ""))
     try:
         spans = tuple(_destination(part) for part in destination.split(","))

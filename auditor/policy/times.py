@@ -54,8 +54,8 @@ def moment(option: str, text: str, now_ns: int) -> int:
         whole_day = option == "--until" and _DAY.fullmatch(text.strip())
         return parse_time(text) + (_SECONDS["d"] * _NS - 1 if whole_day else 0)
     except (ValueError, OverflowError):
-        mend = "such as 2026-11-22T10:00:00Z, 2026-11-22, or 2h for two hours ago"
-        raise ConfigError(option, f"{text!r} is not a time", mend=mend) from None
+        hint = "such as 2026-11-22T10:00:00Z, 2026-11-22, or 2h for two hours ago"
+        raise ConfigError(option, f"{text!r} is not a time", hint=hint) from None
 
 
 def time_text(at_ns: int) -> str:

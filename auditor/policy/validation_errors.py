@@ -23,7 +23,7 @@ def validation_errors(document: YamlDocument, error: ValidationError, root: type
             misspelt[place[:-1], str(place[-1])] = document.line(place) or 0
     for each in error.errors(include_url=False, include_input=True):
         place = _place(document.data, each["loc"])
-        says, mend = _words(each, place, root, document.file.endswith(".toml"))
+        says, hint = _words(each, place, root, document.file.endswith(".toml"))
         line = document.line(place) or 0
         meant = each["type"] == "missing" and next(
             (
@@ -34,7 +34,7 @@ def validation_errors(document: YamlDocument, error: ValidationError, root: type
             0,
         )
         # A misspelt key comes before the one that is missing for it.
-        found.append((max(line, meant), each["type"] != "extra_forbidden", document.error(place, says, mend)))
+        found.append((max(line, meant), each["type"] != "extra_forbidden", document.error(place, says, hint)))
     return [one for _, _, one in sorted(found, key=lambda each: each[:2])]
 
 
@@ -138,7 +138,7 @@ def _words(each: Any, place: Place, root: type[BaseModel], toml: bool) -> tuple[
             kind, "a mapping with keys"
         )
         return f"'{key}' must be {wanted}", None
-    return f"'{key}': {each['msg']}" if not kind.startswith("policy_") else str(each["msg"]), context.get("mend")
+    return f"'{key}': {each['msg']}" if not kind.startswith("policy_") else str(each["msg"]), context.get("hint")
 
 
 def _keys_at(place: Place, root: type[BaseModel]) -> set[str]:

@@ -51,7 +51,7 @@ def _day(value: Any) -> Any:
         return date.fromisoformat(text[:10] if "T" in text or " " in text else text)
     except ValueError:
         says = f"{text[:40]!r} is not a date".replace("{", "(").replace("}", ")")
-        raise PydanticCustomError("policy_date", says, {"mend": "write 2027-01-31"}) from None
+        raise PydanticCustomError("policy_date", says, {"hint": "write 2027-01-31"}) from None
 
 
 def _ends(value: Any) -> Any:
@@ -79,11 +79,11 @@ class Match(_Model):
     def _something(self) -> Match:
         if not (self.fingerprint or self.path or self.from_ or self.to or self.port or self.transport):
             raise PydanticCustomError(
-                "policy_match", "match is empty", {"mend": "add from, to, port, path, transport or fingerprint"}
+                "policy_match", "match is empty", {"hint": "add from, to, port, path, transport or fingerprint"}
             )
         if any(len(each) < 8 for each in self.fingerprint):
             raise PydanticCustomError(
-                "policy_match", "a fingerprint is too short", {"mend": "write eight digits or more"}
+                "policy_match", "a fingerprint is too short", {"hint": "write eight digits or more"}
             )
         return self
 
@@ -240,17 +240,17 @@ def entries(document: YamlDocument, known: Known) -> list[Waiver]:
 def _unknown(document: YamlDocument, place: Place, model: WaiverModel, known: Known) -> Iterator[ConfigError]:
     """Names in it that there are not."""
     if model.rule not in known.rules:
-        mend = did_you_mean(model.rule, known.rules, "auditor explain lists them")
-        yield document.error((*place, "rule"), f"unknown rule {model.rule!r}", mend)
+        hint = did_you_mean(model.rule, known.rules, "auditor explain lists them")
+        yield document.error((*place, "rule"), f"unknown rule {model.rule!r}", hint)
     if known.policy is None:
         return
     paths = known.paths.union(known.policy.by_id)
     for word in model.match.path:
         if word not in paths:
-            mend = did_you_mean(
+            hint = did_you_mean(
                 word, paths, "auditor policy show tas lists them; those of other policies with --policy"
             )
-            yield document.error((*place, "match", "path"), f"unknown path {word!r}", mend)
+            yield document.error((*place, "match", "path"), f"unknown path {word!r}", hint)
     for key, words in (("from", model.match.from_), ("to", model.match.to)):
         for word in words:
             told = _not_an_end(word, known.policy, known.hosts)
@@ -283,8 +283,8 @@ def _not_an_end(word: str, policy: Policy, hosts: frozenset[str] | None) -> tupl
 
         close = get_close_matches(canonical(group), policy.roles, 1, _ALIKE)
         return (f"unknown role {group!r}", f"did you mean {close[0]}{slash and word[len(group) :]}?") if close else None
-    mend = did_you_mean(word, [*policy.roles, *hosts], "auditor policy show and auditor inventory show list them")
-    return f"unknown role or instance {word!r}", mend
+    hint = did_you_mean(word, [*policy.roles, *hosts], "auditor policy show and auditor inventory show list them")
+    return f"unknown role or instance {word!r}", hint
 
 
 # Matching

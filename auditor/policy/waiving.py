@@ -69,7 +69,7 @@ def appended(text: str, values: Mapping[str, Any], known: Known, file: str) -> s
         raise ConfigError(
             file,
             "the list of waivers is not at its end, or not written one item per line",
-            mend="add the entry by hand",
+            hint="add the entry by hand",
         )
     return result
 

@@ -57,9 +57,9 @@ class YamlDocument:
                 return found
         return None
 
-    def error(self, place: Place, says: str, mend: str | None = None) -> ConfigError:
+    def error(self, place: Place, says: str, hint: str | None = None) -> ConfigError:
         """An error at this place, to be raised."""
-        return ConfigError(self.file, says, self.line(place), mend)
+        return ConfigError(self.file, says, self.line(place), hint)
 
 
 class Document(NamedTuple):
@@ -77,13 +77,13 @@ def read_text(file: str, max_bytes: int) -> str:
         with path.open("rb") as source:
             raw = source.read(max_bytes + 1)
     except FileNotFoundError:
-        raise ConfigError(file, "no such file", mend="check the path") from None
+        raise ConfigError(file, "no such file", hint="check the path") from None
     except IsADirectoryError:
-        raise ConfigError(file, "is a folder", mend="name a file in it") from None
+        raise ConfigError(file, "is a folder", hint="name a file in it") from None
     except (OSError, ValueError) as error:
         raise ConfigError(file, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(raw) > max_bytes:
-        raise ConfigError(file, f"is larger than {max_bytes // 1024} KiB", mend="check that this is the right file")
+        raise ConfigError(file, f"is larger than {max_bytes // 1024} KiB", hint="check that this is the right file")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -111,7 +111,7 @@ def parse_yaml(file: str, text: str, budget: int = MAX_VALUES) -> YamlDocument:
             _yaml_mend(str(error.problem)),
         ) from None
     except RecursionError:
-        raise ConfigError(file, "is nested too deeply", mend=f"at most {MAX_DEPTH} levels") from None
+        raise ConfigError(file, "is nested too deeply", hint=f"at most {MAX_DEPTH} levels") from None
     lines: dict[Place, int] = {}
     if node is None:
         return YamlDocument(file, None, {(): 1})
@@ -146,7 +146,7 @@ def parse_json(file: str, text: str) -> YamlDocument:
             file, f"is not valid JSON: {error.msg}", error.lineno, "check that the file is complete and holds only JSON"
         ) from None
     except RecursionError:
-        raise ConfigError(file, "is nested too deeply", mend=f"at most {MAX_DEPTH} levels") from None
+        raise ConfigError(file, "is nested too deeply", hint=f"at most {MAX_DEPTH} levels") from None
 
 
 def _whole_number(file: str, text: str) -> Callable[[str], int]:
@@ -172,7 +172,7 @@ def _no_twins(file: str) -> Any:
             seen: set[str] = set()
             for key, _ in pairs:
                 if key in seen:
-                    raise ConfigError(file, f"key '{key}' is there twice in one object", mend="keep one")
+                    raise ConfigError(file, f"key '{key}' is there twice in one object", hint="keep one")
                 seen.add(key)
         return made
 

@@ -33,7 +33,7 @@ def finding_text(audit: Audit, name: str, width: int = 80) -> str:
     if len(found) != 1:
         says = f"{len(found)} findings have an id that begins like this" if found else "no finding with this id"
         raise ConfigError(
-            name, says, mend=f"{DEPENDS}; list the findings with auditor audit ... --table findings --format csv"
+            name, says, hint=f"{DEPENDS}; list the findings with auditor audit ... --table findings --format csv"
         )
     lines: list[str] = []
     for title, texts in _sections(audit, *found[0]):

@@ -61,11 +61,11 @@ def write_table(
     this order, and says so.
     """
     if name == "html":
-        raise ConfigError("--format", "html is for whole audits", mend="auditor history show AUDIT --format html")
+        raise ConfigError("--format", "html is for whole audits", hint="auditor history show AUDIT --format html")
     names = table.schema.names
     if isinstance(out, Path):
         if name != "parquet":
-            raise ConfigError("--format", f"{name} is not a folder", mend="--format parquet")
+            raise ConfigError("--format", f"{name} is not a folder", hint="--format parquet")
         parquet.write_table(table, out / f"{kind}s.parquet", compression="zstd")
         return
     if name == "csv":

@@ -56,7 +56,7 @@ class Plots:
         most : so many originators and responders, the busiest; what is left is one more, ``(others)``
         """
         if by not in ("role", "instance", "ip"):
-            raise ConfigError("by", f"there is no {by!r}", mend="role, instance or ip")
+            raise ConfigError("by", f"there is no {by!r}", hint="role, instance or ip")
         ends = {name: self._ends(name, by, most) for name in ("originator", "responder")}
         return pd.crosstab(ends["originator"], ends["responder"], rownames=["originator"], colnames=["responder"])
 
@@ -144,7 +144,7 @@ class Plots:
         for column in columns:
             if column not in self._table.columns:
                 raise ConfigError(
-                    "report.connections", f"has no column {column!r}", mend="auditor.audit judges connections"
+                    "report.connections", f"has no column {column!r}", hint="auditor.audit judges connections"
                 )
         return self._table
 
@@ -175,7 +175,7 @@ def _length(every: str) -> pd.Timedelta:
     except ValueError:
         step = pd.Timedelta(0)
     if step <= pd.Timedelta(0):
-        raise ConfigError("every", f"{every!r} is not a length of time", mend='write "1min"')
+        raise ConfigError("every", f"{every!r} is not a length of time", hint='write "1min"')
     return step
 
 

@@ -35,7 +35,7 @@ OURS = frozenset(
 
 def _refused(path: Path, error: OSError) -> ConfigError:
     return ConfigError(
-        str(path), f"cannot be written: {error.strerror or error}", mend="name another place with --output"
+        str(path), f"cannot be written: {error.strerror or error}", hint="name another place with --output"
     )
 
 
@@ -47,7 +47,7 @@ def _beside(target: Path) -> Path:
 def file_target(path: Path) -> Iterator[IO[bytes]]:
     """A binary stream; the file appears under its name when the block ends without an error. Raises ConfigError where it cannot be written."""
     if path.is_dir():
-        raise ConfigError(str(path), "is a folder", mend="name a file")
+        raise ConfigError(str(path), "is a folder", hint="name a file")
     try:
         special = path.exists() and not stat.S_ISREG(path.stat().st_mode)
         target = path if special else path.resolve()
@@ -77,9 +77,9 @@ def file_target(path: Path) -> Iterator[IO[bytes]]:
 def may_be_replaced(path: Path) -> None:
     """Whether a folder of reports may stand here. Raises ConfigError, OSError."""
     if path.exists() and not path.is_dir():
-        raise ConfigError(str(path), "is a file", mend="name a folder")
+        raise ConfigError(str(path), "is a file", hint="name a folder")
     if path.is_dir() and {each.name for each in path.iterdir()} - OURS:
-        raise ConfigError(str(path), "holds other files than a report", mend="name a new folder")
+        raise ConfigError(str(path), "holds other files than a report", hint="name a new folder")
 
 
 @contextmanager

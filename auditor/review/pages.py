@@ -439,7 +439,7 @@ def _proposed(audit: Audit, finding: Mapping[str, Any], today: date) -> dict[str
 
 def _number(name: str, text: str) -> int | str:
     if not (text.isascii() and text.isdigit()):
-        raise ConfigError(name, f"{text!r} is not a number", mend="a whole number")
+        raise ConfigError(name, f"{text!r} is not a number", hint="a whole number")
     return int(text)
 
 
@@ -457,7 +457,7 @@ def _values(rule: str, fields: Mapping[str, str]) -> dict[str, Any]:
     try:
         values["expires"] = date.fromisoformat(fields["expires"])
     except ValueError:
-        raise ConfigError("expires", f"{fields['expires'][:40]!r} is not a date", mend="write 2027-01-31") from None
+        raise ConfigError("expires", f"{fields['expires'][:40]!r} is not a date", hint="write 2027-01-31") from None
     for name in ("max_findings", "max_connections"):
         if fields[name]:
             values[name] = _number(name, fields[name])

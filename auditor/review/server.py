@@ -59,7 +59,7 @@ class Server(ThreadingHTTPServer):
             super().__init__((HOST, port), Handler)
         except OSError as error:
             raise ConfigError(
-                "--port", f"cannot listen on port {port}: {error.strerror or error}", mend="leave it out"
+                "--port", f"cannot listen on port {port}: {error.strerror or error}", hint="leave it out"
             ) from error
 
     @property

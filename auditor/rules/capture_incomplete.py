@@ -59,7 +59,7 @@ def check(judged: Judged) -> Iterator[Finding]:
         )
         ranked = sorted(kinds, key=lambda kind: (-kinds[kind], kind))
         lacks = ", ".join(f"{kinds[kind]:,} {LACKS.get(kind, kind)}" for kind in ranked)
-        mend = "; ".join(MEND[kind] for kind in ranked if kind in MEND)
+        hint = "; ".join(MEND[kind] for kind in ranked if kind in MEND)
         yield Finding(
             rule=RULE.name,
             severity=RULE.severity,
@@ -73,7 +73,7 @@ def check(judged: Judged) -> Iterator[Finding]:
             path=split_path(group.path),
             confidence="high",
             evidence=first_frames(view, group.inside, "capture.incomplete", ",".join(sorted(kinds))),
-            remediation=f"{mend[:1].upper()}{mend[1:]}." if mend else "",
+            remediation=f"{hint[:1].upper()}{hint[1:]}." if hint else "",
             count=len(group.rows),
         )
     yield from _fragments(judged)

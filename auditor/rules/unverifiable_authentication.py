@@ -91,7 +91,7 @@ def check(judged: Judged) -> Iterator[Finding]:
             for stuck, word in zip(hang[group.rows], view.column("authentication_missing")[group.inside], strict=True)
         )
         ranked = sorted(missing, key=lambda word: (-missing[word], word))
-        mend = "; ".join(dict.fromkeys(MEND[word] for word in ranked if word in MEND))
+        hint = "; ".join(dict.fromkeys(MEND[word] for word in ranked if word in MEND))
         on = f" Path {group.path.replace('+', ' or ')}." if group.path else ""
         yield Finding(
             rule=RULE.name,
@@ -109,7 +109,7 @@ def check(judged: Judged) -> Iterator[Finding]:
             path=split_path(group.path),
             confidence="high",
             evidence=first_frames(view, group.inside, "authentication.missing", ",".join(sorted(missing))),
-            remediation=f"{mend[:1].upper()}{mend[1:]}." if mend else "",
+            remediation=f"{hint[:1].upper()}{hint[1:]}." if hint else "",
             count=len(group.rows),
         )
 

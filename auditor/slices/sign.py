@@ -28,7 +28,7 @@ def _program() -> str:
 def sign(manifest: bytes, key: Path) -> bytes:
     """The signature (SSHSIG, armoured). Raises ConfigError, MissingToolError."""
     if not key.is_file():
-        raise ConfigError(str(key), "is not a file", mend="--sign takes an SSH private key")
+        raise ConfigError(str(key), "is not a file", hint="--sign takes an SSH private key")
     with tempfile.TemporaryDirectory(prefix="auditor-sign-") as folder:
         place = Path(folder) / "manifest"
         place.write_bytes(manifest)
@@ -40,7 +40,7 @@ def sign(manifest: bytes, key: Path) -> bytes:
         if done.returncode or not made.is_file():
             reason = (done.stderr.strip().splitlines() or ["ssh-keygen gave no reason"])[-1]
             raise ConfigError(
-                str(key), f"cannot sign: {reason}", mend="name an SSH private key that ssh-keygen can use"
+                str(key), f"cannot sign: {reason}", hint="name an SSH private key that ssh-keygen can use"
             )
         return made.read_bytes()
 
@@ -62,7 +62,7 @@ def check(manifest: bytes, signature: bytes, signers: Path | None) -> tuple[bool
             return done.returncode == 0, _said(done)
         if not signers.is_file():
             raise ConfigError(
-                str(signers), "is not a file", mend="--signers takes a file as of ssh-keygen(1), ALLOWED SIGNERS"
+                str(signers), "is not a file", hint="--signers takes a file as of ssh-keygen(1), ALLOWED SIGNERS"
             )
         named = asked("find-principals", "-f", str(signers))
         names = named.stdout.decode("utf-8", "replace").split()

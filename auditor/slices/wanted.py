@@ -63,7 +63,7 @@ def choose(
     found = tuple(wanted_of(row, says[str(row["id"])]) for row in rows.to_dict("records"))
     if not found:
         raise ConfigError(
-            "--finding", "none of its connections is in the table", mend="name the captures that it was found in"
+            "--finding", "none of its connections is in the table", hint="name the captures that it was found in"
         )
     title = title_of(asked.values(), (each.id for each in found), witnesses)
     return Choice(found, tuple(asked), title, tuple(each.id for each in found if each.id in witnesses))
@@ -84,7 +84,7 @@ def _finding(findings: pd.DataFrame | None, wanted: str) -> Mapping[Any, Any]:
     raise ConfigError(
         "--finding",
         f"{json.dumps(wanted)} matches {'several findings' if several else 'no finding'}",
-        mend=f"{DEPENDS}; list ids and fingerprints with auditor audit ... --table findings --format csv",
+        hint=f"{DEPENDS}; list ids and fingerprints with auditor audit ... --table findings --format csv",
     )
 
 
@@ -97,7 +97,7 @@ def _connection(connections: pd.DataFrame, wanted: str) -> str:
         raise ConfigError(
             "--connection",
             f"{json.dumps(wanted)} matches {'several connections' if len(rows) else 'no connection'}",
-            mend="list the ids with auditor connections --fields id,originator_ip,responder_ip,responder_port",
+            hint="list the ids with auditor connections --fields id,originator_ip,responder_ip,responder_port",
         )
     return str(rows.iloc[0])
 

@@ -97,7 +97,7 @@ class DamagedError(ConfigError):
     def __init__(self, path: Path, file: str, says: str) -> None:
         self.store, self.file, self.what = path, file, says
         super().__init__(
-            str(path / file), f"is damaged: {says}", mend=f"auditor history repair --store {path} moves it aside"
+            str(path / file), f"is damaged: {says}", hint=f"auditor history repair --store {path} moves it aside"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -207,7 +207,7 @@ def _complaint(path: Path, error: Exception) -> ConfigError:
         return error
     says = " ".join(str(getattr(error, "strerror", None) or error).split())
     if "locked" in says or "busy" in says:
-        return ConfigError(str(path), "another process has been writing to it for a minute", mend="try again later")
+        return ConfigError(str(path), "another process has been writing to it for a minute", hint="try again later")
     if "full" in says:
         return ConfigError(str(path), "cannot be written: no space left on the disk")
     if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
@@ -581,7 +581,7 @@ class History:
         says = (
             f"{many(len(found), 'audit begins', 'audits begin')} with {name!r}" if found else f"unknown audit {name!r}"
         )
-        raise ConfigError(str(self.path), says, mend="auditor history list shows them; latest and latest~1 work, too")
+        raise ConfigError(str(self.path), says, hint="auditor history list shows them; latest and latest~1 work, too")
 
     def newest(self, without: str) -> Row | None:
         """The last audit of another kind than this."""
@@ -626,7 +626,7 @@ class History:
                 return cast("pa.Table", found.slice(begin, end - begin))
         gone = self.missing(name, audit, audit)
         if gone:
-            raise ConfigError(str(self.path), gone[0], mend="the other tables of this audit exist")
+            raise ConfigError(str(self.path), gone[0], hint="the other tables of this audit exist")
         return None
 
     def _pieces(self, name: str, first: int, last: int) -> list[tuple[str, int, int]]:
@@ -701,12 +701,12 @@ class History:
             base.execute("SET lock_configuration = true")
             answer = base.sql(sql)
             if answer is None:
-                raise ConfigError("query", "does not return a table", mend="start with SELECT, WITH, DESCRIBE or SHOW")
+                raise ConfigError("query", "does not return a table", hint="start with SELECT, WITH, DESCRIBE or SHOW")
             return _whole(answer.to_arrow_table())
         except duckdb.Error as error:
             first = str(error).strip().splitlines()
             raise ConfigError(
-                "query", " ".join(first[:1]) or "failed", mend="tables: " + ", ".join([*_VIEWS, "certificates"])
+                "query", " ".join(first[:1]) or "failed", hint="tables: " + ", ".join([*_VIEWS, "certificates"])
             ) from None
         finally:
             base.close()
@@ -930,7 +930,7 @@ def open_history(path: Path | str, *, write: bool = False, catalogue: Path | Non
         return History(path, connection)
     try:
         if path.exists() and not path.is_dir():
-            raise ConfigError(str(path), "is a file", mend="name a folder; a store is a folder")
+            raise ConfigError(str(path), "is a file", hint="name a folder; a store is a folder")
         _check_owner(path, writes=write)
         if write:
             if path.is_dir() and not file.exists():
@@ -940,7 +940,7 @@ def open_history(path: Path | str, *, write: bool = False, catalogue: Path | Non
             if path.is_dir() and not {each.name for each in path.iterdir()} - OURS:
                 _may_begin(path)
             raise ConfigError(
-                str(path), "is not a store of audits", mend="auditor audit --store or auditor run creates one"
+                str(path), "is not a store of audits", hint="auditor audit --store or auditor run creates one"
             )
         return _open_for_reading(path, file)
     except (OSError, sqlite3.Error) as error:
@@ -953,7 +953,7 @@ def _check_owner(path: Path, *, writes: bool) -> None:
         says = exposure(place, writes=writes) if place.exists() else None
         if says is not None:
             raise ConfigError(
-                str(place), says, mend=f"chmod -R o-w {path} if it is yours; otherwise name another folder"
+                str(place), says, hint=f"chmod -R o-w {path} if it is yours; otherwise name another folder"
             )
 
 
@@ -978,7 +978,7 @@ def _may_begin(path: Path) -> None:
     """Whether a catalogue may be made in this folder. Raises ConfigError, DamagedError."""
     there = {each.name for each in path.iterdir()}
     if there - OURS:
-        raise ConfigError(str(path), "has other files in it than a store", mend="name a new folder")
+        raise ConfigError(str(path), "has other files in it than a store", hint="name a new folder")
     if _holds_audits(path):
         raise DamagedError(path, CATALOGUE, "it is missing, but the rest of the store exists")
 
@@ -1063,7 +1063,7 @@ def _too_new(path: Path, version: int) -> ConfigError:
     return ConfigError(
         str(path),
         f"was written by a later version (format {version}, this version reads up to {VERSION})",
-        mend="update the auditor",
+        hint="update the auditor",
     )
 
 

@@ -204,13 +204,13 @@ def sql_of(name: str, given: Sequence[str], ask: Ask, networks: Sequence[str], s
     least = sum(not each.startswith("[") for each in question.given)
     if not least <= len(given) <= len(question.given):
         usage = " ".join([name, *question.given])
-        raise ConfigError(name, f"needs {len(question.given) or 'no'} values, {len(given)} given", mend=usage)
+        raise ConfigError(name, f"needs {len(question.given) or 'no'} values, {len(given)} given", hint=usage)
     values = _values(question, given)
     for each in values:
         if not _SAFE.fullmatch(each):
-            raise ConfigError(name, f"{each!r} is not an address, name or number", mend="write it as in the report")
+            raise ConfigError(name, f"{each!r} is not an address, name or number", hint="write it as in the report")
     if name == "new-since" and not re.fullmatch(r"\d{1,5}(\.\d+)?", values[0]):
-        raise ConfigError(name, f"{values[0]!r} is not a number of days", mend="new-since 7")
+        raise ConfigError(name, f"{values[0]!r} is not a number of days", hint="new-since 7")
     quoted = [f"'{each}'" for each in values]
     outside = _outside(ask, networks) if "{outside}" in question.sql else ""
     return question.sql.format(*quoted, outside=outside, within=span.sql)

@@ -81,7 +81,7 @@ def test_what_is_no_source_is_said_in_a_line(text):
     with pytest.raises(ConfigError) as caught:
         place_of(text)
     assert "\n" not in str(caught.value)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_a_pipe_and_a_file_are_known_by_what_they_are(tmp_path):

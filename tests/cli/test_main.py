@@ -120,7 +120,7 @@ def test_a_mistake_is_one_line_and_2(argv, says, given, capsys):
     ("error", "status", "says"),
     [
         (InputError("a\x1b[31m.pcap", "is empty"), 2, r"a\x1b[31m.pcap: is empty"),
-        (ConfigError("policy.yml", "bad port", line=7, mend="1 to 65535"), 2, "policy.yml:7: bad port (1 to 65535)"),
+        (ConfigError("policy.yml", "bad port", line=7, hint="1 to 65535"), 2, "policy.yml:7: bad port (1 to 65535)"),
         (PermissionError(13, "Permission denied", "secret.pcap"), 2, "secret.pcap: Permission denied"),
         (OSError(28, "No space left on device"), 2, "No space left on device"),
         (MemoryError(), 2, "out of memory"),

@@ -113,7 +113,7 @@ def test_only_what_others_can_open_is_handed_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [InputError("a", "says", 3), NotACaptureError("a", "says"), ConfigError("a", "says", 3, "mend")],
+    [InputError("a", "says", 3), NotACaptureError("a", "says"), ConfigError("a", "says", 3, "hint")],
 )
 def test_errors_cross_processes(error: Exception) -> None:
     again = pickle.loads(pickle.dumps(error))  # noqa: S301

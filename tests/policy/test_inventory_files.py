@@ -187,12 +187,12 @@ MISTAKES: list[tuple[str | dict[str, Any], str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "says", "mend"), MISTAKES, ids=[str(one[1])[:50] for one in MISTAKES])
-def test_mistakes(tas_diego: Policy, text: str | dict[str, Any], says: str, mend: str) -> None:
+@pytest.mark.parametrize(("text", "says", "hint"), MISTAKES, ids=[str(one[1])[:50] for one in MISTAKES])
+def test_mistakes(tas_diego: Policy, text: str | dict[str, Any], says: str, hint: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(text, tas_diego)
     assert says in str(caught.value)
-    assert mend in (caught.value.mend or "")
+    assert hint in (caught.value.hint or "")
     assert "\n" not in str(caught.value)
 
 

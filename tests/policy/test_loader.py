@@ -93,8 +93,8 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "line", "says", "mend"), MISTAKES, ids=[f"{one[1]}"[:40] for one in MISTAKES])
-def test_mistakes(tmp_path: Path, old: str, new: str, line: int, says: str, mend: str | None) -> None:
+@pytest.mark.parametrize(("old", "new", "line", "says", "hint"), MISTAKES, ids=[f"{one[1]}"[:40] for one in MISTAKES])
+def test_mistakes(tmp_path: Path, old: str, new: str, line: int, says: str, hint: str | None) -> None:
     assert old in GOOD
     file = written(tmp_path, GOOD.replace(old, new, 1))
     with pytest.raises(ConfigError) as caught:
@@ -102,9 +102,9 @@ def test_mistakes(tmp_path: Path, old: str, new: str, line: int, says: str, mend
     error = caught.value
     assert (error.path, error.line) == (file, line), str(error)
     assert says in error.says
-    if mend is not None:
-        assert error.mend is not None
-        assert mend in error.mend
+    if hint is not None:
+        assert error.hint is not None
+        assert hint in error.hint
     assert str(error).startswith(f"{file}:{line}: ")
     assert "\n" not in str(error)
     assert check_policy(file), "check says so too"

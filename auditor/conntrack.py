@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.kernels import doubles, flowkey, joinrows, tcpstate, trail
+from auditor.kernels import duplicates, flowkey, merge_rows, tcpstate, trail
 from auditor.kernels import quoted as quoted_kernel
 from auditor.model.connections import (
     CONN,
@@ -102,8 +102,8 @@ class TrackLimits:
                 int(self.linger_s * ns),
                 self.beyond_bytes,
                 self.connections,
-                int(self.near_s * ns) >> doubles.TICK_BITS,
-                int(self.far_s * ns) >> doubles.TICK_BITS,
+                int(self.near_s * ns) >> duplicates.TICK_BITS,
+                int(self.far_s * ns) >> duplicates.TICK_BITS,
             ],
             np.int64,
         )
@@ -196,9 +196,9 @@ class TrackedPart:
     """How often each limit (a name of ``Limits``) cost something while this part was followed."""
     places: tuple[tuple[int, int], ...] = ((0, 0),)
     """Capture and interface of each bit of ``rows["captures"]``."""
-    samples: Array = field(default_factory=lambda: np.zeros(0, doubles.SAMPLE))
+    samples: Array = field(default_factory=lambda: np.zeros(0, duplicates.SAMPLE))
     """Packets whose times are kept, to compare clocks."""
-    early: Array = field(default_factory=lambda: np.zeros(0, doubles.EARLY))
+    early: Array = field(default_factory=lambda: np.zeros(0, duplicates.EARLY))
     """Its first packets."""
     late: list[tuple[int, Array]] = field(default_factory=list)
     """What was remembered of packets at its end, and the time of that."""
@@ -244,9 +244,9 @@ class Tracker:
         self._linger_ns = np.zeros(LINGER_ROWS, np.int64)
         self._conn_of = np.zeros(1, np.int64)
         self._hashes, self._keys = np.zeros(1, np.uint64), np.zeros(1, np.uint64)
-        self._prints = aligned(doubles.PRINTS, np.dtype(np.uint64))
-        self._samples = np.zeros(doubles.SAMPLES, doubles.SAMPLE)
-        self._early = np.zeros(0 if alone else doubles.EARLY_PACKETS, doubles.EARLY)
+        self._prints = aligned(duplicates.PRINTS, np.dtype(np.uint64))
+        self._samples = np.zeros(duplicates.SAMPLES, duplicates.SAMPLE)
+        self._early = np.zeros(0 if alone else duplicates.EARLY_PACKETS, duplicates.EARLY)
         self._stashes = np.zeros(trail.STASHES, HEAD)
         self._stash_bytes = np.zeros(trail.STASHES * trail.STASH_BYTES, np.uint8)
         self._notes = np.full((trail.STASHES + 1, trail.STASH_NOTES), -1, np.int64)
@@ -570,7 +570,7 @@ class Tracker:
         samples = _moved(self._samples[: state[tcpstate.S_SAMPLES]], place)
         self._samples[: len(samples)] = samples
         state[tcpstate.S_SAMPLES] = len(samples)
-        if len(samples) < doubles.SAMPLES // 4:
+        if len(samples) < duplicates.SAMPLES // 4:
             # Room for more of what comes.
             state[tcpstate.S_SAMPLE_MASK] >>= 1
         # What goes on here is no longer the beginning that an earlier part might have had the packets of.
@@ -670,7 +670,7 @@ def _moved(noted: Array, place: NDArray[np.int64]) -> Array:
 def _view(rows: Array, samples: Array) -> View:
     """What one capture is known to have of its own."""
     doubled = int(rows["side"]["copies"].sum())
-    return View(doubled, doubles.apart_ns(samples) if doubled else None)
+    return View(doubled, duplicates.apart_ns(samples) if doubled else None)
 
 
 def _put_facts(facts: list[Any], rows: Array, found: Any) -> None:
@@ -722,7 +722,7 @@ def _same_packets(a: TrackedPart, b: TrackedPart, mine: Array, theirs: Array) ->
     fewer = min(a.samples.size, b.samples.size)
     if mine.size < min(FEW, max(fewer, 1)) or mine.size * 20 < fewer or _one_capture(a, b):
         return False
-    return mine.size * 2 > fewer or abs(doubles.ahead_ns(mine, theirs)[0]) > OUT_OF_ORDER_NS
+    return mine.size * 2 > fewer or abs(duplicates.ahead_ns(mine, theirs)[0]) > OUT_OF_ORDER_NS
 
 
 def _one_capture(a: TrackedPart, b: TrackedPart) -> bool:
@@ -743,7 +743,7 @@ def _join_parts(a: TrackedPart, b: TrackedPart, limits: TrackLimits) -> TrackedP
     found = np.zeros(m, np.int64)
     vector = limits.vector()
     places = _unite_places(a, b)
-    mine, theirs = doubles.shared(a.samples, b.samples)
+    mine, theirs = duplicates.shared(a.samples, b.samples)
     apart = _openings_apart(a, b) if mine.size < FEW else None
     together = _same_time(a, b) or _same_packets(a, b, mine, theirs) or apart is not None
     twice = np.zeros((m, 2), np.int64)
@@ -756,18 +756,18 @@ def _join_parts(a: TrackedPart, b: TrackedPart, limits: TrackLimits) -> TrackedP
             _set_clock(b.rows, ahead)
             b.first_ns, b.last_ns = _by_clock(b.first_ns, ahead), _by_clock(b.last_ns, ahead)
         flowkey.index_all(a.rows, n, table, flowkey.SECRET)
-        joinrows.match_together(
+        merge_rows.match_together(
             a.rows, table, b.rows, m, vector[tcpstate.L_TCP_NS], vector[tcpstate.L_OTHER_NS], found, flowkey.SECRET
         )
     else:
         flowkey.rehash(a.rows, n, table, flowkey.SECRET)
         again = _had_before(a, b, vector)
-        joinrows.match(a.rows, table, b.rows, m, found, flowkey.SECRET)
+        merge_rows.match(a.rows, table, b.rows, m, found, flowkey.SECRET)
         _take_back(b, again, twice)
     worth, more = _worth(a.rows).tolist(), _worth(b.rows).tolist()
     target = np.zeros(m, np.int64)
     before = _sights(a, b, found) if together else None
-    joined = joinrows.join_all(
+    joined = merge_rows.join_all(
         a.rows,
         b.rows,
         m,
@@ -789,7 +789,7 @@ def _join_parts(a: TrackedPart, b: TrackedPart, limits: TrackLimits) -> TrackedP
     for row in np.flatnonzero(~fresh).tolist():
         into = int(target[row])
         # Bytes behind what an earlier part had are no other place's evidence of the same.
-        same = together or (b.rows["proto"][row] == tcpstate.TCP and more[row][0] >= joinrows.ANCHORED)
+        same = together or (b.rows["proto"][row] == tcpstate.TCP and more[row][0] >= merge_rows.ANCHORED)
         better = bool(same and _ranked(more[row], trust == 2) > _ranked(worth[into], trust == 1))
         _join_evidence(a, pending, facts, into, b, row, together, better)
         if better:
@@ -869,7 +869,7 @@ def _compare_clocks(a: TrackedPart, b: TrackedPart, mine: Array, theirs: Array) 
     """
     if not mine.size:
         return 0
-    ahead, delay = doubles.ahead_ns(mine, theirs)
+    ahead, delay = duplicates.ahead_ns(mine, theirs)
     which, counts = np.unique(mine["place"], return_counts=True)
     return _told_clock(a, b, int(which[np.argmax(counts)]), ahead, int(mine.size), delay)
 
@@ -892,8 +892,8 @@ def _openings_apart(a: TrackedPart, b: TrackedPart) -> tuple[int, int] | None:
     if _one_capture(a, b):
         return None
     here, there = np.zeros(len(a.rows), np.uint64), np.zeros(len(b.rows), np.uint64)
-    joinrows.attempts(a.rows, len(a.rows), here)
-    joinrows.attempts(b.rows, len(b.rows), there)
+    merge_rows.attempts(a.rows, len(a.rows), here)
+    merge_rows.attempts(b.rows, len(b.rows), there)
     both, mine, theirs = np.intersect1d(here, there, return_indices=True)
     shared = both != 0
     if not shared.any():
@@ -913,7 +913,7 @@ def _better_ordered(a: TrackedPart, b: TrackedPart) -> int:
     share = []
     for rows in (a.rows, b.rows):
         count = np.zeros(2, np.int64)
-        joinrows.disorder(rows, len(rows), count)
+        merge_rows.disorder(rows, len(rows), count)
         # Where no segment has numbers, nothing shows that their order was kept.
         share.append(count[0] / count[1] if count[1] else 1.0)
     if abs(share[0] - share[1]) < DISORDER:
@@ -926,7 +926,7 @@ def _had_before(a: TrackedPart, b: TrackedPart, vector: NDArray[np.int64]) -> Ar
     again = np.zeros(len(b.early), np.uint8)
     told = np.zeros(len(b.early), np.bool_)
     for _, prints in a.late:
-        doubles.recall(
+        duplicates.recall(
             prints, b.early, len(b.early), vector[tcpstate.L_NEAR_TICKS], vector[tcpstate.L_FAR_TICKS], again
         )
         told |= again != 0
@@ -974,7 +974,7 @@ def _joined_samples(a: TrackedPart, b: TrackedPart, target: NDArray[np.int64], a
     both = np.concatenate([a.samples, theirs])
     # Places that were seen later must find what they share: the same choice for all, so that no more are kept than of one.
     mask = np.uint64(0)
-    while both.size > 4 * doubles.SAMPLES:
+    while both.size > 4 * duplicates.SAMPLES:
         mask = (mask << np.uint64(1)) | np.uint64(1)
         both = both[(both["print"] >> np.uint64(14)) & mask == 0]
     return both
@@ -993,7 +993,7 @@ def _joined_views(a: TrackedPart, b: TrackedPart) -> dict[int, View]:
 def _missed(rows: Array) -> NDArray[np.int64]:
     """Payload bytes that each connection is known to lack."""
     out = np.zeros(len(rows), np.int64)
-    joinrows.missed_all(rows, len(rows), out)
+    merge_rows.missed_all(rows, len(rows), out)
     return out
 
 
@@ -1033,9 +1033,9 @@ def _lacking(rows: Array) -> NDArray[np.int64]:
 
 
 def _worth(rows: Array) -> NDArray[np.int64]:
-    """What the evidence of each row is worth beside that of another place: see ``joinrows.worth_all``."""
+    """What the evidence of each row is worth beside that of another place: see ``merge_rows.worth_all``."""
     out = np.zeros((len(rows), 3), np.int64)
-    joinrows.worth_all(rows, len(rows), out)
+    merge_rows.worth_all(rows, len(rows), out)
     return out
 
 
@@ -1089,7 +1089,7 @@ def _sufficient(a: TrackedPart, pending: _Heads, row: int, b: TrackedPart, later
     """Whose first bytes of a stream hold all that the other's do: 1 ``a``'s, 2 ``b``'s, 0: both are needed. ``better``: if both do, ``b``'s are worth more."""
     at = [int(end["head_base"]) for end in a.rows["side"][row]]
     there = [
-        int(theirs["head_base"]) + joinrows.moved(mine, theirs)
+        int(theirs["head_base"]) + merge_rows.moved(mine, theirs)
         for mine, theirs in zip(a.rows["side"][row], b.rows["side"][later], strict=True)
     ]
     mine, theirs = (pending, at), (b.pending[later], there)
@@ -1163,7 +1163,7 @@ def _join_heads(
         anchored = bool(end["seen"] & (SEEN_SYN | SEEN_SYNACK)) and stream
         position = int(later_end["head_base"])
         if stream:
-            position += joinrows.moved(end, later_end)
+            position += merge_rows.moved(end, later_end)
         elif data[side] is not None:
             position += carried
         if data[side] is None:
@@ -1180,9 +1180,9 @@ def _join_heads(
         scratch[: len(have)] = np.frombuffer(have, np.uint8)
         if anchored and end["head_base"] > end["start"]:
             # The later part brought the SYN: the stream begins right behind it.
-            joinrows.shift(heads[side : side + 1], scratch, int(end["head_base"] - end["start"]))
+            merge_rows.shift(heads[side : side + 1], scratch, int(end["head_base"] - end["start"]))
             end["head_base"] = end["start"]
-        joinrows.lay(
+        merge_rows.lay(
             heads[side : side + 1],
             scratch,
             theirs[0][side : side + 1],
@@ -1212,7 +1212,7 @@ def _join_trails(mine: Array, data: Array, theirs: Array, more: Array, offset: i
         for name in TRAIL_FIELDS:
             mine[name] = theirs[name]
     elif offset >= 0:
-        joinrows.go_on_behind(mine, data, theirs, more, offset, not anchored)
+        merge_rows.go_on_behind(mine, data, theirs, more, offset, not anchored)
 
 
 def _examine_held(part: TrackedPart, examiner: Examiner) -> None:
@@ -1300,7 +1300,7 @@ def merge_nat(part: TrackedPart, known: Callable[[int], bool], foreign: Callable
 def _same_numbers(rows: Array) -> list[list[int]]:
     """Groups of TCP connections that have both initial sequence numbers in common."""
     both = np.zeros(len(rows), np.uint64)
-    joinrows.openings(rows, len(rows), both)
+    merge_rows.openings(rows, len(rows), both)
     which = np.flatnonzero(both)
     both = both[which]
     ranked = np.sort(both)
@@ -1376,7 +1376,7 @@ def _fold(part: TrackedPart, kept: int, other: int, poorer: bool) -> None:
         part.facts[kept] = part.facts[other]
     found, target = np.array([kept], np.int64), np.zeros(1, np.int64)
     limits = TrackLimits().vector()
-    joinrows.join_all(
+    merge_rows.join_all(
         rows,
         later,
         1,
@@ -1407,7 +1407,7 @@ def decide_originators(part: TrackedPart) -> tuple[NDArray[np.uint8], NDArray[np
     by = np.full(n, BY_GUESS, np.uint8)
     if n == 0:
         return side, by
-    joinrows.openers(rows, n, side, by)
+    merge_rows.openers(rows, n, side, by)
     seen = rows["side"]["seen"]
     tcp = rows["proto"] == tcpstate.TCP
     open_question = np.flatnonzero((by == BY_GUESS) & tcp)
@@ -1526,7 +1526,7 @@ class _AddressBook:
     def number(self, rows: Array) -> NDArray[np.int32]:
         """int32[n, 2]: the numbers of side 0 and 1 of each row."""
         ends = np.zeros((len(rows), 2), np.int32)
-        self.count = joinrows.distinct_addresses(
+        self.count = merge_rows.distinct_addresses(
             rows, len(rows), self.table, self.hi, self.lo, self.version, ends, self.count, flowkey.SECRET
         )
         return ends
@@ -1559,10 +1559,10 @@ def _columns(
 ) -> dict[str, Array]:
     """Columns of the table; ``outer`` still names records, addresses are the book's numbers."""
     n = len(order)
-    numbers = np.empty((len(joinrows.NUMBERS), n), np.int64)
-    sides = np.empty((len(joinrows.ENDS), n), np.int32)
-    found: dict[str, Array] = dict(zip(joinrows.NUMBERS, numbers, strict=True))
-    found |= zip(joinrows.ENDS, sides, strict=True)
+    numbers = np.empty((len(merge_rows.NUMBERS), n), np.int64)
+    sides = np.empty((len(merge_rows.ENDS), n), np.int32)
+    found: dict[str, Array] = dict(zip(merge_rows.NUMBERS, numbers, strict=True))
+    found |= zip(merge_rows.ENDS, sides, strict=True)
     for kind, names in _OTHERS.items():
         found |= {name: np.zeros(n, kind) for name in names}
     found["direction_by"] = by[order]
@@ -1575,7 +1575,7 @@ def _columns(
         m = at.size
         rows = part.rows.take(at, out=some[:m], mode="clip")
         side, here = orig_side[at], slice(start, start + m)
-        joinrows.conclude(
+        merge_rows.conclude(
             rows,
             m,
             side,
@@ -1587,7 +1587,7 @@ def _columns(
             found["established"][here],
             found["closed_by"][here],
         )
-        joinrows.tabulate(
+        merge_rows.tabulate(
             rows,
             m,
             start,
@@ -1635,9 +1635,9 @@ def _identify(rows: Array, orig_side: NDArray[np.uint8], messages: Array, commun
     """Community ID and our own id of each row, as ASCII into ``community`` (uint8[n, 30]) and ``ids`` (uint8[n, 20]); ``messages`` is room for what is hashed."""
     n = len(rows)
     lengths, digests = np.zeros(n, np.int64), np.zeros((n, 20), np.uint8)
-    joinrows.community_messages(rows, n, messages, lengths)
+    merge_rows.community_messages(rows, n, messages, lengths)
     flowkey.sha1_rows(messages, lengths, digests)
-    joinrows.community_text(digests, community)
-    joinrows.id_messages(rows, n, orig_side, messages, lengths)
+    merge_rows.community_text(digests, community)
+    merge_rows.id_messages(rows, n, orig_side, messages, lengths)
     flowkey.sha1_rows(messages, lengths, digests)
-    joinrows.hex_text(digests, ids)
+    merge_rows.hex_text(digests, ids)

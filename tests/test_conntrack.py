@@ -1025,7 +1025,7 @@ def test_with_few_heads_the_oldest_are_given_up_and_say_so(slots: int) -> None:
 @given(st.integers(0, 2**32), st.sampled_from([0, 5_000_000]))
 def test_the_short_way_through_settled_streams_gives_what_the_long_way_gives(seed: int, disorder_ns: int) -> None:
     """A part that keeps its first packets, for others to compare with, takes the long way for each of them."""
-    wire = make_wire(seed, loss=0.01, doubles=0.02, disorder_ns=disorder_ns, talks=3, long=True)
+    wire = make_wire(seed, loss=0.01, duplicates=0.02, disorder_ns=disorder_ns, talks=3, long=True)
     short, long = (Tracker(Echo(), limits=SMALL, alone=alone) for alone in (True, False))
     for tracker in (short, long):
         tracker.feed(*wire.packets())

@@ -308,7 +308,7 @@ def test_the_memory_of_a_control_group_counts(tmp_path: Path) -> None:
 
 
 def test_limits_from_python_are_checked() -> None:
-    with pytest.raises(ConfigError, match="there is no limit 'conections'"):
+    with pytest.raises(ConfigError, match="unknown limit 'conections'"):
         auditor.audit(str(SAMPLE), limits={"conections": 5})
     with pytest.raises(ConfigError, match="out of bounds"):
         auditor.Limits(connections=0)

@@ -63,7 +63,7 @@ def _conversation(rng: random.Random, wire: Wire, number: int, fresh_ports: bool
 
 
 def make_wire(
-    seed: int, *, loss: float = 0.05, doubles: float = 0.05, disorder_ns: int = 0, talks: int = 8, long: bool = False
+    seed: int, *, loss: float = 0.05, duplicates: float = 0.05, disorder_ns: int = 0, talks: int = 8, long: bool = False
 ) -> Wire:
     """Conversations one after another, then mixed by moving packets, with some lost and some doubled."""
     rng = random.Random(seed)
@@ -75,7 +75,7 @@ def make_wire(
         if rng.random() < loss:
             continue
         kept.append(packet)
-        if rng.random() < doubles:
+        if rng.random() < duplicates:
             kept.append(packet)
     if disorder_ns:
         kept.sort(key=lambda packet: packet.ts_ns + rng.randrange(disorder_ns))

@@ -33,7 +33,7 @@ LIBRARIES = (
     "distributed",
     "matplotlib",
 )
-RARE = frozenset({"csvrows", "defrag", "doubles", "links", "save"})
+RARE = frozenset({"csvrows", "defrag", "duplicates", "links", "save"})
 """Kernels for fragments, simultaneous captures, rare link types, kept packets and CSV output: an audit that needs none of them is warm without them."""
 
 

@@ -17,7 +17,7 @@ from auditor.catalogue import discover
 from auditor.errors import WireError
 from auditor.inspectors import _prefaces, _tls_facts
 from auditor.inspectors._table import PROTOCOL_NUMBERS, SignatureTable, build
-from auditor.kernels import recognise
+from auditor.kernels import signatures
 from auditor.kernels import tls as tls_kernel
 from auditor.model.evidence import Certainty, Evidence, Handover
 from auditor.model.facts import ANSWERED_WITH, ROLES, Facts
@@ -205,7 +205,7 @@ class Examiner:
         tls_client = np.zeros(n, dtype=np.int8)
         alerted = np.zeros(n, dtype=np.int8)
         table = self._table
-        recognise.first_look(
+        signatures.first_look(
             arena,
             heads,
             pairs,
@@ -226,7 +226,7 @@ class Examiner:
             alerted,
         )
         silent = np.zeros(n, dtype=np.bool_)
-        recognise.silent(heads, pairs, silent)
+        signatures.silent(heads, pairs, silent)
         out = Examined(
             np.where(silent, NONE, UNKNOWN).astype(np.int16),
             np.full(n, -1, dtype=np.int8),
@@ -234,8 +234,8 @@ class Examiner:
             [None] * n,
         )
         if not settled:
-            out.sure[silent | (tls == recognise.TLS_MORE)] = False
-        hello = tls == recognise.TLS_HELLO
+            out.sure[silent | (tls == signatures.TLS_MORE)] = False
+        hello = tls == signatures.TLS_HELLO
         asked = ((candidates[:, 0] | candidates[:, 1]) & ~self._tls_bit) != 0
         if not self._collect:
             asked &= ~self._decide(out, decided, known, transport, hello)
@@ -253,7 +253,7 @@ class Examiner:
                 self._ask(out, handed, i, some, opener, number, ends, bits, sure, turns, settled)
         open_question = out.application == UNKNOWN
         tls_rows = np.flatnonzero(hello & open_question)
-        chains = np.flatnonzero((tls == recognise.TLS_CHAIN) & open_question)
+        chains = np.flatnonzero((tls == signatures.TLS_CHAIN) & open_question)
         which = np.concatenate([tls_rows, chains])
         out.client_side[which] = tls_client[which]
         out.sure[which] = True
@@ -314,7 +314,7 @@ class Examiner:
         settled: bool,
     ) -> None:
         """Say what has no mark of its own, where it is at home and nothing else was recognised."""
-        open_question = (out.application == UNKNOWN) & (transport == recognise.UDP)
+        open_question = (out.application == UNKNOWN) & (transport == signatures.UDP)
         if not settled or not open_question.any():
             return
         for inspector in self.inspectors:
@@ -381,7 +381,7 @@ class Examiner:
     ) -> NDArray[np.bool_]:
         """Say what is spoken where one signature decides it and the opener is known; returns where."""
         bits = np.where(known == 1, decided[:, 1], decided[:, 0])
-        which = np.flatnonzero((bits != 0) & (known >= 0) & (transport == recognise.TCP))
+        which = np.flatnonzero((bits != 0) & (known >= 0) & (transport == signatures.TCP))
         bits = bits[which]
         alone = bits & (bits - 1) == 0
         # What does not greet has to be read where TLS follows.
@@ -410,7 +410,7 @@ class Examiner:
     ) -> NDArray[np.bool_]:
         """Say what is spoken where the opener is known and the other end greets in the one protocol that may be spoken; returns where."""
         done = np.zeros(len(known), dtype=np.bool_)
-        which = np.flatnonzero(asked & (known >= 0) & (transport == recognise.TCP))
+        which = np.flatnonzero(asked & (known >= 0) & (transport == signatures.TCP))
         bits = candidates[which, known[which]] & ~self._tls_bit
         for bit, greetings in self._greeted:
             of_it = which[bits == bit]

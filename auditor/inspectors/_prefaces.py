@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.kernels.recognise import TCP
+from auditor.kernels.signatures import TCP
 from auditor.model.streams import HEAD, HEAD_SEGMENTS
 from auditor.wire import proxy
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.kernels.recognise import MAX_SIGNATURE, TCP, UDP
+from auditor.kernels.signatures import MAX_SIGNATURE, TCP, UDP
 from auditor.model.roles import Inspector
 
 PROTOCOL_NUMBERS = {"tcp": TCP, "udp": UDP}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from auditor.errors import WireError
 from auditor.inspectors._names import user_name
-from auditor.kernels.recognise import mysql_greetings
+from auditor.kernels.signatures import mysql_greetings
 from auditor.model.evidence import Certainty, Evidence, Handover
 from auditor.model.roles import Inspector, Match, Signature
 from auditor.model.streams import StreamHead, Streams

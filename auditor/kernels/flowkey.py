@@ -4,7 +4,7 @@ A connection is kept with its lower end (address, then port) as side 0, whoever 
 two parts of a capture agree on it without knowing who opened it.
 
 Whoever writes packets chooses keys, and would choose those that lie in one place of a table. So a table's hash has a secret, new in every process: no two keys
-are alike to it but by chance. Prints of packets (``doubles``) are compared across processes, and use the hash without one.
+are alike to it but by chance. Prints of packets (``duplicates``) are compared across processes, and use the hash without one.
 """
 
 from __future__ import annotations

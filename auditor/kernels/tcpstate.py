@@ -5,7 +5,7 @@ The rules that hold here:
   the connection was silent for longer than the time-out of its protocol, by the packets' own clock, and TCP's numbers do not go on where
   they stopped; or a SYN comes with a sequence number that the connection cannot explain. RFC 9293 section 3.4 makes initial
   sequence numbers of reused ports differ.
-- A packet that is another once more (``doubles``) is counted apart and changes nothing but where and how early and late it was seen.
+- A packet that is another once more (``duplicates``) is counted apart and changes nothing but where and how early and late it was seen.
 - Packets come in any order. What came first is decided by their time stamps, where they have some.
 - Dates are no proof. What sequence numbers or acknowledgements tie to a connection belongs to it, however far away it is dated (``STRAY_NS``); when it
   began and ended is said by the greater part of its packets, and the others are counted.
@@ -27,7 +27,7 @@ import numpy as np
 
 from auditor.kernels.accelerate import inner, kernel, move_bytes, prefetch
 from auditor.kernels.bytes import be16, be64, int64, le64
-from auditor.kernels.doubles import LEAST_TELLING_ID, PRINTS, SETS, WAYS, blend, matches, moment, sample
+from auditor.kernels.duplicates import LEAST_TELLING_ID, PRINTS, SETS, WAYS, blend, matches, moment, sample
 from auditor.kernels.flowkey import EMPTY, key_hash, lower_is_source, place_hash
 from auditor.kernels.streams import brought, clear_head, differs, overlay, place, shift_head, take_out
 from auditor.kernels.trail import STASH_BYTES, STASH_NOTES, STASHES, end_trail, follow
@@ -117,7 +117,7 @@ L_LINGER_NS = 2  # so long a closed connection waits for late packets before its
 L_BEYOND_BYTES = 3  # behind so much of its stream, and a window, a head no longer waits for what it lacks
 L_ROWS = 4  # so many connections are held; packets of others are counted and left
 L_NEAR_TICKS = (
-    5  # a packet that nothing tells from a retransmission is the same one within this time (doubles.TICK_BITS)
+    5  # a packet that nothing tells from a retransmission is the same one within this time (duplicates.TICK_BITS)
 )
 L_FAR_TICKS = 6  # ... one that something tells
 L_SIZE = 7
@@ -368,7 +368,7 @@ def _untaken(row, me, p, flags, seq, wire, ttl):
 
 @kernel
 def fingerprints(packets, buf, hashes, keys, secret):
-    """The hash of each packet's connection key for the table (``flowkey.place_hash``), and of what no retransmission of it repeats (see ``doubles``): uint64[>= n] both.
+    """The hash of each packet's connection key for the table (``flowkey.place_hash``), and of what no retransmission of it repeats (see ``duplicates``): uint64[>= n] both.
 
     The highest bit of the first says that side 1 sent it. secret: ``flowkey.SECRET``. Returns the least and the greatest time stamp; of no packets, those of none.
     """
@@ -446,7 +446,7 @@ def track(
 
     packets: PACKET[n]; buf: the batch's bytes; frame_base: capture index << FRAME_BITS; rows: CONN[capacity]; table: int32[power of two];
     arena: uint8[slots * HEAD_BYTES]; heads: HEAD[slots]; free: int32[slots], the free stack; queue: int64, settled rows; linger_row, linger_ns:
-    int64 ring; conn_of: int64[>= n], out: row of each packet or -1; hashes, keys: as ``fingerprints`` gives them; prints, samples, early: see ``doubles``; stashes: HEAD[STASHES], stash_bytes: uint8[STASHES * STASH_BYTES],
+    int64 ring; conn_of: int64[>= n], out: row of each packet or -1; hashes, keys: as ``fingerprints`` gives them; prints, samples, early: see ``duplicates``; stashes: HEAD[STASHES], stash_bytes: uint8[STASHES * STASH_BYTES],
     notes: int64[STASHES + 1, STASH_NOTES], see ``trail``; odds: ODD[any], contradictions; state, limits: see S_ and L_.
     Never raises.
     """

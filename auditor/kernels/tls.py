@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from auditor.kernels.accelerate import kernel, scratch
 from auditor.kernels.bytes import be16, u8
-from auditor.kernels.recognise import SOON, head_soon
+from auditor.kernels.signatures import SOON, head_soon
 from auditor.model.connections import FRAME_BITS
 from auditor.model.streams import (
     OPAQUE,

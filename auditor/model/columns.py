@@ -126,9 +126,7 @@ INTERNAL: tuple[Column, ...] = (
     Column("faults", "list", "judgement.Fault of its protection"),
     Column("authentication_missing", "text", "why it is unverifiable, one word", nullable=True),
     Column("authentication_counted", "bool", "it counts where it is asked how much stayed undecided"),
-    Column(
-        "shown", "text", "of an undeclared connection: which credential was shown, and what became of it", nullable=True
-    ),
+    Column("shown", "text", "of an undeclared connection: which credential was shown, and the result", nullable=True),
     Column("entered", "bool", "of an undeclared connection: the responder took a credential, or served what was asked"),
     Column("facts", "object", "{kind: value} of its evidence", nullable=True),
 )

@@ -204,6 +204,6 @@ class Authentication:
     client_certificate: str | None = None
     """What record lengths say of it in TLS 1.3: inferred_sent, inferred_empty, inferred_absent; None: the evidence's own word stands."""
     says: str = ""
-    """Of a connection that no path declares: what was shown, and what became of it. One sentence, or empty."""
+    """Of a connection that no path declares: what was shown, and the result. One sentence, or empty."""
     entered: bool = False
     """Of a connection that no path declares: the responder took a credential, or served what was asked."""

@@ -118,7 +118,7 @@ def parse_limits(given: Iterable[str], base: Limits = DEFAULTS) -> Limits:
         name, equals, value = text.partition("=")
         name = name.strip().replace("-", "_")
         if name not in names:
-            raise ConfigError("--limit", f"there is no limit {name!r}", hint=f"one of {', '.join(names)}")
+            raise ConfigError("--limit", f"unknown limit {name!r}", hint=f"one of {', '.join(names)}")
         match = _VALUE.fullmatch(value.strip().replace("_", ""))
         if not equals or match is None:
             raise ConfigError("--limit", f"{text!r} has no number", hint=f"{name}=NUMBER, with K, M or G if need be")

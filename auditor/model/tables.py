@@ -359,7 +359,7 @@ def coded_values(codes: NDArray[Any], values: Sequence[Any]) -> pd.Categorical:
 def findings_table(
     findings: Sequence[Finding], names: Sequence[tuple[str, str]], connections: pd.DataFrame
 ) -> tuple[pd.DataFrame, NDArray[np.object_]]:
-    """The findings DataFrame, the gravest first, and for each connection the ids of its findings.
+    """The findings DataFrame, the most severe first, and for each connection the ids of its findings.
 
     names: (id, fingerprint) of each finding.
     """

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from auditor.catalogue import discover
 from auditor.errors import WireError
 from auditor.inspectors._examine import Examiner
-from auditor.kernels.recognise import MAX_SIGNATURE
+from auditor.kernels.signatures import MAX_SIGNATURE
 from auditor.model.evidence import Attachment, Evidence, Handover
 from auditor.model.roles import Inspector, Match
 from auditor.model.streams import Streams

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from auditor.kernels import tcpstate
 from auditor.kernels.accelerate import kernel
-from auditor.kernels.joinrows import missed
+from auditor.kernels.merge_rows import missed
 from auditor.model.connections import (
     BASE_GUESSED,
     CONN,

@@ -30,7 +30,7 @@ def test_values_are_whole_numbers_with_units() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("conections=5", "there is no limit 'conections' (one of captures, connections, "),
+        ("conections=5", "unknown limit 'conections' (one of captures, connections, "),
         ("connections", "'connections' has no number (connections=NUMBER"),
         ("connections=", "has no number"),
         ("connections=many", "has no number"),
@@ -39,7 +39,7 @@ def test_values_are_whole_numbers_with_units() -> None:
         ("connections=0", "connections=0 is out of bounds (from 1 to 1000000000)"),
         ("tunnel_depth=201", "tunnel_depth=201 is out of bounds (from 0 to 200)"),
         ("connections=9999999999999999", "has no number"),
-        ("=5", "there is no limit ''"),
+        ("=5", "unknown limit ''"),
     ],
 )
 def test_what_is_no_limit_is_told_with_its_mend(text: str, says: str) -> None:

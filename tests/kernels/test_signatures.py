@@ -15,7 +15,7 @@ from auditor import api, pipeline
 from auditor.inspectors import mysql, tls
 from auditor.inspectors._examine import Examiner
 from auditor.inspectors._table import build
-from auditor.kernels import recognise
+from auditor.kernels import signatures
 from auditor.model.roles import Inspector, Match, Signature
 from tests.inspectors.handshakes import contexts, shake
 from tests.inspectors.heads import Batch, head_of, streams
@@ -45,7 +45,7 @@ def looked(client: bytes, server: bytes, *, settled: bool, compiled: bool = True
     table = Examiner()._table
     candidates, decided, tls_code = np.zeros((1, 2), np.int64), np.ones((1, 2), np.int64), np.zeros(1, np.uint8)
     tls_client, alerted = np.zeros(1, np.int8), np.zeros(1, np.int8)
-    look = recognise.first_look if compiled else recognise.first_look.py_func  # type: ignore[attr-defined]
+    look = signatures.first_look if compiled else signatures.first_look.py_func  # type: ignore[attr-defined]
     look(
         arena, heads, pairs, transport, settled, table.value, table.mask, table.at, table.size, table.server,
         table.protocol, table.transport, table.decides, candidates, decided, tls_code, tls_client, alerted,
@@ -71,11 +71,11 @@ def test_kernel_and_probe_agree_on_tls(client: bytes, server: bytes, settled: bo
     code = int(looked(client, server, settled=settled)[1][0])
     match = tls.probe(streams(client, server))
     if match is Match.YES:
-        assert code in {recognise.TLS_HELLO, recognise.TLS_CHAIN}
+        assert code in {signatures.TLS_HELLO, signatures.TLS_CHAIN}
     elif settled or match is Match.NO:
-        assert code == recognise.TLS_NO
+        assert code == signatures.TLS_NO
     else:
-        assert code == recognise.TLS_MORE
+        assert code == signatures.TLS_MORE
 
 
 @given(said(), said(), st.booleans())
@@ -90,7 +90,7 @@ def test_compiled_and_interpreted_agree(client: bytes, server: bytes, settled: b
 def test_no_probe_says_yes_where_no_signature_holds(client: bytes, server: bytes, settled: bool) -> None:
     examiner = Examiner()
     candidates, tls_code, *_ = looked(client, server, settled=settled)
-    if tls_code[0] == recognise.TLS_HELLO:
+    if tls_code[0] == signatures.TLS_HELLO:
         return  # then only a side that says something else is looked at
     for place, inspector in enumerate(examiner.inspectors):
         for column, both in enumerate((streams(client, server), streams(server, client))):
@@ -108,29 +108,31 @@ def test_the_side_of_the_hello_is_the_client() -> None:
         (answer, b"", 1),
     ):
         _, code, told, _ = looked(client, server, settled=True)
-        assert (code[0], told[0]) == (recognise.TLS_HELLO, side)
+        assert (code[0], told[0]) == (signatures.TLS_HELLO, side)
 
 
 def test_a_lone_alert_is_no_tls_but_noted() -> None:
     _, code, _, alerted = looked(b"GET / HTTP/1.1\r\n\r\n", b"\x15\x03\x01\x00\x02\x02\x28", settled=True)
-    assert (code[0], alerted[0]) == (recognise.TLS_NO, 1)
+    assert (code[0], alerted[0]) == (signatures.TLS_NO, 1)
 
 
 def test_random_bytes_are_no_tls() -> None:
     rng = np.random.default_rng(1)
     for _ in range(300):
         data = rng.bytes(64)
-        assert looked(data, b"\x17" + data, settled=True)[1][0] == recognise.TLS_NO
+        assert looked(data, b"\x17" + data, settled=True)[1][0] == signatures.TLS_NO
 
 
 def test_signatures_that_do_not_fit_are_refused() -> None:
     def made(*signatures: Signature) -> Inspector:
         return Inspector("x", frozenset({"tcp"}), frozenset(), signatures, lambda _: Match.NO, lambda _: iter(()))
 
-    assert build([made(Signature("client", b"x" * recognise.MAX_SIGNATURE))]).size.tolist() == [recognise.MAX_SIGNATURE]
+    assert build([made(Signature("client", b"x" * signatures.MAX_SIGNATURE))]).size.tolist() == [
+        signatures.MAX_SIGNATURE
+    ]
     for wrong in (
         Signature("client", b""),
-        Signature("client", b"x" * (recognise.MAX_SIGNATURE + 1)),
+        Signature("client", b"x" * (signatures.MAX_SIGNATURE + 1)),
         Signature("client", b"xy", 0, b"\xff"),
     ):
         with pytest.raises(ValueError, match="signature"):
@@ -144,7 +146,7 @@ def greets(servers: list[bytes], client: bytes = b"", *, compiled: bool = True) 
         batch.add(head_of(client), head_of(server))
     arena, heads, pairs, *_ = batch.arrays()
     told = np.ones(len(servers), np.bool_)
-    look = recognise.mysql_greetings if compiled else recognise.mysql_greetings.py_func  # type: ignore[attr-defined]
+    look = signatures.mysql_greetings if compiled else signatures.mysql_greetings.py_func  # type: ignore[attr-defined]
     look(arena, heads, np.ascontiguousarray(pairs[:, 1]), np.ascontiguousarray(pairs[:, 0]), told)
     return list(map(bool, told))
 
@@ -242,5 +244,5 @@ def test_who_said_nothing() -> None:
     _, heads, pairs, *_ = batch.arrays()
     pairs[1] = 2, 3  # slots that hold nothing
     told = np.zeros(len(pairs), np.bool_)
-    recognise.silent(heads, pairs, told)
+    signatures.silent(heads, pairs, told)
     assert told.tolist() == [False, True, False, False, False]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from auditor.kernels.accelerate import inner, kernel, prefetch
-from auditor.kernels.doubles import blend
+from auditor.kernels.duplicates import blend
 from auditor.kernels.flowkey import EMPTY, first_place, key_hash, place_hash, same_key
 from auditor.kernels.streams import place, shift_head
 from auditor.kernels.tcpstate import (

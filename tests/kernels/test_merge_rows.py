@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from auditor.kernels import flowkey, joinrows, tcpstate
+from auditor.kernels import flowkey, merge_rows, tcpstate
 from auditor.kernels.accelerate import kernel
 from auditor.model.connections import (
     CONN,
@@ -41,7 +41,7 @@ def extend_all(rows, starts, ends, anchored):
 
 @kernel
 def join_with(rows, later, together, twice):
-    joinrows.join(rows[0], later[0], together, twice, 0)
+    merge_rows.join(rows[0], later[0], together, twice, 0)
 
 
 def join(rows, later, together):
@@ -50,7 +50,7 @@ def join(rows, later, together):
 
 @kernel
 def missed(rows):
-    return joinrows.missed(rows[0].side[0])
+    return merge_rows.missed(rows[0].side[0])
 
 
 def side_of(row: np.void, which: int, **values: int) -> None:
@@ -67,7 +67,7 @@ def test_evidence_from_the_first_byte_on_is_worth_more_than_a_longer_one() -> No
     rows["proto"][2:] = 17
     rows["side"]["pkts"][2:] = [(1, 1), (2, 1)]
     out = np.zeros((4, 3), np.int64)
-    joinrows.worth_all(rows, 4, out)
+    merge_rows.worth_all(rows, 4, out)
     worth = [tuple(each) for each in out.tolist()]
     assert worth[0] > worth[1]
     assert worth[3] > worth[2]
@@ -80,7 +80,7 @@ def test_of_the_same_first_bytes_those_of_more_of_the_stream_are_worth_more_then
         for which in range(2):
             side_of(row, which, seen=SEEN_SYN | HAS_BASE | seen, end=end)
     out = np.zeros((3, 3), np.int64)
-    joinrows.worth_all(rows, 3, out)
+    merge_rows.worth_all(rows, 3, out)
     worth = [tuple(each) for each in out.tolist()]
     assert worth[0] > worth[1] > worth[2]
 
@@ -91,7 +91,7 @@ def test_connections_with_segments_out_of_order_are_counted() -> None:
     rows["side"]["seen"][1, 1] = DISORDERED
     rows["side"]["seen"][2, 0] = DISORDERED  # without payload nothing is out of order
     count = np.zeros(2, np.int64)
-    joinrows.disorder(rows, 3, count)
+    merge_rows.disorder(rows, 3, count)
     assert count.tolist() == [1, 2]
 
 
@@ -102,7 +102,7 @@ def test_an_attempt_is_known_again_by_its_ends_and_its_number() -> None:
     rows["side"]["isn"][:, 0] = [1 << 20, 1 << 20, 1 << 21, 1 << 20, 7]
     rows["a_port"][3] += 1
     found = np.zeros(5, np.uint64)
-    joinrows.attempts(rows, 5, found)
+    merge_rows.attempts(rows, 5, found)
     assert found[0] == found[1] != 0
     assert len(set(found.tolist())) == 4
     assert found[4] == 0, "a number made by hand tells nothing"
@@ -187,7 +187,7 @@ def concluded(
     rows["history"][0, : len(history)] = history
     state, incomplete, closed_by = np.zeros(1, np.uint8), np.zeros(1, np.uint8), np.zeros(1, np.uint8)
     text, lost, established = np.zeros((1, 32), np.uint8), np.zeros(1, np.int64), np.zeros(1, np.bool_)
-    joinrows.conclude(
+    merge_rows.conclude(
         rows,
         1,
         np.ones(1, np.uint8),
@@ -283,8 +283,8 @@ def test_a_reset_behind_both_fins_changes_nothing() -> None:
 def test_digests_as_text(texts: list[bytes]) -> None:
     digests = np.array([list(text) for text in texts], np.uint8)
     community, ids = np.zeros((len(texts), 30), np.uint8), np.zeros((len(texts), 20), np.uint8)
-    joinrows.community_text(digests, community)
-    joinrows.hex_text(digests, ids)
+    merge_rows.community_text(digests, community)
+    merge_rows.hex_text(digests, ids)
     assert [row.tobytes() for row in community] == [b"1:" + base64.b64encode(text) for text in texts]
     assert [row.tobytes().decode() for row in ids] == [text[:10].hex() for text in texts]
 
@@ -297,8 +297,8 @@ def test_every_address_has_one_number() -> None:
     hi, lo, version = np.zeros(101, np.uint64), np.zeros(101, np.uint64), np.zeros(101, np.uint8)
     ends, table = np.zeros((50, 2), np.int32), np.full(256, -1, np.int32)
     # Some rows at a time, in the same book.
-    count = joinrows.distinct_addresses(rows[:20], 20, table, hi, lo, version, ends[:20], 0, flowkey.SECRET)
-    count = joinrows.distinct_addresses(rows[20:], 30, table, hi, lo, version, ends[20:], count, flowkey.SECRET)
+    count = merge_rows.distinct_addresses(rows[:20], 20, table, hi, lo, version, ends[:20], 0, flowkey.SECRET)
+    count = merge_rows.distinct_addresses(rows[20:], 30, table, hi, lo, version, ends[20:], count, flowkey.SECRET)
     pairs = list(zip(hi[:count].tolist(), lo[:count].tolist(), strict=True))
     assert len(set(pairs)) == count == 14
     for i in range(50):
@@ -315,14 +315,14 @@ def test_of_ports_in_use_several_times_the_connection_of_the_same_time_is_meant(
     later["b_port"] = [0, 0, 7]
     table, found = np.full(16, 0, np.int32), np.zeros(3, np.int64)
     flowkey.index_all(rows, 3, table, flowkey.SECRET)
-    joinrows.match_together(rows, table, later, 3, 10**9, 10**9, found, flowkey.SECRET)
+    merge_rows.match_together(rows, table, later, 3, 10**9, 10**9, found, flowkey.SECRET)
     assert found.tolist() == [1, 2, -1]
     later["side"]["seen"][:, 0], later["side"]["isn"][:, 0] = SEEN_SYN, 5
     rows["side"]["seen"][:, 0], rows["side"]["isn"][:, 0] = SEEN_SYN, [5, 6, 7]
-    joinrows.match_together(rows, table, later, 1, 10**9, 10**9, found, flowkey.SECRET)
+    merge_rows.match_together(rows, table, later, 1, 10**9, 10**9, found, flowkey.SECRET)
     assert found[0] == 0  # the initial sequence number says more than the time
     later["side"]["isn"][:, 0] = 9
-    joinrows.match_together(rows, table, later, 1, 10**9, 10**9, found, flowkey.SECRET)
+    merge_rows.match_together(rows, table, later, 1, 10**9, 10**9, found, flowkey.SECRET)
     assert found[0] == -2 - 2  # none of these; row 2 is the newest so far
 
 
@@ -336,7 +336,7 @@ def some_records(count: int, seed: int) -> np.ndarray:
         rows["side"][name] = rng.integers(0, 3, (count, 2))
     rows["side"]["n_holes"] = rng.integers(0, MAX_HOLES + 1, (count, 2))
     rows["side"]["hole_from"] = rng.integers(0, 9, (count, 2, MAX_HOLES))
-    rows["side"]["isn"][::3, 0] %= joinrows.TELLING_ISN
+    rows["side"]["isn"][::3, 0] %= merge_rows.TELLING_ISN
     return rows
 
 
@@ -383,15 +383,15 @@ def test_columns_of_every_mix_of_records(names: tuple[int, ...]) -> None:
     rng = np.random.default_rng(6)
     orig = rng.integers(0, 2, count).astype(np.uint8)
     ends = rng.integers(0, 99, (count, 2)).astype(np.int32)
-    numbers, sides = np.zeros((len(joinrows.NUMBERS), n), np.int64), np.zeros((len(joinrows.ENDS), n), np.int32)
-    columns = dict(zip((*joinrows.NUMBERS, *joinrows.ENDS), (*numbers, *sides), strict=True))
+    numbers, sides = np.zeros((len(merge_rows.NUMBERS), n), np.int64), np.zeros((len(merge_rows.ENDS), n), np.int32)
+    columns = dict(zip((*merge_rows.NUMBERS, *merge_rows.ENDS), (*numbers, *sides), strict=True))
     others = {
         "captures": np.uint64, "proto": np.uint8, "tunnel": np.uint8, "tunnel_id": np.uint32, "application": np.int16,
         "incomplete": np.uint8, "first_bytes": np.bool_,
     }  # fmt: skip
     columns |= {name: np.zeros(n, kind) for name, kind in others.items()}
     columns["incomplete"][:] = 2
-    joinrows.tabulate(
+    merge_rows.tabulate(
         rows, count, before, orig, np.array(names, np.int64), ends, numbers, sides, *(columns[name] for name in others)
     )  # fmt: skip
     for i in range(count):
@@ -404,12 +404,12 @@ def test_columns_of_every_mix_of_records(names: tuple[int, ...]) -> None:
 def test_initial_sequence_numbers_of_both_ends() -> None:
     rows = some_records(200, 7)
     both = np.full(len(rows), 9, np.uint64)
-    joinrows.openings(rows, len(rows), both)
+    merge_rows.openings(rows, len(rows), both)
     expected = []
     for row in rows:
         seen, isn = row["side"]["seen"].tolist(), row["side"]["isn"].tolist()
         opener = next((k for k in (0, 1) if seen[k] & SEEN_SYN and seen[1 - k] & SEEN_SYNACK), None)
-        telling = row["proto"] == 6 and opener is not None and min(isn) >= joinrows.TELLING_ISN
+        telling = row["proto"] == 6 and opener is not None and min(isn) >= merge_rows.TELLING_ISN
         expected.append(isn[opener] << 32 | isn[1 - opener] if telling else 0)
     assert both.tolist() == expected
     assert 0 < np.count_nonzero(both) < len(rows)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from auditor.errors import ConfigError
-from auditor.slices.bundle import readme_is_right
+from auditor.slices.bundle import member, readme_is_right
 from auditor.slices.verdict import judged, profiles_of, stated
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def kept(deciders: Iterable[Decider], audit: Audit) -> Deciders:
     for each in sorted(deciders, key=lambda one: order.get(one.sha256, 0)):
         if each.kind in by and each.sha256 not in profiles:
             suffix = "" if each.name.endswith((".yml", ".yaml", ".json", ".csv")) else ".yml"
-            by[each.kind][f"{len(by[each.kind]):02d}-{Path(each.name).name}{suffix}"] = each.content
+            by[each.kind][member(len(by[each.kind]), each.name + suffix)] = each.content
     return by["policy"], by["inventory"]
 
 

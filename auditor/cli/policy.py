@@ -9,6 +9,7 @@ import typer
 from auditor.cli import _options as options
 from auditor.cli import complain
 from auditor.cli._progress import meter
+from auditor.wire.text import escape
 
 if TYPE_CHECKING:
     from auditor.api import Report
@@ -100,7 +101,7 @@ def check(
         for mistake in validation_errors:
             complain(mistake)
         if not validation_errors:
-            typer.echo(f"{file}: valid")
+            typer.echo(f"{escape(file)}: valid")
     if wrong:
         raise typer.Exit(2)
 
@@ -241,7 +242,7 @@ def diff(
 
     differences = render.diff(load_policy([before]), load_policy([after]))
     for line in differences:
-        typer.echo(line)
+        typer.echo(escape(line))
     if differences:
         raise typer.Exit(1)
 

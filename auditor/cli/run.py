@@ -12,7 +12,7 @@ import typer
 
 from auditor.cli import _options as options
 from auditor.errors import AuditorError, ConfigError
-from auditor.wire.text import many
+from auditor.wire.text import escape, many
 
 if TYPE_CHECKING:
     from auditor.jobs.config import RunConfig
@@ -85,7 +85,6 @@ def run(
 
 def _status(told: RunConfig) -> int:
     from auditor.jobs.status import status
-    from auditor.report._text import escape
 
     lines, bits = status(told, time.time_ns())
     for line in lines:
@@ -113,9 +112,9 @@ def _run(config: Path, told: RunConfig, log: Log, *, watch: bool, every: float, 
         for says in lacks:
             log.say("check", says, "warning")
         if lacks:
-            print(f"{config}: valid, but {many(len(lacks), 'problem')} would affect a pass")
+            print(f"{escape(str(config))}: valid, but {many(len(lacks), 'problem')} would affect a pass")
             raise typer.Exit(3)
-        print(f"{config}: everything is in order")
+        print(f"{escape(str(config))}: everything is in order")
         return
     from auditor.jobs.runner import Runner
 

@@ -16,6 +16,7 @@ from auditor.cli import complain
 from auditor.cli._filters import moment
 from auditor.cli._progress import meter
 from auditor.errors import ConfigError, InputError
+from auditor.wire.text import escape
 
 if TYPE_CHECKING:
     from auditor.api import Report
@@ -234,15 +235,16 @@ def _given(report: Report, policy: list[str] | None, release: str | None) -> bun
     """The files used by the audit that was just made."""
     from auditor.policy import shipped
     from auditor.policy.loader import members
+    from auditor.slices.bundle import member
 
     policies: dict[str, bytes] = {}
     for name in [each for one in policy or [shipped.DEFAULT] for each in members(one)]:
         place = shipped.find(name) or Path(name)
-        policies[f"{len(policies):02d}-{place.name}"] = place.read_bytes()
+        policies[member(len(policies), place.name)] = place.read_bytes()
     inventories: dict[str, bytes] = {}
     for each in report.info["inventories"]:
         place = Path(each["path"])
-        inventories[f"{len(inventories):02d}-{place.name}"] = place.read_bytes()
+        inventories[member(len(inventories), place.name)] = place.read_bytes()
     if not inventories:
         # Roles inferred from all captures cannot be inferred again from a slice.
         inventories["00-inferred.yml"] = bundling.inferred(map(str, report.audit.captures["path"]), policy, release)
@@ -270,7 +272,7 @@ def _verify(path: Path, against: list[str], signers: Path | None, *, quiet: bool
             raise InputError(str(path), f"{bundles.VERDICT} is damaged") from error
     held = _signed(contents, signers, wrong)
     for line in wrong:
-        typer.echo(line)
+        typer.echo(escape(line))
     left = [] if held else found.left
     judged = f"{many(len(verdict['connections']), 'connection')} and {many(len(verdict['findings']), 'finding')}"
     if not quiet:
@@ -285,7 +287,7 @@ def _verify(path: Path, against: list[str], signers: Path | None, *, quiet: bool
         typer.echo(many(len(wrong), "difference"))
         raise typer.Exit(1)
     for line in verifying.grouped(left):
-        typer.echo(f"not checked: {line}")
+        typer.echo(f"not checked: {escape(line)}")
     same = (
         "redacted, all else is equal"
         if verdict.get("redacted")

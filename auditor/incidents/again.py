@@ -24,6 +24,11 @@ NAMED = 6
 STANDS = "…"
 
 
+def file_word(path: str) -> str:
+    """A file as one word of a shell's command, that no program takes for an option."""
+    return shlex.quote(f"./{path}" if path.startswith("-") else path)
+
+
 @dataclass(frozen=True, slots=True)
 class Next:
     """Commands to look into the findings of one audit."""
@@ -69,7 +74,7 @@ class Next:
 def next_of(audit: Audit) -> Next:
     """The captures and options with which this audit can be repeated."""
     paths = [str(path) for path in audit.captures["path"]]
-    captures = " ".join(map(shlex.quote, paths)) if 0 < len(paths) <= NAMED else "CAPTURE..."
+    captures = " ".join(map(file_word, paths)) if 0 < len(paths) <= NAMED else "CAPTURE..."
     options = audit.info.get("options") or {}
     given: list[tuple[str, str]] = [("--policy", each) for each in _policies(audit)]
     given += [("--release", str(options["release"]))] if options.get("release") else []

@@ -35,6 +35,7 @@ from auditor.policy.waivers import Applied, Known, Waivers, apply, load_waivers,
 from auditor.policy.waivers import warnings as told
 from auditor.policy.yaml_positions import read_text
 from auditor.report._json import encode
+from auditor.report._text import unicode_text
 from auditor.report.parquet import arrow_schema, arrow_table
 from auditor.store.history import Decider, Fact, History, Kept, Row, open_history
 
@@ -291,7 +292,8 @@ def _deciders(audit: Audit, files: Sequence[str]) -> list[Decider]:
         text = read_text(str(place or file), 256 * 1024 * 1024)
         digest = hashlib.sha256(text.encode()).hexdigest()
         if digest in named:
-            found[digest] = Decider(digest, *named[digest], text.encode())
+            kind, name = named[digest]
+            found[digest] = Decider(digest, kind, unicode_text(name), text.encode())
     return list(found.values())
 
 

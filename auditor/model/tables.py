@@ -405,6 +405,10 @@ def findings_table(
     return table, part
 
 
+def _not_unicode(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def captures_table(captures: Sequence[Capture], seen: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The captures DataFrame; seen: ``doubled``, ``clock`` and ``unseen`` of each."""
     records = [
@@ -425,7 +429,10 @@ def captures_table(captures: Sequence[Capture], seen: Sequence[Mapping[str, Any]
         }
         for each, told in zip(captures, seen, strict=True)
     ]
+    paths = [record.pop("path") for record in records]
     table = pd.DataFrame(records, columns=[*(column.name for column in CAPTURES), "time_digits"])
+    # A file's name may be any bytes; those that are not UTF-8 have no place in a column of texts.
+    table["path"] = pd.Series(paths, dtype=object if any(map(_not_unicode, paths)) else "str")
     for column in CAPTURES:
         if column.kind in ("int", "time"):
             table[column.name] = table[column.name].astype("Int64" if column.nullable else np.int64)

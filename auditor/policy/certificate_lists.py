@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
@@ -26,7 +25,7 @@ from auditor.policy.certificates import read_certificate
 from auditor.policy.policy import Identity, Policy, canonical
 from auditor.policy.schema import SCHEMA
 from auditor.policy.times import parse_time, time_text
-from auditor.policy.yaml_positions import parse_json, parse_yaml, read_text
+from auditor.policy.yaml_positions import parse_json, parse_yaml, read_text, yaml_text
 from auditor.wire.text import clip, escape
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -161,7 +160,7 @@ def draft(listed: Sequence[ListedCertificate], policy: Policy, name: str = "our-
     }  # fmt: skip
     out = [
         "# Made from lists of certificates. Audit with it: --policy tas --policy THIS-FILE. Make it again after each rotation.",
-        yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120).rstrip("\n"),
+        yaml_text(document).rstrip("\n"),
         "identities:",
         "  origin: {title: Lists of Ops Manager and CredHub}",
     ]
@@ -169,7 +168,7 @@ def draft(listed: Sequence[ListedCertificate], policy: Policy, name: str = "our-
     entries = [_entry(each, found) for each, found in known if found and (each.names or each.until_ns is not None)]
     out.append("  entries:" if entries else "  entries: []")
     for entry in entries:
-        lines = yaml.safe_dump([entry], sort_keys=False, allow_unicode=True, width=120).rstrip("\n").splitlines()
+        lines = yaml_text([entry]).rstrip("\n").splitlines()
         out += [f"    {line}" for line in lines]
     authorities = len(listed) - len(leaves)
     if authorities:

@@ -15,8 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from auditor.errors import ConfigError
 from auditor.model.audit import Audit
 from auditor.model.judgement import Breach, Disposition
@@ -24,6 +22,7 @@ from auditor.policy.learnt import LearntName
 from auditor.policy.policy import Policy, canonical, ports_text
 from auditor.policy.schema import SCHEMA
 from auditor.policy.switches import Switch, learn
+from auditor.policy.yaml_positions import yaml_text
 from auditor.wire.text import clip, escape
 
 _APPLICATIONS = {
@@ -112,7 +111,7 @@ def suggest(audit: Audit, policy: Policy, name: str = "suggested") -> str:
         "ambient": True,
         "origin": {"title": "Suggested from captures; not reviewed yet"},
     }
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+    text = yaml_text(document)
     parts = [*_head(left), text.rstrip("\n"), *_foundation(learn(audit, policy)), *_identities(audit.names)]
     rules = (
         dict(
@@ -185,7 +184,7 @@ def _paths(
         accused = _accused(one, rules)
         if accused:
             yield f"  # UNDECLARED today: {accused}. Keep it only if it is known to be legitimate."
-        lines = yaml.safe_dump([path], sort_keys=False, allow_unicode=True, width=120).rstrip("\n").splitlines()
+        lines = yaml_text([path]).rstrip("\n").splitlines()
         yield from (f"  {line}" for line in lines)
 
 
@@ -235,7 +234,7 @@ def _entry(shown: list[LearntName]) -> Iterator[str]:
     yield f"    # {_by(shown)}{'; it is not known which of these components: keep the right ones' if guessed else ''}"
     if len(names) > _MOST_NAMES:
         yield f"    # and {len(names) - _MOST_NAMES:,} more names that differ only in digits, addresses or GUIDs"
-    lines = yaml.safe_dump([entry], sort_keys=False, allow_unicode=True, width=120).rstrip("\n").splitlines()
+    lines = yaml_text([entry]).rstrip("\n").splitlines()
     yield from (f"    {line}" for line in lines)
 
 

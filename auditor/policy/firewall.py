@@ -22,6 +22,8 @@ from auditor.policy.allowed import APPS, MANAGERS, Allow, Group, allowed
 from auditor.policy.classify import OUTSIDE
 from auditor.policy.inventory import Host, Inventory, Span
 from auditor.policy.policy import Policy, ports_text
+from auditor.wire.markup import spreadsheet
+from auditor.wire.text import escape
 
 LOG_PREFIX = "auditor undeclared: "
 FOR_APPS = frozenset({"dns_resolver", "service_instance"})
@@ -98,7 +100,9 @@ def _has(group: Group, spans: Sequence[Span]) -> bool:
 
 
 def _made_by(wanted: Wanted) -> list[str]:
-    whose = f"of {wanted.vm}, in and out" if wanted.vm else "for a router that forwards all traffic between the VMs"
+    whose = (
+        f"of {escape(wanted.vm)}, in and out" if wanted.vm else "for a router that forwards all traffic between the VMs"
+    )
     return [
         f"Rule set {whose}. Made by auditor policy export from {wanted.names} and the inventory.",
         "Traffic that is not declared is logged and dropped. The comment of a rule names the path: auditor explain PATH.",
@@ -361,7 +365,7 @@ def _csv(wanted: Wanted) -> str:
     writer.writerow(CSV_COLUMNS)
     for allow in wanted.allows:
         path = allow.path
-        writer.writerow([
+        writer.writerow(spreadsheet(str(cell)) for cell in [
             path.id, "" if path.row is None else path.row, path.policy, " ".join(path.orig_roles), path.orig_component or "",
             _csv_hosts(allow.originators), " ".join(path.resp_roles), path.resp_component or "", _csv_hosts(allow.responders), allow.transport,
             ports_text(allow.ports), path.application_text, path.authentication_text, "yes" if path.ambient else "no",

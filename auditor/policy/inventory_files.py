@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -396,9 +397,14 @@ def _column(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.strip().strip('"').lower()).strip("_")
 
 
+def _lines(text: str) -> list[str]:
+    """Lines as RFC 4180 has them: other characters that Unicode breaks lines at are part of a name, and begin no row."""
+    return list(io.StringIO(text, newline=""))
+
+
 def _csv_header(text: str) -> tuple[str, int] | None:
     """The delimiter and the lines before the header; None: it is no CSV."""
-    for number, line in enumerate(text.splitlines()):
+    for number, line in enumerate(_lines(text)):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         for delimiter in (",", ";", "\t"):
@@ -413,9 +419,7 @@ def _csv_header(text: str) -> tuple[str, int] | None:
 def _no_addresses(file: str, text: str) -> None:
     """Raises ConfigError for a table whose header names no column of addresses."""
     rows = [
-        (number, line)
-        for number, line in enumerate(text.splitlines()[:200], 1)
-        if line.strip() and line.lstrip()[0] != "#"
+        (number, line) for number, line in enumerate(_lines(text)[:200], 1) if line.strip() and line.lstrip()[0] != "#"
     ]
     for delimiter in (",", ";", "\t"):
         cells = [line.split(delimiter) for _, line in rows[:3]]
@@ -441,7 +445,7 @@ def _plain(names: Iterable[str]) -> bool:
 def _csv(file: str, text: str, header: tuple[str, int], policy: Policy) -> Read:
     delimiter, skip = header
     found = Read("csv", "")
-    reader = csv.reader(text.splitlines(keepends=True)[skip:], delimiter=delimiter, skipinitialspace=True)
+    reader = csv.reader(_lines(text)[skip:], delimiter=delimiter, skipinitialspace=True)
     try:
         names = [_column(name) for name in next(reader)]
         for at, name in enumerate(names):

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from auditor.errors import ConfigError
 from auditor.policy import shipped
 from auditor.policy.deployments import INSTANCE
 from auditor.policy.inventory import Inventory, time_text
 from auditor.policy.loader import load_policy, members, title_of
 from auditor.policy.policy import UNNAMED, Policy, PolicyPath
+from auditor.policy.yaml_positions import yaml_text
+from auditor.wire.markup import markdown, spreadsheet
 from auditor.wire.text import escape, many
 
 PATH_COLUMNS = ("path", "row", "source", "destination", "ports", "transport", "application", "authentication")
@@ -140,12 +140,11 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _as_json(policy: Policy) -> str:
-    return json.dumps(policy_record(policy), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(policy_record(policy), indent=2) + "\n"
 
 
 def _as_yaml(policy: Policy) -> str:
-    dumped: str = yaml.safe_dump(policy_record(policy), sort_keys=False, allow_unicode=True, width=120)
-    return dumped
+    return yaml_text(policy_record(policy))
 
 
 def _as_csv(policy: Policy) -> str:
@@ -154,17 +153,18 @@ def _as_csv(policy: Policy) -> str:
     names = (*PATH_COLUMNS, "policy", "footnote", "releases")
     writer.writerow(names)
     for path in policy.all_paths:
-        writer.writerow([*_row(path), path.policy, path.footnote or "", path.origin.releases or ""])
+        cells = [*_row(path), path.policy, path.footnote or "", path.origin.releases or ""]
+        writer.writerow(map(spreadsheet, cells))
     return out.getvalue()
 
 
 def _as_markdown(policy: Policy) -> str:
     def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+        return "| " + " | ".join(map(markdown, cells)) + " |"
 
     out = [line(PATH_COLUMNS), line("---" for _ in PATH_COLUMNS)]
     out += [line(_row(path)) for path in policy.all_paths]
-    notes = [f"- `{path.id}`: {path.footnote}" for path in policy.all_paths if path.footnote]
+    notes = [f"- `{path.id}`: {markdown(path.footnote)}" for path in policy.all_paths if path.footnote]
     return "\n".join([*out, "", *notes]).rstrip() + "\n"
 
 
@@ -266,7 +266,7 @@ def path_text(path: PolicyPath) -> str:
     out.append(f"declared in: {origin['file']}:{origin['line']}")
     out.append(f"written in: {origin['title']}" + (f", {origin['section']}" if origin["section"] else ""))
     out += [origin["url"]] if origin["url"] else []
-    return "\n".join(out) + "\n"
+    return "\n".join(map(escape, out)) + "\n"
 
 
 def write_whole(output: Path, text: str) -> None:

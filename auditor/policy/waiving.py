@@ -12,13 +12,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from auditor.errors import ConfigError, together
 from auditor.policy.validation_errors import validation_errors
 from auditor.policy.waivers import BUDGET, SCHEMA, Known, Waiver, WaiversModel, entries, parsed
-from auditor.policy.yaml_positions import parse_yaml
+from auditor.policy.yaml_positions import parse_yaml, yaml_text
 
 _ITEM = re.compile(r"^( *)- ", re.MULTILINE)
 _EMPTY = re.compile(r"^(waivers:) *(\[ *\] *|null *|~ *)?$", re.MULTILINE)
@@ -26,8 +25,7 @@ _EMPTY = re.compile(r"^(waivers:) *(\[ *\] *|null *|~ *)?$", re.MULTILINE)
 
 def entry(values: Mapping[str, Any]) -> str:
     """A waiver as an item of a YAML list, its keys in the order of ``values``."""
-    text: str = yaml.safe_dump([dict(values)], sort_keys=False, allow_unicode=True, width=120)
-    return text
+    return yaml_text([dict(values)])
 
 
 def check(values: Mapping[str, Any], known: Known, file: str) -> Waiver:

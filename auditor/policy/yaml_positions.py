@@ -21,6 +21,18 @@ from typing import Any, NamedTuple
 
 from auditor.errors import ConfigError
 
+
+def yaml_text(value: Any) -> str:
+    """``value`` as YAML that is fit for a terminal: as it reads best; where it holds what is not printable, with all but ASCII as escapes."""
+    import yaml
+
+    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)
+    if text.replace("\n", "").isprintable():
+        return text
+    escaped: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=False, width=120)
+    return escaped
+
+
 MAX_VALUES = 2_000_000
 """A records.json of a large foundation has some hundred thousand; ``budget`` lowers it for policies."""
 MAX_DEPTH = 40

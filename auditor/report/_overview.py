@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from auditor.incidents.again import Next, candidates, next_of
+from auditor.incidents.again import Next, candidates, file_word, next_of
 from auditor.model import losses
 from auditor.model.audit import Audit
 from auditor.model.frames import REMARKS
@@ -480,11 +480,9 @@ def _commands(audit: Audit, finding: dict[str, Any], ids: list[str], then: Next)
     told = [*then.commands(str(finding["id"]), whole=True)]
     for index in sorted(frames)[:2]:
         numbers = ",".join(map(str, sorted(frames[index])[:SHOWN_FRAMES]))
-        told.append(f"tshark -r {shlex.quote(capture_name(audit, index))} -Y 'frame.number in {{{numbers}}}'")
+        told.append(f"tshark -r {file_word(capture_name(audit, index))} -Y 'frame.number in {{{numbers}}}'")
     if ids and frames:
-        told.append(
-            f"auditor dissect {shlex.quote(capture_name(audit, min(frames)))} --connection {shlex.quote(ids[0])}"
-        )
+        told.append(f"auditor dissect {file_word(capture_name(audit, min(frames)))} --connection {shlex.quote(ids[0])}")
     return tuple(told)
 
 

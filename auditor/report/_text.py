@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import re
 
+from auditor.wire.markup import markdown, markdown_code, spreadsheet
 from auditor.wire.text import clip, escape, visible
 
 __all__ = ["clip", "escape", "json_for_terminals", "markdown", "markdown_code", "spreadsheet", "unicode_text"]
-
-_MARKDOWN = re.compile(r"[\\`*\[\]<>|&~!#@$]|:(?=//)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-_WWW = re.compile(r"(?i)\b(www)\.")
 
 # In JSON text these bytes may stand only inside strings, so that each may be written as its escape there.
 _RAW_IN_JSON = re.compile(
@@ -39,17 +37,6 @@ def unicode_text(text: str) -> str:
     return text
 
 
-def markdown(text: str) -> str:
-    """``text`` as plain words in Markdown: no markup, no table cell, no HTML, no link comes of it."""
-    return _WWW.sub(r"\1\\.", _MARKDOWN.sub(lambda found: "\\" + found.group(), escape(text)))
-
-
-def markdown_code(text: str) -> str:
-    """``text`` as a code span that also stands in a table cell."""
-    shown = escape(text).replace("`", "\\x60").replace("|", "\\x7c")
-    return f"`{shown}`" if shown.strip() else "` `"
-
-
 def _json_escape(found: re.Match[bytes]) -> bytes:
     character = found.group().decode()
     units = character.encode("utf-16-be")
@@ -61,9 +48,3 @@ def json_for_terminals(data: bytes) -> bytes:
     if data.isascii() and b"\x7f" not in data:
         return data
     return _RAW_IN_JSON.sub(_json_escape, data)
-
-
-def spreadsheet(text: str) -> str:
-    """``text`` for a CSV cell: escaped, and with ``'`` before what a spreadsheet would take for a formula (=, +, -, @)."""
-    shown = escape(text)
-    return "'" + shown if len(shown) > 1 and shown[0] in "=+-@" else shown

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import Any
 
 from auditor.errors import InputError
 from auditor.model.version import VERSION
+from auditor.wire.text import escape
 
 SCHEMA = "auditor.bundle/1"
 SLICE, VERDICT, README, MANIFEST = "slice.pcapng", "verdict.json", "README.txt", "MANIFEST.sha256"
@@ -32,6 +34,8 @@ MOST_FILES = 1_000
 MOST_BYTES = 8 * 1024**3
 """A bundle that claims more is not unpacked."""
 
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]")
+_MOST_NAME = 100
 _PIECE_BYTES = 1024 * 1024
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -47,6 +51,11 @@ class Contents:
     manifest: bytes = b""
     readme: bytes = b""
     signature: bytes | None = None
+
+
+def member(number: int, name: str) -> str:
+    """The name of the so many-th policy or inventory: that of its file, as far as it is good for any file system and for a line of the manifest."""
+    return f"{number:02d}-{_UNFIT.sub('_', Path(name).name)[-_MOST_NAME:]}"
 
 
 def write(
@@ -103,14 +112,15 @@ def _readme(told: Mapping[str, Any]) -> str:
         else "The packets have all captured content, credentials too: handle them accordingly."
     )
     originals = "\n".join(
-        f"    {each.get('sha256') or 'no hash was recorded'}  {each.get('path')}" for each in told.get("captures") or ()
+        f"    {each.get('sha256') or 'no hash was recorded'}  {escape(str(each.get('path')))}"
+        for each in told.get("captures") or ()
     )
     decided = "\n".join(
-        f"    {each.get('sha256')}  {each.get('name') or each.get('path')} {each.get('version') or ''}".rstrip()
+        f"    {each.get('sha256')}  {escape(str(each.get('name') or each.get('path')))} {escape(str(each.get('version') or ''))}".rstrip()
         for kind in ("policies", "inventories")
         for each in (told.get("audit") or {}).get(kind) or ()
     )
-    return f"""Packets of {told.get("title", "an audit")}, cut out by the Diego flow auditor {VERSION}.
+    return f"""Packets of {escape(str(told.get("title", "an audit")))}, cut out by the Diego flow auditor {VERSION}.
 
 {redacted}
 

@@ -688,7 +688,9 @@ class History:
         try:
             import duckdb
         except ImportError:
-            raise MissingToolError("history query needs duckdb (pip install 'diego-flow-auditor[history]')") from None
+            raise MissingToolError(
+                "history query needs duckdb (pip install 'diego-flow-auditor[history]', or '.[history]' in its folder)"
+            ) from None
         base = duckdb.connect(":memory:", config={"custom_user_agent": "auditor"})
         try:
             self._views(base, schemas)

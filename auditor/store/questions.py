@@ -13,6 +13,7 @@ from typing import Any
 from auditor.errors import ConfigError
 from auditor.policy.addresses import to_int
 from auditor.policy.inventory import parse_span
+from auditor.wire.text import many
 
 Ask = Callable[[str], Sequence[tuple[Any, ...]]]
 """Answers a statement with rows."""
@@ -94,10 +95,10 @@ QUESTIONS: Mapping[str, Question] = {
         ("ADDRESS",),
         f"""
         SELECT {_WHO.format(end="originator")} AS originator, {_WHO.format(end="responder")} AS responder, responder_port, transport, application,
-            count(*) AS connections, count(*) FILTER (WHERE entered) AS let_in, sum(originator_bytes) AS sent_bytes, sum(responder_bytes) AS received_bytes, {_SPAN}
+            count(*) AS connections, count(*) FILTER (WHERE entered) AS access, sum(originator_bytes) AS sent_bytes, sum(responder_bytes) AS received_bytes, {_SPAN}
         FROM {{within}}
         WHERE originator_ip = {{0}} OR responder_ip = {{0}} OR originator_instance = {{0}} OR responder_instance = {{0}}
-        GROUP BY ALL ORDER BY let_in = 0, first_seen LIMIT {MOST}
+        GROUP BY ALL ORDER BY access = 0, first_seen LIMIT {MOST}
         """,  # noqa: S608
         "no connection has the end {0}",
     ),
@@ -119,12 +120,12 @@ QUESTIONS: Mapping[str, Question] = {
         "no connection of {0} and {1}",
     ),
     "longest": Question(
-        "the longest connections",
+        "the longest connections; those that were established first",
         (),
         f"""
         SELECT round(duration, 3) AS seconds, start, {_WHO.format(end="originator")} AS originator, {_WHO.format(end="responder")} AS responder, responder_port,
             application, disposition, originator_bytes, responder_bytes, id AS connection
-        FROM {{within}} ORDER BY duration DESC LIMIT 50
+        FROM {{within}} ORDER BY outcome <> 'established', duration DESC, start, id LIMIT 50
         """,  # noqa: S608
         "no connection",
     ),
@@ -175,10 +176,11 @@ class Span:
 
     @property
     def sql(self) -> str:
-        """The connections, as a table."""
+        """The connections, as a table: one that several audits looked at is there once, as the newest of them has it."""
         told = [f"epoch_ns(start) + round(duration * 1e9) >= {self.since_ns}"] if self.since_ns is not None else []
         told += [f"epoch_ns(start) <= {self.until_ns}"] if self.until_ns is not None else []
-        return f"(SELECT * FROM connections WHERE {' AND '.join(told)})" if told else "connections"  # noqa: S608  # numbers
+        asked = f" WHERE {' AND '.join(told)}" if told else ""
+        return f"(SELECT * FROM connections{asked} QUALIFY row_number() OVER (PARTITION BY id ORDER BY audit DESC) = 1)"  # noqa: S608  # numbers
 
 
 def none_of(name: str, given: Sequence[str], ask: Ask, span: Span) -> str:
@@ -204,7 +206,11 @@ def sql_of(name: str, given: Sequence[str], ask: Ask, networks: Sequence[str], s
     least = sum(not each.startswith("[") for each in question.given)
     if not least <= len(given) <= len(question.given):
         usage = " ".join([name, *question.given])
-        raise ConfigError(name, f"needs {len(question.given) or 'no'} values, {len(given)} given", hint=usage)
+        raise ConfigError(
+            name,
+            f"needs {many(len(question.given), 'value') if question.given else 'no value'}, {len(given)} given",
+            hint=usage,
+        )
     values = _values(question, given)
     for each in values:
         if not _SAFE.fullmatch(each):

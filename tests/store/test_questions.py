@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ from auditor.cli import main
 from auditor.store.questions import QUESTIONS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "incident.md").read_text(encoding="utf-8")
+
+
+_EACH = [
+    ("who-spoke-to", "10.0.8.99"), ("who-shows", "cell.service"), ("first-and-last", "10.0.8.99", "10.0.8.40"), ("longest",), ("beacons",),
+    ("leaving",), ("new-since", "0.0001"),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +41,8 @@ def ask(store, capsys):
 
 def test_who_spoke_to_this_address(ask):
     found = ask("who-spoke-to", "10.0.8.99")
-    let_in = {(row["responder"], row["responder_port"]) for row in found if row["let_in"] != "0"}
-    assert let_in == {("diego_database/0", "8889"), ("diego_cell/0", "1801"), ("nats/0", "4222")}
+    access = {(row["responder"], row["responder_port"]) for row in found if row["access"] != "0"}
+    assert access == {("diego_database/0", "8889"), ("diego_cell/0", "1801"), ("nats/0", "4222")}
 
 
 def test_which_hosts_show_this_certificate(ask):
@@ -73,6 +80,18 @@ def test_certificates_are_found_by_their_days_and_are_a_table(ask, store, capsys
     }
 
 
+def test_a_connection_of_several_audits_is_counted_once(ask, store, tmp_path, capsys):
+    twice = tmp_path / "twice"
+    shutil.copytree(store, twice)
+    auditor.audit("sample:intruder", store=twice, since="2026-11-30T15:12:10Z", until="2026-11-30T15:12:16Z")
+    for words in _EACH:
+        once = ask(*words)
+        assert main(["history", "query", *words, "--store", str(twice), "--format", "csv"]) == 0
+        again = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+        assert [sorted(row.items()) for row in again] == [sorted(row.items()) for row in once], words
+    assert ask("longest"), "there is something to count"
+
+
 def test_the_first_and_last_time_a_pair_spoke(ask):
     [row] = ask("first-and-last", "10.0.8.60", "10.0.8.99")
     assert (row["application"], row["connections"]) == ("nats", "1")
@@ -98,7 +117,10 @@ def test_what_left_the_platform_by_bytes(ask):
 
 
 def test_the_longest_and_what_is_new(ask):
-    seconds = [float(row["seconds"]) for row in ask("longest")]
+    found = ask("longest")
+    opened = [row["application"] != "none" for row in found if float(row["seconds"])]
+    assert opened == sorted(opened, reverse=True), "attempts come after all that were established"
+    seconds = [float(row["seconds"]) for row in found if row["application"] != "none"]
     assert seconds == sorted(seconds, reverse=True)
     assert ask("new-since", "0.0004")[0]["originator"] == "10.0.8.99"
     assert ask("new-since", "0") == []
@@ -129,21 +151,17 @@ def test_an_empty_answer_says_so_in_words(words, says, form, store, capsys):
     assert capsys.readouterr().err == f"auditor: {says} (of 1 audit)\n"
 
 
-@pytest.mark.parametrize(
-    ("name", "given"),
-    [("who-spoke-to", ["10.0.8.99"]), ("who-shows", ["cell.service"]), ("first-and-last", ["10.0.8.99", "10.0.8.40"]),
-     ("longest", []), ("beacons", []), ("leaving", []), ("new-since", ["0.0001"])],
-)  # fmt: skip
-def test_every_question_may_be_about_a_span_of_time(name, given, store, capsys, ask):
-    whole = ask(name, *given)
-    assert ask(name, *given, "--since", "2026-11-30T15:00:00Z", "--until", "2026-11-30T16:00:00Z") == whole
-    assert ask(name, *given, "--since", "2026-12-30T15:00:00Z") == []
+@pytest.mark.parametrize("words", _EACH)
+def test_every_question_may_be_about_a_span_of_time(words, ask):
+    whole = ask(*words)
+    assert ask(*words, "--since", "2026-11-30T15:00:00Z", "--until", "2026-11-30T16:00:00Z") == whole
+    assert ask(*words, "--since", "2026-12-30T15:00:00Z") == []
 
 
 def test_who_was_let_in_comes_first(ask):
-    let_in = [row["let_in"] != "0" for row in ask("who-spoke-to", "10.0.8.99")]
-    assert let_in == sorted(let_in, reverse=True)
-    assert let_in[0]
+    access = [row["access"] != "0" for row in ask("who-spoke-to", "10.0.8.99")]
+    assert access == sorted(access, reverse=True)
+    assert access[0]
 
 
 @pytest.mark.parametrize(

@@ -692,6 +692,7 @@ def pages_of(review: Any) -> Iterator[tuple[str, str]]:
         ]
 
 
+@pytest.mark.night
 def test_pages_of_the_review(report: auditor.Report, store: Path, tmp_path: Path) -> None:
     from auditor.review.packets import Library
     from auditor.review.pages import Review

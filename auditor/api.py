@@ -12,6 +12,7 @@ import json
 import pkgutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -25,8 +26,6 @@ from auditor.report._target import file_target, folder_target
 from auditor.wire.text import many
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
@@ -100,12 +99,31 @@ def sample(name: str) -> tuple[list[Path], list[Path]]:
     return found, inventories
 
 
-def _many(given: Any) -> list[Any]:
+def _many(given: Any, what: str = "captures") -> list[Any]:
+    """One, or several, as a list. Raises ConfigError for what is neither."""
     if given is None:
         return []
-    if isinstance(given, Mapping | str | Path) or hasattr(given, "read") or _whole(given) or _is_rows(given):
-        return [given]
-    return list(given)
+    found = [given] if _is_one(given) else list(given) if isinstance(given, Iterable) else [given]
+    tables = what in ("policy", "inventory")
+    for each in found:
+        if isinstance(each, bytes) or not (
+            _is_one(each) if tables else isinstance(each, str | Path) or hasattr(each, "read")
+        ):
+            raise ConfigError(
+                what, f"{type(each).__name__} is not accepted", hint=_TAKEN.get(what, "a file, or a list of files")
+            )
+    return found
+
+
+_TAKEN = {
+    "captures": "a file, a folder, sample:NAME, a binary stream, or a list of these",
+    "policy": "a name or file, a dict, a DataFrame, what load_policy returns, or a list of these",
+    "inventory": "a file, a dict, a DataFrame, what load_inventory returns, or a list of these",
+}
+
+
+def _is_one(given: Any) -> bool:
+    return isinstance(given, Mapping | str | Path) or hasattr(given, "read") or _whole(given) or _is_rows(given)
 
 
 def _whole(given: Any) -> bool:
@@ -115,6 +133,14 @@ def _whole(given: Any) -> bool:
 
 def _is_rows(given: Any) -> bool:
     return isinstance(given, list | tuple) and bool(given) and all(isinstance(each, Mapping) for each in given)
+
+
+def check_scope(scope: str) -> None:
+    """Raises ConfigError if the word is not a scope."""
+    words = ("diego", "all")
+    if scope not in words:
+        hint = did_you_mean(str(scope), words, f"one of {', '.join(words)}")
+        raise ConfigError("--scope", f"unknown scope {scope!r}", hint=hint)
 
 
 def check_severity(fail_on: str) -> None:
@@ -137,7 +163,7 @@ def _policy(given: Any, release: str | None) -> Any:
     from auditor.policy.yaml_positions import Document
 
     named: list[Any] = []
-    for number, each in enumerate(_many(given), 1):
+    for number, each in enumerate(_many(given, "policy"), 1):
         if isinstance(each, str | Path):
             named.append(str(each))
             continue
@@ -152,7 +178,7 @@ def _policy(given: Any, release: str | None) -> Any:
 
 def _given_or(inventory: Any, brought: list[str]) -> Any:
     """The inventory that was given; where none was, that of the samples."""
-    return inventory if _whole(inventory) or len(_many(inventory)) else brought
+    return inventory if _whole(inventory) or len(_many(inventory, "inventory")) else brought
 
 
 def _inventory(given: Any, rules: Any) -> Any:
@@ -163,7 +189,7 @@ def _inventory(given: Any, rules: Any) -> Any:
     from auditor.policy.yaml_positions import Document
 
     named: list[Any] = []
-    for number, each in enumerate(_many(given), 1):
+    for number, each in enumerate(_many(given, "inventory"), 1):
         if isinstance(each, str | Path):
             named.append(str(each))
         elif isinstance(each, Mapping):
@@ -491,6 +517,7 @@ def audit(
     from auditor import pipeline
 
     check_severity(fail_on)
+    check_scope(scope)
     first, last = nanoseconds(since, "--since"), nanoseconds(until, "--until")
     if first is not None and last is not None and first > last:
         raise ConfigError("--since", "it is later than --until", hint="swap them")
@@ -498,17 +525,17 @@ def audit(
     def made() -> Report:
         return _run(pipeline.run, captures, policy, inventory, release, progress, {
             "scope": scope, "strict": strict, "linktype": linktype, "release": release, "fail_on": fail_on,
-            "max_undecided": max_undecided, "ca": [str(each) for each in _many(ca)],
+            "max_undecided": max_undecided, "ca": [str(each) for each in _many(ca, "ca")],
             "keylog": None if keylog is None else str(keylog), **_reading(captures, limits, follow),
             **{name: ns for name, ns in (("since_ns", first), ("until_ns", last)) if ns is not None},
         }, workers, scheduler)  # fmt: skip
 
-    excused = [str(each) for each in _many(waivers)]
+    excused = [str(each) for each in _many(waivers, "waivers")]
     if not (excused or store is not None or baseline is not None or new_only or hash):
         return made()
     from auditor.jobs.keep import Wishes, known_names
 
-    given = [*_many(policy), *_many(inventory)]
+    given = [*_many(policy, "policy"), *_many(inventory, "inventory")]
     files = [str(each) for each in (*given, *_brought(captures), *excused) if isinstance(each, str | Path)]
     known = None
     if excused:
@@ -691,12 +718,18 @@ def _run(
 
 def nanoseconds(moment: datetime | int | str | None, option: str = "since, until") -> int | None:
     """Since 1970. Raises ConfigError for a time without a time zone, or none at all."""
-    if moment is None or isinstance(moment, int):
+    if moment is None or (isinstance(moment, int) and not isinstance(moment, bool)):
         return moment
     if isinstance(moment, str):
         from auditor.policy import times
 
         return times.moment(option, moment, time.time_ns())
+    if not isinstance(moment, datetime):
+        raise ConfigError(
+            option,
+            f"{moment!r} is not a time",
+            hint='a datetime with a time zone, "2026-11-22T10:00:00Z", "2h", or nanoseconds as int',
+        )
     if moment.tzinfo is None:
         raise ConfigError(option, f"{moment.isoformat()} has no time zone", hint="tzinfo=UTC, say")
     return round(moment.timestamp() * 1_000_000) * 1_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -106,3 +108,49 @@ def test_a_notebook_shows_summary_findings_and_coverage():
     for words in ("NOT CLEAN", "Findings (", "Documented paths (", "f01"):
         assert words in text
     assert auditor.Report(make.audit())._repr_html_() == text
+
+
+@pytest.mark.parametrize(
+    "inventory",
+    [
+        [{"ip": "10.0.4.20", "role": "diego_cell"}],
+        pd.DataFrame([{"ip": "10.0.4.20", "group": "diego_cell"}]),
+        {"vms": [{"cidr": "10.0.4.20/31", "roles": ["diego_cell"]}], "externals": [{"ip": "10.0.4.30", "role": "ntp"}]},
+    ],
+)
+def test_an_entry_without_a_name_goes_by_its_address(inventory):
+    found = auditor.audit(SAMPLE, inventory=inventory)
+    ends = found.connections[["originator_ip", "originator_instance"]].drop_duplicates().astype(object)
+    named = dict(zip(ends["originator_ip"], ends["originator_instance"], strict=True))
+    assert named["10.0.4.20"] == "10.0.4.20"
+    assert found.of_host("10.0.4.20").to_table()
+    assert found.encryption("table")
+
+
+def test_one_name_is_one_name():
+    policy = auditor.load_policy("tas-diego")
+    assert policy.all_paths == auditor.load_policy(["tas-diego"]).all_paths
+    file = "captures/sample/healthy.inventory.yml"
+    wanted = auditor.load_inventory([file], policy).entries
+    assert auditor.load_inventory(file, policy).entries == auditor.load_inventory(Path(file), policy).entries == wanted
+    assert auditor.load_inventory(file).policy.all_paths == auditor.load_policy("tas").all_paths
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda: auditor.audit(5), r"captures: int is not accepted \(a file, a folder"),
+        (lambda: auditor.audit([SAMPLE, None]), "captures: NoneType is not accepted"),
+        (lambda: auditor.audit(SAMPLE, inventory=5), r"inventory: int is not accepted \(a file, a dict"),
+        (lambda: auditor.audit(SAMPLE, policy=5), "policy: int is not accepted"),
+        (lambda: auditor.audit(SAMPLE, waivers=5), "waivers: int is not accepted"),
+        (lambda: auditor.audit(SAMPLE, scope="dieg"), "--scope: unknown scope 'dieg' .did you mean diego"),
+        (lambda: auditor.audit(SAMPLE, since=5.0), "--since: 5.0 is not a time .a datetime"),
+        (lambda: auditor.load_policy(5), "policy: int is not a name or file"),
+        (lambda: auditor.load_inventory(5), "inventory: int is not a name or file"),
+        (lambda: auditor.load_inventory("x.yml", "tas"), "policy: str is not a policy"),
+    ],
+)
+def test_a_value_of_the_wrong_type_says_what_is_expected(wrong, says):
+    with pytest.raises(auditor.ConfigError, match=says):
+        wrong()

@@ -39,7 +39,7 @@ def explain(
     limit: options.LimitValues = None,
     scope: Annotated[
         str,
-        typer.Option("--scope", metavar="diego|all", help="For a finding: the inventory of the audit that found it."),
+        typer.Option("--scope", metavar="diego|all", help="For a finding: as for the audit that found it."),
     ] = "diego",
     store: Annotated[
         str | None,

@@ -225,12 +225,27 @@ def _end(
     return {
         f"{which}_ip": coded(address, texts),
         f"{which}_port": pd.arrays.IntegerArray(np.maximum(port, 0).astype(np.int64), port < 0),
-        f"{which}_instance": coded(host, [each.instance for each in hosts]),
+        f"{which}_instance": _names(address, host, texts, hosts),
         f"{which}_roles": spread(np.where(host < 0, len(hosts), host), [*(each.roles for each in hosts), ()]),
         f"{which}_packets": packets,
         f"{which}_bytes": volume,
         f"{which}_copies": copies,
     }
+
+
+def _names(
+    address: NDArray[np.int32], host: NDArray[np.int32], texts: Sequence[str], hosts: Sequence[Any]
+) -> pd.Categorical:
+    """What the inventory calls each end. An entry without a name goes by its address: of a network, each address by its own."""
+    names = [each.instance for each in hosts]
+    unnamed = np.array([name is None for name in names] + [False])[host]  # -1, in no inventory, is the last
+    if not unnamed.any():
+        return coded(host, [name or "" for name in names])
+    addresses, which = np.unique(address[unnamed], return_inverse=True)
+    codes = host.copy()
+    codes[unnamed] = len(names) + which
+    found = coded(codes, [*(name or "" for name in names), *(texts[each] for each in addresses.tolist())])
+    return found.remove_unused_categories()
 
 
 def ascii_texts(values: NDArray[np.bytes_]) -> pd.api.extensions.ExtensionArray:

@@ -17,13 +17,15 @@ import itertools
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from auditor.errors import ConfigError
 from auditor.policy.addresses import Network, around, span, to_text
 from auditor.policy.policy import Held, Policy, canonical, ports_text
 from auditor.policy.times import parse_time as parse_time  # noqa: PLC0414  # handed on: who reads inventories needs them
 from auditor.policy.times import time_text as time_text  # noqa: PLC0414
-from auditor.policy.yaml_positions import Document
+from auditor.policy.yaml_positions import Document, one_or_many
 
 Span = tuple[int, int]
 
@@ -254,18 +256,26 @@ class Inventory:
             yield from held if held is not None else (Held(canonical(name)),)
 
 
-def load_inventory(files: Sequence[str | Document], policy: Policy) -> Inventory:
-    """The inventory that these files make together, each of a form of its own. Raises ConfigError.
+def load_inventory(files: str | Path | Sequence[str | Path | Document], policy: Policy | None = None) -> Inventory:
+    """The inventory that this file, or these together, make, each of a form of its own. Raises ConfigError.
 
-    ``DEPLOYMENT=FILE`` says whose VMs a file lists that does not say it itself.
+    ``DEPLOYMENT=FILE`` says whose VMs a file lists that does not say it itself. ``policy``: whose roles they have; None: the default policy, ``tas``.
     """
     from auditor.policy import deployments, inventory_files
+
+    if policy is None:
+        from auditor.policy import shipped
+        from auditor.policy.policy_cache import load_policy
+
+        policy = load_policy((shipped.DEFAULT,))
+    elif not isinstance(policy, Policy):
+        raise ConfigError("policy", f"{type(policy).__name__} is not a policy", hint="give what load_policy returns")
 
     read: list[Entry] = []
     networks: list[Span] = []
     sources: list[dict[str, str]] = []
     released: dict[str, bool] = {}
-    for file in files:
+    for file in one_or_many("inventory", files):
         found = (
             inventory_files.read(file, policy) if isinstance(file, str) else inventory_files.read_document(file, policy)
         )

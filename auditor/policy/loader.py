@@ -40,7 +40,7 @@ from auditor.policy.policy import (
 from auditor.policy.schema import SCHEMA, EndModel, HeldRole, PathModel, PolicyModel
 from auditor.policy.times import parse_time
 from auditor.policy.validation_errors import validation_errors, without
-from auditor.policy.yaml_positions import Document, Place, YamlDocument, parse_yaml, read_text
+from auditor.policy.yaml_positions import Document, Place, YamlDocument, one_or_many, parse_yaml, read_text
 
 MAX_POLICY_BYTES = 4 * 1024 * 1024
 MAX_POLICY_VALUES = 200_000
@@ -66,12 +66,14 @@ class PolicyFile:
     """The profile that brought it."""
 
 
-def load_policy(names_or_files: Sequence[str | Document] = (), *, release: str | None = None) -> Policy:
-    """The policy that these shipped names and files make together; none: ``tas-diego``, the vocabulary of all.
+def load_policy(
+    names_or_files: str | Path | Sequence[str | Path | Document] = (), *, release: str | None = None
+) -> Policy:
+    """The policy that this shipped name or file, or these together, make; none: ``tas-diego``, the vocabulary of all.
 
     ``release`` (``TAS 4.0``, ``4.0``, ``TPCF 10``) keeps the paths documented for it. Raises ConfigError.
     """
-    wanted = list(names_or_files) or [shipped.BASE]
+    wanted = one_or_many("policy", names_or_files) or [shipped.BASE]
     files: list[PolicyFile] = []
     wrong: Wrong = []
     for name in dict.fromkeys(wanted):

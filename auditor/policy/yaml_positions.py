@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -80,6 +80,20 @@ class Document(NamedTuple):
     name: str
     """For messages and reports."""
     text: str
+
+
+def one_or_many(what: str, given: Any) -> list[str | Document]:
+    """A name, a file or a document, or several of them, as a list. Raises ConfigError for anything else."""
+    several = [given] if isinstance(given, str | Path | Document) else given
+    if not isinstance(several, Iterable) or isinstance(several, Mapping | bytes):
+        several = [several]
+    found = list(several)
+    for each in found:
+        if not isinstance(each, str | Path | Document):
+            raise ConfigError(
+                what, f"{type(each).__name__} is not a name or file", hint="a string, a Path, or a list of these"
+            )
+    return [str(each) if isinstance(each, Path) else each for each in found]
 
 
 def read_text(file: str, max_bytes: int) -> str:

@@ -13,6 +13,7 @@ The rules that hold here:
 from __future__ import annotations
 
 import hashlib
+import re
 import weakref
 from collections import Counter
 from collections.abc import Iterable
@@ -42,6 +43,9 @@ FOUNDING = frozenset(
 )
 """Rules that make an actor of whom they find."""
 
+SERVED_AMISS = frozenset({"plaintext", "authentication-downgrade", "missing-credentials", "missing-client-certificate"})
+"""Rules of documented connections that say that a client was served without what the documents ask for."""
+
 _SWEEPS = ("port-sweep", "undeclared-attempt")
 
 MOST_ACTORS = 500
@@ -64,6 +68,12 @@ _BECAME = ("closed", "filtered", "silent")
 _AWAY = ("unreachable", "prohibited", "unknown", "no route", "policy", "rejected", "beyond")
 """Words of the ICMP errors that turn a packet away."""
 _REFUSED = ("REJ", "RSTR", "RSTRH", "RSTOS0")
+
+_LEFT = re.compile("the client (closed|reset) the connection.*(without an|no) answer")
+"""What is said of a connection that its client gave up."""
+
+_UNOPENED = (*_BECAME, "mixed")
+"""Outcomes of steps that are attempts."""
 
 _LATEST: list[tuple[weakref.ref[pd.DataFrame], weakref.ref[pd.DataFrame], tuple[Incident, ...]]] = []
 
@@ -136,7 +146,16 @@ def told_of(audit: Audit, address: str) -> Audit:
         for each in audit.certificates
         if each["sha256"] in crossed or any(address in (host["ip"], host["instance"]) for host in each["shown_by"])
     )
-    options = {**(audit.info.get("options") or {}), "host": address}
+    judged = sum(int(summary[word]) for word in ("documented", "undeclared", "ambient") if word in summary)
+    if not judged and "disposition" in connections:
+        sufficiency = audit.summary.get("sufficiency") or {}
+        reasons = {**(sufficiency.get("reasons") or {}), "no_connection_in_scope": len(connections)}
+        summary["sufficiency"] = {**sufficiency, "complete": False, "reasons": reasons}
+    options = {
+        **(audit.info.get("options") or {}),
+        "host": address,
+        "host_peers": _accused_peers(audit, connections, address),
+    }
     return replace(
         audit,
         info={**audit.info, "options": options},
@@ -146,6 +165,24 @@ def told_of(audit: Audit, address: str) -> Audit:
         coverage=audit.coverage.iloc[:0],
         certificates=shown,
     )
+
+
+def _accused_peers(audit: Audit, connections: pd.DataFrame, address: str) -> list[str]:
+    """What the actors of the whole audit's incidents sent to this host and got from it, a sentence each."""
+    told = []
+    ends = {which: connections[f"{which}_ip"].astype(str) for which in ("originator", "responder")}
+    for each in of(audit):
+        if address == each.actor or address in each.addresses:
+            continue
+        out, back = (connections[ends[which].isin(each.addresses)] for which in ("originator", "responder"))
+        if not len(out) and not len(back):
+            continue
+        sent = int(out["originator_bytes"].sum() + back["responder_bytes"].sum())
+        taken = int(out["responder_bytes"].sum() + back["originator_bytes"].sum())
+        told.append(
+            f"{each.actor} of incident {each.id} ({each.severity}) sent it {size(sent)} and received {size(taken)}"
+        )
+    return told[:SHOWN_CONNECTIONS]
 
 
 def _tellable(audit: Audit) -> bool:
@@ -176,6 +213,10 @@ class _Teller:
         self._columns: dict[str, npt.NDArray[np.object_]] = {}
         findings = audit.findings
         self.sweeps = set(findings.loc[findings["rule"] == "port-sweep", "id"].astype(str))
+        amiss = findings["rule"].isin(SERVED_AMISS) & findings["waived"].isna()
+        self.amiss = dict(
+            zip(findings.loc[amiss, "id"].astype(str), findings.loc[amiss, "rule"].astype(str), strict=True)
+        )
         self.certificates = {str(each["sha256"]): each for each in audit.certificates}
         self.then = next_of(audit)
 
@@ -241,25 +282,30 @@ class _Teller:
         told = self._incident(actor, rows, whole=True)
         did = [each for each in told.steps if each.kind != "called"]
         suffered = [each for each in told.steps if each.kind == "called"]
-        opened, taken = sum(each.count for each in did), sum(each.count for each in suffered)
-        servers = list(dict.fromkeys(peer for each in did for peer in each.peers))
-        callers = list(dict.fromkeys(peer for each in suffered for peer in each.peers))
         entered = list(
             dict.fromkeys(
                 self.peer(row, "originator")
                 for row in rows
-                if self.names["originator"][row] != actor.name and self.at("entered", row)
+                if self.names["originator"][row] != actor.name and self._access(row)
             )
         )
-        let = f"let {listed(entered, 4)} in, and " if entered else ""
+        done = [f"let {listed(entered, 4)} in"] if entered else []
+        done += _counted("was called in", "by", suffered)
+        tried = [each for each in suffered if each.outcome in _UNOPENED]
+        if tried:
+            callers = listed(list(dict.fromkeys(peer for each in tried for peer in each.peers)), 4)
+            silent = sum(each.outcome == "silent" for each in tried) == len(tried)
+            closed = sum(each.outcome == "closed" for each in tried) == len(tried)
+            became = ", none of them answered" if silent else ", all refused" if closed else ", none of them accepted"
+            done.append(f"was tried in {many(sum(each.count for each in tried), 'attempt')} by {callers}{became}")
+        done += (self.audit.info.get("options") or {}).get("host_peers") or ()
         return replace(
             told,
             accused=False,
             severity=Severity.INFO.word,
-            how=f"opened {many(opened, 'connection')} to {listed(servers, 4)}" if did else "opened no connection",
-            how_far=f"{let}was called in {many(taken, 'connection')} by {listed(callers, 4)}"
-            if suffered
-            else "was called by nobody",
+            how="; ".join([*(each.says for each in did if each.outcome in _UNOPENED), *_counted("opened", "to", did)])
+            or "opened no connection",
+            how_far="; ".join(done) or "was called by nobody",
             proof=self._proof(list(told.steps), list(told.findings)),
         )
 
@@ -379,8 +425,29 @@ class _Teller:
 
     def _beside(self, row: int, actor: _Actor) -> bool:
         """Whether it did this beside the documents; what others did to a VM is their story."""
-        beside = self.text("disposition", row) in ("undeclared", "out_of_scope")
+        beside = self.text("disposition", row) in ("undeclared", "out_of_scope") or bool(self._amiss(row))
         return row in actor.rows or (beside and self.names["originator"][row] == actor.name)
+
+    def _amiss(self, row: int) -> tuple[str, ...]:
+        """Findings that say of this documented connection that it went on without what the documents ask for."""
+        return tuple(each for each in map(str, self.at("findings", row) or ()) if each in self.amiss)
+
+    def _access(self, row: int) -> bool:
+        """Whether its originator was let in, or served without what the documents ask for."""
+        return bool(self.at("entered", row)) or (
+            self.text("authentication_outcome", row) == "served" and bool(self._amiss(row))
+        )
+
+    def _became(self, row: int) -> str | None:
+        """What was shown on this connection and the answer: of a documented one what its path asks for, and why it is not that."""
+        shown = self.text("shown", row)
+        amiss = self._amiss(row)
+        if shown or not amiss:
+            return shown
+        factors = self.at("authentication_factors", row)
+        says = "; ".join(dict.fromkeys(str(each.get("says")) for each in ([] if factors is None else factors)))
+        named = ", ".join(f"{each} {self.amiss[each]}" for each in amiss)
+        return f"{says} ({named})" if says else named
 
     def _addresses(self, name: str, rows: list[int]) -> tuple[str, ...]:
         found: dict[str, None] = {}
@@ -437,8 +504,9 @@ class _Teller:
                 self.text("transport", row),
                 self.text("application", row),
                 self.text("authentication_outcome", row),
-                bool(self.at("entered", row)),
+                self._access(row),
                 self._certificate(row) if mine else "",
+                self._amiss(row) if mine else (),
             )
             groups.setdefault(key, []).append(row)
         steps += [self._talk(key[0], group) for key, group in groups.items()]
@@ -500,8 +568,8 @@ class _Teller:
         cited = Counter(
             str(name) for row in everything for name in self.at("findings", row) or () if name in self.sweeps
         )
-        some = [f"{count:,} of them: {name}" for name, count in sorted(cited.items()) if count < len(targets)]
-        more = f" ({', '.join(some)})" if some else ""
+        some = [f"{name} counts {count:,} of them" for name, count in sorted(cited.items()) if count < len(targets)]
+        more = f"; {', '.join(some)}" if some else ""
         what = f"tried {many(len(targets), 'target')} on {listed(hosts)}"
         outcome = next(iter(counts)) if len(counts) == 1 else "mixed" if counts else "closed"
         sweep = len(targets) >= 10
@@ -614,9 +682,11 @@ class _Teller:
         other = "responder" if mine else "originator"
         peer = self.peer(row, "responder") if mine else self.peer(row, "originator")
         application = self.text("application", row) or "unknown"
-        let_in = mine and bool(self.at("entered", row))
+        let_in = mine and self._access(row)
         outcome = self.text("authentication_outcome", row) or "unknown"
-        shown = self.text("shown", row) if mine else None
+        shown = self._became(row) if mine else None
+        # Who hangs up before the answer was not refused.
+        left = outcome == "refused" and bool(_LEFT.search(self.text("shown", row) or ""))
         beat = self._beat(rows) if mine else None
         leaves = mine and self.outside(str(self.at(f"{other}_ip", row)))
         sent, received = self._bytes(rows, mine=mine)
@@ -630,7 +700,7 @@ class _Teller:
                 f"let {peer} in{on}{spoken}{times}: {self.text('shown', row)}"
                 if self.at("entered", row)
                 else f"refused {peer}{on}{spoken}{times}"
-                if outcome == "refused"
+                if outcome == "refused" and not left
                 else f"was called by {peer}{on}{spoken}{times}"
             )
             kind, says = "called", f"{became}; {moved}"
@@ -643,6 +713,9 @@ class _Teller:
         elif let_in:
             kind = "login" if self._credential(row, str(self.names["originator"][row])) else "request"
             says = f"got access to {peer}{spoken}{times}: {shown}; {moved}"
+        elif left:
+            kind, outcome = "connection", "unknown"
+            says = f"connected to {peer}{spoken}{times} and ended that itself: neither access nor a refusal was seen; {moved}"
         elif outcome == "refused":
             kind, says = "login", f"was refused by {peer}{spoken}{times}: {shown or 'refused'}"
         else:
@@ -717,9 +790,10 @@ class _Teller:
 
     def _how(self, steps: list[Step], let_in: list[Step], credentials: tuple[str, ...]) -> str:
         told = []
-        swept = [each for each in steps if each.kind == "sweep"]
-        if swept:
-            told.append(swept[0].says + (f", and {many(len(swept) - 1, 'sweep')} more" if len(swept) > 1 else ""))
+        for kind in ("sweep", "attempt"):
+            tried = [each for each in steps if each.kind == kind]
+            if tried and not told:
+                told.append(tried[0].says + (f", and {many(len(tried) - 1, kind)} more" if len(tried) > 1 else ""))
         if credentials:
             told.append(f"{'access with' if let_in else 'showed'} {listed(list(credentials), 4)}")
         elif let_in:
@@ -759,7 +833,7 @@ class _Teller:
             by.setdefault(capture, []).append(frame)
         named = len(self.audit.captures) > 1
         shown = "; ".join(
-            f"{'' if not named else self._capture(capture) + ' '}frames {', '.join(map(str, frames))}"
+            f"{'' if not named else self._capture(capture) + ' '}frame{'s' * (len(frames) > 1)} {', '.join(map(str, frames))}"
             for capture, frames in by.items()
         )
         cited = f"findings {listed(findings, 3)}" if findings else "no finding"
@@ -781,6 +855,19 @@ class _Teller:
         return replace(one, led_to=after) if after else one
 
 
+def _counted(verb: str, toward: str, steps: list[Step]) -> list[str]:
+    """``opened 3 connections to a, b, 1 of them refused``; attempts are no connections."""
+    opened = [each for each in steps if each.outcome not in _UNOPENED]
+    if not opened:
+        return []
+    count, refused = (
+        sum(each.count for each in some) for some in (opened, [e for e in opened if e.outcome == "refused"])
+    )
+    peers = listed(list(dict.fromkeys(peer for each in opened for peer in each.peers)), 4)
+    vain = f", {refused:,} of them refused" if refused else ""
+    return [f"{verb} {many(count, 'connection')} {toward} {peers}{vain}"]
+
+
 def regular(starts: npt.NDArray[np.int64]) -> tuple[float, float] | None:
     """Period and jitter in nanoseconds, where calls come back regularly; None: they do not.
 
@@ -800,7 +887,11 @@ def regular(starts: npt.NDArray[np.int64]) -> tuple[float, float] | None:
 
 
 def _rank(each: Incident) -> tuple[Any, ...]:
-    order = (LET_IN, CONNECTED, TRIED).index(each.reach)
+    # Below who got in: who looks for a way in, a stranger, and who takes something outside; then who called what no path declares, as monitoring does.
+    searches = any(step.kind == "sweep" for step in each.steps)
+    strange = each.reach == CONNECTED and (not each.roles or each.outside_bytes > 0)
+    unusual = 0 if each.reach == LET_IN else 1 if searches or strange else 2
+    order = unusual, (LET_IN, CONNECTED, TRIED).index(each.reach)
     severity = -int(Severity[each.severity.upper()])
     return severity, order, -len(each.reached), -each.outside_bytes, -each.received_bytes, each.first_ns, each.actor
 

@@ -17,7 +17,7 @@ from auditor import api
 from auditor.cli import main
 from auditor.errors import ConfigError
 from auditor.incidents import host_of, of
-from auditor.incidents.actors import BEATS, regular
+from auditor.incidents.actors import BEATS, _rank, regular
 from auditor.incidents.again import next_of
 
 CAPTURE = "captures/sample/intruder.bridge.pcap.zst"
@@ -127,12 +127,93 @@ def test_a_vm_that_nobody_accuses_has_a_page_too(intruder):
     assert page.severity == "info"
     assert page.title == (
         "diego_cell/0 (10.0.8.20): opened 3 connections to 10.0.8.40:8889 (diego_database/0), 10.0.8.60:4222 (nats/0); "
-        "let 10.0.8.99 in, and was called in 1 connection by 10.0.8.99"
+        f"let 10.0.8.99 in; was called in 1 connection by 10.0.8.99; 10.0.8.99 of incident {found['id']} (critical) sent it 3.6 KiB and received 5.6 KiB"
     )
     assert page.steps[-1].says.startswith(
         "let 10.0.8.99 in on its port 1801/tcp (tls): TLS 1.2 with the client certificate"
     )
     assert {step.kind for step in page.steps} == {"connection", "called"}
+
+
+def test_the_page_of_an_end_outside_says_that_nothing_was_judged_and_what_it_got(intruder):
+    told = intruder.of_host("198.51.100.20")
+    page = host_of(told.audit)
+    assert page is not None
+    assert "10.0.8.99 of incident I-8157f1f32d (critical) sent it 93.2 KiB and received" in page.how_far
+    assert page.proof.startswith("frame 441;")
+    text = told.to_table(width=200)
+    assert text.startswith("NOTHING JUDGED")
+    assert "CLEAN" not in text
+    assert told.exit_status() == 3
+
+
+def test_attempts_are_no_connections_on_the_page_of_a_host(intruder):
+    told = intruder.of_host("uaa/1")
+    page = host_of(told.audit)
+    assert page is not None
+    assert "was tried in 2 attempts by 10.0.8.99, none of them answered" in page.how_far
+    assert "was called in" not in page.title
+    [found] = of(told.audit)
+    assert found.how.startswith("tried 2 targets on uaa/1: 2 without an answer")
+    page = host_of(intruder.of_host("10.0.8.40").audit)
+    assert page is not None
+    assert "was called in 8 connections" in page.how_far
+    assert "1 of them refused; was tried in 29 attempts by 10.0.8.99, all refused" in page.how_far
+
+
+def test_who_hangs_up_itself_was_not_refused(intruder):
+    table = intruder.audit.connections.copy()
+    mine = ((table["originator_ip"] == "10.0.8.99") & (table["responder_port"] == 4222)).to_numpy()
+    says = "an SSH login: the client closed the connection without an answer"
+    for name, value in (("entered", False), ("authentication_outcome", "refused"), ("shown", says)):
+        table[name] = table[name].astype(object)
+        table.loc[mine, name] = value
+    [found] = of(replace(intruder.audit, connections=table))
+    [step] = [each for each in found.steps if each.peers == ("10.0.8.60:4222 (nats/0)",)]
+    assert step.says.startswith("connected to 10.0.8.60:4222 (nats/0) (nats) and ended that itself: neither access nor")
+    assert (step.kind, step.outcome) == ("connection", "unknown")
+
+
+def test_access_on_a_documented_path_without_what_it_asks_for_is_told(intruder):
+    """A cell that is found for a sweep, and was served in the clear on a path that asks for TLS."""
+    table, findings = intruder.audit.connections.copy(), intruder.audit.findings.copy()
+    stranger = (table["originator_ip"] == "10.0.8.99").to_numpy()
+    tried = stranger & (table["outcome"] == "attempt").to_numpy()
+    table = table[~stranger | tried].reset_index(drop=True)
+    tried = (table["originator_ip"] == "10.0.8.99").to_numpy()
+    for name in ("ip", "instance", "roles"):
+        column = table[f"originator_{name}"].astype(object).tolist()
+        cell = {"ip": "10.0.8.21", "instance": "diego_cell/1", "roles": ("diego_cell",)}[name]
+        table[f"originator_{name}"] = pd.Series(
+            [cell if here else was for here, was in zip(tried, column, strict=True)], dtype=object
+        )
+    findings = findings[findings["rule"] == "port-sweep"].reset_index(drop=True)
+    [found] = of(replace(intruder.audit, connections=table, findings=findings))
+    assert found.title.endswith("tried without success")
+    call = int(np.flatnonzero((table["originator_instance"] == "diego_cell/1") & ~tried)[0])
+    amiss = findings.iloc[[0]].assign(id="F-1", rule="plaintext", severity="critical")
+    amiss["connections"] = [(str(table["id"].iloc[call]),)]
+    table = table.copy()
+    told = table["findings"].tolist()
+    told[call] = ("F-1",)
+    table["findings"] = pd.Series(told, dtype=object)
+    table["authentication_outcome"] = table["authentication_outcome"].astype(object)
+    table.loc[call, "authentication_outcome"] = "served"
+    [found] = of(replace(intruder.audit, connections=table, findings=pd.concat([findings, amiss], ignore_index=True)))
+    assert found.reach == "let_in"
+    [step] = [each for each in found.steps if each.let_in]
+    assert "(F-1 plaintext)" in step.says
+    assert found.severity == "high", "a fault of a documented path makes the incident no graver"
+
+
+def test_who_searches_stands_before_who_calls_what_no_path_declares(intruder):
+    [scan] = of(intruder.audit)
+    scan = replace(scan, severity="high", reach="tried", roles=(), outside_bytes=0, reached=())
+    calls = replace(
+        scan, reach="connected", roles=("exporter",), steps=(), reached=("10.0.8.21:9115",), received_bytes=20_000
+    )
+    enters = replace(calls, reach="let_in")
+    assert sorted([calls, scan, enters], key=_rank) == [enters, scan, calls]
 
 
 def test_the_page_of_whose_certificate_was_stolen_says_so(intruder):
@@ -167,7 +248,7 @@ def test_one_sweep_has_one_number_wherever_it_is_told(intruder):
         "tried 32 targets on diego_database/0, uaa/1: 29 closed (refused), 2 without an answer, 1 open: "
     )
     [told] = intruder.findings[intruder.findings["rule"] == "port-sweep"].itertuples()
-    assert sweep.says.endswith(f"(30 of them: {told.id})")
+    assert sweep.says.endswith(f"; {told.id} counts 30 of them")
     assert told.title == "10.0.8.99 tried 30 targets on 2 hosts without a connection"
     shown = sweep.as_dict()
     assert (shown["count"], len(shown["connections"]), shown["connections_left_out"]) == (32, 20, 12)

@@ -45,6 +45,12 @@ def head(audit: Audit) -> Iterator[tuple[str, str, tuple[tuple[str, str], ...]]]
         yield "info", f"and {len(found) - TITLED:,} more incidents (--format json has all)", ()
 
 
+def without_command(answer: str) -> tuple[str, str]:
+    """An answer, and the command at its end by itself; empty where it has none."""
+    says, found, command = answer.rpartition("; auditor slice ")
+    return (says, f"auditor slice {command}") if found else (answer, "")
+
+
 def when(step: Step) -> str:
     """The time of a step, and how long it went on."""
     first = time_text(step.first_ns)[11:].rstrip("Z")

@@ -1,6 +1,6 @@
 """The report for a terminal: the summary line, what is wrong with the inputs, the findings, then every documented path, seen or not.
 
-Readable at 80 columns; colour only where asked for, and never the only marker of anything.
+Readable at 80 columns, but for commands, which are never broken, so that they can be copied; colour only where asked for, and never the only marker of anything.
 """
 
 from __future__ import annotations
@@ -43,10 +43,16 @@ def _say(console: Console, text: str, *, style: str = "", indent: int = 0, hang:
         console.print(Text(shift).append(line.plain.rstrip(), style=style or None), soft_wrap=True)
 
 
+def _command(console: Console, text: str, *, style: str = "", indent: int = 0) -> None:
+    """A command whole, in one line however long: what is copied from a report must run."""
+    console.print(Text(" " * indent).append(escape(text), style=style or None), soft_wrap=True)
+
+
 def _findings(console: Console, audit: Audit) -> None:
     console.print()
     _say(console, "Findings", style="bold")
     groups = story.groups(audit)
+    then = next_of(audit)
     if not groups:
         _say(console, "none", indent=2)
     for group in groups:
@@ -72,8 +78,8 @@ def _findings(console: Console, audit: Audit) -> None:
                 _say(console, f"e.g. {told.example}", indent=5, hang=2)
             if told.remediation:
                 _say(console, f"fix: {told.remediation}", indent=5, hang=2)
-            for line in told.commands:
-                _say(console, line, indent=5, hang=2)
+            for line in then.commands(told.id, whole=True):
+                _command(console, line, indent=5)
         if group.findings > len(group.told):
             more = (
                 f"- and {group.findings - len(group.told):,} more: --table findings lists each, --format json has all"
@@ -81,9 +87,6 @@ def _findings(console: Console, audit: Audit) -> None:
             _say(console, more, indent=3, hang=2)
         if group.remediation:
             _say(console, f"fix: {group.remediation}", indent=3, hang=2)
-    note = next_of(audit).note
-    if groups and note:
-        _say(console, note, indent=3, hang=2)
 
 
 def _coverage(console: Console, audit: Audit) -> None:
@@ -135,7 +138,10 @@ def _report(console: Console, audit: Audit) -> None:
     for severity, title, answers in incidents.head(audit):
         _say(console, title, style=_STYLE[severity], hang=2)
         for name, answer in answers:
-            _say(console, f"{name}: {answer}", indent=2, hang=2)
+            says, command = incidents.without_command(answer)
+            _say(console, f"{name}: {says}", indent=2, hang=2)
+            if command:
+                _command(console, command, indent=4)
     _say(console, f"Connections: {story.dispositions(audit)}", hang=2)
     verdicts = story.verdict_words(audit.summary.get("verdicts"))
     if verdicts:
@@ -162,12 +168,14 @@ def _incidents(console: Console, audit: Audit) -> None:
         _say(console, f"{title} ({each.id})" if each.accused else title, style="bold", hang=2)
         for step in each.steps[: incidents.SHOWN_STEPS]:
             _say(console, f"{incidents.when(step)}  {step.says}", indent=2, hang=4)
-            _say(console, f"{incidents.frames(audit, step)}: {step.command}", style="dim", indent=6, hang=2)
+            _say(console, incidents.frames(audit, step), style="dim", indent=6, hang=2)
+            _command(console, step.command, style="dim", indent=6)
         if len(each.steps) > incidents.SHOWN_STEPS:
             _say(
                 console, f"and {len(each.steps) - incidents.SHOWN_STEPS:,} more steps (--format json has all)", indent=2
             )
-        _say(console, f"findings {', '.join(each.findings) or 'none'}; all of it: {each.command}", indent=2, hang=2)
+        _say(console, f"findings {', '.join(each.findings) or 'none'}; all of it:", indent=2, hang=2)
+        _command(console, each.command, indent=4)
     if len(found) > incidents.SHOWN:
         _say(console, f"and {len(found) - incidents.SHOWN:,} more incidents (--format json has all)")
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from auditor.policy.times import time_text
+from auditor.policy.times import parse_time, time_text
 from auditor.store.history import History, Row
+from auditor.wire.text import many
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,9 +31,12 @@ CHANGES = (
     "verdicts",
     "appeared",
     "disappeared",
+    "outside",
     "decided_by",
 )
-"""What can have happened: to findings (the first five), to documented paths (seen, silent, verdicts), to edges, and to the files that decide."""
+"""What can have happened: to findings (the first five), to documented paths (seen, silent, verdicts), to edges, and to the files that decide.
+
+``outside``: a finding, path or edge of the earlier audit that lies outside of the later one's window, so that nobody knows what became of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +65,39 @@ class Change:
 
 def compare(history: History, before: Row, after: Row) -> list[Change]:
     """From one audit of the store to another. Raises ConfigError."""
-    return [
-        *_findings(history, before, after),
-        *_paths(history, before, after),
-        *_edges(history, before, after),
-        *_files(history, before, after),
+    looked = _looked(history, before, after)
+    changes = [*_findings(history, before, after, looked), *_paths(history, before, after, looked)]
+    return [*changes, *_edges(history, before, after, looked), *_files(history, before, after)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """The connections of the earlier audit in the window of the later one."""
+
+    table: pa.Table
+    ids: frozenset[str]
+    paths: frozenset[str]
+
+
+def _looked(history: History, before: Row, after: Row) -> _Looked | None:
+    """None: the later audit has no window, and looked at all that it was given."""
+    if not history.window(after):
+        return None
+    table = history.table("connections", before.audit, ["id", "start", "duration", "paths", *_EDGE])
+    if table is None:
+        return None
+    window = history.body(after.audit)["audit"]["window"]
+    since, until = (parse_time(window[name]) if window.get(name) else None for name in ("since", "until"))
+    import pyarrow as pa
+
+    starts = [int(each or 0) for each in table["start"].cast(pa.int64()).to_pylist()]
+    kept = [
+        (since is None or start + round((took or 0.0) * 1e9) >= since) and (until is None or start <= until)
+        for start, took in zip(starts, table["duration"].to_pylist(), strict=True)
     ]
+    inside = table.take([at for at, there in enumerate(kept) if there]) if any(kept) else table.slice(0, 0)
+    paths = frozenset(str(path) for told in inside["paths"].to_pylist() for path in told or ())
+    return _Looked(inside, frozenset(map(str, inside["id"].to_pylist())), paths)
 
 
 NAMED = 3
@@ -90,8 +121,17 @@ def _rows(history: History, name: str, row: Row, columns: list[str]) -> list[dic
     return [] if table is None else table.to_pylist()
 
 
-def _findings(history: History, before: Row, after: Row) -> list[Change]:
-    columns = ["fingerprint", "rule", "severity", "title", "path", "count", "waived"]
+def _findings(history: History, before: Row, after: Row, looked: _Looked | None = None) -> list[Change]:
+    columns = [
+        "fingerprint",
+        "rule",
+        "severity",
+        "title",
+        "path",
+        "count",
+        "waived",
+        *(["connections"] if looked else []),
+    ]
     old, new = (
         {each["fingerprint"]: each for each in _rows(history, "findings", row, columns)} for row in (before, after)
     )
@@ -101,13 +141,15 @@ def _findings(history: History, before: Row, after: Row) -> list[Change]:
         place = f" [{here['path']}]" if here["path"] else ""
         says = f"{here['rule']}: {here['title']}{place}"
         kinds = [("new" if mark not in old else "continuing") if mark in new else "gone"]
+        if looked is not None and mark not in new and not looked.ids.intersection(old[mark]["connections"] or ()):
+            kinds = ["outside"]
         if mark in old and mark in new and bool(old[mark]["waived"]) != bool(new[mark]["waived"]):
             kinds.append("waived" if new[mark]["waived"] else "unwaived")
         found += [Change(kind, "finding", mark, here["severity"], says) for kind in kinds]
     return sorted(found, key=lambda each: CHANGES.index(each.change))
 
 
-def _paths(history: History, before: Row, after: Row) -> list[Change]:
+def _paths(history: History, before: Row, after: Row, looked: _Looked | None = None) -> list[Change]:
     import msgspec
 
     columns = ["path", "source", "destination", "ports", "connections", "verdicts"]
@@ -119,7 +161,8 @@ def _paths(history: History, before: Row, after: Row) -> list[Change]:
             continue
         words = f"{here['source']} to {here['destination']} on {here['ports']}"
         if bool(was["connections"]) != bool(here["connections"]):
-            found.append(Change("seen" if here["connections"] else "silent", "path", path, None, words))
+            unseen = "silent" if looked is None or path in looked.paths else "outside"
+            found.append(Change("seen" if here["connections"] else unseen, "path", path, None, words))
             continue
         verdicts = [set(msgspec.json.decode(each["verdicts"] or "{}")) for each in (was, here)]
         if verdicts[0] != verdicts[1]:
@@ -131,10 +174,12 @@ def _paths(history: History, before: Row, after: Row) -> list[Change]:
 Edge = tuple[str, str, str, str]
 
 
-def _edges(history: History, before: Row, after: Row) -> list[Change]:
+def _edges(history: History, before: Row, after: Row, looked: _Looked | None = None) -> list[Change]:
     old, new = (edges(history.table("connections", row.audit, _EDGE)) for row in (before, after))
     found = []
-    for change, here, other in (("appeared", new, old), ("disappeared", old, new)):
+    inside = old if looked is None else edges(looked.table)
+    outside = {edge: count for edge, count in old.items() if edge not in inside}
+    for change, here, other in (("appeared", new, old), ("disappeared", inside, new), ("outside", outside, new)):
         fresh = sorted(set(here) - set(other))
         swept = Counter((edge[0], edge[2].rpartition("/")[2]) for edge in fresh if edge[3] == _UNDECLARED)
         told: set[tuple[str, str]] = set()
@@ -142,7 +187,7 @@ def _edges(history: History, before: Row, after: Row) -> list[Change]:
             originator, responder, service, disposition = edge
             who = originator, service.rpartition("/")[2]
             if disposition != _UNDECLARED or swept[who] < MANY_SERVICES:
-                says = f"{originator} to {responder} on {service}, {disposition}, {here[edge]} connections"
+                says = f"{originator} to {responder} on {service}, {disposition}, {many(here[edge], 'connection')}"
                 found.append(Change(change, "edge", f"{originator} {responder} {service}", None, says))
             elif who not in told:
                 told.add(who)
@@ -163,7 +208,7 @@ def _sweep(change: str, who: tuple[str, str], fresh: list[Edge], here: Mapping[E
     shown = ", ".join(targets[:3]) + (f" and {len(targets) - 3} more" if len(targets) > 3 else "")
     services = len({edge[2] for edge in mine})
     count = sum(here[edge] for edge in mine)
-    says = f"{originator} to {shown} on {services} services over {transport}, {_UNDECLARED}, {count} connections"
+    says = f"{originator} to {shown} on {many(services, 'service')} over {transport}, {_UNDECLARED}, {many(count, 'connection')}"
     return Change(change, "edge", f"{originator} * {transport}", None, says)
 
 

@@ -56,6 +56,7 @@ _HEADS = {
     "verdicts": "Documented paths with other verdicts",
     "appeared": "New pairs of ends that talk",
     "disappeared": "Pairs of ends that no longer talk",
+    "outside": "Not looked at by the later audit: outside of its window",
     "decided_by": "Policies, inventories and waivers",
 }
 
@@ -229,7 +230,7 @@ class Review:
             self._page("compare.html", base, title="Comparison", before=before, after=after, when=_when,
                        windows=[(row.audit, history.window(row)) for row in (before, after)], outside=OUTSIDE,
                        sides=[(row, made_of(history, row)) for row in (before, after)],
-                       groups=[group for group in groups if group[2]], rows=list(reversed(history.rows(last=SHOWN_AUDITS))))
+                       row_windows={row.audit: history.window(row) for row in history.rows(last=SHOWN_AUDITS)}, groups=[group for group in groups if group[2]], rows=list(reversed(history.rows(last=SHOWN_AUDITS))))
         )  # fmt: skip
 
     def bundle(self, history: History, base: str, given: Mapping[str, str], _form: Any) -> Answer:

@@ -49,6 +49,26 @@ def test_two_audits_of_a_store(tmp_path):
     assert sum(each.change == "continuing" for each in same) == len(diego.findings)
 
 
+def test_what_lies_outside_of_the_later_window_is_not_gone(tmp_path):
+    place = tmp_path / "s"
+    auditor.audit("sample:intruder", store=place)
+    auditor.audit("sample:intruder", store=place, since="2026-11-30T15:12:13Z")
+    auditor.audit("sample:intruder", store=place, since="2026-12-30T00:00:00Z")
+    with open_history(place) as history:
+        whole, part, nothing = history.rows()
+        later, never, back = (
+            compare(history, whole, part),
+            compare(history, whole, nothing),
+            compare(history, part, whole),
+        )
+    kinds = Counter(each.change for each in later)
+    assert kinds["outside"] > 0
+    assert not {"gone", "disappeared", "silent"} & set(kinds)
+    assert {each.change for each in never} == {"outside"}
+    assert {each.what for each in never} == {"finding", "path", "edge"}
+    assert "outside" not in {each.change for each in back}
+
+
 @pytest.mark.parametrize("few", [100_000, 0])
 def test_ends_are_roles_else_addresses_and_host_ports_are_one_service(monkeypatch, few):
     monkeypatch.setattr("auditor.jobs.compare.FEW_ROWS", few)
@@ -105,7 +125,7 @@ def test_a_sweep_is_one_line():
     after = pa.Table.from_pylist([*swept, row("10.0.8.98", 22), row("10.0.8.99", 8889, "documented")])
     changes = [each.says for each in _edges(Kept(before, after), Which(0), Which(1)) if each.change == "appeared"]
     assert changes == [
-        "10.0.8.98 to diego_database on 22/tcp, undeclared, 1 connections",
+        "10.0.8.98 to diego_database on 22/tcp, undeclared, 1 connection",
         "10.0.8.99 to diego_database on 29 services over tcp, undeclared, 29 connections",
-        "10.0.8.99 to diego_database on 8889/tcp, documented, 1 connections",
+        "10.0.8.99 to diego_database on 8889/tcp, documented, 1 connection",
     ]

@@ -102,13 +102,23 @@ def _end(end: Record) -> str:
     address = str(end.get("ip"))
     if end.get("port") is not None:
         address = f"[{address}]:{end['port']}" if ":" in address else f"{address}:{end['port']}"
-    who = ", ".join(str(each) for each in (end.get("instance"), end.get("role"), end.get("component")) if each)
+    # What a host in no inventory would be by its port or certificate is no name of it.
+    known = end.get("instance") or end.get("role")
+    who = ", ".join(
+        str(each) for each in (end.get("instance"), end.get("role"), end.get("component")) if each and known
+    )
     return f"{address} ({who})" if who else address
 
 
 def _right(finding: Record, first: Record | None) -> Iterator[str]:
     """What would make the connection a documented one."""
     near: dict[str, Any] = (first or {}).get("near_miss") or {}
+    if finding["rule"] == "stolen-credential" or (
+        finding["rule"] == "unknown-host" and finding["severity"] == "critical"
+    ):
+        yield "Contain it first: isolate the host, rotate the certificate or login that it used and all credentials of its owner, and keep the packets (auditor slice --bundle)."
+        yield "Only if the host is proven to be the platform's own: add it to the inventory, and audit again."
+        return
     if near:
         yield f"The closest documented path is {near.get('path')}; the difference is the {near.get('differs')}: {near.get('says')}."
     yield (

@@ -70,6 +70,8 @@ def _line(audit: Audit, finding: Record, connection: Record | None) -> str:
     for number, (label, value) in enumerate(custom.items(), 1):
         if value not in (None, ""):
             fields |= {f"cs{number}Label": label, f"cs{number}": value}
+    if story.window(audit):
+        fields |= {"flexString1Label": "window", "flexString1": f"{story.window(audit)} only"}
     shown = " ".join(
         f"{key}={_value(value, LONGEST.get(key, CUSTOM))}" for key, value in fields.items() if value not in (None, "")
     )

@@ -126,6 +126,7 @@ def _event(audit: Audit, connection: Record) -> Record:
                 client_certificate=(connection.get("tls") or {}).get("client_certificate"),
                 findings=connection.get("findings"),
                 audit=audit.info.get("id"),
+                window=story.window(audit),
             ),
         }
     )
@@ -169,6 +170,7 @@ def _alert(audit: Audit, finding: Record, connection: Record | None) -> Record:
                 waived_reason=waived.get("reason"),
                 connections=list(finding.get("connections") or ())[:100],
                 audit=audit.info.get("id"),
+                window=story.window(audit),
             ),
         }
     )
@@ -183,7 +185,7 @@ def _warning(audit: Audit, says: str) -> Record:
         "event": {"kind": "event", "category": ["configuration"], "type": ["info"], "dataset": "auditor.warning"},
         "log": {"level": "warning"},
         "observer": _observer(audit),
-        "labels": _labels(audit=audit.info.get("id")),
+        "labels": _labels(audit=audit.info.get("id"), window=story.window(audit)),
     }
 
 

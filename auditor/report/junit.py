@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 
 from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out, Severity
+from auditor.policy.times import OUTSIDE
 from auditor.report import _story as story
 from auditor.report._pairs import Record, findings
 from auditor.report._records import records
@@ -148,6 +149,10 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
     if doubts:
         _say(_case(suite, "inventory", "inventory and policy"), "\n".join(f"Warning: {each}" for each in doubts), ())
     _count(suite)
+    if story.window(audit):
+        properties = ET.Element("properties")
+        ET.SubElement(properties, "property", {"name": "window", "value": f"{story.window(audit)} only; {OUTSIDE}"})
+        suite.insert(0, properties)
 
     for key in ("tests", "failures", "errors", "skipped"):
         root.set(key, str(sum(int(each.get(key, "0")) for each in root)))

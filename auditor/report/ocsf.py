@@ -39,6 +39,7 @@ def _metadata(audit: Audit, uid: str) -> Record:
         },
         "uid": uid,
         "correlation_uid": str(audit.info.get("id")),
+        **({"labels": [f"{story.window(audit)} only"]} if story.window(audit) else {}),
     }
 
 
@@ -187,6 +188,7 @@ def _detection(audit: Audit, finding: Record, connection: Record | None) -> Reco
 def _incident(audit: Audit, each: Incident) -> Record:
     """Incident Finding: what one actor did."""
     first, last = each.first_ns // 1_000_000, each.last_ns // 1_000_000
+    titles = dict(zip(audit.findings["id"].astype(str), audit.findings["title"].astype(str), strict=True))
     return present(
         {
             "category_uid": 2,
@@ -204,7 +206,9 @@ def _incident(audit: Audit, each: Incident) -> Record:
             "message": each.title,
             "desc": "; ".join(f"{name}: {says}" for name, says in each.answers),
             "metadata": _metadata(audit, each.id),
-            "finding_info_list": [{"uid": name, "title": each.title} for name in (each.findings or (each.id,))],
+            "finding_info_list": [
+                {"uid": name, "title": titles.get(name, each.title)} for name in (each.findings or (each.id,))
+            ],
             "unmapped": {"auditor": {"incident": each.as_dict()}},
         }
     )

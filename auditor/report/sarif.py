@@ -64,6 +64,7 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
         "invocations": [
             {
                 "executionSuccessful": True,
+                **({"properties": {"window": audit.info["window"]}} if audit.info.get("window") else {}),
                 "toolExecutionNotifications": [
                     {"level": "warning", "message": {"text": _text(note)}, "descriptor": {"id": "incomplete"}}
                     for note in notes

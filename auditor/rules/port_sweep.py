@@ -1,4 +1,4 @@
-"""port-sweep: one address tried many ports or hosts, and none of them answered.
+"""port-sweep: one address tried many ports or hosts, and none of them accepted.
 
 What fires it:   at least 10 distinct pairs of responder and port, tried by one address within 60 seconds, undeclared and without a connection
                  (`SWEEP_TARGETS` and `SWEEP_WINDOW_NS` of auditor/rules/_sweep.py). Targets are counted, not packets: a client that dials one dead

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -46,6 +48,18 @@ def test_what_was_looked_at_is_said_in_every_report_for_people(part: Any, whole:
 def test_json_has_both_ends_of_it(part: Any, whole: Any) -> None:
     assert json.loads(part.to_json())["audit"]["window"] == {"since": SINCE, "until": UNTIL}
     assert "window" not in json.loads(whole.to_json())["audit"]
+
+
+@pytest.mark.parametrize("name", ["ocsf", "junit", "sarif", "ecs", "cef"])
+def test_every_format_with_a_place_for_it_names_it(name: str) -> None:
+    options = {"since": "2026-11-30T15:12:10Z", "until": "2026-11-30T15:12:16Z"}
+    for given in (options, {}):
+        out = io.BytesIO()
+        audit = auditor.audit("sample:intruder", **given).audit
+        import_module(f"auditor.report.{name}").FORMAT.write(audit, out)
+        assert (
+            "2026-11-30T15:12:10Z" in out.getvalue().decode() or "2026-11-30 15:12:10" in out.getvalue().decode()
+        ) is bool(given)
 
 
 def test_one_end_is_enough() -> None:

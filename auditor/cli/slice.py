@@ -216,6 +216,14 @@ def _from_store(
         row = history.find(audit)
         found = restore(history, row)
         kept = history.deciders(row.audit)
+        for name in finding:
+            mark = name.removeprefix("F-")
+            there = found.findings["fingerprint"].astype(str).str.startswith(mark).any()
+            other = history.last_with(mark) if not there else None
+            if other is not None and other != row.audit:
+                raise ConfigError(
+                    name, f"audit {row.audit} has no such finding", hint=f"audit {other} has it: --audit {other}"
+                )
     choice = _chosen(found.connections, found.findings, finding, connection)
     paths = [Path(str(each)) for each in captures or found.captures["path"]]
     return Report(found), choice, paths, bundling.kept(kept, found)

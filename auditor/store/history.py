@@ -590,6 +590,15 @@ class History:
         found = self.sql.execute(sql, [without]).fetchone()
         return None if found is None else _row(found)
 
+    def last_with(self, mark: str) -> int | None:
+        """The last audit that has a finding whose fingerprint begins so; None: no audit has one, or the mark is too short to tell."""
+        if len(mark) < 6 or not mark.isalnum():
+            return None
+        (found,) = self.sql.execute(
+            "SELECT max(last_audit) FROM facts WHERE substr(fingerprint, 1, ?) = ?", [len(mark), mark]
+        ).fetchone()
+        return None if found is None else int(found)
+
     def window(self, row: Row) -> str:
         """``from ... to ...``, where this audit looked at a part of the time alone; empty: at all of it. Scheduled passes always do."""
         if row.kind != "audit":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import auditor
 from auditor.cli import main
 from auditor.policy.loader import load_policy
 
@@ -197,3 +198,13 @@ def test_mistakes_are_one_line(arguments, says, tmp_path, monkeypatch, capsys):
     assert says in err
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finding_of_an_earlier_audit_is_told_where_it_is(tmp_path, capsys):
+    store = str(tmp_path / "s")
+    auditor.audit("sample:intruder", store=store)
+    auditor.audit("sample:healthy", store=store)
+    out = str(tmp_path / "x.pcapng")
+    assert main(["slice", "--store", store, "--finding", "F-210ff31e20", "-w", out]) == 2
+    assert "--audit 1" in capsys.readouterr().err
+    assert main(["slice", "--store", store, "--finding", "F-210ff31e20", "--audit", "1", "-w", out]) == 0

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from auditor.errors import ConfigError
+from auditor.model.version import VERSION
 from auditor.slices.bundle import member, readme_is_right
 from auditor.slices.verdict import judged, profiles_of, stated
 
@@ -153,8 +155,12 @@ def check(contents: Contents, captures: list[Path]) -> tuple[Checked, list[str],
     told = list(verifying.comments(contents.slice))
     again = told_of(report_of([contents.slice], *files, verdict))
     wrong = [*verifying.misplaced(told, verdict), *verifying.mislabelled(told, verdict)]
-    if not readme_is_right(contents):
-        wrong.append("README.txt: says something else than the verdict")
+    if verdict["version"] == VERSION:
+        if not readme_is_right(contents):
+            wrong.append("README.txt: says something else than the verdict")
+        comment = comment_of(str(verdict["title"]), redact=bool(verdict["redacted"]))
+        if not verifying.is_plain(contents.slice, told, comment):
+            wrong.append("slice.pcapng: holds something else than the packets, their comments and its title")
     says: list[str] = []
     originals = None
     if captures:
@@ -177,7 +183,9 @@ def check(contents: Contents, captures: list[Path]) -> tuple[Checked, list[str],
         elif not apart:
             lost = [str(each["path"]) for each, path in zip(verdict["captures"], there, strict=True) if path is None]
             says.append(f"{what}; what rests on other captures was not checked: {', '.join(lost)} not given")
-    found = verifying.checked(verdict, again, told, originals)
+    found = verifying.checked(verdict, again, told, originals, signed=contents.signature is not None)
+    if verdict["version"] != VERSION:
+        found = replace(found, left=(*found.left, "texts: README, blocks of the slice that are no packets"))
     return found, [*found.wrong, *wrong], says
 
 

@@ -244,6 +244,7 @@ def _given(report: Report, policy: list[str] | None, release: str | None) -> bun
     from auditor.policy import shipped
     from auditor.policy.loader import members
     from auditor.slices.bundle import member
+    from auditor.slices.verdict import INFERRED
 
     policies: dict[str, bytes] = {}
     for name in [each for one in policy or [shipped.DEFAULT] for each in members(one)]:
@@ -254,8 +255,7 @@ def _given(report: Report, policy: list[str] | None, release: str | None) -> bun
         place = Path(each["path"])
         inventories[member(len(inventories), place.name)] = place.read_bytes()
     if not inventories:
-        # Roles inferred from all captures cannot be inferred again from a slice.
-        inventories["00-inferred.yml"] = bundling.inferred(map(str, report.audit.captures["path"]), policy, release)
+        inventories[INFERRED] = bundling.inferred(map(str, report.audit.captures["path"]), policy, release)
     return policies, inventories
 
 
@@ -284,7 +284,9 @@ def _verify(path: Path, against: list[str], signers: Path | None, *, quiet: bool
     left = [] if held else found.left
     judged = f"{many(len(verdict['connections']), 'connection')} and {many(len(verdict['findings']), 'finding')}"
     if not quiet:
-        complain(f"{path}: hashes match; {judged} judged again: {many(found.right, 'statement')} confirmed")
+        complain(
+            f"{path}: hashes match; {judged} judged again: {found.right:,} of {many(found.all, 'statement')} confirmed"
+        )
         for line in says if not wrong else ():
             complain(line)
         if held:

@@ -30,6 +30,14 @@ SCHEMA = "auditor.bundle/1"
 SLICE, VERDICT, README, MANIFEST = "slice.pcapng", "verdict.json", "README.txt", "MANIFEST.sha256"
 SIGNATURE = f"{MANIFEST}.sig"
 
+ALWAYS = frozenset(
+    {
+        *("alone", "audit", "captures", "connections", "findings", "frames", "inventories", "inventory", "policies"),
+        *("redacted", "schema", "title", "version", "witnesses"),
+    }
+)
+"""What is in every verdict."""
+
 MOST_FILES = 1_000
 MOST_BYTES = 8 * 1024**3
 """A bundle that claims more is not unpacked."""
@@ -101,8 +109,8 @@ def _sum(path: Path) -> str:
 
 
 def readme_is_right(contents: Contents) -> bool:
-    """Whether the README says what the verdict says; that of another version may have other words."""
-    return contents.verdict.get("version") != VERSION or contents.readme == _readme(contents.verdict).encode()
+    """Whether the README of a bundle of this version says what the verdict says."""
+    return contents.readme == _readme(contents.verdict).encode()
 
 
 def _readme(told: Mapping[str, Any]) -> str:
@@ -164,10 +172,14 @@ def unpack(path: Path, folder: Path) -> Contents:
         raise InputError(str(path), f"is not a bundle of auditor slice: {type(error).__name__}") from error
     _check_sums(path, folder, set(names))
     try:
-        verdict = json.loads((folder / VERDICT).read_bytes())
+        verdict = json.loads(
+            (folder / VERDICT).read_bytes(), object_pairs_hook=_once, parse_constant=_no_number
+        )  # what is there twice would be read as the last of them here, and as the first by somebody else
         listed = [[str(each) for each in verdict[kind]] for kind in ("policies", "inventories")]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(str(path), f"{VERDICT} is damaged") from error
+    for name in sorted(ALWAYS - set(verdict)):
+        raise InputError(str(path), f"{VERDICT} is damaged: it has no {name}")
     if set(names) - {SLICE, VERDICT, README, MANIFEST, SIGNATURE} - {name for name in names if "/" in name}:
         raise InputError(str(path), "holds a file that a bundle has not")
     lying = sorted(name for name in names if "/" in name)
@@ -179,6 +191,19 @@ def unpack(path: Path, folder: Path) -> Contents:
     signature = (folder / SIGNATURE).read_bytes() if SIGNATURE in names else None
     readme = (folder / README).read_bytes() if README in names else b""
     return Contents(folder / SLICE, verdict, policies, inventories, (folder / MANIFEST).read_bytes(), readme, signature)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises ValueError where it has a name twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    """NaN and Infinity are no JSON. Raises ValueError."""
+    raise ValueError(text)
 
 
 def _check_name(path: Path, name: str) -> None:

@@ -19,6 +19,9 @@ WITNESS = "witness of "
 REDACTED = "; payload redacted"
 """So ends the comment of a packet whose payload was overwritten."""
 
+INFERRED = "00-inferred.yml"
+"""The inventory of a bundle for which none was given: roles inferred from all captures cannot be inferred again from a slice."""
+
 _OPTIONS: Mapping[str, Any] = {
     "ca": None,
     "keylog": None,
@@ -31,6 +34,11 @@ _OPTIONS: Mapping[str, Any] = {
     "until_ns": None,
 }
 """The options that decide what is found, and how they are where nobody gave them: then a bundle does not name them."""
+
+
+def is_option(name: str, value: Any) -> bool:
+    """Whether a bundle names this option: it decides what is found, and is not as it is where nobody gave it."""
+    return name in _OPTIONS and value not in (_OPTIONS[name], None)
 
 
 def title_of(findings: Iterable[Mapping[str, Any]], connections: Iterable[str], witnesses: Iterable[str]) -> str:
@@ -47,9 +55,7 @@ def stated(told: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "version": VERSION,
         "audit": {
-            "options": {
-                name: options[name] for name, usual in _OPTIONS.items() if options.get(name) not in (usual, None)
-            },
+            "options": {name: options[name] for name in _OPTIONS if is_option(name, options.get(name))},
             "platform_networks": list(told["audit"].get("platform_networks") or ()),
             # A profile is what it is made of.
             "policies": [

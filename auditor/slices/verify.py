@@ -8,7 +8,8 @@ Four answers, and each is told:
 - so is what is said of the captures themselves (their hash, size, span) and when the audit ran;
 - everything else was found again.
 
-Nothing that was not checked passes for verified: it is named, and has its own exit status.
+Nothing that was not checked passes for verified: it is named, and has its own exit status. The comparison goes both ways: what the audit says of the
+connections and findings of a bundle, and the bundle does not, is a difference, too; and so is what is in it twice.
 """
 
 from __future__ import annotations
@@ -19,26 +20,36 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
 from auditor.capture import open_capture
 from auditor.errors import AuditorError
+from auditor.model.columns import FINDINGS
 from auditor.model.version import VERSION
-from auditor.slices.verdict import COMMENT, REDACTED, WITNESS, judged, stated, title_of
+from auditor.slices.verdict import COMMENT, INFERRED, REDACTED, WITNESS, is_option, judged, stated, title_of
+from auditor.slices.writer import PcapngWriter
 from auditor.wire import pcapng
 
 Fields = dict[str, Any]
 
 
+_NOTHING: Any = object()
+"""What a place has that is not there."""
+
+
 def fields(verdict: Mapping[str, Any]) -> Fields:
     """Everything that was judged, by its place: ``connection ID: authentication.verdict``, ``finding FINGERPRINT: severity``."""
     found: Fields = {}
-    for each in verdict["connections"]:
-        _flatten(f"connection {_name(each)}", "", each, found)
-    for each in verdict["findings"]:
-        _flatten(f"finding {each.get('fingerprint')}", "", each, found)
+    seen: dict[str, int] = {}
+    for what, each in [
+        *((f"connection {_name(each)}", each) for each in verdict["connections"]),
+        *((f"finding {each.get('fingerprint')}", each) for each in verdict["findings"]),
+    ]:
+        seen[what] = seen.get(what, 0) + 1
+        # Two connections of the same ends may start at the same time; a copy has a place of its own, too.
+        _flatten(what if seen[what] == 1 else f"{what} ({seen[what]})", "", each, found)
     return found
 
 
@@ -54,7 +65,21 @@ def _flatten(what: str, path: str, value: Any, into: Fields) -> None:
         for key, each in value.items():
             _flatten(what, f"{path}.{key}" if path else str(key), each, into)
     else:
-        into[f"{what}: {path}"] = _time(value)
+        _put(into, f"{what}: {path}", value)
+
+
+def _put(into: Fields, place: str, value: Any) -> None:
+    """A name with dots in it cannot hide what is at the place that it looks like."""
+    while place in into:
+        place += " again"
+    into[place] = _time(value)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether they are written alike: ``true`` is not ``1``."""
+    if one is _NOTHING or other is _NOTHING:
+        return one is other
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 _TIME = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d+)Z$")
@@ -102,9 +127,17 @@ def ordered(verdict: Mapping[str, Any]) -> dict[str, Any]:
 
 def outside(verdict: Mapping[str, Any], report: Mapping[str, Any], told: Sequence[str]) -> Fields:
     """What the slice alone (its report, and the comments of its packets) says of the fields that it does not show as the whole did; None: nothing."""
-    was, now = _shown(verdict), _found(report, verdict, told)
-    now |= {place: value for place, value in was.items() if place.startswith(_ONLY_ORIGINALS)}
-    return {place: now.get(place) for place, value in was.items() if place not in now or now[place] != value}
+    was, now = statements(verdict), _found(report, verdict, told)
+    return {
+        place: now.get(place)
+        for place in sorted({*was, *now})
+        if _may_rest_elsewhere(place) and not _same(was.get(place, _NOTHING), now.get(place, _NOTHING))
+    }
+
+
+def _may_rest_elsewhere(place: str) -> bool:
+    """Whether packets outside of the slice may decide it."""
+    return ": " in place or place.startswith(_PLATFORM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +150,18 @@ class Checked:
     """The places of the fields that were not checked."""
     right: int
     """How many were found again."""
+    all: int
+    """How many a bundle of this kind has."""
 
 
 _ONLY_ORIGINALS = "captures."
 """What no packet of a slice shows."""
+_ONLY_SIGNED = "made."
+_OPTIONS = "audit.options"
+_PLATFORM = "audit.platform_networks"
 
 
-def _shown(verdict: Mapping[str, Any]) -> Fields:
+def statements(verdict: Mapping[str, Any]) -> Fields:
     """Every field of a verdict that something is held against, by its place; frames have their own check."""
     found = fields(ordered(verdict))
     for name in sorted(set(verdict) - _APART):
@@ -142,14 +180,23 @@ def _found(report: Mapping[str, Any], verdict: Mapping[str, Any], told: Sequence
             # A file lies in the bundle under a number and its name.
             if each.startswith(f"audit.{kind}.") and each.endswith(".path"):
                 now[each] = str(now[each]).partition("-")[2]
-    if not verdict["audit"].get("inventories"):
+    if not verdict["audit"].get("inventories") and verdict["inventories"] == [f"inventory/{INFERRED}"]:
         # The inventory was inferred, and the bundle holds it.
         now = {name: value for name, value in now.items() if not name.startswith("audit.inventories")}
         now["audit.inventories"] = []
+    # The slice may show other findings than those that the bundle is about. It is audited with the options of the verdict: they show nothing of them.
+    prints = {f"finding {each.get('fingerprint')}" for each in verdict["findings"]}
+    now = {
+        place: value
+        for place, value in now.items()
+        if not place.startswith(_OPTIONS) and (not place.startswith("finding ") or place.split(": ", 1)[0] in prints)
+    }
+    if not verdict["audit"]["options"]:
+        now[_OPTIONS] = {}
     return {**now, **_of_itself(verdict), **_by_comments(verdict, told)}
 
 
-_APART = frozenset({"connections", "findings", "frames", "alone", "policies", "inventories", "made", "schema"})
+_APART = frozenset({"connections", "findings", "frames", "alone", "policies", "inventories", "schema"})
 """Parts of a verdict that have a check of their own: ``misplaced``, ``Contents``, or none."""
 
 
@@ -166,7 +213,7 @@ def _deep(path: str, value: Any, into: Fields) -> None:
         for key, each in value.items() if isinstance(value, dict) else enumerate(value):
             _deep(f"{path}.{key}", each, into)
     else:
-        into[path] = _time(value)
+        _put(into, path, value)
 
 
 def checked(
@@ -174,51 +221,99 @@ def checked(
     report: Mapping[str, Any],
     told: Sequence[str],
     originals: Mapping[str, Any] | None = None,
+    *,
+    signed: bool = False,
 ) -> Checked:
-    """Every field of a verdict held against an audit of its slice and the comments of its packets, and against an audit of the captures where they are there."""
-    alone: Fields = verdict.get("alone") or {}
-    was, now = _shown(verdict), _found(report, verdict, told)
+    """Every field of a verdict held against an audit of its slice and the comments of its packets, and against an audit of the captures where they are there.
+
+    ``signed``: then it says when it was made, and else not.
+    """
+    wrong = list(_malformed(verdict, report, signed=signed))
+    alone: Fields = verdict["alone"]
+    was, now = statements(verdict), _found(report, verdict, told)
     whole = None if originals is None else _whole(verdict, originals)
-    wrong: list[str] = []
-    left: list[str] = [f"made.{name}" for name in verdict.get("made") or ()]
+    # Neither a key log nor an authority is in a bundle: without them the captures show what the slice alone shows.
+    blind = {"ca", "keylog"} & set(verdict["audit"]["options"])
+    every = sorted({*was, *now, *alone, *(whole or ())})
+    left: list[str] = []
     right = 0
-    for place in sorted({*was, *alone}):
-        if place not in was:
-            wrong.append(f"{place}: missing in the verdict")
-            continue
-        value, settled = was[place], False
+    for place in every:
+        value, mine = was.get(place, _NOTHING), now.get(place, _NOTHING)
+        settled = False
         if place in alone:
-            if now.get(place) != alone[place]:
-                wrong.append(f"{place} is {_plain(now.get(place))} from the packets alone, not {_plain(alone[place])}")
-        elif place.startswith((_ONLY_ORIGINALS, "audit.options.")):
+            says = alone[place]
+            if not _may_rest_elsewhere(place) or _same(value, mine):
+                wrong.append(f"alone: {place} does not rest on packets outside of the slice")
+            elif not _same(None if mine is _NOTHING else mine, says):
+                wrong.append(f"{place} is {_plain(mine)} from the packets alone, not {_plain(says)}")
+        elif place.startswith((_ONLY_ORIGINALS, _ONLY_SIGNED, f"{_OPTIONS}.")):
             pass  # no packet shows it
         elif place == "version":
-            settled = value == VERSION  # another version may see more or less; its differences tell so
-        elif place not in now:
+            settled = _same(value, VERSION)  # another version may see more or less; its differences tell so
+            if value is _NOTHING:
+                wrong.append("version: missing in the verdict")
+        elif value is _NOTHING:
+            if mine is not _NOTHING:
+                wrong.append(f"{place}: missing in the verdict, is {_plain(mine)}")
+        elif mine is _NOTHING:
             wrong.append(f"{place} was {_plain(value)}, and is not found now")
-        elif now[place] != value:
-            wrong.append(f"{place} was {_plain(value)}, is {_plain(now[place])}")
+        elif not _same(value, mine):
+            wrong.append(f"{place} was {_plain(value)}, is {_plain(mine)}")
         else:
             settled = True
-        if whole is not None and (": " in place or place.partition(".")[0] in _WHOLE):
-            settled = place in whole and whole[place] == value
-            if not settled and not (place in alone and whole.get(place) == alone[place]):
-                wrong.append(f"{place} was {_plain(value)}, is {_plain(whole.get(place))} by the captures")
+        if whole is not None and (": " in place or place.startswith(_WHOLE)):
+            theirs = whole.get(place, _NOTHING)
+            settled = _same(value, theirs)
+            if not settled and not (
+                blind and place in alone and _same(None if theirs is _NOTHING else theirs, alone[place])
+            ):
+                was_so = "missing in the verdict" if value is _NOTHING else f"was {_plain(value)}"
+                wrong.append(f"{place} {was_so}, is {_plain(theirs)} by the captures")
         if settled:
             right += 1
         else:
             left.append(place)
-    here = {each.split(": ", 1)[0] for each in was}
-    wrong += [
-        f"{each}: is in the packets, but missing in the verdict"
-        for each in sorted({place.split(": ", 1)[0] for place in now if ": " in place} - here)
-        if each.startswith("connection ")
-    ]
-    return Checked(tuple(dict.fromkeys(wrong)), tuple(left), right)
+    return Checked(tuple(dict.fromkeys(wrong)), tuple(left), right, len(every))
 
 
-_WHOLE = ("captures", "inventory")
+_WHOLE = ("captures.", "inventory", _PLATFORM)
 """What an audit of the captures shows beside connections and findings."""
+
+_MADE = frozenset({"finished", "id", "started"})
+
+
+def _malformed(verdict: Mapping[str, Any], report: Mapping[str, Any], *, signed: bool) -> Iterator[str]:
+    """What the maker of bundles never writes."""
+    made = verdict.get("made")
+    if signed and (not isinstance(made, dict) or set(made) != _MADE):
+        yield "made: a signed bundle has it, with finished, id and started"
+    if not signed and "made" in verdict:
+        yield "made: only a signed bundle has it"
+    for name, value in verdict["audit"]["options"].items():
+        if not is_option(name, value):
+            yield f"{_OPTIONS}.{name}: {_plain(value)} is not written in a bundle"
+    here = stated(report)
+    shapes = {
+        "connections": {key for each in report["connections"][:1] for key in each},
+        "findings": {column.path[0] for column in FINDINGS},
+        "captures": set(here["captures"][0]),
+    }
+    for kind, keys in shapes.items():
+        seen: dict[str, str] = {}
+        for place, each in enumerate(verdict[kind]):
+            if keys and not isinstance(each, dict):
+                yield f"{kind}.{place}: is nothing of the kind"
+                continue
+            for name in sorted(keys - set(each)):
+                yield f"{kind}.{place}: {name} is missing in the verdict"
+            for name in sorted(set(each) - keys):
+                yield f"{kind}.{place}: {name} is not written in a bundle"
+            for name in _UNIQUE[kind]:
+                if each.get(name) is not None and seen.setdefault(f"{name} {each[name]}", str(place)) != str(place):
+                    yield f"{kind}.{place}: {name} {_plain(each[name])} is that of {kind}.{seen[f'{name} {each[name]}']}, too"
+
+
+_UNIQUE = {"connections": ("id",), "findings": ("id", "fingerprint"), "captures": ()}
 
 
 def _whole(verdict: Mapping[str, Any], originals: Mapping[str, Any]) -> Fields:
@@ -226,8 +321,13 @@ def _whole(verdict: Mapping[str, Any], originals: Mapping[str, Any]) -> Fields:
     prints = [str(each["fingerprint"]) for each in verdict["findings"]]
     found = {**judged(originals, (str(each["id"]) for each in verdict["connections"]), prints)}
     now = fields(ordered(found))
-    for name in _WHOLE:
-        _deep(name, stated(originals)[name], now)
+    here = stated(originals)
+    for name, value in (
+        ("captures", here["captures"]),
+        ("inventory", here["inventory"]),
+        (_PLATFORM, here["audit"]["platform_networks"]),
+    ):
+        _deep(name, value, now)
     return now
 
 
@@ -247,6 +347,8 @@ def _by_comments(verdict: Mapping[str, Any], told: Sequence[str]) -> Fields:
 
 
 def _plain(value: Any) -> str:
+    if value is _NOTHING:
+        return "not there"
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return text if len(text) <= 200 else f"{text[:200]}…"
 
@@ -317,16 +419,61 @@ def mislabelled(told: Sequence[str], verdict: Mapping[str, Any]) -> Iterator[str
                 yield f"frames: the comment of frame {place} of the slice names another connection or finding than the verdict"
 
 
-def _frames(path: Path, wanted: set[int]) -> dict[int, bytes]:
-    """The bytes of these frames."""
-    found: dict[int, bytes] = {}
-    with open_capture(path) as reader:
+@dataclass(frozen=True, slots=True)
+class _Packet:
+    data: bytes
+    ts_ns: int
+    wirelen: int
+    link_type: int
+    interface: str
+
+
+def _packets(
+    path: Path, *, wanted: set[int] | None = None, link_type: int | None = None, name: str = ""
+) -> Iterator[tuple[int, _Packet]]:
+    """Frames with their numbers, as they would be in a slice. ``name``: of an interface that has none."""
+    with open_capture(path, link_type=link_type) as reader:
         for batch in reader.batches():
             numbers = np.asarray(batch.numbers)
-            for place in np.flatnonzero(np.isin(numbers, list(wanted))).tolist():
-                start, size = int(batch.start[place]), int(batch.caplen_bytes[place])
-                found[int(numbers[place])] = batch.buf[start : start + size].tobytes()
-    return found
+            points = reader.summary().vantage_points
+            some = np.arange(len(batch)) if wanted is None else np.flatnonzero(np.isin(numbers, list(wanted)))
+            for place in some.tolist():
+                start, size, at = (int(each[place]) for each in (batch.start, batch.caplen_bytes, batch.interface))
+                yield (
+                    int(numbers[place]),
+                    _Packet(
+                        batch.buf[start : start + size].tobytes(),
+                        max(int(batch.ts_ns[place]), 0),
+                        max(int(batch.wirelen_bytes[place]), size),
+                        int(batch.link_type[place]),
+                        (points[at].interface or points[at].name or name) if at < len(points) else name,
+                    ),
+                )
+
+
+class _Compared:
+    """Takes what is written to it, and says whether a file has the same."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._same = file, True
+
+    def write(self, data: bytes) -> int:
+        self._same = self._same and self._file.read(len(data)) == data
+        return len(data)
+
+    def done(self) -> bool:
+        return self._same and not self._file.read(1)
+
+
+def is_plain(path: Path, told: Sequence[str], comment: str) -> bool:
+    """Whether a slice has its packets, their comments (``told``) and its own ``comment``, and nothing else: no other block, no other option."""
+    with path.open("rb") as file:
+        compared = _Compared(file)
+        writer = PcapngWriter(cast("IO[bytes]", compared), comment)
+        for says, (_, each) in zip(told, _packets(path), strict=True):
+            number = writer.interface(each.interface, each.link_type, 0)
+            writer.packet(number, each.ts_ns, each.data, each.wirelen, says)
+        return compared.done()
 
 
 def ordered_captures(verdict: Mapping[str, Any], captures: Sequence[Path]) -> tuple[list[Path | None], list[str]]:
@@ -347,7 +494,7 @@ def ordered_captures(verdict: Mapping[str, Any], captures: Sequence[Path]) -> tu
 def against(slice_: Path, verdict: Mapping[str, Any], captures: Sequence[Path | None]) -> Iterator[str]:
     """What differs between the packets of the slice and those of the captures (in the verdict's order)."""
     frames = verdict.get("frames") or []
-    here = _frames(slice_, set(range(1, len(frames) + 1)))
+    here = dict(_packets(slice_))
     redacted = bool(verdict.get("redacted"))
     for index in sorted({int(capture) for capture, _ in frames}):
         told = verdict["captures"][index] if 0 <= index < len(verdict["captures"]) else {"path": "?", "sha256": None}
@@ -357,7 +504,9 @@ def against(slice_: Path, verdict: Mapping[str, Any], captures: Sequence[Path | 
             continue
         wanted = [(int(number), place) for place, (capture, number) in enumerate(frames, 1) if capture == index]
         try:
-            there = _frames(found, {number for number, _ in wanted})
+            link_type = verdict["audit"]["options"].get("linktype")
+            numbers = {number for number, _ in wanted}
+            there = dict(_packets(found, wanted=numbers, link_type=link_type, name=PurePath(str(told["path"])).name))
         except AuditorError as error:
             yield f"{found}: {error}"
             continue
@@ -365,5 +514,26 @@ def against(slice_: Path, verdict: Mapping[str, Any], captures: Sequence[Path | 
             mine, theirs = here.get(place), there.get(number)
             if theirs is None:
                 yield f"{found}: has no frame {number}"
-            elif mine is None or (len(mine) != len(theirs) if redacted else mine != theirs):
-                yield f"{found}: frame {number} differs from frame {place} of the slice"
+                continue
+            apart = ["is not there"] if mine is None else _apart(mine, theirs, redacted=redacted)
+            if apart:
+                yield f"{found}: frame {number} differs from frame {place} of the slice: {', '.join(apart)}"
+
+
+def _apart(mine: _Packet, theirs: _Packet, *, redacted: bool) -> list[str]:
+    """In what two packets differ; of a redacted one what was not overwritten with zeros is as it was."""
+    told = []
+    if mine.ts_ns != theirs.ts_ns:
+        told.append(f"its time, by {abs(mine.ts_ns - theirs.ts_ns)} ns")
+    if mine.wirelen != theirs.wirelen:
+        told.append(f"its original length ({mine.wirelen} bytes, not {theirs.wirelen})")
+    if mine.interface != theirs.interface:
+        told.append(f"its interface ({_plain(mine.interface)}, not {_plain(theirs.interface)})")
+    if len(mine.data) != len(theirs.data):
+        told.append(f"its length ({len(mine.data)} bytes, not {len(theirs.data)})")
+    elif any(
+        here not in (there, 0) if redacted else here != there
+        for here, there in zip(mine.data, theirs.data, strict=True)
+    ):
+        told.append("its bytes")
+    return told

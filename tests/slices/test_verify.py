@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import shutil
+import struct
 import subprocess
 import zipfile
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 
 import auditor
 from auditor.cli import main
-from auditor.slices import verify
+from auditor.slices import bundle, verify
+from auditor.wire import pcapng
 from tests.conftest import absent, by_day
 
 CAPTURE = "captures/sample/intruder.bridge.pcap.zst"
@@ -40,10 +42,29 @@ def case(rules, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def redacted(rules, tmp_path_factory):
+    """The same case, and payload overwritten."""
+    out = tmp_path_factory.mktemp("redacted") / "case.zip"
+    named = [word for each in rules.values() for word in ("--finding", each)]
+    made = ["slice", CAPTURE, "--inventory", INVENTORY, *named, "-w", str(out), "--bundle", "--redact", *QUIET]
+    assert main(made) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
 def judged(case, tmp_path_factory):
-    """The verdict of the case, what its slice says now, and the comments of its packets."""
+    return judged_again(case, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def judged_redacted(redacted, tmp_path_factory):
+    return judged_again(redacted, tmp_path_factory)
+
+
+def judged_again(bundle, tmp_path_factory):
+    """The verdict of a bundle, what its slice says now, and the comments of its packets."""
     folder = tmp_path_factory.mktemp("unpacked")
-    with zipfile.ZipFile(case) as archive:
+    with zipfile.ZipFile(bundle) as archive:
         archive.extractall(folder)
     verdict = json.loads((folder / "verdict.json").read_text())
     files = [[str(folder / each) for each in verdict[kind]] for kind in ("policies", "inventories")]
@@ -110,29 +131,165 @@ def test_the_packets_of_the_peers_are_in_the_bundle(judged):
     assert stolen["title"].endswith("of diego_cell/0, diego_cell/1")
 
 
-def test_no_altered_field_goes_through_as_verified(judged, originals):
-    """With a manifest made again: no hash helps here. Every leaf of the verdict, one after the other."""
-    verdict, report, told = judged
-    every = [each for each in leaves(verdict) if each[0] not in ("schema", "policies", "inventories")]  # below
-    telling = [each for each in every if each[0] not in ("frames", "connections")]
-    only_left = []
-    for path in [*telling, *by_day([each for each in every if each[0] in ("frames", "connections")], 5)]:
-        lie = {**verdict, path[0]: copy.deepcopy(verdict[path[0]])}
-        put(lie, path, altered(get(verdict, path)))
-        place = ".".join(map(str, path))
+def nodes(value, path=()):
+    """Every place in a tree but its root."""
+    for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*path, key)
+        if isinstance(each, dict | list):
+            yield from nodes(each, (*path, key))
+
+
+def lies(verdict):
+    """Each node of a verdict altered, deleted, and put in once more with something altered: what, and how to make it."""
+    for path in nodes(verdict):
+        if path[0] in ("schema", "policies", "inventories"):
+            continue  # test_files_that_are_not_there_or_not_named_are_no_bundle
+        ways = ["altered", "deleted", *(["doubled"] if isinstance(path[-1], int) else [])]
+        yield from ((path, way) for way in ways)
+
+
+def lie_of(verdict, path, way):
+    lie = {**verdict, path[0]: copy.deepcopy(verdict[path[0]])}
+    value = get(lie, path)
+    within = next(iter(leaves(value)), ()) if isinstance(value, dict | list) else ()
+    if way == "altered":
+        put(lie, (*path, *within), altered(get(value, within)))
+    elif way == "deleted":
+        del get(lie, path[:-1])[path[-1]]
+    else:
+        other = copy.deepcopy(value)
+        if within:
+            put(other, within, altered(get(other, within)))
+        get(lie, path[:-1]).insert(path[-1], other if within else altered(other))
+    return lie
+
+
+def told_of(lie, verdict, report, told, originals=None, *, signed=False):
+    """What a bundle with this verdict is told of: "damaged", "wrong", or "named" where all that was altered is named as not checked."""
+    if bundle.ALWAYS - set(lie):
+        return "damaged"
+    try:
+        if list(verify.misplaced(told, lie)) or list(verify.mislabelled(told, lie)):
+            return "wrong"
+        found = verify.checked(lie, report, told, originals, signed=signed)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return "damaged"
+    if found.wrong:
+        return "wrong"
+    was, now = verify.statements(verdict), verify.statements(lie)
+    apart = {place for place in {*was, *now} if was.get(place, lie) != now.get(place, lie)}
+    assert apart, "nothing was altered that is looked at"
+    # Of a list that is now empty, or has an element less, the rest is named.
+    assert all(place in found.left or any(is_near(place, each) for each in found.left) for place in apart), apart
+    return "named"
+
+
+def is_near(place, other):
+    return place.startswith("captures.") and other.startswith(place.rpartition(".")[0])
+
+
+@pytest.mark.parametrize("kind", ["unsigned", "signed", "redacted"])
+@pytest.mark.parametrize("whole", [False, True], ids=["alone", "against"])
+def test_no_altered_statement_goes_through_as_verified(kind, whole, request, originals):
+    """With a manifest made again: no hash helps here. Every node of the verdict, one after the other, by night; a part of them by day."""
+    verdict, report, told = request.getfixturevalue("judged_redacted" if kind == "redacted" else "judged")
+    if kind == "signed":
+        verdict = {
+            **verdict,
+            "made": {"finished": "2026-12-01T00:00:01Z", "id": "x", "started": "2026-12-01T00:00:00Z"},
+        }
+    every = list(lies(verdict))
+    telling = [each for each in every if each[0][0] not in ("frames", "connections", "alone")]
+    rest = [each for each in every if each[0][0] in ("frames", "connections", "alone")]
+    named = set()
+    for path, way in [*by_day(telling, 17), *by_day(rest, 307)]:
+        lie = lie_of(verdict, path, way)
         try:
-            if list(verify.misplaced(told, lie)) or (path[0] != "frames" and verify.checked(lie, report, told).wrong):
-                continue
-            assert place in verify.checked(lie, report, told).left, place
-            whole = verify.checked(lie, report, told, originals)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-            continue  # it is damaged, and told so
-        assert whole.wrong or (place == "version" and whole.left == ("version",)), place
-        only_left.append(place)
-    assert set(only_left) <= {*verify.checked(verdict, report, told).left, "version"}
-    assert (
-        len(only_left) == 14
-    )  # the comments hold the name of the capture; no packet the rest of it, nor who made the bundle
+            outcome = told_of(lie, verdict, report, told, originals if whole else None, signed=kind == "signed")
+        except AssertionError as error:
+            raise AssertionError(f"{way}: {'.'.join(map(str, path))}: {error}") from None
+        if outcome == "named":
+            named.add(path[0])
+    only_signature = {"version", "made"}
+    may = only_signature if whole else {*only_signature, "captures"}
+    if kind == "redacted" and not whole:
+        may |= {"connections", "findings"}  # what rests on the payload that is not there
+    assert named <= may
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["alone", "against"])
+@pytest.mark.parametrize("field", ["severity", "title", "evidence"])
+def test_the_true_value_beside_a_lie_does_not_help(field, whole, judged, originals):
+    verdict, report, told = judged
+    lie = copy.deepcopy(verdict)
+    place = f"finding {lie['findings'][0]['fingerprint']}: {field}"
+    lie["alone"] = {place: verify.statements(verdict)[place]}
+    lie["findings"][0][field] = "info"
+    found = verify.checked(lie, report, told, originals if whole else None)
+    assert [line.split(" was")[0] for line in found.wrong] == ([place] if whole else [])
+    assert (place in found.left) is not whole or whole
+    lie["findings"][0].pop(field)
+    assert verify.checked(lie, report, told, originals if whole else None).wrong
+
+
+def test_a_second_copy_before_the_true_one_is_a_difference(case, judged, tmp_path, capsys):
+    verdict, report, told = judged
+    for kind, field in (("connections", "disposition"), ("findings", "severity")):
+        lie = copy.deepcopy(verdict)
+        lie[kind].insert(0, {**copy.deepcopy(lie[kind][0]), field: "x"})
+        assert any("too" in line for line in verify.checked(lie, report, told).wrong)
+    text = json.dumps(verdict).replace('"severity": "', '"severity": "info", "severity": "', 1)
+    rewritten(case, tmp_path / "lie.zip", verdict__json=text.encode())
+    assert main(["slice", "--verify", str(tmp_path / "lie.zip"), "--quiet"]) == 2
+    assert "verdict.json is damaged" in capsys.readouterr().err
+
+
+def test_a_name_that_looks_like_a_place_hides_nothing(judged):
+    verdict, report, told = judged
+    lie = {**verdict, "audit": {"policies.0.version": "x", **verdict["audit"]}}
+    assert verify.checked(lie, report, told).wrong
+    lie = copy.deepcopy(verdict)
+    lie["connections"][0]["tls"] = {"version.x": 1, **(lie["connections"][0]["tls"] or {})}
+    assert verify.checked(lie, report, told).wrong
+
+
+@pytest.mark.parametrize("what", ["time", "length", "block", "comment", "interface"])
+def test_a_packet_of_the_slice_that_was_altered_is_caught(what, case, judged, tmp_path):
+    """By a nanosecond, too; the audit of the slice sees microseconds, and not what a frame had beyond its end."""
+    verdict, _, told = judged
+    with zipfile.ZipFile(case) as archive:
+        data = bytearray(archive.read("slice.pcapng"))
+    first = next(at for at, kind, _ in blocks(data) if kind == pcapng.EPB)
+    if what == "time":
+        data[first + 16] ^= 1
+    elif what == "length":
+        data[first + 25] ^= 1
+    elif what == "block":
+        data += struct.pack("<IIII", 0x0BAD, 16, 7, 16)
+    elif what == "comment":
+        data[: len(data)] = data.replace(b"Cut out for", b"Cut off for", 1)
+    else:
+        data[: len(data)] = data.replace(b"intruder.bridge.pcap.zst", b"intruder.bridge.pcap.zsT", 1)
+    slice_ = tmp_path / "slice.pcapng"
+    slice_.write_bytes(data)
+    comment = f"Cut out for {verdict['title']}."
+    if what in ("block", "comment"):
+        assert not verify.is_plain(slice_, told, comment)
+    else:
+        apart = list(verify.against(slice_, verdict, [Path(CAPTURE)]))
+        assert apart
+        assert {"time": "its time, by 1 ns", "length": "its original length", "interface": "its interface"}[
+            what
+        ] in apart[0]
+
+
+def blocks(data):
+    """Where the blocks of a pcapng begin, what they are, how long they are."""
+    at = 0
+    while at < len(data):
+        kind, size = struct.unpack_from("<II", data, at)
+        yield at, kind, size
+        at += size
 
 
 @pytest.mark.parametrize("path", [("schema",), ("policies", 0), ("policies", 3), ("inventories", 0)])
@@ -168,9 +325,13 @@ def test_what_was_put_beside_the_verdict_is_told(judged, originals):
     for place, value in (("comment", "trust me"), ("alone", {"title": "x"}), ("witnesses", [])):
         assert verify.checked({**verdict, place: value}, report, told, originals).wrong
     more = {**verdict, "made": {"started": "2026-01-01T00:00:00Z"}}
-    assert verify.checked(more, report, told, originals).left == ("made.started",)
+    assert any("only a signed bundle" in line for line in verify.checked(more, report, told, originals).wrong)
     optioned = {**verdict, "audit": {**verdict["audit"], "options": {"strict": True}}}
-    assert verify.checked(optioned, report, told, originals).left == ("audit.options.strict",)
+    found = verify.checked(optioned, report, told, originals)
+    assert (found.wrong, found.left) == ((), ("audit.options.strict",))
+    for name, value in (("strict", False), ("other", 1)):
+        optioned = {**verdict, "audit": {**verdict["audit"], "options": {name: value}}}
+        assert any(f"audit.options.{name}" in line for line in verify.checked(optioned, report, told).wrong)
 
 
 @pytest.mark.parametrize("kind", ["connections", "findings"])
@@ -282,13 +443,10 @@ def test_a_signature_holds_all_of_it(rules, tmp_path, capsys):
     assert main(["slice", "--verify", str(out), "--signers", str(signers), "--quiet"]) == 1
 
 
-def test_a_redacted_bundle_has_its_own_exit_status(rules, tmp_path, capsys):
-    out = tmp_path / "b.zip"
-    made = ["slice", CAPTURE, "--inventory", INVENTORY, "--finding", rules["nats"], "-w", str(out), "--bundle"]
-    assert main([*made, "--redact", *QUIET]) == 0
-    assert main(["slice", "--verify", str(out), "--quiet", "--against", CAPTURE]) == 4
+def test_a_redacted_bundle_has_its_own_exit_status(redacted, capsys):
+    assert main(["slice", "--verify", str(redacted), "--quiet", "--against", CAPTURE]) == 4
     assert capsys.readouterr().out.startswith("redacted, all else is equal\n")
-    assert main(["slice", "--verify", str(out), "--quiet"]) == 4
+    assert main(["slice", "--verify", str(redacted), "--quiet"]) == 4
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("redacted, all else is equal; ")
     assert "were not checked" in last

@@ -81,6 +81,7 @@ def write(
     policies, inventories = deciders
     with tempfile.TemporaryDirectory(prefix="auditor-bundle-") as folder:
         again = _judged_again(packets, policies, inventories, verdict, Path(folder))
+        verdict |= bundles.places(policies, inventories)
         verdict["alone"] = verifying.outside(verdict, again, list(verifying.comments(packets)))
         made = Path(folder) / "bundle.zip"
         signer = None if sign is None else (lambda manifest: signing.sign(manifest, sign))
@@ -170,7 +171,7 @@ def check(contents: Contents, captures: list[Path]) -> tuple[Checked, list[str],
         wrong += apart
         named = [each for each in there if each is not None]
         if not apart and len(named) == len(there):
-            guessed = not verdict["audit"]["inventories"]
+            guessed = not verdict["audit"]["inventories"] and bool(contents.inventories)
             report = report_of(named, files[0], [] if guessed else files[1], verdict, whole=True)
             originals = told_of(report)
             release = verdict["audit"]["options"].get("release")

@@ -17,7 +17,7 @@ import hashlib
 import json
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -76,8 +76,7 @@ def write(
 ) -> None:
     """The bundle. ``policies`` and ``inventories``: content by file name, in the order they were given; ``sign`` signs the manifest. Raises OSError."""
     told = {"schema": SCHEMA, "version": VERSION, **verdict}
-    told["policies"] = [f"policy/{name}" for name in policies]
-    told["inventories"] = [f"inventory/{name}" for name in inventories]
+    told |= places(policies, inventories)
     texts = {
         VERDICT: json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True).encode() + b"\n",
         **{f"policy/{name}": content for name, content in policies.items()},
@@ -94,6 +93,14 @@ def write(
                 target.write(piece)
         for name in sorted(texts):
             archive.writestr(_entry(name), texts[name])
+
+
+def places(policies: Iterable[str], inventories: Iterable[str]) -> dict[str, list[str]]:
+    """Where the files used lie in a bundle, as its verdict says."""
+    return {
+        "policies": [f"policy/{name}" for name in policies],
+        "inventories": [f"inventory/{name}" for name in inventories],
+    }
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

@@ -28,6 +28,7 @@ from auditor.capture import open_capture
 from auditor.errors import AuditorError
 from auditor.model.columns import FINDINGS
 from auditor.model.version import VERSION
+from auditor.slices.bundle import member
 from auditor.slices.verdict import COMMENT, INFERRED, REDACTED, WITNESS, is_option, judged, stated, title_of
 from auditor.slices.writer import PcapngWriter
 from auditor.wire import pcapng
@@ -179,7 +180,9 @@ def _found(report: Mapping[str, Any], verdict: Mapping[str, Any], told: Sequence
         for each in now:
             # A file lies in the bundle under a number and its name.
             if each.startswith(f"audit.{kind}.") and each.endswith(".path"):
-                now[each] = str(now[each]).partition("-")[2]
+                lies_as, said = str(now[each]), str(statements(verdict).get(each))
+                number = int(each.split(".")[2])
+                now[each] = said if member(number, said) == lies_as else lies_as.partition("-")[2]
     if not verdict["audit"].get("inventories") and verdict["inventories"] == [f"inventory/{INFERRED}"]:
         # The inventory was inferred, and the bundle holds it.
         now = {name: value for name, value in now.items() if not name.startswith("audit.inventories")}

@@ -1035,12 +1035,17 @@ def test_the_short_way_through_settled_streams_gives_what_the_long_way_gives(see
 
 @given(wires())
 def test_small_tables_grow_and_full_queues_are_emptied(wire: Wire) -> None:
-    expected = comparable(follow(wire))
+    """A closed connection that makes room for another is handed on early: that something came behind a gap afterwards is not known then."""
+    expected = comparable(follow(wire), _but_its_gap)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conntrack, "FIRST_ROWS", 2)
         patch.setattr(conntrack, "QUEUE_ROWS", 4)
         patch.setattr(conntrack, "LINGER_ROWS", 2)
-        assert comparable(follow(wire)) == expected
+        assert comparable(follow(wire), _but_its_gap) == expected
+
+
+def _but_its_gap(side: Any) -> Any:
+    return (side[0], *side[2:])
 
 
 def test_many_connections_over_all_limits() -> None:

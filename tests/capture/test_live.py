@@ -459,5 +459,5 @@ def test_rights_are_checked_before_anything_else(monkeypatch):
     with pytest.raises(InputError, match="not allowed"):
         live.check_rights(place_of("any"))
     assert live.check_rights(place_of("lo")).name == "scapy"
-    with pytest.raises(InputError, match="dumpcap is not there"):
+    with pytest.raises(InputError, match="dumpcap is not installed"):
         live.check_rights(place_of("lo"), "dumpcap")

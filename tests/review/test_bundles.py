@@ -85,7 +85,7 @@ def test_a_capture_that_was_moved_is_found_and_named_as_it_was(server, place, tm
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(None, "it is not there"), (b"another", "the file was replaced (its SHA-256 differs)")]
+    ("content", "says"), [(None, "not found"), (b"another", "the file was replaced (its SHA-256 differs)")]
 )
 def test_without_the_capture_there_is_no_bundle_and_the_page_says_why(server, place, content, says):
     [was] = captures_of(server.review)

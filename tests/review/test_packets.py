@@ -72,7 +72,7 @@ def test_a_capture_that_is_gone_is_told(kept):
     captures = kept.captures.assign(path="/gone/x.pcapng")
     found = dissected(Library(), captures, row_of(kept, "plaintext"))
     assert found.frames == ()
-    assert "/gone/x.pcapng: it is not there" in found.problems[0]
+    assert "/gone/x.pcapng: not found" in found.problems[0]
 
 
 def test_without_tshark_the_page_says_so(kept, monkeypatch):

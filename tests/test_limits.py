@@ -268,7 +268,7 @@ def test_too_many_captures_are_refused_in_a_line(tmp_path: Path, capsys: pytest.
 def test_compressions_around_one_another(tmp_path: Path) -> None:
     thrice = gzip.compress(lzma.compress(zstandard.compress(tunnelled(0))))
     [file] = written(tmp_path, {"a": thrice})
-    with pytest.raises(InputError, match="compressed again inside its compressions: the limit nesting is 2"):
+    with pytest.raises(InputError, match="is compressed too many times: the limit nesting is 2"):
         auditor.audit(file)
     assert len(api.connections(file, limits=Limits(nesting=3)).connections) == 1
 
@@ -318,6 +318,6 @@ def test_doctor_lists_them_and_help_says_so(capsys: pytest.CaptureFixture[str]) 
     main(["doctor"])
     told = capsys.readouterr().out
     main(["audit", "--help"])
-    assert "auditordoctorlistsnamesanddefaults" in re.sub(r"\s+", "", capsys.readouterr().out)
+    assert "auditordoctorlistsnamesanddefaults" in re.sub(r"[\s`]+", "", capsys.readouterr().out)
     for each in fields(Limits):
         assert f" {each.name} " in told

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import gc
 import os
+import re
 import signal
 import sys
 import threading
@@ -78,6 +79,10 @@ class _Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            if args[0] in ("completion", "completions"):
+                raise ClickError(
+                    "completion has options: --show-completion SHELL prints the script, --install-completion SHELL installs it; SHELL is bash, zsh or fish"
+                )
             raise ClickError(
                 f"unknown command {args[0]!r}; {did_you_mean(args[0], COMMANDS, 'auditor -h lists the commands')}"
             )
@@ -164,7 +169,21 @@ def _usage(error: Any) -> str:
         known = [name for each in error.ctx.command.get_params(error.ctx) for name in each.opts] if error.ctx else []
         close = did_you_mean(error.option_name, known, "")
         says = f"unknown option {error.option_name!r}" + (f"; {close}" if close else "")
+    wrong = _WRONG.match(says)
+    if wrong and wrong["command"] and error.ctx:
+        hint = did_you_mean(
+            wrong["command"], error.ctx.command.list_commands(error.ctx), f"{where} -h lists the commands"
+        )
+        says = f"unknown command {wrong['command']!r}; {hint}"
+    elif wrong and wrong["option"]:
+        says = f"{wrong['option']}: {'a whole number' if wrong['type'] == 'integer' else 'a number'} is expected"
     return f"{says} ({where} --help)"
+
+
+_WRONG = re.compile(
+    r"No such command '(?P<command>[^']*)'|Invalid value for '(?P<option>[^']*)'.*: Input should be a valid (?P<type>integer|number)"
+)
+"""Messages of the libraries beneath that are said in our own words."""
 
 
 def _internal(error: BaseException) -> str:
@@ -187,6 +206,8 @@ def _call(argv: Sequence[str]) -> int:
         with warnings.catch_warnings():
             if not sys.warnoptions:
                 warnings.simplefilter("ignore")
+            if argv[:1] == ["help"]:  # what many programs have
+                argv = [*argv[1:], "--help"]
             command = spare_pydantic(typer.main.get_command(app))
             status = command.main(args=list(argv), prog_name="auditor", standalone_mode=False)
         return status if isinstance(status, int) else 0

@@ -23,12 +23,13 @@ _METAVAR = 20
 GROUPS: dict[str, tuple[str, ...]] = {
     "Input": (
         "policy", "release", "inventory", "ca", "keylog", "linktype", "follow", "store", "audit", "captures", "from", "filter",
-        "snaplen", "capture-with", "user", "asg", "waivers", "baseline", "since", "until", "last", "finding", "connection", "verify",
+        "snaplen", "capture-with", "user", "asg", "waivers", "baseline", "since", "until", "last", "finding", "connection", "host", "verify", "against",
+        "signers",
     ),
     "Filter": ("from-role", "to-role", "to-port", "ip", "application", "disposition", "verdict", "rule", "not"),
     "Judgement": ("scope", "strict", "fail-on", "max-undecided", "allow-incomplete", "new-only", "all"),
     "Output": (
-        "format", "output", "write", "table", "fields", "name", "to", "vm", "path", "bundle", "redact", "hash", "compare", "window",
+        "format", "output", "write", "table", "fields", "name", "to", "vm", "path", "bundle", "redact", "sign", "hash", "compare", "window",
         "write-ring", "ring-size", "bosh-pcap", "deployment", "interface", "quiet", "verbose", "no-color", "progress", "log-format",
         "port", "no-browser",
     ),
@@ -159,7 +160,7 @@ def _choices(metavar: str) -> list[str]:
 def _says(parameter: Any) -> str:
     says = " ".join(str(parameter.help or "").split())
     choices = _choices(str(parameter.metavar or ""))
-    if choices:
+    if choices and parameter.param_type_name == "option":  # an argument is shown with all its kinds already
         says += f"{'' if says.endswith('.') else '.'} One of: {', '.join(choices)}."
     default = parameter.default
     if parameter.show_default and not getattr(parameter, "is_flag", False) and default not in (None, "", [], ()):

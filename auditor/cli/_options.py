@@ -153,7 +153,6 @@ Output = Annotated[
     typer.Option(
         "--output",
         "-o",
-        "-o",
         metavar="FILE|DIR",
         help="Write there instead of standard output; replaced only when complete.",
         show_default=False,

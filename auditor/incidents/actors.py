@@ -433,7 +433,7 @@ class _Teller:
         return tuple(each for each in map(str, self.at("findings", row) or ()) if each in self.amiss)
 
     def _access(self, row: int) -> bool:
-        """Whether its originator was let in, or served without what the documents ask for."""
+        """Whether its originator got access, or was served without what the documents ask for."""
         return bool(self.at("entered", row)) or (
             self.text("authentication_outcome", row) == "served" and bool(self._amiss(row))
         )
@@ -789,7 +789,7 @@ class _Teller:
     # The five questions
 
     def _how(self, steps: list[Step], let_in: list[Step], credentials: tuple[str, ...]) -> str:
-        told = []
+        told: list[str] = []
         for kind in ("sweep", "attempt"):
             tried = [each for each in steps if each.kind == kind]
             if tried and not told:

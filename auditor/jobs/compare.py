@@ -36,7 +36,7 @@ CHANGES = (
 )
 """What can have happened: to findings (the first five), to documented paths (seen, silent, verdicts), to edges, and to the files that decide.
 
-``outside``: a finding, path or edge of the earlier audit that lies outside of the later one's window, so that nobody knows what became of it."""
+``outside``: a finding, path or edge of the earlier audit that lies outside of the later one's window, so that it was not looked at."""
 
 
 @dataclass(frozen=True, slots=True)

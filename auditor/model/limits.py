@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from auditor.errors import ConfigError
+from auditor.errors import ConfigError, did_you_mean
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 _UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB}
@@ -118,7 +118,9 @@ def parse_limits(given: Iterable[str], base: Limits = DEFAULTS) -> Limits:
         name, equals, value = text.partition("=")
         name = name.strip().replace("-", "_")
         if name not in names:
-            raise ConfigError("--limit", f"unknown limit {name!r}", hint=f"one of {', '.join(names)}")
+            raise ConfigError(
+                "--limit", f"unknown limit {name!r}", hint=did_you_mean(name, names, f"one of {', '.join(names)}")
+            )
         match = _VALUE.fullmatch(value.strip().replace("_", ""))
         if not equals or match is None:
             raise ConfigError("--limit", f"{text!r} has no number", hint=f"{name}=NUMBER, with K, M or G if need be")

@@ -667,7 +667,7 @@ def judge_mutual(reading: TlsReading) -> Said:
         return unverifiable(missing, f"{reading.says}; {reading.why}", *kinds)
     if not reading.absence:
         return unverifiable(reading.missing or "gap", f"{reading.says}; packets are missing, too", *kinds)
-    says = f"{reading.says}, and was served: {reading.why}"
+    says = f"{reading.says}; the client was served: {reading.why}"
     return violated("missing-client-certificate", says, *kinds, confidence=_sure(reading) or "low")
 
 

@@ -303,7 +303,9 @@ def _answer(flights: Tls13Flights, wire: _Wire, model: Tls13Model) -> _Answer | 
     first = seen[0]
     for padding in model.paddings:
         if first == wire.record(wire.finished, padding):
-            return _Answer(ClientCertificate.ABSENT, 1, padding == 0, "", padding, f"Finished alone ({first})")
+            return _Answer(
+                ClientCertificate.ABSENT, 1, padding == 0, "", padding, f"a Finished and nothing else ({first} bytes)"
+            )
     for padding in model.paddings:
         if first == wire.record(EMPTY_CERTIFICATE, padding):
             for other in model.paddings:
@@ -556,8 +558,8 @@ def judge_tls13(flights: Tls13Flights, model: Tls13Model | None = None) -> Tls13
     late = _late(flights, wire, model, answer) if offered else ""
     shape = answer.layout + (f"+{answer.padding}" if answer.layout and answer.padding else "")
     witness = {
-        Asked.YES: "; the server's flight holds a request",
-        Asked.NO: "; the server's flight holds no request",
+        Asked.YES: "; the server asked for a certificate",
+        Asked.NO: "; the server did not ask for a certificate",
         Asked.UNKNOWN: "; the server's flight does not show whether it asked",
     }[request.asked]
     return Tls13Judgement(

@@ -56,7 +56,9 @@ def _of_tls(seen: Observation, said: Said, tls: TlsReading, outcome: str) -> Aut
     elif entered:
         became = f"served: {tls.why}"
     else:
-        became = f"the result is not known: {tls.why or tls.says or 'the handshake was not seen'}"
+        became = (
+            f"but it is not known whether the client was served: {tls.why or tls.says or 'the handshake was not seen'}"
+        )
     kinds = (*tls.kinds, *tls.asked_kinds)
     return Authentication(
         observed=observed(seen, said, tls),

@@ -152,8 +152,8 @@ def _report(console: Console, audit: Audit) -> None:
         for each in says:
             _say(console, f"{clip(escape(path), 120)}: {each}", style="yellow", indent=2, hang=2)
     _say(console, f"By: {story.provenance(audit)}", hang=2)
-    for line in story.explained(audit):
-        _say(console, line, hang=2)
+    for each in story.explained(audit):
+        _say(console, each, hang=2)
     _incidents(console, audit)
     _findings(console, audit)
     if len(audit.coverage):

@@ -72,7 +72,7 @@ def test_an_example_can_be_typed(path):
     ("argv", "says"),
     [
         (["audti"], "unknown command 'audti'; did you mean audit?"),
-        (["policy", "chek"], "Did you mean 'check'?"),
+        (["policy", "chek"], "did you mean check?"),
         (["audit", "x.pcap", "--fromat", "json"], "unknown option '--fromat'; did you mean --format?"),
         (["audit", "x.pcap", "--format", "jsn"], "unknown value 'jsn' (did you mean json"),
         (["audit", "x.pcap", "--fail-on", "hihg"], "unknown value 'hihg' (did you mean high?"),
@@ -134,3 +134,26 @@ def test_the_manual_page_is_one():
         absent("groff is not installed (Debian package groff-base)")
     run = subprocess.run(["groff", "-man", "-ww", "-z"], input=manual(), capture_output=True, text=True, check=True)
     assert run.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["hisotry"], "unknown command 'hisotry'; did you mean history?"),
+        (["history", "lst"], "unknown command 'lst'; did you mean list?"),
+        (["history", "qqqq"], "unknown command 'qqqq'; auditor history -h lists the commands"),
+        (["completion"], "--install-completion SHELL installs it"),
+        (["audit", "x", "--workers", "x"], "--workers: a whole number is expected"),
+        (["audit", "x", "--limit", "conections=4"], "did you mean connections?"),
+    ],
+)
+def test_a_wrong_word_is_answered_in_one_style(argv, says, capsys):
+    assert main(argv) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_help_is_a_command_too(capsys):
+    assert main(["help", "audit"]) == 0
+    assert "Usage: auditor audit" in capsys.readouterr().out
+    assert main(["help"]) == 0
+    assert "Usage: auditor" in capsys.readouterr().out

@@ -32,7 +32,7 @@ esac
 """
 SUDO = """
 case "$*" in
-  "cp deploy/"*" /etc/systemd/system/") shift; cd {docs} && for each; do case "$each" in /*) ;; *) test -f "$each" || exit 9 ;; esac; done ;;
+  "cp ../docs/deploy/"*" /etc/systemd/system/") shift; cd {docs} && for each; do case "$each" in /*) ;; *) test -f "$each" || exit 9 ;; esac; done ;;
   "systemctl enable --now auditor.timer") test -f {docs}/deploy/auditor.timer ;;
   *) echo "sudo does not know: $*" >&2; exit 9 ;;
 esac

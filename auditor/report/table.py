@@ -138,8 +138,8 @@ def _report(console: Console, audit: Audit) -> None:
     for severity, title, answers in incidents.head(audit):
         _say(console, title, style=_STYLE[severity], hang=2)
         for name, answer in answers:
-            says, command = incidents.without_command(answer)
-            _say(console, f"{name}: {says}", indent=2, hang=2)
+            shown, command = incidents.without_command(answer)
+            _say(console, f"{name}: {shown}", indent=2, hang=2)
             if command:
                 _command(console, command, indent=4)
     _say(console, f"Connections: {story.dispositions(audit)}", hang=2)

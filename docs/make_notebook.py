@@ -37,7 +37,9 @@ grave[["id", "severity", "confidence", "rule", "title"]].reset_index(drop=True)
 
 finding = report.findings[report.findings["rule"] == "plaintext"].iloc[0]
 behind = report.connections[report.connections["id"].isin(finding["connections"])]
-behind[["start", "originator_instance", "responder_instance", "responder_port", "paths", "authentication_verdict"]].reset_index(drop=True)
+behind[
+    ["start", "originator_instance", "responder_instance", "responder_port", "paths", "authentication_verdict"]
+].reset_index(drop=True)
 
 # The packets themselves: `auditor slice CAPTURE... --finding ID -w out.pcapng`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -118,7 +119,7 @@ def test_openings_alone_show_no_authentication(tmp_path: Path, mask: int) -> Non
     assert report.summary["sufficiency"]["reasons"] == {"nothing_decided": report.summary["connections"]}
     assert report.exit_status("critical") == 3
     for told in (report.to_table(), *report.incomplete(), *incomplete(report.audit, 5.0)):
-        assert "nothing but the opening was seen" in " ".join(told.split())
+        assert re.search("opening only|only the opening", " ".join(told.split()))
 
 
 def test_one_attempt_that_nobody_answers_is_all_there_was(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_an_interface_is_audited_as_its_packets_come_and_the_kept_packets_say_th
     assert summary == audited["summary"]
     assert "privileges dropped: packets are read as nobody" in live.err
     assert (
-        "auditor: wire: 2,720 packets; dropped: 0 in the kernel, 0 in the pipe, 0 at the connection table\n" in live.err
+        "auditor: wire: 2,720 packets; dropped: 0 by the kernel, 0 in the pipe, 0 at the connection table\n" in live.err
     )
     (kept,) = ring.iterdir()
     assert kept.stat().st_mode & 0o077 == 0, "secrets may be in it"
@@ -154,7 +154,7 @@ def test_a_signal_finishes_the_window(net, place):
     assert [each["packets"] for each in live.of("capture")] == [0]
     assert "finishing the window" in live.err
     assert (
-        "0 packets; dropped: 0 in the kernel, 0 in the pipe, 0 at the connection table; check the interface" in live.err
+        "0 packets; dropped: 0 by the kernel, 0 in the pipe, 0 at the connection table; check the interface" in live.err
     )
     until(lambda: not net.pids("a"), "all that was started is gone")
 

@@ -108,7 +108,7 @@ def test_what_waits_is_shown_and_withdrawn(place, capsys):
     assert main(["run", str(file), "--status"]) == 8
     first, errand, source = capsys.readouterr().out.splitlines()
     assert first.startswith("auditor: 1 audit; the last pass ended at 20")
-    assert errand.startswith(f"errand 1: report {place}/out/r.json waits since 20")
+    assert errand.startswith(f"delivery 1: report {place}/out/r.json pending since 20")
     assert "1 try; next attempt not before 20" in errand
     assert source.startswith("source #.pcap: delivers, last at 20")
     assert 'auditor_errands_waiting{name="auditor"} 1.0' in (place / "node" / "auditor.prom").read_text()

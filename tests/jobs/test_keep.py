@@ -29,7 +29,7 @@ def same_but_for_files(audit, other):
 def test_an_audit_comes_back_as_it_was(tmp_path, diego):
     inventory = str(ROOT / "captures" / "sample" / "diego.inventory.yml")
     with open_history(tmp_path / "s", write=True) as history:
-        audit = keep.document(keep.hashed(diego), ())
+        audit = keep.marked(keep.hashed(diego), ())
         keep.keep(audit, history, files=[inventory, "tas-diego"])
         back = keep.restore(history, history.find("latest"))
         kinds = [(each.kind, each.content[:10]) for each in history.deciders(1)]
@@ -70,7 +70,7 @@ def test_the_second_time_everything_continues(tmp_path):
 
 
 def test_a_baseline_is_a_report_in_any_form_or_an_audit_of_the_store(tmp_path, diego):
-    audit = keep.document(diego, ())
+    audit = keep.marked(diego, ())
     without = replace(audit, findings=audit.findings.iloc[2:].reset_index(drop=True))
     missing = set(audit.findings["fingerprint"].iloc[:2])
     report = Report(without)
@@ -80,7 +80,7 @@ def test_a_baseline_is_a_report_in_any_form_or_an_audit_of_the_store(tmp_path, d
     with open_history(tmp_path / "s", write=True) as history:
         keep.keep(without, history)
         for name in (str(tmp_path / "r.json"), str(tmp_path / "r.ndjson"), str(tmp_path / "r"), "latest"):
-            again = keep.only_new(keep.document(diego, keep.baseline(name, history)))
+            again = keep.only_new(keep.marked(diego, keep.baseline(name, history)))
             assert set(again.findings["fingerprint"]) == missing, name
             counted = again.summary["findings"]["by_severity"]
             assert sum(counted.values()) == len(missing)

@@ -30,7 +30,7 @@ def test_values_are_whole_numbers_with_units() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("conections=5", "unknown limit 'conections' (one of captures, connections, "),
+        ("conections=5", "unknown limit 'conections' (did you mean connections?"),
         ("connections", "'connections' has no number (connections=NUMBER"),
         ("connections=", "has no number"),
         ("connections=many", "has no number"),

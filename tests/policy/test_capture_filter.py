@@ -93,7 +93,7 @@ def test_the_snaplen_keeps_what_is_judged(tmp_path):
 def test_filters_of_all_shipped_policies_compile(tcpdump):
     inventory_file = str(SAMPLES / "diego.inventory.yml")
     for name in names():
-        policy = load_policy(dict.fromkeys(["tas-diego", name]))
+        policy = load_policy(list(dict.fromkeys(["tas-diego", name])))
         for inventory in (None, load_inventory([inventory_file], policy)):
             found = filter_for(policy, inventory)
             assert 1 < compiled(tcpdump, found.expression) < 4_096, "BPF_MAXINSNS"

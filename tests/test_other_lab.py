@@ -142,9 +142,9 @@ def test_an_honest_foundation_has_no_finding_but_its_own_names(recorder: Recorde
 
 def deviations() -> Iterator[Any]:
     cell, stolen, own = "diego_cell/2", AUCTION, Paper("rep.tas.internal", "Somebody CA")
-    yield pytest.param((cell, "diego_brain/0", 9091, stolen, UPLOADS), "unlike its peers'", "auction.tas.internal is what diego_brain/0 shows", id="moved")  # fmt: skip
-    yield pytest.param((cell, "diego_database/0", 8889, Paper("stranger"), BBS), "unlike its peers'", "is shown by diego_cell/2 alone", id="another")  # fmt: skip
-    yield pytest.param((cell, "diego_brain/0", 9091, own, UPLOADS), "of an authority of its own", "Somebody CA", id="authority")  # fmt: skip
+    yield pytest.param((cell, "diego_brain/0", 9091, stolen, UPLOADS), "unlike its peers'", "diego_brain/0 shows auction.tas.internal", id="moved")  # fmt: skip
+    yield pytest.param((cell, "diego_database/0", 8889, Paper("stranger"), BBS), "unlike its peers'", "is shown only by diego_cell/2", id="another")  # fmt: skip
+    yield pytest.param((cell, "diego_brain/0", 9091, own, UPLOADS), "of a different authority than its peers", "Somebody CA", id="authority")  # fmt: skip
     yield pytest.param(("diego_brain/0", cell, 1801, AUCTION, Paper("else.tas.internal")), "unlike its peers'", "the server's certificate", id="server")  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def test_a_key_that_two_cells_share(recorder: Recorder) -> None:
         for cell, mine in zip(CELLS, keys, strict=True)
     ]
     [finding] = accused(recorder.audit(personal))
-    assert "whose key another VM has" in finding["title"]
+    assert "with the key of another VM" in finding["title"]
     assert finding["count"] == 2
     assert accused(recorder.audit(personal[:4])) == []
 

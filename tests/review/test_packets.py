@@ -36,8 +36,8 @@ def test_a_capture_is_known_by_its_hash_and_not_by_its_name(tmp_path):
     assert Library((tmp_path,)).find("/gone/diego.pcapng", sha256) == (moved, "")
     moved.write_bytes(b"another")
     assert "the file was replaced" in Library((tmp_path,)).find("/gone/diego.pcapng", sha256)[1]
-    assert "not there" in Library().find("/gone/diego.pcapng", sha256)[1]
-    assert "hash was not taken" in Library().find(str(SAMPLE), None)[1]
+    assert "not found" in Library().find("/gone/diego.pcapng", sha256)[1]
+    assert "hash was not recorded" in Library().find(str(SAMPLE), None)[1]
     assert Library((tmp_path,)).find("../../etc/passwd\0", sha256)[0] is None
 
 

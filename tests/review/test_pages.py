@@ -122,7 +122,7 @@ def test_a_waiver_is_tried_and_written(opened, server, review):
     assert not review.waivers.exists()
     assert "<b>IPsec</b>" in opened.text("pre")
     opened.find("button[value=write]").click()
-    opened.wait(lambda: "Written at the end" in opened.text("main"), "the waiver to be written")
+    opened.wait(lambda: "Added to" in opened.text("main"), "the waiver to be written")
     [made] = load_waivers([str(review.waivers)], Known(rule_names())).entries
     assert (made.model.rule, made.model.reason, made.model.expires) == (
         "plaintext",
@@ -167,7 +167,7 @@ def test_without_a_file_a_waiver_is_shown_alone(store):
     form = {"from": "diego_brain", "reason": "r", "owner": "o", "ticket": "t", "expires": "2027-01-01", "do": "write"}
     body = shown.answer(f"/audit/2/finding/{name}/waiver", {}, form, "/t").body.decode()
     assert "rule: missing-client-certificate" in body
-    assert "Start with --waivers FILE" in body
+    assert "Start auditor review with --waivers FILE" in body
     assert "Written" not in body
 
 
@@ -192,7 +192,7 @@ def test_an_empty_store_says_how_to_fill_it(browser, tmp_path):
         thread.start()
         try:
             browser.open(served.address)
-            assert "holds no audit yet" in browser.text("main")
+            assert "has no audits yet" in browser.text("main")
         finally:
             served.shutdown()
             thread.join()

@@ -219,6 +219,29 @@ def _deep(path: str, value: Any, into: Fields) -> None:
         _put(into, path, value)
 
 
+def _by_slice(place: str, value: Any, mine: Any, alone: Fields) -> tuple[bool, list[str]]:
+    """Whether the slice settles a statement, and what it says against it: neither, where no packet shows it. ``mine``: what the audit of the slice says."""
+    if place in alone:
+        says = alone[place]
+        if not _may_rest_elsewhere(place) or _same(value, mine):
+            return False, [f"alone: {place} does not rest on packets outside of the slice"]
+        if not _same(None if mine is _NOTHING else mine, says):
+            return False, [f"{place} is {_plain(mine)} from the packets alone, not {_plain(says)}"]
+        return False, []
+    if place.startswith((_ONLY_ORIGINALS, _ONLY_SIGNED, f"{_OPTIONS}.")):
+        return False, []
+    if place == "version":
+        # Another version may see more or less; its differences tell so.
+        return _same(value, VERSION), ["version: missing in the verdict"] if value is _NOTHING else []
+    if value is _NOTHING:
+        return False, [] if mine is _NOTHING else [f"{place}: missing in the verdict, is {_plain(mine)}"]
+    if mine is _NOTHING:
+        return False, [f"{place} was {_plain(value)}, and is not found now"]
+    if not _same(value, mine):
+        return False, [f"{place} was {_plain(value)}, is {_plain(mine)}"]
+    return True, []
+
+
 def checked(
     verdict: Mapping[str, Any],
     report: Mapping[str, Any],
@@ -242,28 +265,8 @@ def checked(
     right = 0
     for place in every:
         value, mine = was.get(place, _NOTHING), now.get(place, _NOTHING)
-        settled = False
-        if place in alone:
-            says = alone[place]
-            if not _may_rest_elsewhere(place) or _same(value, mine):
-                wrong.append(f"alone: {place} does not rest on packets outside of the slice")
-            elif not _same(None if mine is _NOTHING else mine, says):
-                wrong.append(f"{place} is {_plain(mine)} from the packets alone, not {_plain(says)}")
-        elif place.startswith((_ONLY_ORIGINALS, _ONLY_SIGNED, f"{_OPTIONS}.")):
-            pass  # no packet shows it
-        elif place == "version":
-            settled = _same(value, VERSION)  # another version may see more or less; its differences tell so
-            if value is _NOTHING:
-                wrong.append("version: missing in the verdict")
-        elif value is _NOTHING:
-            if mine is not _NOTHING:
-                wrong.append(f"{place}: missing in the verdict, is {_plain(mine)}")
-        elif mine is _NOTHING:
-            wrong.append(f"{place} was {_plain(value)}, and is not found now")
-        elif not _same(value, mine):
-            wrong.append(f"{place} was {_plain(value)}, is {_plain(mine)}")
-        else:
-            settled = True
+        settled, against = _by_slice(place, value, mine, alone)
+        wrong += against
         if whole is not None and (": " in place or place.startswith(_WHOLE)):
             theirs = whole.get(place, _NOTHING)
             settled = _same(value, theirs)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from auditor.errors import ConfigError
+from auditor.errors import ConfigError, together
 from auditor.policy.validation_errors import validation_errors
 from auditor.policy.yaml_positions import Place, YamlDocument, read_text
 
@@ -256,7 +256,7 @@ def load_config(file: str | Path) -> RunConfig:
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
-        raise validation_errors(document, error, RunConfig)[0] from None
+        raise together(validation_errors(document, error, RunConfig)) from None
     return _placed(config, Path(file).resolve().parent, document)
 
 

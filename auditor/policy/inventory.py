@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from auditor.errors import ConfigError
+from auditor.errors import ConfigError, together
 from auditor.policy.addresses import Network, around, span, to_text
 from auditor.policy.policy import Held, Policy, canonical, ports_text
 from auditor.policy.times import parse_time as parse_time  # noqa: PLC0414  # handed on: who reads inventories needs them
@@ -257,7 +257,7 @@ class Inventory:
 
 
 def load_inventory(files: str | Path | Sequence[str | Path | Document], policy: Policy | None = None) -> Inventory:
-    """The inventory that this file, or these together, make, each of a form of its own. Raises ConfigError.
+    """The inventory that this file, or these together, make, each of a form of its own. Raises ConfigError of all mistakes in them.
 
     ``DEPLOYMENT=FILE`` says whose VMs a file lists that does not say it itself. ``policy``: whose roles they have; None: the default policy, ``tas``.
     """
@@ -275,14 +275,19 @@ def load_inventory(files: str | Path | Sequence[str | Path | Document], policy: 
     networks: list[Span] = []
     sources: list[dict[str, str]] = []
     released: dict[str, bool] = {}
+    wrong: list[ConfigError] = []
     for file in one_or_many("inventory", files):
-        found = (
-            inventory_files.read(file, policy) if isinstance(file, str) else inventory_files.read_document(file, policy)
-        )
+        try:
+            found = inventory_files.read(file, policy)
+        except ConfigError as error:
+            wrong += error.all
+            continue
         read += found.entries
         networks += found.networks
         released |= found.released
         sources.append({"path": found.file, "format": found.form, "sha256": found.sha256})
+    if wrong:
+        raise together(wrong)
     entries = deployments.settle(read, released, policy)
     doubts = tuple(deployments.doubts(entries, policy))
     return Inventory(tuple(entries), policy, tuple(networks), tuple(sources), doubts)

@@ -17,7 +17,7 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,12 +25,21 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from auditor.errors import ConfigError
+from auditor.errors import ConfigError, did_you_mean
 from auditor.policy.inventory import Entry, Fronted, Span, parse_span, parse_time
 from auditor.policy.inventory_schema import EntryModel, FrontModel, InventoryModel
 from auditor.policy.policy import Policy
-from auditor.policy.validation_errors import validation_errors
-from auditor.policy.yaml_positions import Document, Place, YamlDocument, parse_json, parse_yaml, read_text
+from auditor.policy.validation_errors import Mistakes, validation_errors, without
+from auditor.policy.yaml_positions import (
+    Document,
+    Place,
+    YamlDocument,
+    other_kind,
+    parse_json,
+    parse_json_with_lines,
+    parse_yaml,
+    read_text,
+)
 from auditor.wire.text import clip, escape
 
 MAX_BYTES = 128 * 1024 * 1024
@@ -52,8 +61,15 @@ class Read:
     """Whose VMs the whole file lists, as far as it says."""
 
 
-def read(spec: str, policy: Policy) -> Read:
-    """The entries of one file, FILE or DEPLOYMENT=FILE. Raises ConfigError with file, line or row, and mend."""
+def read(spec: str | Document, policy: Policy) -> Read:
+    """The entries of one file, FILE or DEPLOYMENT=FILE, or of what is not a file.
+
+    Raises ConfigError of all its mistakes, each with file, line or row, and fix.
+    """
+    if isinstance(spec, Document):
+        found = read_text_as(spec.name, spec.text, policy)
+        found.file = spec.name
+        return found
     given, equals, file = spec.partition("=")
     if not equals or "/" in given or not given or Path(spec).exists():
         given, file = "", spec
@@ -79,38 +95,50 @@ def _named_after(file: str) -> str | None:
     return stem if stem.startswith(("service-instance", "service_instance")) else None
 
 
-def read_document(document: Document, policy: Policy) -> Read:
-    """As ``read``, of what is not a file. Raises ConfigError."""
-    found = read_text_as(document.name, document.text, policy)
-    found.file = document.name
-    return found
-
-
 def read_text_as(file: str, text: str, policy: Policy) -> Read:
     """As ``read``, of a text that is already here; ``file`` is for messages."""
     digest = hashlib.sha256(text.encode()).hexdigest()
+    mistakes = Mistakes(file)
     start = text.lstrip()[:1]
     if not start:
         raise ConfigError(file, "is empty", hint="list at least one VM")
     if start in "{[" and not _is_flow_yaml(text):
         document = parse_json(file, text)
         if isinstance(document.data, dict) and "Tables" in document.data:
-            found = _deployments(document) or _bosh(document, text)
+            found = _deployments(document) or _bosh(document, text, mistakes)
         elif isinstance(document.data, dict) and ({"record_infos", "record_keys"} & document.data.keys()):
-            found = _records(document, text)
+            found = _records(document, text, mistakes)
         else:
-            found = _own(document, text, policy)
+            found = _own_json(document, text, policy)
     elif (header := _csv_header(text)) is not None:
-        found = _csv(file, text, header, policy)
+        found = _csv(file, text, header, policy, mistakes)
     else:
         if len(text) > MAX_YAML_BYTES:
             raise ConfigError(file, "is too large for a YAML inventory", hint="use CSV or JSON")
         _no_addresses(file, text)
-        found = _own(parse_yaml(file, text), text, policy)
+        found = _own(_yaml(file, text), text, policy)
+    mistakes.settle()
     if not found.entries and not found.released:
         raise ConfigError(file, "names no address", hint="list at least one VM with its address")
     found.sha256 = digest
     return found
+
+
+_FORMS = (
+    "write a list such as '- {ip: 10.0.4.20, name: diego_cell/0, role: diego_cell}', or give what bosh vms --json prints, "
+    "records.json of BOSH DNS, or CSV with a column ip"
+)
+_KEYS = re.compile(r"^[\s\[{-]*(ips?|cidrs?|vms|externals|networks|name|role)[\"']?\s*:", re.MULTILINE)
+
+
+def _yaml(file: str, text: str) -> YamlDocument:
+    """Raises ConfigError, also where nothing in the text looks like an inventory."""
+    try:
+        return parse_yaml(file, text)
+    except ConfigError as error:
+        if _KEYS.search(text) is None and "is not valid YAML" in error.says:
+            raise ConfigError(file, "is not an inventory", hint=_FORMS) from None
+        raise
 
 
 def _is_flow_yaml(text: str) -> bool:
@@ -144,107 +172,155 @@ def _span(file: str, literal: str, line: int | None, where: str = "", text: str 
 # Our own -------------------------------------------------------------------------------------------------------------
 
 
+def _own_json(document: YamlDocument, text: str, policy: Policy) -> Read:
+    """As ``_own``; lines are worked out only where there is something to say about one."""
+    try:
+        return _own(document, text, policy)
+    except ConfigError:
+        if len(text) > MAX_YAML_BYTES:
+            raise
+    return _own(parse_json_with_lines(document.file, text), text, policy)
+
+
 def _own(document: YamlDocument, text: str, policy: Policy) -> Read:
     data = document.data
-    bare = isinstance(data, list)
-    if bare:
+    if isinstance(data, list):
         data = {"vms": data}
         document = YamlDocument(document.file, data, {("vms", *place): line for place, line in document.lines.items()})
-    if not isinstance(data, dict):
-        raise ConfigError(
-            document.file, "is not an inventory", 1, "list VMs: - {ip: 10.0.4.20, name: ..., role: diego_cell}"
-        )
-    try:
-        model = InventoryModel.model_validate(data)
-    except ValidationError as error:
-        raise validation_errors(document, error, InventoryModel)[0] from None
+    _check_kind(document, data)
+    mistakes = Mistakes(document.file)
     found = Read("auditor", "")
+    model = None
+    for _ in range(_MAX_PRUNINGS):
+        try:
+            model = InventoryModel.model_validate(document.data)
+            break
+        except ValidationError as error:
+            for each in validation_errors(document, error, InventoryModel):
+                mistakes.add(each)
+            if not document.lines and any(each["type"] != "extra_forbidden" for each in error.errors()):
+                mistakes.settle()  # without one of the entries, the numbers of others would be wrong
+            document, _ = without(document, error)
+    if model is None:
+        mistakes.settle()
+        return found
     for at, network in enumerate(model.networks):
-        found.networks.append(_span(document.file, network, document.line(("networks", at)), "", text))
+        found.networks += _spans(document.file, [network], mistakes, document.line(("networks", at)), text=text)
     for key, entries in (("vms", model.vms), ("externals", model.externals)):
         for at, entry in enumerate(entries):
-            found.entries.append(_own_entry(document, text, (key, at), entry, model, policy))
+            made = _own_entry(document, text, (key, at), entry, model, policy, mistakes)
+            found.entries += [made] if made else []
+    mistakes.settle()
     return found
 
 
+_MAX_PRUNINGS = 8
+"""So often what the schema refuses is left out to look at the rest."""
+
+
+def _check_kind(document: YamlDocument, data: Any) -> None:
+    """Raises ConfigError where it cannot be an inventory."""
+    other = other_kind(data, "inventory")
+    if other is not None:
+        raise ConfigError(document.file, f"is {other[0]}, not an inventory", hint=other[1])
+    known = {info.alias or name for name, info in InventoryModel.model_fields.items()}
+    if isinstance(data, dict) and (known & data.keys() or any(get_close_matches(str(key), known, 1) for key in data)):
+        return
+    entry = {info.alias or name for name, info in EntryModel.model_fields.items()}
+    if isinstance(data, dict) and data and entry >= data.keys():
+        raise ConfigError(
+            document.file, "is one VM, not a list of VMs", 1, "begin it with '- ', or write it below vms:"
+        )
+    raise ConfigError(document.file, "is not an inventory", hint=_FORMS)
+
+
 def _own_entry(
-    document: YamlDocument, text: str, place: Place, entry: EntryModel, model: InventoryModel, policy: Policy
-) -> Entry:
+    document: YamlDocument,
+    text: str,
+    place: Place,
+    entry: EntryModel,
+    model: InventoryModel,
+    policy: Policy,
+    mistakes: Mistakes,
+) -> Entry | None:
+    """None: it has a mistake, which ``mistakes`` got."""
+    before = len(mistakes.found)
     line = document.line(place) if document.lines else None
     row = str(line) if line is not None else f"{place[0]}[{place[1]}]"
+    where = "" if line is not None else f"{row}: "
     spans: list[Span] = []
     for key in ("ip", "ips", "cidr", "cidrs"):
-        for literal in getattr(entry, key):
-            where = "" if line is not None else f"{row}: "
-            at = document.line((*place, key)) if document.lines else None
-            spans.append(_span(document.file, literal, at, where, text))
+        at = document.line((*place, key)) if document.lines else None
+        spans += _spans(document.file, getattr(entry, key), mistakes, at, where, text)
     instance = entry.name or entry.instance
     roles = tuple(dict.fromkeys([*entry.role, *entry.roles]))
-    moments = []
-    for key, value in (("from", entry.from_), ("until", entry.until)):
-        moments.append(_moment(document.file, key, value, document.line((*place, key)) if document.lines else None))
-    return _made(
+    lines = {key: document.line((*place, key)) if document.lines else None for key in ("from", "until", "fronts")}
+    first, last = _lease(document.file, entry.from_, entry.until, lines, mistakes, where)
+    fronts = _fronts(document.file, lines["fronts"], entry.fronts, policy, mistakes, where)
+    if len(mistakes.found) > before:
+        return None
+    return Entry(
         document.file,
         row,
-        line,
-        policy,
-        instance=instance,
-        group=entry.group or _group_of(instance, bool(roles), policy),
-        roles=roles,
-        spans=tuple(dict.fromkeys(spans)),
-        moments=(moments[0], moments[1]),
-        fronts=_fronts(document.file, line, entry.fronts, policy),
-        external=place[0] == "externals",
-        origin=entry.origin or model.origin,
-        deployment=entry.deployment,
-        note=entry.note,
+        instance,
+        entry.group or _group_of(instance, bool(roles), policy),
+        roles,
+        tuple(dict.fromkeys(spans)),
+        first,
+        last,
+        fronts,
+        place[0] == "externals",
+        entry.origin or model.origin,
+        entry.note,
+        entry.deployment,
     )
 
 
-def _fronts(file: str, line: int | None, fronts: Iterable[FrontModel], policy: Policy) -> tuple[Fronted, ...]:
+def _spans(
+    file: str, literals: Iterable[str], mistakes: Mistakes, line: int | None, where: str = "", text: str = ""
+) -> list[Span]:
+    """Those that are addresses or networks; ``mistakes`` gets the others."""
+    found: list[Span] = []
+    for literal in literals:
+        try:
+            found.append(_span(file, literal, line, where, text))
+        except ConfigError as error:
+            mistakes.add(error)
+    return found
+
+
+def _fronts(
+    file: str, line: int | None, fronts: Iterable[FrontModel], policy: Policy, mistakes: Mistakes, where: str = ""
+) -> tuple[Fronted, ...]:
     made: list[Fronted] = []
     for front in fronts:
         held = policy.held_by(front.role)
         if held is None:
-            close = get_close_matches(front.role, list(policy.roles), 1)
-            hint = f"did you mean {close[0]}?" if close else "name a role of the policy, for example uaa"
-            raise ConfigError(file, f"fronts: no policy knows the role '{front.role}'", line, hint)
-        if front.ports == "varies":
-            raise ConfigError(file, "fronts: name the ports", line, "ports: 443")
-        made += [Fronted(one.role, front.ports) for one in held]
+            hint = did_you_mean(front.role, policy.roles, "name a role of the policy, for example uaa")
+            mistakes.add(ConfigError(file, f"{where}fronts: no policy knows the role '{front.role}'", line, hint))
+        elif front.ports == "varies":
+            mistakes.add(ConfigError(file, f"{where}fronts: name the ports", line, "ports: 443"))
+        else:
+            made += [Fronted(one.role, front.ports) for one in held]
     return tuple(made)
 
 
-def _moment(file: str, key: str, value: Any, line: int | None) -> int | None:
-    if value is None or value == "":
-        return None
-    try:
-        return parse_time(value)
-    except (ValueError, OverflowError):
-        raise ConfigError(file, f"{key}: {value!r} is not a time", line, "write 2026-01-31T12:00:00Z") from None
-
-
-def _made(
-    file: str,
-    row: str,
-    line: int | None,
-    policy: Policy,
-    *,
-    instance: str | None,
-    group: str | None,
-    spans: tuple[Span, ...],
-    roles: tuple[str, ...] = (),
-    moments: tuple[int | None, int | None] = (None, None),
-    fronts: tuple[Fronted, ...] = (),
-    external: bool = False,
-    origin: str = "given",
-    deployment: str | None = None,
-    note: str | None = None,
-) -> Entry:
-    first, last = moments
-    if first is not None and last is not None and first >= last:
-        raise ConfigError(file, f"{row}: until is not after from", line, "swap them, or remove one")
-    return Entry(file, row, instance, group, roles, spans, first, last, fronts, external, origin, note, deployment)
+def _lease(
+    file: str, first: Any, last: Any, lines: Mapping[str, int | None], mistakes: Mistakes, where: str = ""
+) -> tuple[int | None, int | None]:
+    """Begin and end in nanoseconds of Unix time; None where it is open, or where it is wrong, which ``mistakes`` gets."""
+    moments: list[int | None] = []
+    for key, value in (("from", first), ("until", last)):
+        try:
+            moments.append(None if value is None or value == "" else parse_time(value))
+        except (ValueError, OverflowError):
+            moments.append(None)
+            says = f"{where}{key}: {value!r} is not a time"
+            mistakes.add(ConfigError(file, says, lines.get(key), "write 2026-01-31T12:00:00Z"))
+    if moments[0] is not None and moments[1] is not None and moments[0] >= moments[1]:
+        says = f"{where}until is not after from"
+        mistakes.add(ConfigError(file, says, lines.get("until"), "swap them, or remove one"))
+    return moments[0], moments[1]
 
 
 _NUMBERED = re.compile(r"[-_/. ]?(?:\d+|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$", re.IGNORECASE)
@@ -268,7 +344,7 @@ def _group_of(instance: str | None, has_roles: bool, policy: Policy) -> str | No
 # BOSH ----------------------------------------------------------------------------------------------------------------
 
 
-def _bosh(document: YamlDocument, text: str) -> Read:
+def _bosh(document: YamlDocument, text: str, mistakes: Mistakes) -> Read:
     found = Read("bosh", "")
     tables = document.data.get("Tables")
     hint = "write it with: bosh vms --json, or bosh instances --details --json"
@@ -281,11 +357,13 @@ def _bosh(document: YamlDocument, text: str) -> Read:
         if rows is None:
             continue
         if not isinstance(rows, list):
-            raise ConfigError(document.file, f"Tables[{number}]: 'Rows' is not a list", hint=hint)
+            mistakes.add(ConfigError(document.file, f"Tables[{number}]: 'Rows' is not a list", hint=hint))
+            continue
         for at, row in enumerate(rows):
             place = f"Tables[{number}].Rows[{at}]"
             if not isinstance(row, dict) or not all(isinstance(value, str | None) for value in row.values()):
-                raise ConfigError(document.file, f"{place} is not a row of texts", hint=hint)
+                mistakes.add(ConfigError(document.file, f"{place} is not a row of texts", hint=hint))
+                continue
             if "instance" not in row or "ips" not in row:
                 continue
             with_addresses = True
@@ -294,14 +372,12 @@ def _bosh(document: YamlDocument, text: str) -> Read:
             if not addresses.strip() or key in seen:  # without an address yet, or --ps: a row for each process
                 continue
             seen.add(key)
-            spans = tuple(
-                _span(document.file, one, None, f"{place}: ", text)
-                for one in dict.fromkeys(re.split(r"[\s,]+", addresses.strip()))
-            )
+            literals = dict.fromkeys(re.split(r"[\s,]+", addresses.strip()))
+            spans = tuple(_spans(document.file, literals, mistakes, None, f"{place}: ", text))
             table_of = f"{document.file} Tables[{number}]"
             found.entries.append(_bosh_entry(document.file, place, instance, spans, row.get("deployment"), table_of))
     found.deployment = _deployment_told(document.data.get("Lines"))
-    if not with_addresses:
+    if not with_addresses and not mistakes.found:
         raise ConfigError(document.file, "no table has the columns instance and ips", hint=hint)
     return found
 
@@ -350,7 +426,7 @@ def _deployments(document: YamlDocument) -> Read | None:
 # BOSH DNS ------------------------------------------------------------------------------------------------------------
 
 
-def _records(document: YamlDocument, text: str) -> Read:
+def _records(document: YamlDocument, text: str, mistakes: Mistakes) -> Read:
     found = Read("bosh-dns", "")
     keys, rows = document.data.get("record_keys"), document.data.get("record_infos")
     hint = "copy the whole of /var/vcap/instance/dns/records.json"
@@ -363,14 +439,16 @@ def _records(document: YamlDocument, text: str) -> Read:
     for at, row in enumerate(rows):
         place = f"record_infos[{at}]"
         if not isinstance(row, list) or len(row) < len(keys):
-            raise ConfigError(document.file, f"{place} does not match record_keys", hint=hint)
+            mistakes.add(ConfigError(document.file, f"{place} does not match record_keys", hint=hint))
+            continue
         record = dict(zip(keys, row, strict=False))
         address, group = record["ip"], record["instance_group"]
         if not isinstance(address, str) or not isinstance(group, str):
-            raise ConfigError(document.file, f"{place}: ip or instance_group is not a text", hint=hint)
-        literal = _span(document.file, address, None, f"{place}: ", text)
+            mistakes.add(ConfigError(document.file, f"{place}: ip or instance_group is not a text", hint=hint))
+            continue
+        spans = _spans(document.file, [address], mistakes, None, f"{place}: ", text)
         key = (group, str(record.get("id") or record.get("instance_index") or ""), str(record.get("deployment") or ""))
-        merged.setdefault(key, []).append(literal)
+        merged.setdefault(key, []).extend(spans)
         places.setdefault(key, place)
     for key, spans in merged.items():
         group, guid, deployment = key
@@ -442,7 +520,7 @@ def _plain(names: Iterable[str]) -> bool:
     return all(re.fullmatch(r"[a-z0-9_ -]*", name) and not name.startswith("- ") for name in names)
 
 
-def _csv(file: str, text: str, header: tuple[str, int], policy: Policy) -> Read:
+def _csv(file: str, text: str, header: tuple[str, int], policy: Policy, mistakes: Mistakes) -> Read:
     delimiter, skip = header
     found = Read("csv", "")
     reader = csv.reader(_lines(text)[skip:], delimiter=delimiter, skipinitialspace=True)
@@ -452,25 +530,30 @@ def _csv(file: str, text: str, header: tuple[str, int], policy: Policy) -> Read:
             if name not in _COLUMNS and name not in _IGNORED:
                 close = get_close_matches(name, _COLUMNS, 1)
                 hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(set(_COLUMNS)))}"
-                raise ConfigError(file, f"unknown column '{name}'", skip + 1, hint)
+                mistakes.add(ConfigError(file, f"unknown column '{clip(name, 40)}'", skip + 1, hint))
             if name in _COLUMNS and _COLUMNS[name] in {_COLUMNS.get(other) for other in names[:at]} - {"ips"}:
-                raise ConfigError(file, f"column '{name}' is there twice", skip + 1, "keep one")
+                mistakes.add(ConfigError(file, f"column '{name}' is there twice", skip + 1, "keep one"))
         begins = skip + reader.line_num + 1
         for row in reader:
             line, begins = begins, skip + reader.line_num + 1
             if not any(cell.strip() for cell in row) or row[0].lstrip().startswith("#"):
                 continue
             if len(row) > len(names) and any(cell.strip() for cell in row[len(names) :]):
-                raise ConfigError(
-                    file, "a row has more cells than the header", line, "quote cells that hold the delimiter"
-                )
-            found.entries += _csv_entry(file, line, names, row, policy)
+                says = "a row has more cells than the header"
+                mistakes.add(ConfigError(file, says, line, "quote cells that hold the delimiter"))
+                continue
+            entry = _csv_entry(file, line, names, row, policy, mistakes)
+            found.entries += [entry] if entry else []
     except csv.Error as error:
-        raise ConfigError(file, f"is not valid CSV: {error}", skip + reader.line_num) from None
+        mistakes.add(ConfigError(file, f"is not valid CSV: {error}", skip + reader.line_num))
     return found
 
 
-def _csv_entry(file: str, line: int, names: list[str], row: list[str], policy: Policy) -> Iterable[Entry]:
+def _csv_entry(
+    file: str, line: int, names: list[str], row: list[str], policy: Policy, mistakes: Mistakes
+) -> Entry | None:
+    """None: it has a mistake, which ``mistakes`` got."""
+    before = len(mistakes.found)
     cells: dict[str, str] = {}
     for name, cell in zip(names, row, strict=False):
         key = _COLUMNS.get(name)
@@ -478,25 +561,26 @@ def _csv_entry(file: str, line: int, names: list[str], row: list[str], policy: P
             cells[key] = f"{cells[key]} {cell.strip()}" if key == "ips" and key in cells else cell.strip()
     literals = _cell_list(cells.get("ips", ""))
     if not literals:
-        raise ConfigError(file, "a row has no address", line, "fill in its ip, or remove the row")
+        mistakes.add(ConfigError(file, "a row has no address", line, "fill in its ip, or remove the row"))
     roles = tuple(dict.fromkeys(_cell_list(cells.get("roles", ""))))
     instance = cells.get("name")
-    fronts = [FrontModel(role=one, ports=None) for one in _cell_list(cells.get("fronts", ""))]
-    yield _made(
+    fronted = [FrontModel(role=one, ports=None) for one in _cell_list(cells.get("fronts", ""))]
+    spans = _spans(file, literals, mistakes, line)
+    first, last = _lease(file, cells.get("from"), cells.get("until"), {"from": line, "until": line}, mistakes)
+    fronts = _fronts(file, line, fronted, policy, mistakes)
+    if len(mistakes.found) > before:
+        return None
+    return Entry(
         file,
         str(line),
-        line,
-        policy,
-        instance=instance,
-        group=cells.get("group") or _group_of(instance, bool(roles), policy),
-        roles=roles,
-        spans=tuple(dict.fromkeys(_span(file, literal, line) for literal in literals)),
-        moments=(
-            _moment(file, "from", cells.get("from"), line),
-            _moment(file, "until", cells.get("until"), line),
-        ),
-        fronts=_fronts(file, line, fronts, policy),
-        external=cells.get("external", "").lower() in ("1", "true", "yes", "y"),
+        instance,
+        cells.get("group") or _group_of(instance, bool(roles), policy),
+        roles,
+        tuple(dict.fromkeys(spans)),
+        first,
+        last,
+        fronts,
+        cells.get("external", "").lower() in ("1", "true", "yes", "y"),
         deployment=cells.get("deployment"),
     )
 

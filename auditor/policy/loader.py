@@ -40,7 +40,7 @@ from auditor.policy.policy import (
 from auditor.policy.schema import SCHEMA, EndModel, HeldRole, PathModel, PolicyModel
 from auditor.policy.times import parse_time
 from auditor.policy.validation_errors import validation_errors, without
-from auditor.policy.yaml_positions import Document, Place, YamlDocument, one_or_many, parse_yaml, read_text
+from auditor.policy.yaml_positions import Document, Place, YamlDocument, one_or_many, other_kind, parse_yaml, read_text
 
 MAX_POLICY_BYTES = 4 * 1024 * 1024
 MAX_POLICY_VALUES = 200_000
@@ -168,6 +168,8 @@ def _read_document(shown: str, text: str) -> PolicyFile:
     document = parse_yaml(shown, text, MAX_POLICY_VALUES)
     if not isinstance(document.data, dict):
         raise ConfigError(shown, "is not a policy", 1, "begin with schema: auditor.policy/1")
+    if other := other_kind(document.data, "policy"):
+        raise ConfigError(shown, f"is {other[0]}, not a policy", hint=other[1])
     digits = hashlib.sha256(text.encode()).hexdigest()
     try:
         return PolicyFile(shown, document, PolicyModel.model_validate(document.data), digits)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from auditor.errors import ConfigError
+from auditor.errors import ConfigError, together
 from auditor.policy.yaml_positions import Place, YamlDocument
 
 
@@ -36,6 +36,29 @@ def validation_errors(document: YamlDocument, error: ValidationError, root: type
         # A misspelt key comes before the one that is missing for it.
         found.append((max(line, meant), each["type"] != "extra_forbidden", document.error(place, says, hint)))
     return [one for _, _, one in sorted(found, key=lambda each: each[:2])]
+
+
+class Mistakes:
+    """What is wrong with one file, gathered so that all of it is reported at once."""
+
+    MOST = 100
+    """More are not gathered: whoever has so many has one mistake in every row."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.found: list[ConfigError] = []
+
+    def add(self, error: ConfigError) -> None:
+        """Remember it, with all that it holds. Raises ConfigError of all so far once there are more than ``MOST``."""
+        self.found += error.all
+        if len(self.found) > self.MOST:
+            more = ConfigError(self.file, f"has more than {self.MOST} mistakes", hint="correct these first")
+            raise together([*self.found[: self.MOST], more])
+
+    def settle(self) -> None:
+        """Raises ConfigError of all that was found, in the order of lines; nothing where there is none."""
+        if self.found:
+            raise together(sorted({str(each): each for each in self.found}.values(), key=lambda each: each.line or 0))
 
 
 def without(document: YamlDocument, error: ValidationError) -> tuple[YamlDocument, frozenset[str]]:
@@ -137,6 +160,8 @@ def _words(each: Any, place: Place, root: type[BaseModel], toml: bool) -> tuple[
         wanted = {"bool_type": "true or false", "int_type": "a whole number", "list_type": "a list"}.get(
             kind, "a mapping with keys"
         )
+        if place and isinstance(place[-1], int):
+            return f"an item of '{key}' must be {wanted}", None
         return f"'{key}' must be {wanted}", None
     return f"'{key}': {each['msg']}" if not kind.startswith("policy_") else str(each["msg"]), context.get("hint")
 

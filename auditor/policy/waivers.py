@@ -29,7 +29,7 @@ from auditor.errors import ConfigError, did_you_mean, together
 from auditor.policy._ports import Ports
 from auditor.policy.policy import canonical
 from auditor.policy.validation_errors import validation_errors
-from auditor.policy.yaml_positions import Place, YamlDocument, parse_json, parse_yaml, read_text
+from auditor.policy.yaml_positions import Place, YamlDocument, other_kind, parse_json_with_lines, parse_yaml, read_text
 from auditor.wire.text import many
 
 if TYPE_CHECKING:
@@ -210,12 +210,7 @@ def load_waivers(files: Sequence[str], known: Known) -> Waivers:
 
 def parsed(file: str, text: str) -> YamlDocument:
     """A file of waivers with its lines. Raises ConfigError."""
-    if not file.endswith(".json"):
-        return parse_yaml(file, text, BUDGET)
-    document = parse_json(file, text)
-    with contextlib.suppress(ConfigError):  # JSON is YAML, where it is not indented with tabs; YAML knows lines
-        return YamlDocument(file, document.data, parse_yaml(file, text, BUDGET).lines)
-    return document
+    return (parse_json_with_lines if file.endswith(".json") else parse_yaml)(file, text, BUDGET)
 
 
 def entries(document: YamlDocument, known: Known) -> list[Waiver]:
@@ -225,6 +220,8 @@ def entries(document: YamlDocument, known: Known) -> list[Waiver]:
         return []
     if not isinstance(data, dict):
         raise document.error((), "must be a mapping", "write 'waivers:' and a list below it")
+    if other := other_kind(data, "waivers"):
+        raise ConfigError(document.file, f"is {other[0]}, not a file of waivers", hint=other[1])
     try:
         model = WaiversModel.model_validate(data)
     except ValidationError as error:

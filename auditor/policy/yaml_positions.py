@@ -11,6 +11,7 @@ Rules that hold here:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -70,8 +71,16 @@ class YamlDocument:
         return None
 
     def error(self, place: Place, says: str, hint: str | None = None) -> ConfigError:
-        """An error at this place, to be raised."""
-        return ConfigError(self.file, says, self.line(place), hint)
+        """An error at this place, to be raised; where lines are not known, the entry of the list is named."""
+        return ConfigError(self.file, says if self.lines else f"{entry_name(place)}{says}", self.line(place), hint)
+
+
+def entry_name(place: Place) -> str:
+    """``vms[3]: ``, the outermost item of a list that holds the place; empty: none does."""
+    for end, part in enumerate(place):
+        if isinstance(part, int):
+            return f"{''.join(str(key) for key in place[:end])}[{part}]: "
+    return ""
 
 
 class Document(NamedTuple):
@@ -114,7 +123,41 @@ def read_text(file: str, max_bytes: int) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
+        kind = next((word for magic, word in _BINARY.items() if raw.startswith(magic)), None)
+        if kind is not None:
+            raise ConfigError(file, f"is {kind}", hint="check that this is the right file: text is expected") from None
         raise ConfigError(file, "is not UTF-8 text", line, "save it as UTF-8") from None
+
+
+def other_kind(data: Any, wanted: str) -> tuple[str, str] | None:
+    """What a file is that says by its schema or keys that it is not ``wanted`` (policy, inventory, waivers), and how to use it; None: it may be."""
+    if not isinstance(data, Mapping):
+        return None
+    schema = str(data.get("schema") or "")
+    kind = next((name for name in _KINDS if schema.startswith(f"auditor.{name}/")), None)
+    if kind is None and not schema:
+        kind = next((name for name, (keys, _, _) in _KINDS.items() if keys & data.keys()), None)
+    if kind is None or kind == wanted:
+        return None
+    _, words, hint = _KINDS[kind]
+    return words, hint
+
+
+_KINDS: dict[str, tuple[frozenset[str], str, str]] = {
+    "waivers": (frozenset({"waivers"}), "a file of waivers", "use it with auditor audit --waivers FILE"),
+    "policy": (frozenset({"paths", "identities"}), "a policy", "use it with --policy FILE, check it with auditor policy check"),
+    "inventory": (frozenset({"vms", "externals"}), "an inventory", "use it with --inventory FILE, check it with auditor inventory check"),
+    "report": (frozenset({"findings", "connections"}), "a report of an audit", "give the file that the audit was made with"),
+}  # fmt: skip
+"""Kinds of files: the keys that only they have, their name, and where they are used."""
+
+_BINARY = {
+    b"\xd4\xc3\xb2\xa1": "a packet capture", b"\xa1\xb2\xc3\xd4": "a packet capture", b"\x4d\x3c\xb2\xa1": "a packet capture",
+    b"\xa1\xb2\x3c\x4d": "a packet capture", b"\x0a\x0d\x0d\x0a": "a packet capture", b"\x1f\x8b": "compressed (gzip)",
+    b"\x28\xb5\x2f\xfd": "compressed (Zstandard)", b"PK\x03\x04": "a ZIP archive or a spreadsheet", b"PAR1": "a Parquet file",
+    b"\x7fELF": "a program",
+}  # fmt: skip
+"""First bytes of files that are often given by mistake."""
 
 
 def parse_yaml(file: str, text: str, budget: int = MAX_VALUES) -> YamlDocument:
@@ -173,6 +216,15 @@ def parse_json(file: str, text: str) -> YamlDocument:
         ) from None
     except RecursionError:
         raise ConfigError(file, "is nested too deeply", hint=f"at most {MAX_DEPTH} levels") from None
+
+
+def parse_json_with_lines(file: str, text: str, budget: int = MAX_VALUES) -> YamlDocument:
+    """JSON with the line of each value, where the text has several and YAML can read it; slower than ``parse_json``. Raises ConfigError."""
+    document = parse_json(file, text)
+    if "\n" in text.strip():
+        with contextlib.suppress(ConfigError):  # JSON is YAML, where it is not indented with tabs
+            return YamlDocument(file, document.data, parse_yaml(file, text, budget).lines)
+    return document
 
 
 def _whole_number(file: str, text: str) -> Callable[[str], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from auditor.errors import ConfigError
 from auditor.policy.addresses import to_int, to_text
+from auditor.policy.inventory import load_inventory
 from auditor.policy.inventory_files import Read, read, read_text_as
 from auditor.policy.policy import Policy
 
@@ -148,8 +150,8 @@ def test_our_own_in_many_spellings(tas_diego: Policy, tmp_path: Path, text: str)
 MISTAKES: list[tuple[str | dict[str, Any], str, str]] = [
     ("", "vms: is empty", "list at least one VM"),
     ("   \n", "vms: is empty", ""),
-    ("# nothing\n", "vms:1: is not an inventory", "list VMs"),
-    ("hello\n", "vms:1: is not an inventory", "list VMs"),
+    ("# nothing\n", "vms: is not an inventory", "write a list such as"),
+    ("hello\n", "vms: is not an inventory", "write a list such as"),
     ("vms: []\n", "vms: names no address", "list at least one VM"),
     ("- {ip: 10.0.4.300, name: a}\n", "vms:1: '10.0.4.300' is not an address or network", "write 10.0.4.20"),
     ("- {ip: 10.0.4.20, name: a}\n- {ip: '10.0.4.2O', name: b}\n", "vms:2: '10.0.4.2O' is not an address", "did you mean 10.0.4.2?"),
@@ -159,15 +161,21 @@ MISTAKES: list[tuple[str | dict[str, Any], str, str]] = [
     ("vm:\n  - {ip: 10.0.0.1}\n", "vms:1: unknown key 'vm'", "did you mean vms?"),
     ("networks: [ten]\nvms:\n  - {ip: 10.0.0.1}\n", "vms:1: 'ten' is not an address or network", ""),
     ("- {ip: 10.0.0.1, from: soon}\n", "vms:1: from: 'soon' is not a time", "write 2026-01-31"),
-    ("- {ip: 10.0.0.1, from: 2026-02-01, until: 2026-01-01}\n", "vms:1: 1: until is not after from", "swap"),
+    ("- {ip: 10.0.0.1, from: 2026-02-01, until: 2026-01-01}\n", "vms:1: until is not after from", "swap"),
     ("- {ip: 10.0.0.1, fronts: uua}\n", "vms:1: fronts: no policy knows the role 'uua'", "did you mean uaa?"),
     ("- {ip: 10.0.0.1, fronts: {role: uaa, ports: 99999}}\n", "vms:1: port 99999 is outside", ""),
     ("- {ip: 10.0.0.1, name: a, name: b}\n", "vms:1: key 'name' is there twice", "keep one"),
     ("- {ip: 10.0.0.1, name: a, instance: b}\n", "vms:1: name and instance differ", "keep one"),
     ("- {ip: 10.0.0.1\n", "vms:2: is not valid YAML", ""),
-    ("- 10.0.0.1\n", "vms:1: 'vms' must be a mapping", ""),
+    ("- 10.0.0.1\n", "vms:1: an item of 'vms' must be a mapping", ""),
     ('{"vms": [', "vms:1: is not valid JSON", "complete"),
-    ('[{"ip": "10.0.0.1"},\n {"ip": "10.0.0"}]', "vms:2: vms[1]: '10.0.0' is not an address", ""),
+    ('[{"ip": "10.0.0.1"},\n {"ip": "10.0.0"}]', "vms:2: '10.0.0' is not an address", ""),
+    ('[{"ip": "10.0.0.1"}, {"ip": "10.0.0"}]', "vms:1: vms[1]: '10.0.0' is not an address", ""),
+    ('{"a": 1}', "vms: is not an inventory", "bosh vms --json"),
+    ("ip: 10.0.0.1\nname: a\n", "vms:1: is one VM, not a list of VMs", "begin it with '- '"),
+    ("schema: auditor.policy/1\nname: a\n", "vms: is a policy, not an inventory", "--policy FILE"),
+    ("waivers: []\n", "vms: is a file of waivers, not an inventory", "--waivers FILE"),
+    ("# Notes\n\nOur cells: see below.\n\tx: y: z\n", "vms: is not an inventory", "write a list such as"),
     ("ip,name\n10.0.0.1,a\n10.0.0.256,b\n", "vms:3: '10.0.0.256' is not an address", ""),
     ("ip,nam\n10.0.0.1,a\n", "vms:1: unknown column 'nam'", "did you mean name?"),
     ("ip,name\n,a\n", "vms:2: a row has no address", "fill in"),
@@ -256,3 +264,106 @@ def test_a_table_with_an_unknown_header_is_told_as_such(
     assert "the table header has no column of addresses" in str(caught.value)
     assert says in str(caught.value)
     assert caught.value.line == 2
+
+
+ALL: dict[str, tuple[str, list[str]]] = {
+    "yaml": (
+        """networks: [10.0.0.0/33]
+vms:
+  - {name: diego_cell/0, ip: 10.0.4.20x, roel: diego_cell}
+  - {name: diego_cell/1, ip: 10.0.4.300, from: yesterday}
+  - {name: diego_brain/1}
+  - {name: lb, ip: 10.0.4.25, fronts: uua}
+  - {name: x, ip: 10.0.4.26, from: 2026-02-01, until: 2026-01-01}
+""",
+        [
+            "vms:1: '10.0.0.0/33' is not an address or network",
+            "vms:3: unknown key 'roel' (did you mean role?)",
+            "vms:3: '10.0.4.20x' is not an address or network (did you mean 10.0.4.20?)",
+            "vms:4: '10.0.4.300' is not an address or network",
+            "vms:4: from: 'yesterday' is not a time",
+            "vms:5: an entry has no address (add ips: or cidrs:)",
+            "vms:6: fronts: no policy knows the role 'uua' (did you mean uaa?)",
+            "vms:7: until is not after from",
+        ],
+    ),
+    "json": (
+        '[{"ip": "10.0.0.x", "rol": "a"},\n {"ip": "10.0.0"}, {"name": "y"}]',
+        [
+            "vms:1: unknown key 'rol' (did you mean role?)",
+            "vms:1: '10.0.0.x' is not an address",
+            "vms:2: an entry has no address",
+            "vms:2: '10.0.0' is not an address",
+        ],
+    ),
+    "json in one line": (
+        '[{"ip": "10.0.0.1", "rol": "a"}, {"ip": ["10.0.0"]}]',
+        ["vms: vms[0]: unknown key 'rol'", "vms:1: vms[1]: '10.0.0' is not an address"],
+    ),
+    "csv": (
+        "ip,name,rolle,until\n10.0.4.20x,a,,\n10.0.4.21,b,,,x\n,c,,\n10.0.4.22,d,,soon\n",
+        [
+            "vms:1: unknown column 'rolle' (did you mean role?)",
+            "vms:2: '10.0.4.20x' is not an address or network (did you mean 10.0.4.20?)",
+            "vms:3: a row has more cells than the header",
+            "vms:4: a row has no address",
+            "vms:5: until: 'soon' is not a time",
+        ],
+    ),
+    "bosh": (
+        json.dumps({"Tables": [{"Rows": [{"instance": "a/1", "ips": at} for at in ("ten", "10.0.0.1", 7, "x")]}]}),
+        [
+            "vms: Tables[0].Rows[2] is not a row of texts",
+            "vms:1: Tables[0].Rows[0]: 'ten' is not an address",
+            "vms:1: Tables[0].Rows[3]: 'x' is not an address",
+        ],
+    ),
+    "records": (
+        json.dumps({**RECORDS, "record_infos": [["x"], ["y"], *RECORDS["record_infos"]]}),
+        ["vms: record_infos[0] does not match record_keys", "vms: record_infos[1] does not match record_keys"],
+    ),
+}
+
+
+@pytest.mark.parametrize("form", ALL)
+def test_all_mistakes_are_told_at_once(tas_diego: Policy, form: str) -> None:
+    text, expected = ALL[form]
+    with pytest.raises(ConfigError) as caught:
+        parse(text, tas_diego)
+    told_all = [str(each) for each in caught.value.all]
+    assert len(told_all) == len(expected), told_all
+    for line, says in zip(told_all, expected, strict=True):
+        assert line.startswith(says)
+
+
+def test_a_mistake_in_every_row_is_not_told_a_thousand_times(tas_diego: Policy) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse("ip,name\n" + "ten,a\n" * 1_000, tas_diego)
+    assert len(caught.value.all) == 101
+    assert str(caught.value.all[-1]) == "vms: has more than 100 mistakes (correct these first)"
+
+
+def test_mistakes_of_several_inventories_are_told_at_once(tmp_path: Path, tas_diego: Policy) -> None:
+    files = []
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("ip,name\nten,a\n")
+        files.append(tmp_path / name)
+    with pytest.raises(ConfigError) as caught:
+        load_inventory([*files, tmp_path / "none.yml"], tas_diego)
+    assert [Path(each.path).name for each in caught.value.all] == ["a.csv", "b.csv", "none.yml"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"\xd4\xc3\xb2\xa1\x02\x00", "is a packet capture"),
+        (b"\x0a\x0d\x0d\x0a\xff\xff", "is a packet capture"),
+        (b"\x1f\x8b\x08\x00", "is compressed (gzip)"),
+        (b"ip,name\n\xff\xfe", "is not UTF-8 text"),
+    ],
+)
+def test_a_file_that_is_no_text_is_told_as_what_it_is(tmp_path: Path, tas_diego: Policy, raw: bytes, says: str) -> None:
+    file = tmp_path / "vms"
+    file.write_bytes(raw)
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        read(str(file), tas_diego)

@@ -404,7 +404,7 @@ class Report:
         if "no_connection_in_scope" in told:
             some = "no connection has an end in scope" if self.summary["connections"] else "no connection"
             some += " in that time" if {"since_ns", "until_ns"} & set(self.audit.info.get("options") or {}) else ""
-            reasons.append(f"nothing was judged: {some}")
+            reasons.append(f"nothing was audited: {some}")
         openings = told.get("nothing_decided")
         if openings:
             reasons.append(

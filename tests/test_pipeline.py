@@ -140,7 +140,7 @@ def test_an_audit_that_judged_nothing_does_not_look_clean(tmp_path):
     report = auditor.audit("sample:diego", inventory=str(other))
     assert report.summary["sufficiency"]["complete"] is False
     assert report.exit_status() == 3
-    assert _words(report).startswith("NOTHING JUDGED, no connection has an end that the inventory knows as Diego's: ")
+    assert _words(report).startswith("NOTHING AUDITED (no connection has an end that the inventory knows as Diego's): ")
 
 
 def _words(report):
@@ -151,14 +151,16 @@ def test_what_is_said_of_nothing_judged_is_true_in_each_case(tmp_path, frame_of_
     import auditor
 
     report = auditor.audit(str(frame_of_a_stranger))
-    says = "NOTHING JUDGED, no connection has an end that looks like a Diego VM's; add --inventory FILE: "
+    says = "NOTHING AUDITED (no connection has an end that looks like a Diego VM's; add --inventory FILE): "
     assert says in _words(report)
     assert "incomplete: connections, none of them in scope: 1 " in _words(report)
     long_ago = auditor.audit("sample:diego", until=1)
-    assert "NOTHING JUDGED, no connection in that time, to 1970-01-01 00:00:00.000000001 UTC only: " in _words(long_ago)
+    assert "NOTHING AUDITED (no connection in that time), to 1970-01-01 00:00:00.000000001 UTC only: " in _words(
+        long_ago
+    )
     assert "none of them in scope" not in _words(long_ago)
     unread = auditor.audit("sample:diego", linktype=9_999)
-    assert "NOTHING JUDGED, no connection: " in _words(unread)
+    assert "NOTHING AUDITED (no connection): " in _words(unread)
 
 
 @pytest.fixture

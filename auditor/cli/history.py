@@ -199,7 +199,14 @@ def list_(
     if people and fields is None and output is None:
         for row, window in zip(rows, windows, strict=True):
             if window:
-                print(f"audit {row.audit}: {window} only; {OUTSIDE}")
+                _print(f"audit {row.audit}: {window} only; {OUTSIDE}")
+
+
+def _print(text: str, indent: int = 0) -> None:
+    """One paragraph, broken between words where the terminal is narrower; elsewhere one line."""
+    from auditor.report._text import wrapped
+
+    print("\n".join(wrapped(" " * indent + text, options.width(), indent + 2)))
 
 
 _SPARE = ("started", "first", "kind", "waived", "low", "info", "captures", "medium", "id")
@@ -300,7 +307,7 @@ _HEADS = {
     "verdicts": "Documented paths with other verdicts",
     "appeared": "New pairs of ends that talk",
     "disappeared": "Pairs of ends that no longer talk",
-    "outside": "Not looked at by the later audit: outside of its window",
+    "outside": "Outside the later audit's window",
     "decided_by": "Policies, inventories and waivers",
 }
 
@@ -309,17 +316,17 @@ def _tell(sides: list[tuple[Any, str]], windows: list[str], changes: list[Any]) 
     from auditor.policy.times import OUTSIDE
 
     for word, (row, made_of) in zip(("From", "to"), sides, strict=True):
-        print(f"{word} audit {row.audit} ({row.id}): {escape(made_of)}")
+        _print(f"{word} audit {row.audit} ({row.id}): {escape(made_of)}")
     for (row, _), window in zip(sides, windows, strict=True):
         if window:
-            print(f"audit {row.audit}: {window} only; {OUTSIDE}")
+            _print(f"audit {row.audit}: {window} only; {OUTSIDE}")
     for kind, head in _HEADS.items():
         found = [each for each in changes if each.change == kind]
         if found:
             print(f"\n{head}: {len(found)}")
         for each in found:
             grade = f"{each.severity.upper()} " if each.severity else ""
-            print(f"  {grade}{escape(each.says)}")
+            _print(f"{grade}{escape(each.says)}", 2)
     if not changes:
         print("Nothing changed.")
 

@@ -33,7 +33,7 @@ from auditor.model.roles import Severity
 from auditor.policy.addresses import to_int
 from auditor.policy.inventory import parse_span
 from auditor.units import size
-from auditor.wire.text import many
+from auditor.wire.text import known_as, many
 
 FOUNDING = frozenset(
     {
@@ -465,7 +465,7 @@ class _Teller:
         address = str(self.at(f"{which}_ip", row))
         port = self.at(f"{which}_port", row)
         place = address if which == "originator" or pd.isna(port) else _placed(address, int(port))
-        who = self.text(f"{which}_instance", row)
+        who = known_as(address, self.text(f"{which}_instance", row), self.text(f"{which}_role", row))
         return f"{place} ({_short(who)})" if who else place
 
     def _steps(self, actor: _Actor, rows: list[int], *, whole: bool) -> list[Step]:

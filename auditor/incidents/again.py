@@ -1,7 +1,6 @@
 """From a finding to its proof: commands that show more of it.
 
-They name the captures and options of the audit, so that they can be copied as they stand. Where these are long, ``…`` stands for them in each
-command, and what it stands for is reported once.
+They name the captures and options of the audit, so that they can be copied as they stand.
 """
 
 from __future__ import annotations
@@ -17,11 +16,8 @@ from auditor.policy import shipped
 
 DEPENDS = "an id depends on policy and inventory: repeat --inventory, --policy and the other options of the audit that found it"
 """What to do about a finding's id that is not found."""
-INLINE = 40
-"""Captures and options of this length are repeated in every command."""
 NAMED = 6
 """Up to this many captures are named; otherwise ``CAPTURE...`` stands for them."""
-STANDS = "…"
 
 
 def file_word(path: str) -> str:
@@ -43,17 +39,11 @@ class Next:
         """Captures and options, as the audit had them."""
         return f"{self.captures} {self.options}".strip()
 
-    @property
-    def short(self) -> bool:
-        """They are repeated in every command."""
-        return len(self.again) <= INLINE
-
-    def commands(self, finding: str, *, whole: bool = False) -> tuple[str, ...]:
-        """The commands that explain this finding and cut its packets out; ``whole``: without ``…``."""
-        shown = self.again if self.short or whole else STANDS
+    def commands(self, finding: str) -> tuple[str, ...]:
+        """The commands that explain this finding and cut its packets out."""
         return (
-            f"auditor explain {finding} {shown}",
-            f"auditor slice {shown} --finding {finding} -w {finding}.pcapng",
+            f"auditor explain {finding} {self.again}",
+            f"auditor slice {self.again} --finding {finding} -w {finding}.pcapng",
         )
 
     def connection(self, connection: str) -> str:
@@ -64,11 +54,6 @@ class Next:
     def host(self, address: str) -> str:
         """The page of an address or VM."""
         return f"auditor audit {self.again} --host {shlex.quote(address)}"
-
-    @property
-    def note(self) -> str:
-        """What ``…`` stands for; empty where it is not used."""
-        return "" if self.short else f"In these commands {STANDS} stands for: {self.again}"
 
 
 def next_of(audit: Audit) -> Next:

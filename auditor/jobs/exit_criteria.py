@@ -68,7 +68,7 @@ def losses(audit: Audit, max_undecided: float) -> list[Loss]:
     told = sufficiency.get("reasons") or {}
     if "no_connection_in_scope" in told:
         some = "no connection has an end in scope" if len(audit.connections) else "no connection"
-        found.append(Loss(None, "nothing judged", f"nothing judged: {some}"))
+        found.append(Loss(None, "nothing audited", f"nothing audited: {some}"))
     openings = told.get("nothing_decided")
     if openings:
         says = f"nothing decided: of all {openings:,} documented connections only the opening was captured"

@@ -64,7 +64,7 @@ def _sections(audit: Audit, finding: Record, first: Record | None) -> Iterator[t
         "More",
         [
             f"auditor explain {finding['rule']}   meaning of the rule, and how to waive it",
-            f"{next_of(audit).commands(str(finding['id']), whole=True)[1]}   its packets",
+            f"{next_of(audit).commands(str(finding['id']))[1]}   its packets",
             f"fingerprint {finding['fingerprint']}, the same in every audit",
         ],
     )

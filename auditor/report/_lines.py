@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from auditor.model.audit import Audit
 from auditor.report._records import text_rows
-from auditor.report._text import clip, escape
+from auditor.report._text import clip, escape, wrapped
 
 CELL = 400
 """Texts are cut to this length; JSON has all."""
@@ -89,7 +89,7 @@ def connection_lines(audit: Audit, most: int, width: int) -> Iterator[str]:
     notes = [f"without {', '.join(left_out)}"] if left_out else []
     notes += [f"{MARK} marks shortened values"] if marked else []
     if notes:
-        yield from _wrapped(f"To fit {width} columns: {'; '.join(notes)} (--format csv and --fields show all)", width)
+        yield from wrapped(f"To fit {width} columns: {'; '.join(notes)} (--format csv and --fields show all)", width)
 
 
 def _columns(told: dict[str, list[str]], brevity: int) -> list[_Column]:
@@ -220,15 +220,5 @@ def record_lines(audit: Audit, table: str, names: Sequence[str], most: int, widt
             yield ""
         for name, value in zip(names, row, strict=True):
             if value not in ("-", "[]", "{}"):
-                for at, line in enumerate(_wrapped(safe(value), max(width - room, 20))):
+                for at, line in enumerate(wrapped(safe(value), max(width - room, 20))):
                     yield f"{'' if at else name.upper():<{room}}{line}".rstrip()
-
-
-def _wrapped(text: str, room: int) -> Iterator[str]:
-    """``text`` in lines of at most ``room`` characters, broken between words where that can be."""
-    while len(text) > room:
-        at = text.rfind(" ", 1, room + 1)
-        at = at if at > 0 else room
-        yield text[:at].rstrip()
-        text = text[at:].lstrip()
-    yield text

@@ -28,7 +28,7 @@ from auditor.report._json import encode
 from auditor.report._places import places
 from auditor.report._text import clip
 from auditor.rules.unverifiable_authentication import LACKS
-from auditor.wire.text import many
+from auditor.wire.text import known_as, many
 
 SHOWN_FINDINGS = 400
 """Findings of one rule that are reported; the machine-readable formats have all."""
@@ -313,9 +313,9 @@ def value_text(value: Any) -> str:
 
 def _end(row: dict[str, Any], which: str) -> str:
     address, port = str(row.get(f"{which}_ip")), row.get(f"{which}_port")
+    who = known_as(address, row.get(f"{which}_instance"), row.get(f"{which}_role"))
     if port is not None:
         address = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-    who = row.get(f"{which}_instance") or row.get(f"{which}_role")
     return f"{who} {address}" if who else address
 
 
@@ -477,7 +477,7 @@ def _commands(audit: Audit, finding: dict[str, Any], ids: list[str], then: Next)
     for each in finding.get("evidence") or ():
         for index, frame in each.get("frames") or ():
             frames[int(index)].add(int(frame))
-    told = [*then.commands(str(finding["id"]), whole=True)]
+    told = [*then.commands(str(finding["id"]))]
     for index in sorted(frames)[:2]:
         numbers = ",".join(map(str, sorted(frames[index])[:SHOWN_FRAMES]))
         told.append(f"tshark -r {file_word(capture_name(audit, index))} -Y 'frame.number in {{{numbers}}}'")

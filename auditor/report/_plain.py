@@ -18,7 +18,7 @@ from pyarrow import parquet
 from auditor.errors import ConfigError
 from auditor.report._columns import rfc3339
 from auditor.report._json import encode, encode_lines
-from auditor.report._text import clip, escape, markdown, spreadsheet
+from auditor.report._text import clip, escape, markdown, spreadsheet, wrapped
 
 CELL = 200
 _MOMENT = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d)[0-9:.]*Z$")
@@ -43,6 +43,8 @@ def _told(array: Any) -> list[Any]:
 def _cell(value: Any, fit: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, str):
@@ -89,9 +91,8 @@ def write_table(
     lines = list(zip(*cells, strict=True))
     out.write("\n".join(_grid(names, lines, name == "markdown")).encode() + b"\n")
     if left_out:
-        out.write(
-            f"To fit {width} columns: without {', '.join(left_out)} (--format csv and --fields show all)\n".encode()
-        )
+        says = f"To fit {width} columns: without {', '.join(left_out)} (--format csv and --fields show all)"
+        out.write("\n".join(wrapped(says, width, 2)).encode() + b"\n")
     if table.num_rows > ROWS_FOR_PEOPLE:
         out.write(f"and {table.num_rows - ROWS_FOR_PEOPLE:,} more (--format csv has all)\n".encode())
 

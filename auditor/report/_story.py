@@ -24,7 +24,7 @@ from auditor.report._causes import cause_of
 from auditor.report._columns import int_parts, rfc3339, row_digits
 from auditor.report._text import clip
 from auditor.units import size
-from auditor.wire.text import many
+from auditor.wire.text import known_as, many
 
 INSTANCE = 48
 """A longer name of a VM is cut: ``group/`` and a UUID fit."""
@@ -134,7 +134,7 @@ def heading(audit: Audit) -> Heading:
         verdict = f"NOT CLEAN, {many(len(expired_waivers(audit)), 'waiver')} expired"
         is_clean = False
     if "no_connection_in_scope" in ((audit.summary.get("sufficiency") or {}).get("reasons") or {}):
-        verdict = f"NOTHING JUDGED, {_nothing(audit)}"
+        verdict = f"NOTHING AUDITED ({_nothing(audit)})"
     if window(audit):
         verdict = f"{verdict}, {window(audit)} only"
     counts = [f"{count:,} {word}" for word, count in severity_counts(audit).items() if count]
@@ -272,11 +272,11 @@ class Group:
 
 def _end(row: dict[str, Any], which: str) -> str:
     address = str(row.get(f"{which}_ip"))
+    who = known_as(address, row.get(f"{which}_instance"), row.get(f"{which}_role"))
     port = row.get(f"{which}_port")
     if port is not None:
         address = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-    who = row.get(f"{which}_instance") or row.get(f"{which}_role")
-    return f"{address} ({clip(str(who), INSTANCE)})" if who else address
+    return f"{address} ({clip(who, INSTANCE)})" if who else address
 
 
 def _frames(audit: Audit, evidence: Any, row: dict[str, Any]) -> str:

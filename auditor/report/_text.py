@@ -10,9 +10,18 @@ from __future__ import annotations
 import re
 
 from auditor.wire.markup import markdown, markdown_code, spreadsheet
-from auditor.wire.text import clip, escape, visible
+from auditor.wire.text import clip, escape, visible, wrapped
 
-__all__ = ["clip", "escape", "json_for_terminals", "markdown", "markdown_code", "spreadsheet", "unicode_text"]
+__all__ = [
+    "clip",
+    "escape",
+    "json_for_terminals",
+    "markdown",
+    "markdown_code",
+    "spreadsheet",
+    "unicode_text",
+    "wrapped",
+]
 
 # In JSON text these bytes may stand only inside strings, so that each may be written as its escape there.
 _RAW_IN_JSON = re.compile(

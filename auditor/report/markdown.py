@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from auditor.incidents.again import STANDS, next_of
 from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out
 from auditor.report import _incidents as incidents
@@ -75,10 +74,6 @@ def _findings(audit: Audit) -> Iterator[str]:
         if group.remediation:
             yield f"Fix: {_words(group.remediation)}"
             yield ""
-    note = next_of(audit)
-    if groups and note.note:
-        yield f"In these commands `{STANDS}` stands for {markdown_code(note.again)}"
-        yield ""
 
 
 def _coverage(audit: Audit) -> Iterator[str]:
@@ -112,11 +107,12 @@ def _incidents(audit: Audit) -> Iterator[str]:
         yield f"### {_words(title)}"
         yield ""
         for name, says in each.answers:
-            yield f"- **{name}**: {markdown(clip(says, LONG))}"
+            told, command = incidents.without_command(says)
+            yield f"- **{name}**: {markdown(clip(told, LONG))}{f': {markdown_code(command)}' if command else ''}"
         yield ""
         for place, step in enumerate(each.steps[: incidents.SHOWN_STEPS], 1):
             shown = incidents.frames(audit, step)
-            yield f"{place}. {_words(incidents.when(step))} {markdown(clip(step.says, LONG))} ({_words(shown)}): {markdown_code(clip(step.command, LONG))}"
+            yield f"{place}. {_words(incidents.when(step))} {markdown(clip(step.says, LONG))} ({_words(shown)}): {markdown_code(step.command)}"
         if len(each.steps) > incidents.SHOWN_STEPS:
             yield ""
             yield f"And {len(each.steps) - incidents.SHOWN_STEPS:,} more steps."

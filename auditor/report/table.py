@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from auditor.incidents.again import next_of
 from auditor.model.audit import Audit
 from auditor.model.columns import TABLES
 from auditor.model.roles import Format, Out
@@ -52,7 +51,6 @@ def _findings(console: Console, audit: Audit) -> None:
     console.print()
     _say(console, "Findings", style="bold")
     groups = story.groups(audit)
-    then = next_of(audit)
     if not groups:
         _say(console, "none", indent=2)
     for group in groups:
@@ -78,7 +76,7 @@ def _findings(console: Console, audit: Audit) -> None:
                 _say(console, f"e.g. {told.example}", indent=5, hang=2)
             if told.remediation:
                 _say(console, f"fix: {told.remediation}", indent=5, hang=2)
-            for line in then.commands(told.id, whole=True):
+            for line in told.commands:
                 _command(console, line, indent=5)
         if group.findings > len(group.told):
             more = (

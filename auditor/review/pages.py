@@ -56,7 +56,7 @@ _HEADS = {
     "verdicts": "Documented paths with other verdicts",
     "appeared": "New pairs of ends that talk",
     "disappeared": "Pairs of ends that no longer talk",
-    "outside": "Not looked at by the later audit: outside of its window",
+    "outside": "Outside the later audit's window",
     "decided_by": "Policies, inventories and waivers",
 }
 

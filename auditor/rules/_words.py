@@ -7,6 +7,7 @@ from typing import Any
 
 from auditor.model.evidence import Certainty
 from auditor.rules._subject import FIRST_FRAMES, NAMED_ENDS, Group, Rows, View
+from auditor.wire.text import known_as
 
 HOW_SURE = (("high", {"syn", "handshake"}), ("medium", {"listener", "policy"}))
 """Confidence of a finding by how the direction of its connections was decided; the best of them counts, a mere guess is low."""
@@ -27,10 +28,12 @@ def some(names: list[str], most: int = NAMED_ENDS) -> str:
 
 
 def ends(view: View, inside: Rows, which: str) -> str:
-    """The distinct addresses of one end, with their instance names; the busiest first."""
-    pairs = Counter(zip(view.column(f"{which}_ip")[inside], view.column(f"{which}_instance")[inside], strict=True))
-    ranked = sorted(pairs, key=lambda pair: (-pairs[pair], str(pair[0])))
-    return some([f"{ip} ({name})" if isinstance(name, str) and name else str(ip) for ip, name in ranked])
+    """The distinct addresses of one end, with the names of their VMs, or else their roles; the busiest first."""
+    columns = (view.column(f"{which}_{name}")[inside] for name in ("ip", "instance", "role"))
+    counted = Counter(zip(*columns, strict=True))
+    ranked = sorted(counted, key=lambda each: (-counted[each], str(each[0])))
+    named = [(str(ip), known_as(str(ip), instance, role)) for ip, instance, role in ranked]
+    return some([f"{ip} ({name})" if name else ip for ip, name in named])
 
 
 def ports(view: View, inside: Rows) -> list[int]:

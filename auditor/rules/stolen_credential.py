@@ -19,29 +19,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from auditor.model.audit import Judged
 from auditor.model.facts import signature_fits
 from auditor.model.finding import Finding
 from auditor.model.judgement import Breach
 from auditor.model.roles import Rule, Severity
+from auditor.rules._certificates import NAMED_VMS, holders_of, in_inventory, leaves_of
 from auditor.rules._faults import evidence_of
-from auditor.rules._subject import Rows, View, holds, one_by_one
+from auditor.rules._subject import Rows, View, holds
 from auditor.rules._words import confidence, plural, some
 
 _KINDS = ("tls.client_certificates", "tls.certificate_verify", "tls.client_finished")
-NAMED_VMS = 5
-
-
-def _leaves(view: View, side: str) -> npt.NDArray[np.object_]:
-    """Fingerprint of the certificate that this side of each connection showed; empty where none was seen."""
-
-    def leaf(tls: Any) -> str:
-        chain = tls.get(f"{side}_certificates") if isinstance(tls, dict) else None
-        return str(chain[0]) if chain else ""
-
-    return one_by_one(view.column("tls"), leaf)
 
 
 def _proved(facts: Any) -> bool:
@@ -57,12 +46,12 @@ def check(judged: Judged) -> Iterator[Finding]:
     strangers = View(table, holds(table, "breach", Breach.UNKNOWN_HOST) & table["originator_role"].isna().to_numpy())
     if not len(strangers):
         return
-    leaves = _leaves(strangers, "client")
+    leaves = leaves_of(strangers, "client")
     proved = np.fromiter((_proved(each) for each in strangers.column("facts")), np.bool_, len(strangers))
     shown = {each for each in leaves[proved].tolist() if each}
     if not shown:
         return
-    holders = _holders(judged, shown)
+    holders = holders_of(judged, shown)
     at: dict[tuple[str, str], list[int]] = {}
     for place in np.flatnonzero(proved).tolist():
         if leaves[place] in holders:
@@ -99,30 +88,13 @@ def check(judged: Judged) -> Iterator[Finding]:
         )
 
 
-def _known(judged: Judged, which: str) -> Any:
-    return judged.connections[f"{which}_instance"].notna().to_numpy() & np.asarray(
-        [bool(each) for each in judged.connections[f"{which}_roles"]], np.bool_
-    )
-
-
-def _holders(judged: Judged, shown: set[str]) -> dict[str, list[str]]:
-    """The VMs of the inventory that show each of these certificates, by name."""
-    found: dict[str, set[str]] = {}
-    for which, side in (("originator", "client"), ("responder", "server")):
-        view = View(judged.connections, _known(judged, which) & judged.connections["tls"].notna().to_numpy())
-        leaves = _leaves(view, side)
-        for place in np.flatnonzero(np.isin(leaves, list(shown))).tolist():
-            found.setdefault(str(leaves[place]), set()).add(str(view.column(f"{which}_instance")[place]))
-    return {leaf: sorted(names) for leaf, names in found.items()}
-
-
 def _beside(judged: Judged, leaf: str, vms: list[str]) -> tuple[dict[str, Any], ...]:
     """Where each of these VMs of the inventory shows it first."""
     found: list[dict[str, Any]] = []
     left = set(vms)
     for which, side in (("originator", "client"), ("responder", "server")):
-        view = View(judged.connections, _known(judged, which) & judged.connections["tls"].notna().to_numpy())
-        leaves, names = _leaves(view, side), view.column(f"{which}_instance")
+        view = View(judged.connections, in_inventory(judged, which) & judged.connections["tls"].notna().to_numpy())
+        leaves, names = leaves_of(view, side), view.column(f"{which}_instance")
         inside: Rows = np.flatnonzero(leaves == leaf).astype(np.intp)
         first: dict[str, int] = {}
         for row in inside.tolist():

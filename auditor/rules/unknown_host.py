@@ -5,6 +5,7 @@ What fires it:   a connection that was established, one end of which is a Diego 
                  inventory names; where it names none, the /24 (IPv6: /64) around every VM in it. One finding for each such address, service port and transport.
                  So is a service at a link-local, multicast or broadcast address, as no inventory says which machine is behind it; except neighbour
                  discovery, DHCP, time and names.
+                 The VMs of the inventory that show the same certificate are named.
                  Critical where the unknown host opened it and got access: its certificate or login was accepted, or a request was answered with success.
 What proves it:  the address in the packets, and the inventory at the time of the packets: a lease that had ended does not count.
 Why it matters:  the policy says which role may talk to which. An unknown host has no role, so nothing it does is documented, even with the
@@ -20,15 +21,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from auditor.model.audit import Judged
 from auditor.model.finding import Finding
 from auditor.model.judgement import Breach
 from auditor.model.roles import Rule, Severity
+from auditor.rules._certificates import NAMED_VMS, holders_of, leaves_of
 from auditor.rules._faults import evidence_of
 from auditor.rules._subject import Group, Mask, Rows, View, holds, split_path
-from auditor.rules._words import common, confidence, cure, first_frames, near_miss, overlay, sentence, shown, who
+from auditor.rules._words import common, confidence, cure, first_frames, near_miss, overlay, sentence, shown, some, who
 
 SHOWN_KINDS = (
     "tls.client_certificates",
@@ -60,9 +63,27 @@ def _sure(view: View, inside: Rows, entered: Mask) -> str:
     return "medium" if doubtful and sure == "high" else sure
 
 
+def _unknown_leaves(view: View) -> npt.NDArray[np.object_]:
+    """The certificate that the unknown end of each connection showed; empty where none was seen."""
+    opened = pd.isna(view.column("originator_role")).astype(np.bool_)
+    return np.where(opened, leaves_of(view, "client"), leaves_of(view, "server"))
+
+
+def _also_shown(leaves: npt.NDArray[np.object_], holders: dict[str, list[str]]) -> str:
+    """Sentences on the VMs that show the same certificates, with a space before them."""
+    told = ""
+    for leaf in dict.fromkeys(leaves.tolist()):
+        if leaf in holders:
+            vms = holders[leaf]
+            told += f" {some(vms, NAMED_VMS)} {'shows' if len(vms) == 1 else 'show'} the certificate {leaf[:16]}…, too."
+    return told
+
+
 def check(judged: Judged) -> Iterator[Finding]:
     """One finding for each unknown host, other end, service and transport."""
     view = View(judged.connections, holds(judged.connections, "breach", Breach.UNKNOWN_HOST))
+    leaves = _unknown_leaves(view)
+    holders = holders_of(judged, {each for each in leaves.tolist() if each})
     for group in view.groups():
         sibling = common(view, group.inside, "sibling")
         says = common(view, group.inside, "says")
@@ -75,6 +96,7 @@ def check(judged: Judged) -> Iterator[Finding]:
             detail=who(view, group)
             + sentence(says)
             + shown(view, group.inside)
+            + _also_shown(leaves[group.inside], holders)
             + near_miss(view, group)
             + overlay(sibling),
             rows=tuple(group.rows.tolist()),

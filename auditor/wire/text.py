@@ -7,6 +7,8 @@ printable ones that draw nothing. A lone surrogate is a byte that was no UTF-8 (
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {chr(c) for c in range(0xFE00, 0xFE10)}
 
 
@@ -30,6 +32,22 @@ def escape(text: str) -> str:
 def many(count: int, one: str, more: str | None = None) -> str:
     """``1 finding``, ``2 findings``."""
     return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
+def known_as(address: str, *names: object) -> str | None:
+    """The first of ``names`` that says more than the address; None: none does. An inventory's entry without a name is called by its address."""
+    return next((name for name in names if isinstance(name, str) and name and name != address), None)
+
+
+def wrapped(text: str, room: int, hang: int = 0) -> Iterator[str]:
+    """``text`` in lines of at most ``room`` characters (0: one line), broken between words where that can be; further lines begin ``hang`` columns in."""
+    room = max(room, hang + 20) if room else len(text)
+    while len(text) > room:
+        at = text.rfind(" ", len(text) - len(text.lstrip()) + 1, room + 1)
+        at = at if at > 0 else room
+        yield text[:at].rstrip()
+        text = " " * hang + text[at:].lstrip()
+    yield text
 
 
 def clip(text: str, room: int) -> str:

@@ -227,5 +227,5 @@ def test_no_connection_is_no_clean_result(capfd, tmp_path):
     empty.write_bytes((ROOT / "captures" / "sample" / "healthy.pcap").read_bytes()[:24])
     assert main(["audit", str(empty), "--policy", "tas-diego"]) == 3
     told = capfd.readouterr()
-    assert "NOTHING JUDGED, no connection" in told.out
+    assert "NOTHING AUDITED (no connection)" in told.out
     assert main(["audit", str(empty), "--allow-incomplete", "--quiet"]) == 0

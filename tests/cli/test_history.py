@@ -14,6 +14,7 @@ from datetime import date
 import pytest
 
 import auditor
+from auditor.cli import _options as options
 from auditor.cli import main
 from auditor.jobs import keep
 from auditor.review.pages import Review
@@ -211,7 +212,7 @@ def test_check_and_repair_say_the_same_of_a_store(tmp_path, capsys):
     assert told[1][-1] == f"{place}: all files are intact, apart from 1 loss found earlier (above)"
 
 
-def test_a_window_is_named_wherever_the_audit_is(tmp_path, capsys):
+def test_a_window_is_named_wherever_the_audit_is(tmp_path, capsys, monkeypatch):
     place = tmp_path / "store"
     auditor.audit("sample:healthy", store=place, since="2026-11-16T09:00:10Z")
     auditor.audit("sample:healthy", store=place)
@@ -228,6 +229,11 @@ def test_a_window_is_named_wherever_the_audit_is(tmp_path, capsys):
     assert "09:00:10 UTC only" not in " ".join(asked(capsys, "show", "2", "--store", store).split())
     assert f"audit 1: {says}" in asked(capsys, "diff", "1", "2", "--store", store)
     assert "alone" not in asked(capsys, "diff", "2", "2", "--store", store)
+    monkeypatch.setattr(options, "width", lambda: 80)
+    for words in (("list",), ("diff", "1", "2"), ("diff", "2", "1")):
+        narrow = asked(capsys, *words, "--store", store)
+        assert max(map(len, narrow.splitlines())) <= 80
+        assert says in " ".join(narrow.split())
     review = Review(store=place, today=lambda: date(2026, 11, 22))
     pages = [review.answer(*asks, None, "").body.decode() for asks in (("/", {}), ("/compare", {}), ("/audit/1", {}))]
     assert [page.count(says) for page in pages[:2]] == [1, 1]

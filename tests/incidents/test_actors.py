@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -47,6 +49,15 @@ def test_the_five_questions_are_answered(intruder):
     assert "calls 198.51.100.20:8443 every 3" in told["how far"]
     assert "auditor slice captures/sample/intruder.bridge.pcap.zst --connection" in told["proof"]
     assert "frames" in told["proof"]
+
+
+def test_vms_without_a_name_are_told_by_their_role(tmp_path):
+    named = Path("captures/sample/lab.inventory.yml").read_text(encoding="utf-8")
+    nameless = tmp_path / "vms.yml"
+    nameless.write_text(re.sub(r"name: ([a-z_]+)/[^,]+, ", r"role: \1, ", named), encoding="utf-8")
+    [found] = of(api.audit(CAPTURE, inventory=nameless).audit)
+    assert "got access to 10.0.8.40:8889 (diego_database), 10.0.8.20:1801 (diego_cell)" in found.title
+    assert not re.search(r"([0-9.]+)(:[0-9]+)? \(\1\)", json.dumps(found.as_dict()))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +153,7 @@ def test_the_page_of_an_end_outside_says_that_nothing_was_judged_and_what_it_got
     assert "10.0.8.99 of incident I-8157f1f32d (critical) sent it 93.2 KiB and received" in page.how_far
     assert page.proof.startswith("frame 441;")
     text = told.to_table(width=200)
-    assert text.startswith("NOTHING JUDGED")
+    assert text.startswith("NOTHING AUDITED")
     assert "CLEAN" not in text
     assert told.exit_status() == 3
 
@@ -291,7 +302,7 @@ def test_the_commands_of_a_window_repeat_it(capsys):
     assert [each["title"] for each in again["incidents"]] == [found["title"]]
     assert [step["says"] for step in again["incidents"][0]["steps"]] == [step["says"] for step in found["steps"]]
     finding = told.findings[told.findings["rule"] == "unknown-host"].iloc[0]
-    explained, _ = next_of(told.audit).commands(finding["id"], whole=True)
+    explained, _ = next_of(told.audit).commands(finding["id"])
     assert main(shlex.split(explained)[1:]) == 0
     assert finding["detail"][:40] in " ".join(capsys.readouterr().out.split())
 

@@ -178,9 +178,9 @@ def test_nothing_judged_is_neither_clean_nor_complete(written):
     audit = make.audit(clean=True)
     sufficiency = {"complete": False, "undecided_percent": 0.0, "reasons": {"no_connection_in_scope": 26}}
     text = written("html", replace(audit, summary={**audit.summary, "sufficiency": sufficiency})).decode()
-    assert re.findall(r"<dt>(?:Clean|Complete)\?</dt><dd>([^<]*)</dd>", text) == ["Not judged", "No"]
+    assert re.findall(r"<dt>(?:Clean|Complete)\?</dt><dd>([^<]*)</dd>", text) == ["Not audited", "No"]
     assert 'class="verdict warn"' in text
-    assert "NOTHING JUDGED" in text
+    assert "NOTHING AUDITED" in text
 
 
 def test_openings_alone_and_contradicting_inventories_are_doubts(written):

@@ -24,16 +24,9 @@ def test_the_commands_of_a_finding_run_as_they_stand(name, sample, tmp_path, cap
     report = api.Report(sample)
     text = report.to_table() if name == "table" else report.to_markdown()
     lines = [line.strip(" -`") for line in text.splitlines()]
-    note = next((line for line in lines if line.startswith("In these commands")), "")
-    assert bool(note) == (name == "markdown")  # a terminal's commands are whole, each in one line
-    stands = note.partition("stands for")[2].strip(" :`")
     finding = str(sample.findings["id"].iloc[0])
     explain, cut = (
-        shlex.split(
-            next(line for line in lines if line.startswith(f"auditor {verb}") and finding in line).replace(
-                "…", stands or "…"
-            )
-        )[1:]
+        shlex.split(next(line for line in lines if line.startswith(f"auditor {verb}") and finding in line))[1:]
         for verb in ("explain", "slice")
     )
     assert main(explain) == 0
@@ -57,16 +50,13 @@ def test_all_that_decides_about_a_finding_is_in_its_commands():
     assert then.options == (
         "--policy tas-diego --policy /etc/ours.yml --release 2.10 --inventory 'who is who.yml' --ca bbs=ca.pem --scope all"
     )
-    assert then.commands("F-1")[0] == "auditor explain F-1 …"
-    assert then.commands("F-1", whole=True)[0] == f"auditor explain F-1 {then.again}"
-    assert then.note.endswith(then.again)
+    assert then.commands("F-1")[0] == f"auditor explain F-1 {then.again}"
 
 
-def test_short_ones_are_repeated_and_many_captures_are_not_named():
+def test_many_captures_are_not_named():
     audit = make.audit()
     one = replace(audit, captures=audit.captures.iloc[:1], info={**audit.info, "policies": [], "inventories": []})
     assert next_of(one).commands("F-1")[0] == f"auditor explain F-1 {audit.captures['path'].iloc[0]}"
-    assert next_of(one).note == ""
     many = replace(one, captures=pd.concat([audit.captures] * 3, ignore_index=True))
     assert next_of(many).captures == "CAPTURE..."
 

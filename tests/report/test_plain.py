@@ -47,7 +47,7 @@ def test_each_format_says_the_same():
     assert lines == [{"kind": "row", **first}, {"kind": "row", **second}]
     rows = list(csv.DictReader(io.StringIO(written("csv"))))
     assert rows[0] == {"n": "1", "at": first["at"], "name": "'=1+1", "list": '["a","b"]', "share": "0.5", "yes": "true"}
-    assert written("table").splitlines()[1].split() == ["1", first["at"], "=1+1", "a,b", "0.5", "True"]
+    assert written("table").splitlines()[1].split() == ["1", first["at"], "=1+1", "a,b", "0.5", "yes"]
     assert written("markdown").splitlines()[1] == "| --- | --- | --- | --- | --- | --- |"
     assert json.loads(written("json", TABLE.slice(0, 0))) == []
 

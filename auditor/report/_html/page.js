@@ -263,7 +263,8 @@ const start = async () => {
   const party = (end, row, short) => {
     const port = short ? null : end.port[row], ip = word(end.ip, row);
     const address = port === null || port === undefined ? ip : ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;
-    return el('td', { title: `${visible(word(end.instance, row) || roleOf(end, row))} ${visible(address)}` }, word(end.instance, row) || word(end.role, row) || '', el('span', { class: 'addr m' }, address));
+    const name = word(end.instance, row), who = name && name !== ip ? name : '';  // an entry of an inventory without a name has its address as name
+    return el('td', { title: `${visible(who || roleOf(end, row))} ${visible(address)}` }, who || word(end.role, row) || '', el('span', { class: 'addr m' }, address));
   };
   const badge = row => {
     const list = findings.codes[row] < 0 ? [] : findings.words[findings.codes[row]];
@@ -333,7 +334,7 @@ const start = async () => {
     : Array.isArray(value) && value.every(each => typeof each !== 'object') ? value.join(', ') : typeof value === 'object' ? JSON.stringify(value) : String(value);
   const facts = pairs => el('dl', { class: 'facts' }, pairs.filter(([, value]) => value !== null && value !== undefined && value !== '')
     .flatMap(([title, value]) => [el('dt', {}, title), el('dd', {}, value)]));
-  const endWords = end => [end.instance, end.role, end.component].filter(Boolean).join(', ') || (end.role === null ? 'in no inventory' : 'role not shown');
+  const endWords = end => [end.instance === end.ip ? '' : end.instance, end.role, end.component].filter(Boolean).join(', ') || (end.role === null ? 'in no inventory' : 'role not shown');
   const address = end => end.port === null || end.port === undefined ? end.ip : end.ip.includes(':') ? `[${end.ip}]:${end.port}` : `${end.ip}:${end.port}`;
   const frames = list => {
     const by = new Map();

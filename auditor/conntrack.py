@@ -220,9 +220,18 @@ class Tracker:
     """Connections of one capture, batch by batch, in memory bounded by the connections seen and ``limits``."""
 
     def __init__(
-        self, examiner: Examiner, *, capture: int = 0, alone: bool = True, limits: TrackLimits | None = None
+        self,
+        examiner: Examiner,
+        *,
+        capture: int = 0,
+        alone: bool = True,
+        limits: TrackLimits | None = None,
+        after: Tracker | None = None,
     ) -> None:
-        """``alone``: there are no other packets; else heads that go on in another part are held back for ``merge``."""
+        """``alone``: there are no other packets; else heads that go on in another part are held back for ``merge``.
+
+        ``after``: the tracker that had the packets before these, and gets no more: packets that come a second time are told by what it remembers.
+        """
         self._examiner = examiner
         self._alone = alone
         limits = limits or TrackLimits()
@@ -244,7 +253,7 @@ class Tracker:
         self._linger_ns = np.zeros(LINGER_ROWS, np.int64)
         self._conn_of = np.zeros(1, np.int64)
         self._hashes, self._keys = np.zeros(1, np.uint64), np.zeros(1, np.uint64)
-        self._prints = aligned(duplicates.PRINTS, np.dtype(np.uint64))
+        self._prints: Array = aligned(duplicates.PRINTS, np.dtype(np.uint64)) if after is None else after._prints
         self._samples = np.zeros(duplicates.SAMPLES, duplicates.SAMPLE)
         self._early = np.zeros(0 if alone else duplicates.EARLY_PACKETS, duplicates.EARLY)
         self._stashes = np.zeros(trail.STASHES, HEAD)
@@ -694,16 +703,22 @@ def merge(
     a clock is wrong. Packets that the earlier part ended with and the later one begins with are counted once, either way. With ``keep_pending`` the
     heads that waited stay in ``pending``, for who hands them on to yet another part.
     """
+    whole = joined(parts, limits)
+    pending = dict(whole.pending)
+    examine_held(whole, examiner)
+    if keep_pending:
+        whole.pending = pending
+    return whole
+
+
+def joined(parts: Sequence[TrackedPart], limits: TrackLimits | None = None) -> TrackedPart:
+    """As ``merge``; heads that wait for other parts still wait."""
     limits = limits or TrackLimits()
     if not parts:
         return TrackedPart(np.zeros(0, CONN), [])
     whole = parts[0]
     for later in parts[1:]:
         whole = _join_parts(whole, later, limits)
-    pending = dict(whole.pending)
-    _examine_held(whole, examiner)
-    if keep_pending:
-        whole.pending = pending
     return whole
 
 
@@ -1215,7 +1230,7 @@ def _join_trails(mine: Array, data: Array, theirs: Array, more: Array, offset: i
         merge_rows.go_on_behind(mine, data, theirs, more, offset, not anchored)
 
 
-def _examine_held(part: TrackedPart, examiner: Examiner) -> None:
+def examine_held(part: TrackedPart, examiner: Examiner) -> None:
     """Examine the heads that waited for other parts, some at a time."""
     at_once = 512
     waiting = sorted(part.pending.items())

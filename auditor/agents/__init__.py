@@ -1,0 +1,1 @@
+"""Agents on VMs that send what they saw, and the collector that joins and judges it."""

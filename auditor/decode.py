@@ -21,6 +21,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from auditor.kernels.accelerate import expect
 from auditor.kernels.defrag import EARLY_SLOTS, PIECE, new_fragments, release_all, settle
 from auditor.kernels.headers import (
     LAYER_ETHERNET,
@@ -98,6 +99,7 @@ class Decoder:
 
     def decode(self, batch: FrameBatch) -> Iterator[NDArray[np.void]]:
         """PACKET rows of the batch's frames. Each array is overwritten by the next; payload is found in ``batch.buf``."""
+        expect(len(batch))
         start, caplen, wirelen, layers = _layers(batch)
         numbers = batch.numbers
         frame = 0

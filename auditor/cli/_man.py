@@ -25,6 +25,7 @@ _STATUSES = (
 _ENVIRONMENT = (
     ("AUDITOR_STORE", "The store, where --store is not given."),
     ("NO_COLOR", "No colour."),
+    ("AUDITOR_COMPILE", "now: compile kernels at once, also for small captures, and nothing in the background."),
     ("NUMBA_CACHE_DIR", "Folder of compiled kernels."),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -12,6 +13,8 @@ from typing import Any
 from auditor.cli import complain
 from auditor.cli._machine import kernel_cache
 from auditor.cli._options import choice
+from auditor.jobs.compiling import compile_later
+from auditor.kernels.accelerate import FEW_PACKETS, plainly
 from auditor.report._text import clip, escape
 from auditor.units import size
 from auditor.wire.text import many
@@ -29,6 +32,8 @@ class Meter:
         self.packets = 0
         self.bytes = 0
         self.drawn = False
+        self.told = False
+        """It was told that something is compiled."""
 
     def say(self, text: str) -> None:
         """Overwrite the line."""
@@ -90,13 +95,26 @@ def meter(when: str, *, quiet: bool) -> Iterator[Meter]:
     choice("--progress", when, ("auto", "never"))
     shown = when == "auto" and not quiet and sys.stderr is not None and sys.stderr.isatty()
     made = Meter(shown)
-    if not quiet and when != "never":
-        cache = kernel_cache()
-        if shown and (cache.warm or cache.keeps):
-            made.say(cache.notice or "starting")
-        elif cache.notice is not None:
+    cache = kernel_cache()
+    if shown:
+        made.say("starting")
+
+    def compiling() -> None:
+        if cache.notice is None or made.told or quiet or when == "never":
+            return
+        made.told = True
+        if shown and cache.keeps:
+            made.say(cache.notice)
+        else:
+            made.done()
             complain(cache.notice)
+
+    few = 0 if cache.warm or os.environ.get("AUDITOR_COMPILE") == "now" else FEW_PACKETS
     try:
-        yield made
+        with plainly(few, compiling) as used:
+            yield made
+            made.done()
+            if used() and compile_later() and not quiet and when != "never":
+                complain("compiling in the background for the next run (AUDITOR_COMPILE=now waits for it instead)")
     finally:
         made.done()

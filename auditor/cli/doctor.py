@@ -6,12 +6,14 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
+from typing import Annotated
 
 import typer
 
 from auditor import __version__
 from auditor.capture import live
 from auditor.cli import _machine as machine
+from auditor.kernels.accelerate import FEW_PACKETS
 from auditor.model.limits import described
 from auditor.report._text import escape
 
@@ -35,7 +37,11 @@ def _lines() -> Iterator[tuple[bool | None, str, str]]:
     )
     cache = machine.kernel_cache()
     often = "once" if cache.keeps else "on every run, because this folder is not writable; set NUMBA_CACHE_DIR"
-    says = "ready" if cache.warm else f"not compiled yet: the next run compiles first, a minute or two, {often}"
+    says = (
+        "ready"
+        if cache.warm
+        else f"not compiled yet: a run of more than {FEW_PACKETS:,} packets compiles first, a minute or two, {often}"
+    )
     yield cache.warm, "compiled kernels", f"{says} ({cache.folder})"
     absent = [name for name, module in CODECS.items() if not machine.has_module(module)]
     yield (
@@ -96,11 +102,36 @@ def _lines() -> Iterator[tuple[bool | None, str, str]]:
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    compile_kernels: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile the kernels now: for an image, or a folder that will be read-only."),
+    ] = False,
+) -> None:
     """Show what is installed on this machine, what is missing, and the consequences."""
+    if compile_kernels:
+        from auditor.jobs.compiling import compile_now
+
+        for line in compile_now(_samples()):
+            print(escape(line), flush=True)
+        return
     for there, what, says in _lines():
         mark = {True: "ok", False: "!!", None: "--"}[there]
         print(escape(f"{mark}  {what:17} {says}"))
     print("\nlimits (--limit NAME=VALUE; a report says which one was reached)")
     for name, value, says in described():
         print(f"    {name:21} {value:>8}  {says}")
+
+
+def in_background() -> None:
+    """Compile for who comes back, unless another process does."""
+    from auditor.jobs.compiling import compile_now
+
+    for _ in compile_now(_samples(), wait=False):
+        continue
+
+
+def _samples() -> list[str]:
+    from auditor.api import sample
+
+    return [str(path) for name in machine.sample_names() for path in sample(name)[0]]

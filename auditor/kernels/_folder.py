@@ -148,8 +148,8 @@ def _share(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def alone(folder: Path | None, name: str) -> Iterator[None]:
-    """Nobody else makes this file meanwhile; whoever waited finds it made."""
+def alone(folder: Path | None, name: str, *, wait: bool = True) -> Iterator[bool]:
+    """Nobody else makes this file meanwhile; whoever waited finds it made. Gives False where another makes it and is not waited for."""
     try:
         import fcntl
 
@@ -158,15 +158,21 @@ def alone(folder: Path | None, name: str) -> Iterator[None]:
         lock = folder / f".{name}.lock"
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except (ImportError, OSError):  # then each makes its own
-        yield
+        yield True
         return
+    mine = True
     try:
+        # A file system may have no locks: then each makes its own, too.
         with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                mine = False
+        yield mine
     finally:
-        with contextlib.suppress(OSError):
-            lock.unlink()
+        if mine:
+            with contextlib.suppress(OSError):
+                lock.unlink()
         os.close(handle)
 
 

@@ -6,17 +6,22 @@
 - ``kernel`` functions release the GIL and never raise on purpose; an index out of bounds is an IndexError.
 - numba is a compiler, and takes longer to import than most captures take to read. What it made is kept with one way in (``_compile``), and
   linked (``_image``); a process that finds the code of all that it calls imports neither numba nor LLVM.
+- Compiling takes a minute, and plain Python some 2 ms a packet: so a program may allow that few packets pass through what is not compiled yet as plain
+  Python (``plainly``). What comes out is the same; tests hold one against the other.
 - A kernel that calls one of another file, or uses a constant of it, must not go on with old machine code when that file changes: so the
   code lies in a folder named after the content of all of them. The name of a file says for which types and which processor it is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import struct
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeVar, cast
@@ -236,6 +241,8 @@ class Kernel:
 
     def __call__(self, *given: Any) -> Any:
         """Arrays, numbers, truth values and tuples of them; whole numbers count as int64. Raises IndexError."""
+        if _PLAIN.thread == threading.get_ident():
+            return self.py_func(*given)  # by a kernel that runs as plain Python
         values: list[int | float] = []
         try:
             types = _flatten(given, values)
@@ -243,7 +250,10 @@ class Kernel:
             return self._by_numba(*given)
         compiled = self._ready.get(types)
         if compiled is None:
-            compiled = self._ready[types] = self._find(types, _taken(values), given)
+            compiled = self._find(types, _taken(values), given)
+            if compiled is None:
+                return _PLAIN.run(self.py_func, given)
+            self._ready[types] = compiled
         return compiled(values)
 
     @functools.cached_property
@@ -253,8 +263,8 @@ class Kernel:
 
         return _compile.callable_by_python(self.py_func)
 
-    def _find(self, types: tuple[Any, ...], takes: str, given: tuple[Any, ...]) -> _Compiled:
-        """The machine code for these types: loaded, or compiled and kept."""
+    def _find(self, types: tuple[Any, ...], takes: str, given: tuple[Any, ...]) -> _Compiled | None:
+        """The machine code for these types: loaded, or compiled and kept; None: it is not to be compiled yet."""
         name = f"{self.py_func.__module__.rpartition('.')[2]}.{self.py_func.__qualname__}"
         told = f"{_processor()}\n{object.__basicsize__}\n{_told(types)}\n".encode() + _foreign_source(self.py_func)
         mark = digest(told)
@@ -264,10 +274,15 @@ class Kernel:
             found = _kept(f"{folder}/{file}")
             if found is not None:
                 return _Compiled(name, symbol, takes, *found)
+        if _PLAIN.left > 0:
+            _PLAIN.used = True
+            return None
         place = _writing()
         with alone(place, file):
             found = None if place is None else _kept(f"{place}/{file}")
             if found is None:
+                if _PLAIN.compiling is not None:
+                    _PLAIN.compiling()
                 from auditor.kernels import _compile
 
                 returns, code = _compile.compile_entry(self.dispatcher, given, symbol)
@@ -326,22 +341,95 @@ def inner(function: F) -> F:
 
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` as plain Python where compiling is switched off (NUMBA_DISABLE_JIT=1): numpy then checks every index.
-
-    Records have their fields as attributes there as in compiled code, and unsigned numbers wrap around as silently.
-    """
+    """``function`` as plain Python where compiling is switched off (NUMBA_DISABLE_JIT=1): numpy then checks every index."""
 
     @functools.wraps(function)
     def interpreted(*given: Any) -> Any:
-        taken = (
-            each.view(np.recarray) if isinstance(each, np.ndarray) and each.dtype.names is not None else each
-            for each in given
-        )
-        with np.errstate(over="ignore"):
-            return function(*taken)
+        return function(*given) if _PLAIN.thread == threading.get_ident() else _PLAIN.run(function, given)
 
     interpreted.__dict__["py_func"] = interpreted
     return interpreted
+
+
+# Kernels as plain Python
+
+FEW_PACKETS = 6_000
+"""They take less time as plain Python than compiling takes."""
+
+
+class _Plain:
+    """Who runs kernels as plain Python, and how long that is still quicker than to compile them."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        """So many packets more."""
+        self.used = False
+        """Some kernel had no machine code, and was not compiled."""
+        self.compiling: Callable[[], None] | None = None
+        """Called before something is compiled."""
+        self.thread = 0
+        """The one that is inside a kernel now."""
+        self._alone = threading.Lock()
+
+    def run(self, function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
+        """Call it. Records have their fields as attributes, as in compiled code, and unsigned numbers wrap around as silently."""
+        taken = [
+            each.view(_record(each.dtype)) if isinstance(each, np.ndarray) and each.dtype.names is not None else each
+            for each in given
+        ]
+        with self._alone, np.errstate(over="ignore"):
+            self.thread = threading.get_ident()
+            try:
+                return function(*taken)
+            finally:
+                self.thread = 0
+
+
+_PLAIN = _Plain()
+
+
+@contextlib.contextmanager
+def plainly(packets: int, compiling: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """Inside, about so many packets may pass through kernels that are not compiled yet as plain Python; ``compiling`` is called before anything
+    is compiled. Gives whether any did."""
+    before = _PLAIN.left, _PLAIN.compiling
+    _PLAIN.left, _PLAIN.used, _PLAIN.compiling = packets, False, compiling
+    try:
+        yield lambda: _PLAIN.used
+    finally:
+        _PLAIN.left, _PLAIN.compiling = before
+
+
+def expect(packets: int) -> None:
+    """So many packets come now. Where they are too many for plain Python, everything is compiled from here on."""
+    if _PLAIN.left > 0:
+        _PLAIN.left = max(_PLAIN.left - packets, 0)
+
+
+@functools.cache
+def _record(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The same with records whose fields are attributes, seven times as fast as those of ``numpy.recarray``."""
+    if dtype.subdtype is not None:
+        return np.dtype((_record(dtype.subdtype[0]), dtype.subdtype[1]))
+    if dtype.names is None or dtype.fields is None:
+        return dtype
+    fields = [dtype.fields[name] for name in dtype.names]
+    whole = {
+        "names": list(dtype.names),
+        "formats": [_record(field[0]) for field in fields],
+        "offsets": [field[1] for field in fields],
+        "itemsize": dtype.itemsize,
+    }
+    members: dict[str, Any] = {name: property(itemgetter(name), _setter(name)) for name in dtype.names}
+    made: Any = np.dtype
+    return cast("np.dtype[Any]", made((type("Record", (np.void,), {"__slots__": (), **members}), made(whole))))
+
+
+def _setter(name: str) -> Callable[[Any, Any], None]:
+    def put(record: Any, value: Any) -> None:
+        record[name] = value
+
+    return put
 
 
 class _MoveBytes:

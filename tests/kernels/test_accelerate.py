@@ -206,3 +206,46 @@ def test_the_compiler_is_imported_only_to_compile(tmp_path: Path) -> None:
     ]
     assert "numba" in said[0]
     assert said[1] == "[]\n"
+
+
+NESTED = np.dtype([("small", np.uint8), ("ends", [("at", np.int64), ("word", np.uint32)], (2,))])
+
+
+@kernel
+def noted(rows, by):
+    for k in range(rows.size):
+        row = rows[k]
+        row.small += np.uint8(by)
+        row.ends[1].at = row.ends[0].at - k
+        rows[k].ends[0].word = np.uint32(doubled(row.small))
+    return rows[0].ends[1].at
+
+
+def test_few_packets_pass_through_plain_python_instead_of_a_compiler(folder: Path) -> None:
+    noted._ready.clear()
+    told: list[str] = []
+    results = []
+    with accelerate.plainly(5, lambda: told.append("compiling")) as used:
+        for packets in (2, 2, 2):
+            accelerate.expect(packets)
+            rows = np.zeros(3, NESTED)
+            rows["small"], rows["ends"]["at"] = [1, 2, 255], [[7, 0], [8, 0], [9, 0]]
+            results.append((noted(rows, 3), str(rows.tolist())))
+            assert len(list(folder.iterdir())) == len(told) == (len(results) == 3)
+        assert used()
+    assert results[0] == results[1] == results[2]
+    assert rows[2]["small"] == 2, "255 + 3 wraps around"
+    assert rows[2]["ends"].tolist() == [(9, 4), (7, 0)]
+    with accelerate.plainly(5, lambda: told.append("again")) as used:
+        noted(np.zeros(3, NESTED), 3)
+        assert not used(), "what is compiled is used as such"
+    assert told == ["compiling"]
+
+
+def test_outside_an_array_is_an_error_as_plain_python_too_and_the_next_call_finds_its_way(folder: Path) -> None:
+    with accelerate.plainly(5, lambda: pytest.fail("compiled")):
+        for _ in range(2):
+            with pytest.raises(IndexError):
+                put(np.zeros(2, np.int64), 2)
+        put(np.zeros(3, np.int64), 2)
+    assert not list(folder.iterdir())

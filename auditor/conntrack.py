@@ -9,8 +9,8 @@ makes the table that everything after it reads. One process or many, one file or
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,6 +38,7 @@ from auditor.model.connections import (
     SEEN_SYNACK,
     SIGHT,
     ConnectionTable,
+    Translation,
 )
 from auditor.model.growing import GrowingTable
 from auditor.model.limits import DEFAULTS, Limits
@@ -206,8 +207,8 @@ class TrackedPart:
     """By capture."""
     sights: Array = field(default_factory=lambda: np.zeros(0, SIGHT))
     """Connections seen from several places, as each saw them."""
-    translations: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
-    """By row: address and port of side 0 and of side 1 on the other side of a NAT."""
+    translations: dict[int, Translation] = field(default_factory=dict)
+    """By row: the same connection on the other side of a NAT."""
     quotes: Array = field(default_factory=lambda: np.zeros(0, QUOTE))
     """What ICMP errors quote."""
     odds: Array = field(default_factory=lambda: np.zeros(0, ODD))
@@ -1041,7 +1042,7 @@ def _added(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
     return {name: a.get(name, 0) + b.get(name, 0) for name in {**a, **b}}
 
 
-def _lacking(rows: Array) -> NDArray[np.int64]:
+def lacking(rows: Array) -> NDArray[np.int64]:
     """How many bytes each connection is known to lack; a direction of which nothing was seen counts as the most."""
     total: NDArray[np.int64] = _missed(rows) + (np.where(rows["side"]["pkts"] == 0, 1 << 40, 0)).sum(axis=1)
     return total
@@ -1264,149 +1265,6 @@ def examine_held(part: TrackedPart, examiner: Examiner) -> None:
     part.pending.clear()
 
 
-# The same connection on the two sides of a NAT
-
-NAT_NS = 5_000_000_000
-"""Both sides of a NAT are captured within this time, clocks that differ included."""
-MOST_SIDES = 8
-"""Numbers that more connections than this have in common prove nothing."""
-
-
-def merge_nat(part: TrackedPart, known: Callable[[int], bool], foreign: Callable[[int], bool]) -> None:
-    """Make one of the connections that are the same on the two sides of a NAT; ``part.translations`` keeps the ends of the other side.
-
-    What proves it: both initial sequence numbers, 64 bits that nobody chooses (RFC 6528), with the same bytes as far as they are kept and streams that reach as far, at the
-    same time, between other hosts. Who sends packets can copy all that. So an address that is exchanged for another must be ``foreign`` on one side: two VMs of the
-    platform, or a stranger in its networks, are never taken for each other; and an end that keeps its address keeps its port. The side that stays is the one with more ends that are ``known``, then
-    the one seen first. For a part whose heads were examined.
-    """
-    groups = _same_numbers(part.rows)
-    gone: dict[int, int] = {}
-    for group in groups:
-        ranked = sorted(
-            group, key=lambda row: (-_known_ends(part.rows[row], known), int(part.rows["first_ns"][row]), row)
-        )
-        for other in ranked[1:]:
-            if _is_translation(part.rows[ranked[0]], part.rows[other], foreign):
-                gone[other] = ranked[0]
-    if not gone:
-        return
-    lacking = _lacking(part.rows)
-    part.facts.extend([None] * (len(part.rows) - len(part.facts)))
-    for other, kept in gone.items():
-        _fold(part, kept, other, bool(lacking[kept] > lacking[other]))
-    stays = np.ones(len(part.rows), np.bool_)
-    stays[list(gone)] = False
-    place = np.cumsum(stays) - 1
-    for other, kept in gone.items():
-        place[other] = place[kept]
-    outer = part.rows["outer"]
-    part.rows["outer"] = np.where(outer >= 0, place[np.maximum(outer, 0)], -1)
-    part.rows = part.rows[stays]
-    part.facts = [fact for fact, stay in zip(part.facts, stays.tolist(), strict=True) if stay]
-    part.samples["row"] = place[part.samples["row"]]
-    part.odds["row"] = place[part.odds["row"]]
-    part.second = {int(place[row]): told for row, told in part.second.items()}
-    part.sights = part.sights[stays[part.sights["row"]]]
-    part.sights["row"] = place[part.sights["row"]]
-    part.translations = {int(place[row]): ends for row, ends in part.translations.items()}
-
-
-def _same_numbers(rows: Array) -> list[list[int]]:
-    """Groups of TCP connections that have both initial sequence numbers in common."""
-    both = np.zeros(len(rows), np.uint64)
-    merge_rows.openings(rows, len(rows), both)
-    which = np.flatnonzero(both)
-    both = both[which]
-    ranked = np.sort(both)
-    # Most captures have none, and that is told by the quicker way to sort.
-    if not (ranked[1:] == ranked[:-1]).any():
-        return []
-    order = np.argsort(both, kind="stable")
-    same = both[order][1:] == both[order][:-1]
-    starts = np.flatnonzero(same & ~np.concatenate([[False], same[:-1]]))
-    ends = np.flatnonzero(same & ~np.concatenate([same[1:], [False]])) + 2
-    groups = [which[order[start:end]].tolist() for start, end in zip(starts, ends, strict=True)]
-    return [group for group in groups if len(group) <= MOST_SIDES]
-
-
-def _ends_of(row: Any) -> tuple[int, int, int, int]:
-    """Address and port of side 0 and of side 1."""
-    a, b = (int(row["a_hi"]) << 64) | int(row["a_lo"]), (int(row["b_hi"]) << 64) | int(row["b_lo"])
-    return a, int(row["a_port"]), b, int(row["b_port"])
-
-
-def _known_ends(row: Any, known: Callable[[int], bool]) -> int:
-    a, _, b, _ = _ends_of(row)
-    return known(a) + known(b)
-
-
-def _opener_of(row: Any) -> int:
-    return 0 if row["side"]["seen"][0] & SEEN_SYN and row["side"]["seen"][1] & SEEN_SYNACK else 1
-
-
-def _is_translation(one: Any, other: Any, foreign: Callable[[int], bool]) -> bool:
-    """Whether records with the same initial sequence numbers are one connection between other ends."""
-    apart = max(one["first_ns"], other["first_ns"]) - min(one["first_ns"], other["first_ns"])
-    tunnels = one["tunnel"] == other["tunnel"] and one["tunnel_id"] == other["tunnel_id"]
-    hosts = [{ends[0], ends[2]} for ends in (_ends_of(one), _ends_of(other))]
-    if apart > NAT_NS or not tunnels or hosts[0] == hosts[1]:
-        return False
-    sides, ends = other["side"], _ends_of(other)
-    if _opener_of(one) != _opener_of(other):
-        sides, ends = sides[::-1], (*ends[2:], *ends[:2])
-    (here_a, port_a, here_b, port_b), (there_a, to_a, there_b, to_b) = _ends_of(one), ends
-    for here, there, port, to in ((here_a, there_a, port_a, to_a), (here_b, there_b, port_b, to_b)):
-        # An end that keeps its address keeps its port: a NAT has no reason to exchange it.
-        if port != to if here == there else not (foreign(here) or foreign(there)):
-            return False
-    mine, theirs = one["side"]["head_sum"], sides["head_sum"]
-    both = (mine != 0) & (theirs != 0)
-    reach = [[_reaches(side) for side in each] for each in (one["side"], sides)]
-    return bool(both.any() and (mine == theirs)[both].all() and reach[0] == reach[1])
-
-
-def _reaches(side: Any) -> int:
-    """How long the stream of a direction is, as far as its own packets and those of the other end tell; from its first byte, where its SYN was seen."""
-    reached = max(int(side["end"]), int(side["acked"]), int(side["fin_at"])) - int(side["start"])
-    # A FIN has a number of its own, which an acknowledgement may count.
-    return reached - (1 if int(side["fin_at"]) > NOWHERE and int(side["acked"]) > int(side["fin_at"]) else 0)
-
-
-def _fold(part: TrackedPart, kept: int, other: int, poorer: bool) -> None:
-    """Join record ``other`` to ``kept``; ``poorer``: the other one saw more of the connection."""
-    rows = part.rows
-    later = rows[other : other + 1].copy()
-    turned = _opener_of(rows[kept]) != _opener_of(later[0])
-    ends = _ends_of(later[0])
-    if turned:
-        ends = (*ends[2:], *ends[:2])
-        later["side"] = later["side"][:, ::-1].copy()
-        later["first_side"] = 1 - later["first_side"]
-        later["history"] ^= 1
-        if later["client_side"][0] >= 0:
-            later["client_side"] = 1 - later["client_side"]
-    if poorer and later["application"][0] >= 0:
-        rows["application"][kept], rows["client_side"][kept] = later["application"][0], later["client_side"][0]
-        part.facts[kept] = part.facts[other]
-    found, target = np.array([kept], np.int64), np.zeros(1, np.int64)
-    limits = TrackLimits().vector()
-    merge_rows.join_all(
-        rows,
-        later,
-        1,
-        found,
-        True,
-        limits[tcpstate.L_TCP_NS],
-        limits[tcpstate.L_OTHER_NS],
-        np.zeros((1, 2), np.int64),
-        0,
-        len(rows),
-        target,
-    )
-    part.translations[kept] = ends
-
-
 # Directions and the table
 
 
@@ -1480,8 +1338,12 @@ def build_table(
         **columns,
         sights=sights[np.argsort(sights["row"], kind="stable")],
         translated={
-            int(back[row]): ends if orig_side[row] == 0 else (*ends[2:], *ends[:2])
-            for row, ends in part.translations.items()
+            int(back[row]): replace(
+                each,
+                other=int(back[each.other]),
+                compared=each.compared if orig_side[row] == 0 else each.compared[::-1],
+            )
+            for row, each in part.translations.items()
         },
         addresses=addresses,
         ip_versions=versions,

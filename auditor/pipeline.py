@@ -29,7 +29,6 @@ from auditor.conntrack import (
     decide_originators,
     in_order,
     merge,
-    merge_nat,
 )
 from auditor.decode import Decoder, guess_link_type, relinked
 from auditor.errors import InputError
@@ -40,6 +39,7 @@ from auditor.model.frames import DATED_NS, Capture, Problem, vantage_name
 from auditor.model.limits import DEFAULTS, Limits, memory_allowed, memory_held, told
 from auditor.model.packets import STOP_DEPTH, STOP_MALFORMED, STOP_NAMES, STOP_TRUNCATED, STOP_UNSUPPORTED_LINK
 from auditor.model.version import VERSION
+from auditor.nat import Reading, merge_nat
 from auditor.policy.addresses import to_text
 from auditor.wire import link
 from auditor.wire.pcap import LINKTYPE_NAMES
@@ -515,7 +515,10 @@ def _gather(
         parts = [pass_state.begin(), *parts]
     whole = merge(parts, examiner, TrackLimits.of(limits), keep_pending=pass_state is not None)
     if pass_state is None:
-        merge_nat(whole, _knows(inventory), _foreign(inventory))
+        again = [
+            source for _, source in sorted(zip(captures, found, strict=False), key=lambda each: each[0].first_ns or 0)
+        ]
+        merge_nat(whole, _knows(inventory), _foreign(inventory), Reading(again, options.get("linktype"), limits))
     certificates.update(examiner.certificates.der)
     captures[0] = _told_limits(captures[0], limits, examiner.hits)
     return _Gathered(whole, captures, [each.has_secrets for each in followed], certificates, examiner)
@@ -900,6 +903,7 @@ def _classify(
     if named:
         _in_words(table, classifier, number, named, class_of, place)
     _distrust_tunnels(table, classes, class_of, inventory)
+    _set_aside(table, classes, class_of)
     return classes, class_of
 
 
@@ -940,6 +944,17 @@ def _in_words(
     keys, which = np.unique(number[rows] << 16 | table.resp_p[rows], return_inverse=True)
     told = [place(classifier.in_words(answers[key >> 16], key & 0xFFFF)) for key in keys.tolist()]
     class_of[rows] = np.array(told, np.int32)[which.reshape(-1)]
+
+
+def _set_aside(table: ConnectionTable, classes: list[Classification], class_of: NDArray[np.int32]) -> None:
+    """Of a connection that was seen on both sides of a NAT one row is judged for both."""
+    from auditor.model.judgement import Classification, Disposition
+
+    aside = [row for row, each in table.translated.items() if not each.judged]
+    if aside:
+        says = "the other side of a NAT of a connection that is judged (translated)"
+        class_of[aside] = len(classes)
+        classes.append(Classification(Disposition.OUT_OF_SCOPE, says=says))
 
 
 def _distrust_tunnels(
@@ -1070,6 +1085,8 @@ def services_of(table: ConnectionTable, describe: Describe) -> list[Service]:
     if inside.any():
         shown = np.union1d(table.orig_h[~inside], table.resp_h[~inside])
         answered &= ~(inside & np.isin(table.resp_h, shown))
+    # What stands on the other side of a NAT is who it stands for.
+    answered[[row for row, each in table.translated.items() if not each.judged]] = False
     found: dict[tuple[int, int, int], _Listener] = {}
     keys = zip(
         np.flatnonzero(answered).tolist(),
@@ -1231,7 +1248,11 @@ def _sufficiency(
     if cut:
         # So may a packet be made that says less than its headers promise.
         reasons["cut_packets"] = cut
-    complete = enough and not (idle or closed.any() or lost or dropped or openings or contradicted or cut)
+    # What was not compared may have been said to somebody else.
+    apart = sum(not each.whole for each in whole.translations.values() if not each.judged)
+    if apart:
+        reasons["translated_not_compared"] = apart
+    complete = enough and not (idle or closed.any() or lost or dropped or openings or contradicted or cut or apart)
     return {"complete": complete, "undecided_percent": round(percent, 3), "reasons": dict(sorted(reasons.items()))}
 
 

@@ -537,13 +537,16 @@ def measure(name: str) -> Cost:
             used.ru_utime + used.ru_stime,
             used.ru_maxrss / 1024,
             code,
-            _said(folder, error.read_text(errors="replace")),
+            # A report may be large, and what this process needs for it would count as the next attempt's.
+            subprocess.run(
+                [sys.executable, __file__, "--said", place], check=True, capture_output=True, text=True
+            ).stdout.strip(),
         )
 
 
-def _said(folder: Path, error: str) -> str:
+def _said(folder: Path) -> str:
     """What the user is told, in a line."""
-    report = folder / "report.json"
+    report, error = folder / "report.json", (folder / "error").read_text(errors="replace")
     if report.exists():
         found = json.loads(report.read_text())
         problems = [each["says"] for capture in found["captures"] for each in capture["problems"]]
@@ -568,9 +571,13 @@ def main() -> int:
     parser.add_argument("--only", default="", help="words in names of attempts, with commas")
     parser.add_argument("--write", action="store_true", help=f"what was measured last of each, into {PAGE.name}")
     parser.add_argument("--make", nargs=2, metavar=("NAME", "FOLDER"), help="make an attempt's file there, and end")
+    parser.add_argument("--said", metavar="FOLDER", help="what an audit there said, in a line, and end")
     args = parser.parse_args()
     if args.make:
         make(args.make[0], Path(args.make[1]))
+        return 0
+    if args.said:
+        print(_said(Path(args.said)))
         return 0
     words = [word for word in args.only.split(",") if word]
     costs = []

@@ -89,7 +89,7 @@ def cause_of(row: dict[str, str], tool: str, theirs: Pair, found: Outcome, folde
         return "ports used again with another sequence number"
     if any(unsound) and all(0 <= each <= most for each, most in zip(more, unsound, strict=True)):
         return "headers that contradict themselves, or end too early"
-    if any(translated) and [-each for each in more] == translated:
+    if any(translated) and more == translated:
         return "two sides of a NAT, told by their numbers"
     if seen.version != 2 and theirs == ("0", "0"):
         return "a version of pcap that the tool refuses"

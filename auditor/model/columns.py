@@ -67,7 +67,7 @@ CONNECTIONS: tuple[Column, ...] = (
     Column(
         "translated",
         "object",
-        "null, or the ends of the same connection on the other side of a NAT: {originator: {ip, port}, responder: {ip, port}}",
+        "null, or the same connection on the other side of a NAT: {originator: {ip, port}, responder: {ip, port}, connection, judged, compared_bytes, whole}",
         nullable=True,
     ),
     Column("application", "text", "spoken on the wire: tls, https, http, ssh, mysql, nats, dns, unknown, none"),

@@ -221,6 +221,20 @@ def transport_name(proto: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Translation:
+    """What is known of a connection's other side of a NAT."""
+
+    other: int
+    """The row of that side."""
+    judged: bool
+    """This is the one that is judged, for both."""
+    compared: tuple[int, int]
+    """So many bytes of both directions, side 0 (of a table: the originator) first, are known to be the same there."""
+    whole: bool
+    """Those are all."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionTable:
     """All connections of an audit, originator and responder decided; every array has one row per connection, in order of start."""
 
@@ -265,8 +279,8 @@ class ConnectionTable:
     """Bit k: seen from place k."""
     sights: NDArray[np.void]
     """SIGHT, of connections seen from several places; packets of originator and responder."""
-    translated: Mapping[int, tuple[int, int, int, int]]
-    """By row: address and port of originator and responder on the other side of a NAT."""
+    translated: Mapping[int, Translation]
+    """By row: the same connection on the other side of a NAT."""
     first_frame: NDArray[np.int64]
     """With the capture index above FRAME_BITS."""
     addresses: tuple[int, ...]
@@ -330,13 +344,23 @@ def sightings_of(table: ConnectionTable, vantages: Sequence[str]) -> dict[int, t
 
 
 def translations_of(table: ConnectionTable) -> dict[int, dict[str, Any]]:
-    """By row the ends on the other side of a NAT."""
+    """By row what a report says of a connection's other side of a NAT."""
     if not table.translated:
         return {}
     import ipaddress  # few captures hold both sides
 
     def end(address: int, port: int) -> dict[str, Any]:
-        ip = ipaddress.IPv6Address(address)
+        ip = ipaddress.IPv6Address(table.addresses[address])
         return {"ip": str(ip.ipv4_mapped or ip), "port": port}
 
-    return {row: {"originator": end(*ends[:2]), "responder": end(*ends[2:])} for row, ends in table.translated.items()}
+    return {
+        row: {
+            "originator": end(int(table.orig_h[each.other]), int(table.orig_p[each.other])),
+            "responder": end(int(table.resp_h[each.other]), int(table.resp_p[each.other])),
+            "connection": table.id[each.other].decode("ascii"),
+            "judged": each.judged,
+            "compared_bytes": list(each.compared),
+            "whole": each.whole,
+        }
+        for row, each in table.translated.items()
+    }

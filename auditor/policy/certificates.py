@@ -66,7 +66,8 @@ WEAK_SIGNATURES = {
 """Signature algorithms by object identifier: some of them cryptography does not know by name."""
 _HASH_NAMES = {"md5": "MD5", "sha1": "SHA-1"}
 
-MAX_NAMES = 256
+TOLD_NAMES = 256
+"""So many names of a certificate are reported; all are judged."""
 _NAME_BYTES = 253  # of a domain name, RFC 1035 section 2.3.4
 _MAX_CACHED = 50_000
 _MAX_CHAIN = 16
@@ -102,7 +103,7 @@ class Certificate:
     """Why cryptography does not take it."""
     common_name: str | None = None
     names: tuple[str, ...] = ()
-    """Common name and DNS names, each once."""
+    """Common name and DNS names, each once: as many as a certificate can hold that is read at all."""
     issuer: str | None = None
     from_ns: int | None = None
     until_ns: int | None = None
@@ -136,7 +137,8 @@ class Certificate:
             "sha256": self.fingerprint,
             "refused": self.refused,
             "common_name": self.common_name,
-            "names": self.names,
+            "names": self.names[:TOLD_NAMES],
+            **({"names_left_out": len(self.names) - TOLD_NAMES} if len(self.names) > TOLD_NAMES else {}),
             "issuer": self.issuer,
             "not_before": None if self.from_ns is None else time_text(self.from_ns),
             "not_after": None if self.until_ns is None else time_text(self.until_ns),
@@ -166,7 +168,7 @@ def read_certificate(fingerprint: str, der: bytes) -> Certificate:
             parsed,
             None,
             common_names[-1] if common_names else None,
-            tuple(dict.fromkeys([*common_names, *_dns_names(parsed)]))[:MAX_NAMES],
+            tuple(dict.fromkeys([*common_names, *_dns_names(parsed)])),
             issuers[-1] if issuers else _try(lambda: _text(parsed.issuer.rfc4514_string()) or None, None),
             _try(lambda: _ns(parsed.not_valid_before_utc), None),
             _try(lambda: _ns(parsed.not_valid_after_utc) + 999_999_999, None),
@@ -212,7 +214,7 @@ def _dns_names(parsed: x509.Certificate) -> tuple[str, ...]:
 def _addresses(parsed: x509.Certificate) -> frozenset[int]:
     alternative = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     given = alternative.get_values_for_type(x509.IPAddress)
-    return frozenset(to_int(str(each)) for each in given[:MAX_NAMES] if "/" not in str(each))
+    return frozenset(to_int(str(each)) for each in given if "/" not in str(each))
 
 
 def _of_application(subject: x509.Name) -> bool:

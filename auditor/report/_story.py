@@ -57,6 +57,7 @@ _REASONS = {
     "ipsec": "IPsec, which hides its content",
     "contradicting_packets": "undecided connections with packets that contradict each other (a single one makes an audit incomplete)",
     "cut_packets": "undecided connections with packets that were cut short (a single one makes an audit incomplete)",
+    "translated_not_compared": "connections on two sides of a NAT whose streams were not compared to their end",
     "first_bytes_given_up": "connections whose first bytes were dropped for lack of memory",
 }
 """Reasons that are not about the connections that could not be decided."""

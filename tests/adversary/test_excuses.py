@@ -195,8 +195,9 @@ def test_nor_is_one_whose_bytes_are_others(tmp_path: Path) -> None:
 
 def test_both_sides_of_a_nat_are_listed(tmp_path: Path) -> None:
     report = audited(tmp_path, *proper_login().frames, *later(proper_login(OUTSIDE)))
-    [one] = report.to_dict()["connections"] if hasattr(report, "to_dict") else [dict(report.connections.iloc[0])]
-    assert OUTSIDE in str(one["translated"])
+    assert set(report.connections["originator_ip"]) == {DATABASE, OUTSIDE}
+    assert sorted(verdicts(report)) == [("documented", "verified"), ("out_of_scope", "not_applicable")]
+    assert all(each["whole"] for each in report.connections["translated"])
 
 
 # Sessions

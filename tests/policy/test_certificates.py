@@ -565,10 +565,14 @@ def test_any_bytes_give_a_description(data: st.DataObject) -> None:
     assert leads_to([read], [ROOT.cert]) in (True, False, None)
 
 
-def test_names_are_printable_and_bounded() -> None:
+def test_names_are_printable_all_are_judged_and_what_is_left_out_is_said() -> None:
     read = read_certificate("f" * 64, make("a\x1b[31m\nb", *(f"n{k}.example" for k in range(400))).der)
-    assert len(read.names) == certificates.MAX_NAMES
+    assert len(read.names) == 401
     assert all(name.isprintable() for name in read.names)
+    told = read.as_dict()
+    assert len(told["names"]) == certificates.TOLD_NAMES
+    assert told["names_left_out"] == 401 - certificates.TOLD_NAMES
+    assert "names_left_out" not in read_certificate("f" * 64, make("a").der).as_dict()
 
 
 # Who talked ----------------------------------------------------------------------------------------------------------

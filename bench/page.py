@@ -4,8 +4,10 @@
     python bench/page.py --page audit.html   # a page that is there already
     python bench/page.py --packets 200000    # does it run at all
 
-The capture is the shape ``diego`` of ``generate.py``. Opening is from asking Chromium for the file until its script says that the page can be used and a row of
-connections is on the screen; each time in a new browser with an empty profile. Needs chromium, chromedriver and selenium.
+The capture is the shape ``diego`` of ``generate.py``. Three moments by the page's own clock, from asking Chromium for the file: its first rows of connections are on
+the screen and its filters have their choices (open); all rows are decoded, so that any filter answers at once (ready); the file is read to its end (read).
+Each time in a new browser with an empty profile. Beside them what the renderer needed of the processor until the first and the last of them: on a busy machine the rest is
+waiting. Needs chromium, chromedriver and selenium.
 """
 
 from __future__ import annotations
@@ -19,16 +21,20 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(HERE)]
 OUT = HERE / "out"
-USABLE = """
-const row = document.querySelector('#connections table tbody tr');
-return document.documentElement.dataset.ready && row && row.checkVisibility() ? [performance.now(), performance.memory?.usedJSHeapSize ?? 0] : null;
+OPEN = """
+const row = document.querySelector('#connections table tbody tr[data-index]'), told = document.documentElement.dataset;
+return (told.shown || told.ready) && row && row.checkVisibility() ? Number(told.shown || told.ready) : null;
+"""
+READ = """
+const [told, whole] = [document.documentElement.dataset, performance.getEntriesByType('navigation')[0]];
+return told.ready && whole.loadEventEnd ? [Number(told.ready), whole.loadEventEnd, performance.memory?.usedJSHeapSize ?? 0] : null;
 """
 
 
@@ -77,19 +83,32 @@ def spent(parent: int) -> dict[str, float]:
     return found
 
 
-def opening(page: Path, chromium: tuple[str, str]) -> tuple[float, float, float, float]:
-    """Seconds until the page can be used, by our clock and by the page's own; MiB of its script; seconds of CPU of the process that renders it."""
+@dataclass(frozen=True)
+class Opening:
+    """One time: seconds until each moment, seconds of CPU of the renderer, MiB of the script."""
+
+    shown: float
+    ready: float
+    read: float
+    cpu_shown: float
+    cpu: float
+    heap: float
+
+
+def opening(page: Path, chromium: tuple[str, str]) -> Opening:
+    """Open the page once, in a browser of its own."""
     from tests.browser import started
 
-    with tempfile.TemporaryDirectory() as folder, started(chromium, Path(folder)) as browser:
+    with tempfile.TemporaryDirectory() as folder, started(chromium, Path(folder), patient=False) as browser:
         browser.look()
         service = browser.driver.service.process.pid
         before = spent(service).get("renderer", 0.0)
-        begin = time.monotonic()
         browser.driver.get(page.resolve().as_uri())
-        own, heap = browser.wait(lambda: browser.run(USABLE), "the page")
-        took = time.monotonic() - begin
-        return took, own / 1_000, heap / (1 << 20), spent(service).get("renderer", 0.0) - before
+        shown = browser.wait(lambda: browser.run(OPEN), "the first rows")
+        cpu_shown = spent(service).get("renderer", 0.0) - before
+        ready, read, heap = browser.wait(lambda: browser.run(READ), "the page")
+        cpu = spent(service).get("renderer", 0.0) - before
+        return Opening(shown / 1_000, ready / 1_000, read / 1_000, cpu_shown, cpu, heap / (1 << 20))
 
 
 def main() -> None:
@@ -106,18 +125,18 @@ def main() -> None:
     page = args.page or made(args.packets)
     version = subprocess.run([chromium[0], "--version"], capture_output=True, text=True, check=True).stdout.strip()
     times = [opening(page, chromium) for _ in range(args.opens)]
-    ours, own = sorted(each[0] for each in times), sorted(each[1] for each in times)
-    print(
-        f"{version}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; page of {page.stat().st_size / (1 << 20):.1f} MiB"
-    )
-    print(
-        f"open in {statistics.median(ours):.2f} s ({ours[0]:.2f} to {ours[-1]:.2f}; by the page's own clock {statistics.median(own):.2f})"
-    )
-    cpu = sorted(each[3] for each in times)
-    print(
-        f"of that the renderer needed {statistics.median(cpu):.2f} s of CPU ({cpu[0]:.2f} to {cpu[-1]:.2f}); on a busy machine the rest is waiting"
-    )
-    print(f"memory of the script: {max(each[2] for each in times):.0f} MiB")
+    size = page.stat().st_size / (1 << 20)
+    print(f"{version}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; page of {size:.1f} MiB")
+    for name, says in (
+        ("shown", "open, with the first rows on the screen, after"),
+        ("ready", "all rows decoded after"),
+        ("read", "read to its end after"),
+        ("cpu_shown", "CPU of the renderer when the first rows were seen"),
+        ("cpu", "CPU of the renderer in all"),
+    ):
+        taken = sorted(getattr(each, name) for each in times)
+        print(f"{says} {statistics.median(taken):.2f} s ({taken[0]:.2f} to {taken[-1]:.2f})")
+    print(f"memory of the script: {max(each.heap for each in times):.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -106,9 +106,10 @@ class Browser:
 
 
 @contextmanager
-def started(chromium: tuple[str, str], folder: Path) -> Iterator[Browser]:
-    """A browser with a profile of its own in ``folder``, gone at the end."""
+def started(chromium: tuple[str, str], folder: Path, *, patient: bool = True) -> Iterator[Browser]:
+    """A browser with a profile of its own in ``folder``, gone at the end; not ``patient``: opening a page does not wait until it is read."""
     options = Options()
+    options.page_load_strategy = "normal" if patient else "none"
     options.binary_location = chromium[0]
     for argument in (
         "--headless=new",

@@ -6,7 +6,7 @@ Its content comes from untrusted captures, so three things hold for any name:
   the environment, so that no template can forget it; the script writes text nodes only.
 - The page's own Content-Security-Policy allows one script and one style, by their hashes, and nothing else: no other source, no
   inline handler, no request to anywhere.
-- The data inside is base64 of gzip, which cannot end the element it stands in.
+- The data inside is base64, which cannot end the element it stands in.
 
 The same audit gives the same bytes.
 """
@@ -216,17 +216,19 @@ def _connections(audit: Audit) -> dict[str, Any]:
     if len(audit.findings):
         columns = (audit.findings[name] for name in ("id", "rule", "severity", "title"))
         rules = {str(id_): [str(rule), str(word), str(title)] for id_, rule, word, title in zip(*columns, strict=True)}
-    data = {
-        "columns": embedded.pack(encode(embedded.columns(held))),
+    data = embedded.columns(held)
+    head = embedded.head(data, held, rules) | {
         "chunk": embedded.CHUNK,
-        "findings": embedded.pack(encode(rules)),
-        "captures": embedded.pack(encode([str(path) for path in audit.captures["path"]])),
+        "captures": [str(path) for path in audit.captures["path"]],
     }
     return {
         "total": len(audit.connections),
         "held": len(held),
         "static": list(overview.lines(audit, positions[static].tolist()).values()),
-        "data": trusted(encode(data).decode()),  # base64 and numbers
+        "head": trusted(base64.b64encode(encode(head)).decode()),
+        "columns": (
+            (name, {part: trusted(text) for part, text in each.items()}) for name, each in embedded.packed(data)
+        ),  # base64
         "details": map(trusted, embedded.details(audit, positions)),  # base64
     }
 

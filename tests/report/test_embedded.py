@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -26,21 +27,54 @@ def test_packed_is_gzip_in_base64_and_the_same_each_time(data):
 
 
 def test_columns_say_what_the_table_says(audit):
-    told = json.loads(encode(embedded.columns(audit.connections)))
     table = audit.connections
-    assert told["rows"] == len(table)
-    starts = int(told["epoch"]) + np.cumsum(told["start"])
+    told = embedded.columns(table)
+    head = json.loads(encode(embedded.head(told, table, {})))
+    assert head["rows"] == len(table)
+    starts = int(head["epoch"]) + np.cumsum(told["start"])
+    assert starts[-1] == int(head["epoch"]) + head["last"]
     assert starts.tolist() == (table["start"].to_numpy(np.int64) // 1000).tolist()
     for name in ("originator_ip", "responder_role", "authentication_verdict", "application"):
-        words = [*told[name]["words"], None]
+        words = [*told[name].words, None]
         values = [value if isinstance(value, str) else None for value in table[name].astype(object)]
-        assert [words[code] for code in told[name]["codes"]] == values
+        assert [words[code] for code in told[name].codes] == values
     paths = told["paths"]
-    assert [paths["words"][code] for code in paths["codes"]] == [list(each) for each in table["paths"]]
-    assert told["originator_port"][18] is None
+    assert [paths.words[code] for code in paths.codes] == [list(each) for each in table["paths"]]
+    assert told["originator_port"][18] == -1
     names = told["name"]
-    assert names["words"][names["codes"][0]] == "bbs.service.cf.internal"
-    assert names["codes"][18] == -1
+    assert names.words[names.codes[0]] == "bbs.service.cf.internal"
+    assert names.codes[18] == -1
+
+
+def test_the_head_has_the_first_rows_and_the_choices_of_the_filters(audit, monkeypatch):
+    monkeypatch.setattr(embedded, "FIRST", 7)
+    table = audit.connections
+    rules = {"F-1": ["plaintext", "critical", "x"]}
+    head = json.loads(encode(embedded.head(embedded.columns(table), table, rules)))
+    for name in ("originator_ip", "authentication_verdict"):
+        first = head["first"][name]
+        words = [*first["words"], None]
+        expected = [value if isinstance(value, str) else None for value in table[name].astype(object)[:7]]
+        assert [words[code] for code in first["codes"]] == expected
+    assert len(head["first"]["start"]) == 7
+    assert "id" not in head["first"]
+    assert "id" in head["names"]
+    counted = table["authentication_verdict"].astype(object).value_counts().to_dict()
+    assert dict(head["choices"]["verdict"]) == counted
+    assert head["choices"]["nobody"][0] == table["originator_role"].isna().sum()
+    findings = Counter(each for row in table["findings"] for each in row)
+    assert dict(head["choices"]["finding"]) == findings
+    assert head["choices"]["rule"] == ([["plaintext", findings["F-1"]]] if findings["F-1"] else [])
+
+
+@given(st.lists(st.integers(-(2**53), 2**53), max_size=40) | st.lists(st.integers(-1, 70_000), max_size=40))
+def test_numbers_are_packed_in_the_narrowest_type_that_holds_them(values):
+    [(_, made)] = embedded.packed({"x": np.array(values, np.int64)})
+    kind = np.dtype(made["type"])
+    assert np.frombuffer(gzip.decompress(base64.b64decode(made["data"])), kind.newbyteorder("<")).tolist() == values
+    if values and kind.itemsize > 1:
+        narrower = {2: np.int8, 4: np.int16, 8: np.int32}[kind.itemsize]
+        assert min(values) < np.iinfo(narrower).min or max(values) > np.iinfo(narrower).max
 
 
 def test_details_come_in_pieces_in_order(audit, monkeypatch):
@@ -55,7 +89,9 @@ def test_details_come_in_pieces_in_order(audit, monkeypatch):
 
 def test_an_audit_of_nothing_is_packed_too(audit):
     empty = replace(audit, connections=audit.connections.iloc[:0])
-    assert embedded.columns(empty.connections)["rows"] == 0
+    data = embedded.columns(empty.connections)
+    assert embedded.head(data, empty.connections, {})["rows"] == 0
+    assert {name for name, _ in embedded.packed(data)} == set(data)
     assert list(embedded.details(empty, np.arange(0))) == []
 
 

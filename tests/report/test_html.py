@@ -19,7 +19,7 @@ from auditor.report import _embedded as embedded
 from auditor.report.html import hash_source
 from tests.browser import CONTRAST, Browser, started
 from tests.report import make
-from tests.report.pages import data_of, unpacked
+from tests.report.pages import columns_of, data_of, unpacked
 
 WIDE = 320
 MANY = 50_000
@@ -39,9 +39,11 @@ class Skeleton(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page(audit, tmp_path_factory) -> Path:
-    """The page of the audit with everything in it."""
+    """The page of the audit with everything in it; only the first seven rows stand in its head, as the first 64 do of a large audit."""
     place = tmp_path_factory.mktemp("page") / "report.html"
-    Report(audit).write("html", place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedded, "FIRST", 7)
+        Report(audit).write("html", place)
     return place
 
 
@@ -100,22 +102,20 @@ def test_every_id_is_there_once_and_every_link_leads_somewhere(page):
 
 def test_the_page_holds_each_connection_as_the_json_report_has_it(audit, page, written):
     text = page.read_text(encoding="utf-8")
-    data = data_of(text)
     pieces = re.findall(r'<script type="text/plain" id="d-\d+">([^<]*)</script>', text)
     records = [record for chunk in pieces for record in unpacked(chunk)]
     inside = [record.pop("inside") for record in records]
     assert records == json.loads(written("json", audit))["connections"]
     assert inside[21]["incomplete"] == "midstream,gap"
-    columns = unpacked(data["columns"])
-    assert columns["rows"] == 30
-    assert columns["id"] == [record["id"] for record in records]
+    assert data_of(text)["rows"] == 30
+    assert columns_of(text)["id"] == [record["id"] for record in records]
 
 
 def test_more_connections_than_a_page_holds_are_chosen_by_worth_and_told(audit, monkeypatch, written):
     monkeypatch.setattr(embedded, "MOST", 20)
     text = written("html", audit).decode()
     assert "This page holds 20 of 30 connections" in text
-    held = unpacked(data_of(text)["columns"])["id"]
+    held = columns_of(text)["id"]
     table = audit.connections
     assert set(table.loc[table["findings"].map(len) > 0, "id"]) <= set(held)
     assert held == sorted(held)
@@ -246,6 +246,40 @@ def test_filters(opened, field, value, count):
     opened.find("#filters button").click()
     opened.wait(lambda: opened.text("#count") == "30 of 30 connections", "the filters to be cleared")
     assert opened.complaints() == []
+
+
+def test_the_first_rows_are_shown_before_any_column_is_decoded(browser, page, tmp_path):
+    text = page.read_text(encoding="utf-8")
+    broken = re.sub(r'(<script type="text/plain" id="[cw]-[a-z_]+"[^>]*>)[^<]*', r"\1AAAA", text)
+    (tmp_path / "broken.html").write_text(broken, encoding="utf-8")
+    browser.open(tmp_path / "broken.html")
+    browser.wait(lambda: browser.run("return document.documentElement.dataset.shown"), "the first rows")
+    rows = [row.text.splitlines() for row in browser.all("#body tr[data-index]")]
+    assert len(rows) == 7
+    assert browser.text("#count") == "30 of 30 connections"
+    assert browser.all("#f-verdict option")[1].text.startswith("violated (")
+    browser.open(page)
+    browser.ready()
+    assert [row.text.splitlines() for row in browser.all("#body tr[data-index]")[:7]] == rows
+
+
+def test_a_small_audit_needs_no_decoding(browser, audit, tmp_path):
+    Report(audit).write("html", tmp_path / "small.html")
+    browser.open(tmp_path / "small.html")
+    browser.ready()
+    assert len(browser.all("#body tr[data-index]")) > 7
+    choose(browser, "verdict", "violated", "2 of 30 connections")
+    assert browser.complaints() == []
+
+
+def test_a_connection_is_found_by_its_id(opened, audit):
+    wanted = str(audit.connections["id"].iloc[20])
+    field = opened.find("#f-q")
+    field.send_keys(wanted)
+    opened.wait(lambda: opened.text("#count") == "1 of 30 connections", "the search for an id")
+    opened.open(opened.driver.current_url.partition("#")[0], f"#connection={wanted}")
+    opened.ready()
+    assert wanted in opened.text("#drawer")
 
 
 def test_a_filter_stands_in_the_address_and_is_read_from_it(opened, page):
@@ -406,7 +440,7 @@ def test_hostile_names_are_text(opened):
         assert "\\U000e0041\\u2066isolate" in text
     assert "invoice\\u202egnp.exe" in told
     assert "latin1-\\xe9-not-utf8" in told
-    assert opened.run("return document.querySelectorAll('script:not([type=\"text/plain\"])').length") == 2
+    assert opened.run("return document.querySelectorAll('script:not([type=\"text/plain\"])').length") == 1
     assert opened.complaints() == []
 
 
@@ -426,7 +460,7 @@ def test_a_name_cannot_end_the_element_that_holds_it(browser, audit, tmp_path):
     browser.wait(lambda: "onerror" in browser.text("#drawer"), "the connection")
     assert browser.driver.title.startswith("Diego flow audit")
     assert browser.all("img") == []
-    assert browser.run("return document.querySelectorAll('script:not([type=\"text/plain\"])').length") == 2
+    assert browser.run("return document.querySelectorAll('script:not([type=\"text/plain\"])').length") == 1
     assert "49" not in browser.text("#drawer-title")
     assert name in browser.text("#f05")
     assert browser.complaints() == []

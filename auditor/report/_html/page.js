@@ -70,14 +70,17 @@ if (finder) {
 const source = $('data');
 if (!source) return;
 if (typeof DecompressionStream === 'undefined') { $('old').hidden = false; return; }
-const packed = JSON.parse(source.textContent);
-
-const unpack = async text => {
-  const raw = atob(text);
-  const bytes = new Uint8Array(raw.length);
-  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
-  return JSON.parse(await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'))).text());
+const bytesOf = text => {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const raw = atob(text), made = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) made[i] = raw.charCodeAt(i);
+  return made;
 };
+const inflate = text => new Response(new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream('gzip'))).arrayBuffer();
+const parsed = buffer => JSON.parse(new TextDecoder().decode(buffer));
+const unpack = async text => parsed(await inflate(text));
+const head = parsed(bytesOf(source.textContent));
+const TYPES = { int8: Int8Array, int16: Int16Array, int32: Int32Array, float64: Float64Array };
 
 const WORST = ['critical', 'high', 'medium', 'low', 'info'];
 const VERDICTS = ['violated', 'rejected', 'unverifiable', 'inherited', 'inferred', 'verified', 'not_applicable'];
@@ -86,33 +89,57 @@ const ROW = 28, AROUND = 12, PRINTED = 300;
 const words = text => visible(text).replaceAll('_', ' ');
 
 const start = async () => {
-  const [columns, rules, captures] = await Promise.all([unpack(packed.columns), unpack(packed.findings), unpack(packed.captures)]);
-  const count = columns.rows;
-  const nothing = { codes: new Int32Array(count).fill(-1), words: [] };
-  const coded = name => columns[name] ? { codes: Int32Array.from(columns[name].codes), words: columns[name].words } : nothing;
-  const numbers = name => columns[name] || [];
-  const ends = ['originator', 'responder'].map(which => ({
-    ip: coded(which + '_ip'), role: coded(which + '_role'), place: coded(which + '_place'), instance: coded(which + '_instance'),
-    component: coded(which + '_component'), port: numbers(which + '_port'), bytes: numbers(which + '_bytes'),
-  }));
-  const transport = coded('transport'), application = coded('application'), disposition = coded('disposition');
-  const verdict = coded('authentication_verdict'), state = coded('conn_state'), name = coded('name');
-  const paths = coded('paths'), findings = coded('findings');
-  const ids = numbers('id'), duration = numbers('duration');
-  const epoch = BigInt(columns.epoch || '0');
-  const since = new Float64Array(count);  // microseconds after the first
-  let sum = 0;
-  numbers('start').forEach((step, row) => { sum += step; since[row] = sum; });
+  const { rules, captures, rows: count } = head;
+  // -- columns: those of the first rows stand in the head; all rows are read after these are on the screen, or when something asks for them.
+  let have = 0;  // rows that are read
+  let ends, transport, application, disposition, verdict, state, name, paths, findings, duration, worst;
+  let since;  // microseconds after the first
+  const use = (columns, rows) => {
+    const nothing = { codes: new Int8Array(rows).fill(-1), words: [] };
+    const coded = name => columns[name] || nothing, numbers = name => columns[name] || [];
+    ends = ['originator', 'responder'].map(which => ({
+      ip: coded(which + '_ip'), role: coded(which + '_role'), place: coded(which + '_place'), instance: coded(which + '_instance'),
+      component: coded(which + '_component'), port: numbers(which + '_port'), bytes: numbers(which + '_bytes'),
+    }));
+    [transport, application, disposition, verdict] = ['transport', 'application', 'disposition', 'authentication_verdict'].map(coded);
+    [state, name, paths, findings] = ['conn_state', 'name', 'paths', 'findings'].map(coded);
+    duration = numbers('duration');
+    since = new Float64Array(rows);
+    const steps = numbers('start');
+    for (let row = 0, sum = 0; row < steps.length; row++) since[row] = sum += steps[row];
+    // The worst severity of each list of findings, once.
+    worst = findings.words.map(list => {
+      const ranks = list.map(id => rules[id] ? WORST.indexOf(rules[id][1]) : 9);
+      return ranks.length ? Math.min(...ranks) : 99;
+    });
+    have = rows;
+  };
+  let loading = null;
+  const load = () => loading ||= (async () => {
+    const columns = {};
+    await Promise.all(head.names.filter(each => each !== 'id' && have < count).map(async each => {
+      const numbers = $('c-' + each), texts = $('w-' + each);
+      const made = new TYPES[numbers.dataset.type](await inflate(numbers.textContent));
+      columns[each] = texts ? { codes: made, words: await unpack(texts.textContent) } : made;
+      numbers.remove();
+    }));
+    if (have < count) use(columns, count);
+  })();
+  let ids = null;  // only a search for one needs them
+  const loadIds = async () => { ids ??= head.names.includes('id') ? await unpack($('w-id').textContent) : []; };
+  use(head.first, Math.min(count, (head.first.name || { codes: [] }).codes.length));
+  const epoch = BigInt(head.epoch);
   const word = (column, row) => column.codes[row] < 0 ? '' : column.words[column.codes[row]];
   const epochMs = Number(epoch / 1000n), epochRest = Number(epoch % 1000n);
-  const iso = row => {
-    const micros = epochRest + since[row];
+  const isoAt = after => {
+    const micros = epochRest + after;
     const at = new Date(epochMs + Math.floor(micros / 1000)).toISOString();
     return at.slice(0, 23) + String(Math.floor(micros % 1000)).padStart(3, '0');
   };
-  const oneDay = count > 0 && iso(0).slice(0, 10) === iso(count - 1).slice(0, 10);
+  const iso = row => isoAt(since[row]);
+  const oneDay = count > 0 && isoAt(0).slice(0, 10) === isoAt(head.last).slice(0, 10);
   const when = row => oneDay ? iso(row).slice(11, 23) : iso(row).slice(0, 23).replace('T', ' ');
-  const bytes = row => (ends[0].bytes[row] || 0) + (ends[1].bytes[row] || 0);
+  const bytes = row => Math.max(0, ends[0].bytes[row] || 0) + Math.max(0, ends[1].bytes[row] || 0);
   const size = n => {
     for (const unit of ['B', 'KiB', 'MiB', 'GiB']) {
       if (n < 1024 || unit === 'GiB') return unit === 'B' ? n + ' B' : n.toFixed(1) + ' ' + unit;
@@ -120,48 +147,35 @@ const start = async () => {
     }
   };
   const length = micros => micros === undefined ? '' : micros < 1e6 ? (micros / 1e3).toFixed(1) + ' ms' : (micros / 1e6).toFixed(1) + ' s';
-  const service = row => ends[1].port[row] === null || ends[1].port[row] === undefined ? word(transport, row) : ends[1].port[row] + '/' + word(transport, row);
+  const service = row => ends[1].port[row] >= 0 ? ends[1].port[row] + '/' + word(transport, row) : word(transport, row);
   const roleOf = (end, row) => word(end.role, row) || NOBODY;
-
-  // Severity and number of each list of findings, once.
-  const worst = findings.words.map(list => {
-    const ranks = list.map(id => rules[id] ? WORST.indexOf(rules[id][1]) : 9);
-    return ranks.length ? Math.min(...ranks) : 99;
-  });
 
   // -- filters: each says which words of a column it takes; rows are then compared by number alone.
   const fields = { q: $('f-q'), from: $('f-from'), to: $('f-to'), path: $('f-path'), verdict: $('f-verdict'), disposition: $('f-disposition'),
     rule: $('f-rule'), finding: $('f-finding'), app: $('f-app'), since: $('f-since'), until: $('f-until') };
-  const fill = (select, counts, show, order) => {
+  const fill = (key, show, order, more) => {
+    const select = fields[key], counts = new Map([...head.choices[key], ...(more || [])]);
     select.replaceChildren(el('option', { value: '' }, 'any'));
     const keys = [...counts.keys()];
     keys.sort(order || ((a, b) => counts.get(b) - counts.get(a) || (a < b ? -1 : 1)));
     for (const key of keys) select.append(el('option', { value: key }, `${show(key)} (${counts.get(key).toLocaleString('en')})`));
     select.disabled = keys.length === 0;
   };
-  const tally = (column, of) => {
-    const per = new Array(column.words.length).fill(0);
-    let none = 0;
-    for (let row = 0; row < count; row++) { const code = column.codes[row]; if (code < 0) none++; else per[code]++; }
-    const counts = new Map();
-    column.words.forEach((value, code) => { for (const key of of(value)) if (per[code]) counts.set(key, (counts.get(key) || 0) + per[code]); });
-    return [counts, none];
-  };
-  const one = value => [value];
-  for (const [key, end] of [['from', ends[0]], ['to', ends[1]]]) {
-    const counts = tally(end.place, one)[0], none = tally(end.role, one)[1];
-    if (none && counts.size) counts.set(NOBODY, none);
-    fill(fields[key], counts, visible);
+  for (const [end, key] of ['from', 'to'].entries()) {
+    const none = head.choices.nobody[end];
+    fill(key, visible, null, none && head.choices[key].length ? [[NOBODY, none]] : []);
   }
-  fill(fields.path, tally(paths, list => list)[0], visible, (a, b) => a < b ? -1 : 1);
-  fill(fields.verdict, tally(verdict, one)[0], words, (a, b) => VERDICTS.indexOf(a) - VERDICTS.indexOf(b));
-  fill(fields.disposition, tally(disposition, one)[0], words);
-  fill(fields.app, tally(application, one)[0], visible);
-  fill(fields.rule, tally(findings, list => new Set(list.map(id => rules[id] && rules[id][0]).filter(Boolean)))[0], visible);
-  fill(fields.finding, tally(findings, list => list)[0], id => (rules[id] ? rules[id][0] + ': ' + visible(rules[id][2]).slice(0, 60) : id));
-  if (count) for (const key of ['since', 'until']) { fields[key].min = iso(0).slice(0, 19); }
+  fill('path', visible, (a, b) => a < b ? -1 : 1);
+  fill('verdict', words, (a, b) => VERDICTS.indexOf(a) - VERDICTS.indexOf(b));
+  fill('disposition', words);
+  fill('app', visible);
+  fill('rule', visible);
+  fill('finding', id => (rules[id] ? rules[id][0] + ': ' + visible(rules[id][2]).slice(0, 60) : id));
+  if (count) for (const key of ['since', 'until']) { fields[key].min = isoAt(0).slice(0, 19); }
 
-  let shown = Uint32Array.from({ length: count }, (_, row) => row);
+  const every = new Uint32Array(count);
+  for (let row = 0; row < count; row++) every[row] = row;
+  let shown = every;
   let sort = { key: 'start', down: false };
   const isIn = (column, test) => { const ok = new Uint8Array(column.words.length + 1); column.words.forEach((value, code) => { if (test(value)) ok[code] = 1; }); return ok; };
   // An address is that address and no longer one: 10.0.0.1 is not 10.0.0.10, wherever it stands.
@@ -182,7 +196,13 @@ const start = async () => {
     const fine = /T..:..$/.test(until) ? 6e7 : until.includes('.') ? 1e3 : 1e6;
     return [since ? micros(since) : -Infinity, until ? micros(until) + fine - 1 : Infinity];
   };
+  const asked = () => Object.values(fields).some(field => field.value !== '');
+  const SORTED = { key: 'start', down: false };
+  const asItIs = () => sort.key === SORTED.key && sort.down === SORTED.down;
+  const IDENTITY = /^[0-9a-f]{4,}$/;
+  const searched = () => fields.q.value.trim().toLowerCase().split(/\s+/).filter(Boolean);
   const take = () => {
+    if (!asked()) { shown = every; return; }
     const tests = [];  // [codes, which codes]; -1 is the last place
     const by = (column, test, missing) => { const ok = isIn(column, test); if (missing) ok[column.words.length] = 1; tests.push([column.codes, ok, column.words.length]); };
     const value = key => fields[key].value;
@@ -197,7 +217,7 @@ const start = async () => {
     if (value('rule')) by(findings, list => list.some(id => rules[id] && rules[id][0] === value('rule')));
     if (value('finding')) by(findings, list => list.includes(value('finding')));
     const [low, high] = between();
-    const wanted = value('q').trim().toLowerCase().split(/\s+/).filter(Boolean).map(part => {
+    const wanted = searched().map(part => {
       const whole = addressWithin(part);
       const holds = whole ? each => whole.test(visible(each)) : each => visible(each).toLowerCase().includes(part);
       const columns = [...ends.flatMap(end => [end.ip, end.role, end.instance, end.component]), name, application, transport, state]
@@ -205,7 +225,7 @@ const start = async () => {
       for (const column of [paths, findings]) columns.push([column.codes, isIn(column, list => list.some(holds)), column.words.length]);
       const split = whole && !part.startsWith('[') && part.split(':').length > 2 ? null : /^(.*):(\d+)$/.exec(part);
       const pair = split ? ends.map(end => [end.ip.codes, isIn(end.ip, each => each.toLowerCase() === split[1].replace(/^\[|\]$/g, '')), end.port, Number(split[2])]) : [];
-      return { part, columns, pair, port: /^\d{1,5}$/.test(part) ? Number(part) : -1, id: /^[0-9a-f]{4,}$/.test(part) };
+      return { part, columns, pair, port: /^\d{1,5}$/.test(part) ? Number(part) : -1, id: IDENTITY.test(part) };
     });
     const found = new Uint32Array(count);
     let n = 0;
@@ -237,11 +257,11 @@ const start = async () => {
     duration: () => row => duration[row] ?? -1, bytes: () => bytes,
   };
   const order = () => {
-    if (sort.key === 'start' && !sort.down) return;
+    if (asItIs()) return;
     const key = KEYS[sort.key](), values = new Float64Array(count);
     for (const row of shown) values[row] = key(row);
     const way = sort.down ? -1 : 1;
-    shown.sort((a, b) => way * (values[a] - values[b]) || a - b);
+    shown = shown.slice().sort((a, b) => way * (values[a] - values[b]) || a - b);
   };
 
   // -- the table: only the rows in view exist; the room of the others is kept above and below.
@@ -256,13 +276,13 @@ const start = async () => {
     if (['duration', 'bytes'].includes(key)) head.classList.add('num');
     head.replaceChildren(button);
   }
-  table.classList.toggle('unjudged', disposition === nothing && paths === nothing);
+  table.classList.toggle('unjudged', !head.names.includes('disposition') && !head.names.includes('paths'));
   table.setAttribute('role', 'grid');
   table.tabIndex = 0;
   let at = 0;
   const party = (end, row, short) => {
-    const port = short ? null : end.port[row], ip = word(end.ip, row);
-    const address = port === null || port === undefined ? ip : ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;
+    const port = short ? -1 : end.port[row], ip = word(end.ip, row);
+    const address = !(port >= 0) ? ip : ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;
     const name = word(end.instance, row), who = name && name !== ip ? name : '';  // an entry of an inventory without a name has its address as name
     return el('td', { title: `${visible(who || roleOf(end, row))} ${visible(address)}` }, who || word(end.role, row) || '', el('span', { class: 'addr m' }, address));
   };
@@ -289,8 +309,12 @@ const start = async () => {
   const spacer = height => { const made = el('tr', { class: 'gap', 'aria-hidden': 'true' }, el('td', { colspan: heads.length })); made.style.height = height + 'px'; return made; };
   let drawn = '';
   const draw = (force, first, last) => {
-    const from = first ?? Math.max(0, Math.floor(room.scrollTop / ROW) - AROUND);
-    const to = last ?? Math.min(shown.length, Math.ceil((room.scrollTop + room.clientHeight) / ROW) + AROUND);
+    let from = first ?? Math.max(0, Math.floor(room.scrollTop / ROW) - AROUND);
+    let to = last ?? Math.min(shown.length, Math.ceil((room.scrollTop + room.clientHeight) / ROW) + AROUND);
+    if (have < count && to > have) {
+      load().then(() => draw(true));
+      [from, to] = [Math.min(from, have), have];
+    }
     const key = from + '-' + to;
     if (!force && key === drawn) return;
     drawn = key;
@@ -326,9 +350,10 @@ const start = async () => {
   const drawer = $('drawer');
   const chunks = new Map();
   const record = async row => {
-    const chunk = Math.floor(row / packed.chunk);
+    const chunk = Math.floor(row / head.chunk);
+    if (!$('d-' + chunk) && document.readyState === 'loading') await new Promise(done => addEventListener('DOMContentLoaded', done, { once: true }));
     if (!chunks.has(chunk)) chunks.set(chunk, unpack($('d-' + chunk).textContent));
-    return (await chunks.get(chunk))[row % packed.chunk];
+    return (await chunks.get(chunk))[row % head.chunk];
   };
   const plain = value => value === null || value === undefined ? 'undecided' : value === true ? 'yes' : value === false ? 'no'
     : Array.isArray(value) && value.every(each => typeof each !== 'object') ? value.join(', ') : typeof value === 'object' ? JSON.stringify(value) : String(value);
@@ -347,6 +372,7 @@ const start = async () => {
   const open = async index => {
     opened = index;
     const row = shown[index], told = await record(row);
+    if (row >= have) await load();
     if (opened !== index) return;
     const auth = told.authentication || {}, inside = told.inside || {}, from = told.originator || {}, to = told.responder || {};
     const button = (text, label, run, off) => { const made = el('button', { type: 'button', 'aria-label': label }, text); made.disabled = !!off; made.addEventListener('click', run); return made; };
@@ -398,7 +424,12 @@ const start = async () => {
   drawer.addEventListener('close', () => { opened = -1; table.focus({ preventScroll: true }); });
 
   // -- the address says what is filtered, so that a filter can be passed on
-  const apply = () => {
+  let turn = 0;
+  const apply = async () => {
+    const mine = ++turn;
+    if (have < count && (asked() || !asItIs())) await load();
+    if (!ids && searched().some(part => IDENTITY.test(part))) await loadIds();
+    if (mine !== turn) return;  // something else was asked for meanwhile
     take();
     order();
     at = 0;
@@ -412,7 +443,7 @@ const start = async () => {
   };
   // -- a span of time holds for the whole page: findings and bands of the map without a connection in it stand back
   const bands = [...document.querySelectorAll('#map .flow a')].map(link => [link, new URLSearchParams(link.getAttribute('href').split('?')[1])]);
-  const seen = new Set(findings.words.flat());
+  const seen = new Set(head.choices.finding.map(([id]) => id));
   const cards = [...document.querySelectorAll('details.finding')].filter(each => seen.has(each.id));
   const steps = [...document.querySelectorAll('.steps li[data-first]')].map(each => [each, ...['first', 'last'].map(name => Number(BigInt(each.dataset[name]) / 1000n - epoch))]);
   let spanned = '';
@@ -504,15 +535,16 @@ const start = async () => {
     history.replaceState(null, '', '#connections' + (text ? '?' + text : ''));
   };
   const NAMES = { q: 'Search', from: 'From role', to: 'To role', path: 'Path', verdict: 'Verdict', disposition: 'Disposition', rule: 'Rule', finding: 'Finding', app: 'Application', since: 'Since', until: 'Until' };
-  const read = () => {
+  const read = async () => {
     const hash = location.hash.slice(1), unknown = [];
     if (location.search && !document.documentElement.dataset.review) unknown.push(`filters must follow #connections?, so ${location.search} is ignored`);
     if (hash.startsWith('connection=')) {
+      await Promise.all([load(), loadIds()]);
       const row = ids.indexOf(plainHash().slice(11));
       if (row < 0) { tell([...unknown, `no connection here has the id ${plainHash().slice(11)}`]); return; }
       tell(unknown);
       $('filters').reset();
-      apply();
+      await apply();
       go(shown.indexOf(row));
       $('connections').scrollIntoView();
       open(at);
@@ -544,7 +576,7 @@ const start = async () => {
       } else unknown.push(`${key}=${value} is not a valid time, ignored`);
     }
     tell(unknown);
-    apply();
+    await apply();
     $('connections').scrollIntoView();
   };
   let waiting = 0;
@@ -558,8 +590,11 @@ const start = async () => {
   addEventListener('beforeprint', () => draw(true, 0, Math.min(shown.length, PRINTED)));
   addEventListener('afterprint', () => draw(true));
   document.documentElement.classList.add('scripted');
-  apply();
-  read();
+  await apply();
+  document.documentElement.dataset.shown = String(Math.round(performance.now()));
+  const asks = read();
+  await new Promise(done => 'requestIdleCallback' in window ? requestIdleCallback(done, { timeout: 500 }) : setTimeout(done, 50));
+  await Promise.all([load(), asks]);
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
 };
 start();

@@ -473,14 +473,14 @@ def test_printed_commands_run_nothing_but_the_program(
     then = next_of(report.audit)
     name = str(report.findings["id"].iloc[0])
     lines = [
-        *then.commands(name, whole=True),
+        *then.commands(name),
         then.connection("c1"),
         then.host(f"x;touch owned-9 {FILE}"),
         f"auditor audit {then.again}",
     ]
     bare = next_of(
         replace(report.audit, captures=report.audit.captures.assign(path=pd.Series([given.capture.name], dtype=object)))
-    ).commands(name, whole=True)
+    ).commands(name)
     script = "auditor() { for each; do printf '%s\\0' \"$each\"; done; printf '\\n\\0'; }\n"
     from auditor.report._text import escape
 

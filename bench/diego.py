@@ -3,7 +3,7 @@
 What is said is made by the sample captures' own writer (``captures/sample/_diego.py``): TLS of OpenSSL between VMs that each have a key and
 certificates of their own, in full and resumed by ticket, by session id and by PSK; refused handshakes; SSH, NATS and MySQL logins in
 the clear, accepted and refused. Each conversation is recorded once for a pair of VMs and played many times with fresh randoms, session
-ids, tickets and salts. Where TLS 1.2 shows the client's signature, it is made anew over the handshake as it is played, so that it fits.
+ids, tickets and salts. Where TLS 1.2 shows signatures, both ends' are made anew over the handshake as it is played, so that they fit.
 
 How often each path is used is an estimate (``PATHS``): what a platform does at every turn (converging, auctions, crashes) scales with its
 cells and makes the most connections; logins of people and of databases make the fewest.
@@ -17,6 +17,7 @@ import ssl
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from foundation import HOSTS
 from numpy.typing import NDArray
 
-FORMAT = "diego/2"
+FORMAT = "diego/3"
 ORIG, RESP = 0, 1
 SAMPLE = Path(__file__).resolve().parents[1] / "captures" / "sample"
 
@@ -76,7 +77,7 @@ _PAIRS = 24
 """So many pairs of VMs use each path."""
 
 # Slots of fresh bytes: 0 and 1 the randoms, 2 the session id, 3 a ticket, 4 and up whatever else; KIN and a slot: the bytes of the
-# connection whose session is resumed; SIGNED: the client's signature.
+# connection whose session is resumed; SIGNED and the number of an end: its signature.
 KIN, SIGNED = 16, 64
 
 
@@ -90,10 +91,8 @@ class Talk(NamedTuple):
     said: list[tuple[int, bytes]]
     fresh: list[tuple[int, int, int]]
     """Bytes that are fresh in each connection: where in all that is said, how many, slot."""
-    signed: list[tuple[int, int]]
-    """The stretches that the client's signature is over; none: it shows none."""
-    key: str
-    """What it signs with, PEM."""
+    signed: list[tuple[int, str, list[tuple[int, int]]]]
+    """Whose signatures are shown (ORIG or RESP), in their order: what it signs with, PEM, and the stretches that it is over."""
     first: int
     """The conversation whose session this one resumes; -1: none."""
 
@@ -116,7 +115,7 @@ def load(path: Path) -> list[Talk]:
                 "hosts": tuple(each["hosts"]),
                 "said": [(by, b64decode(text)) for by, text in each["said"]],
                 "fresh": [tuple(one) for one in each["fresh"]],
-                "signed": [tuple(one) for one in each["signed"]],
+                "signed": [(by, key, [tuple(one) for one in over]) for by, key, over in each["signed"]],
             }
         )
         for each in kept["talks"]
@@ -137,7 +136,7 @@ def record() -> list[Talk]:
 
     def add(path: int, kind: str, hosts: tuple[int, int], said: list[tuple[str, bytes]], **more: Any) -> int:
         turns = [(sides[who], data) for who, data in said]
-        told = {"fresh": [], "signed": [], "key": "", "first": -1} | more
+        told = {"fresh": [], "signed": [], "first": -1} | more
         talks.append(Talk(path, kind, hosts, turns, **told))
         return len(talks) - 1
 
@@ -216,7 +215,7 @@ def _record_tls(sample: Any, certificate: Any, add: Any, place: int, path: Use, 
     }
     words: dict[str, Any] = {"alpn": "h2"} if path.port == 8891 else {}
     talk = sample.h2() if words else sample.http("POST", "/v1/some", "some.host", b"x" * 120, answer=b"y" * 400)
-    pem = Path(certificate(client).file).read_text() if client else ""
+    keys = {by: Path(certificate(name).file).read_text() for by, name in (("c", client), ("s", told["server"])) if name}
 
     def play(kind: str, version: str, first: int = -1, session: Any = None, **more: Any) -> tuple[int, Any]:
         sample.TICKETS = "ticket" in kind or version == "1.3"
@@ -225,8 +224,9 @@ def _record_tls(sample: Any, certificate: Any, add: Any, place: int, path: Use, 
         # Asked for while the connection is open: closing spoils a session.
         kept = made.session
         said = made.close()
-        fresh, signed = _fresh(said, by_id=kind == "12-resumed")
-        return add(place, kind, hosts, said, fresh=fresh, signed=signed, key=pem if signed else "", first=first), kept
+        fresh, over = _fresh(said, by_id=kind == "12-resumed")
+        signed = [(ORIG if by == "c" else RESP, keys[by], stretches) for by, stretches in over]
+        return add(place, kind, hosts, said, fresh=fresh, signed=signed, first=first), kept
 
     first, session = play("13", "1.3")
     play("13-resumed", "1.3", first, session)
@@ -272,14 +272,19 @@ def _messages(said: Sequence[tuple[str, bytes]]) -> Iterator[tuple[str, int, int
 
 def _fresh(
     said: Sequence[tuple[str, bytes]], *, by_id: bool
-) -> tuple[list[tuple[int, int, int]], list[tuple[int, int]]]:
-    """Fresh bytes of a TLS conversation (``by_id``: its session id is that of the session it resumes), and the stretches that the client signed."""
+) -> tuple[list[tuple[int, int, int]], list[tuple[str, list[tuple[int, int]]]]]:
+    """Fresh bytes of a TLS conversation (``by_id``: its session id is that of the session it resumes), and the stretches that each end signed.
+
+    The server signs both randoms and what it says of its key (RFC 8422 section 5.4), the client all messages before (RFC 5246 section 7.4.8).
+    """
     fresh: list[tuple[int, int, int]] = []
     before: list[tuple[int, int]] = []
-    signed: list[tuple[int, int]] = []
+    randoms: list[tuple[int, int]] = []
+    signed: list[tuple[str, list[tuple[int, int]]]] = []
     for who, kind, at, message in _messages(said):
         if kind in (1, 2):
             fresh.append((at + 6, 32, 0 if who == "c" else 1))
+            randoms.append((at + 6, 32))
             if message[38] == 32:
                 fresh.append((at + 39, 32, KIN + 2 if by_id else 2))
         if kind == 1:
@@ -291,9 +296,13 @@ def _fresh(
                     fresh.append((at + place + 4, length, 3))
         if kind == 4:
             fresh.append((at + 10, len(message) - 10, 3))
+        if kind == 12:
+            key = 4 + message[7]  # curve and point
+            fresh.append((at + 8 + key, len(message) - 8 - key, SIGNED + RESP))
+            signed.append((who, [*randoms, (at + 4, key)]))
         if kind == 15:
-            fresh.append((at + 8, len(message) - 8, SIGNED))
-            signed = list(before)
+            fresh.append((at + 8, len(message) - 8, SIGNED + ORIG))
+            signed.append((who, list(before)))
         before.append((at, len(message)))
     return fresh, signed
 
@@ -335,10 +344,12 @@ def choose(rng: np.random.Generator, talks: Sequence[Talk], count: int) -> tuple
     return which, kin
 
 
-def sign(talk: Talk, played: NDArray[np.uint8], key: rsa.RSAPrivateKey) -> bytes:
-    """The client's signature (RFC 5246 section 7.4.8) over the handshake as it is played."""
-    data = b"".join(bytes(played[at : at + size]) for at, size in talk.signed)
-    at = next(at for at, _, slot in talk.fresh if slot == SIGNED)
+def sign(
+    talk: Talk, played: NDArray[np.uint8], by: int, over: Sequence[tuple[int, int]], key: rsa.RSAPrivateKey
+) -> bytes:
+    """An end's signature over the handshake as it is played; its scheme stands before its length."""
+    data = b"".join(bytes(played[at : at + size]) for at, size in over)
+    at = next(at for at, _, slot in talk.fresh if slot == SIGNED + by)
     scheme = int.from_bytes(bytes(played[at - 4 : at - 2]), "big")
     digest = {4: hashes.SHA256, 5: hashes.SHA384, 6: hashes.SHA512}[
         scheme & 0xFF if scheme >> 8 == 8 else scheme >> 8
@@ -348,9 +359,10 @@ def sign(talk: Talk, played: NDArray[np.uint8], key: rsa.RSAPrivateKey) -> bytes
     return key.sign(data, form, digest)
 
 
+@cache
 def private_key(pem: str) -> rsa.RSAPrivateKey:
-    """The key of a recorded client; of no use but here."""
+    """The key of a recorded end; of no use but here."""
     key = serialization.load_pem_private_key(pem.encode(), None)
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise SystemExit("a recorded client has no RSA key; delete the recording and it is made anew")
+        raise SystemExit("a recorded end has no RSA key; delete the recording and it is made anew")
     return key

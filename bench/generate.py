@@ -33,7 +33,8 @@ FIXED_PORTS = (8889, 8891, 1801, 9016, 9023, 443, 3306, 4222)
 """A tenth of the connections each; the remaining fifth goes to a port of the SSH host range, 61001 to 65534."""
 MYSQL, NATS = 3306, 4222
 FIRST_SOURCE_PORT, SOURCE_PORTS = 1024, 64512
-EPOCH_NS = 1_760_000_000_000_000_000
+EPOCH_NS = 1_794_819_600_000_000_000
+"""The day of the sample's captures, on which the certificates of ``diego`` are in force."""
 
 MSS = 1448  # 1500 - 20 (IP) - 20 (TCP) - 12 (time stamps)
 BACK_TO_BACK_NS = 12_000  # a full frame at 1 Gbit/s
@@ -80,7 +81,7 @@ CONNECTION = np.dtype(
         ("rng", "u8"),
         ("seed", "u8"),
         ("kin", "u8"),  # the seed of the connection whose session is resumed
-        ("signed", "i8"),  # which of the client's signatures is played
+        ("signed", "i8"),  # which pair of signatures is played
         ("gap_ns", "i8"),  # mean pause before a burst of data
         ("budget", "i8"),  # data packets left
         ("oneway_ns", "i8"),
@@ -260,7 +261,7 @@ def diego_scripts(talks: list[diego.Talk]) -> Scripts:
 def plan_diego(
     shape: Shape, packets: int, seed: int, talks: list[diego.Talk], scripts: Scripts
 ) -> tuple[NDArray[np.void], NDArray[np.uint8]]:
-    """As ``plan``, with the clients' signatures."""
+    """As ``plan``, with the signatures of both ends, uint8[n, 2, SIGNATURE_BYTES]."""
     rows = plan(shape, packets, seed, scripts)
     rng = np.random.default_rng((seed, 2))
     which, kin = diego.choose(rng, talks, len(rows))
@@ -278,18 +279,20 @@ def plan_diego(
     rows["budget"] = 0
     rows["budget"][goes_on] = budgets
     signing = np.flatnonzero(np.array([bool(talk.signed) for talk in talks], np.bool_)[which])
-    signed = np.zeros((len(signing) + 1, SIGNATURE_BYTES), np.uint8)
-    keys = [diego.private_key(talk.key) if talk.signed else None for talk in talks]
+    signed = np.zeros((len(signing) + 1, 2, SIGNATURE_BYTES), np.uint8)
     said = [np.frombuffer(b"".join(data for _, data in talk.said), np.uint8) for talk in talks]
     for number, row in enumerate(signing.tolist()):
-        talk, key = talks[which[row]], keys[which[row]]
-        played = said[which[row]].copy()
+        talk, played = talks[which[row]], said[which[row]].copy()
         for at, size, slot in talk.fresh:
             if slot < diego.SIGNED:
                 seed_of = rows["kin"][row] if slot >= diego.KIN else rows["seed"][row]
                 _freshen(played, at, size, seed_of, slot % diego.KIN, 0)
-        assert key is not None
-        signed[number] = np.frombuffer(diego.sign(talk, played, key), np.uint8)
+        for by, pem, over in talk.signed:
+            made = np.frombuffer(diego.sign(talk, played, by, over, diego.private_key(pem)), np.uint8)
+            signed[number, by] = made
+            # The client signs what the server did, too.
+            at = next(at for at, _, slot in talk.fresh if slot == diego.SIGNED + by)
+            played[at : at + SIGNATURE_BYTES] = made
         rows["signed"][row] = number
     return rows, signed
 
@@ -561,8 +564,8 @@ def fill(
                 fresh = patches[i]
                 slot, begin = np.int64(fresh.slot) & 0xFF, np.int64(fresh.slot) >> 8
                 at_fresh, size_fresh = body + fresh.at, np.int64(fresh.bytes)
-                if slot == 64:
-                    out[at_fresh : at_fresh + size_fresh] = signed[row.signed, begin : begin + size_fresh]
+                if slot >= 64:
+                    out[at_fresh : at_fresh + size_fresh] = signed[row.signed, slot - 64, begin : begin + size_fresh]
                 elif slot >= 16:
                     _freshen(out, at_fresh, size_fresh, row.kin, slot - 16, begin)
                 else:
@@ -663,7 +666,7 @@ def generate(
     """
     form = PCAPNG if pcapng else PCAP
     size = packets or SHAPES[shape].packets
-    signed = np.zeros((1, SIGNATURE_BYTES), np.uint8)
+    signed = np.zeros((1, 2, SIGNATURE_BYTES), np.uint8)
     if shape == "diego":
         talks = diego.load(recording.with_name("diego.json"))
         scripts = diego_scripts(talks)

@@ -33,8 +33,8 @@ LIBRARIES = (
     "distributed",
     "matplotlib",
 )
-RARE = frozenset({"csvrows", "defrag", "duplicates", "links", "save"})
-"""Kernels for fragments, simultaneous captures, rare link types, kept packets and CSV output: an audit that needs none of them is warm without them."""
+RARE = frozenset({"textrows", "defrag", "duplicates", "links", "save"})
+"""Kernels for fragments, simultaneous captures, rare link types, kept packets, and for CSV and large JSON: an audit that needs none of them is warm without them."""
 
 
 @dataclass(frozen=True, slots=True)

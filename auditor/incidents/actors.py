@@ -186,7 +186,7 @@ def _accused_peers(audit: Audit, connections: pd.DataFrame, address: str) -> lis
 
 
 def _tellable(audit: Audit) -> bool:
-    wanted = {"id", "start", "originator_ip", "responder_ip", "originator_roles", "conn_state"}
+    wanted = {"id", "start", "originator_ip", "responder_ip", "originator_bytes", "originator_roles", "conn_state"}
     return wanted <= set(audit.connections.columns) and "rule" in audit.findings.columns
 
 
@@ -211,6 +211,8 @@ class _Teller:
         self.networks = [parse_span(each) for each in audit.info.get("platform_networks") or ()]
         self._outside: dict[str, bool] = {}
         self._columns: dict[str, npt.NDArray[np.object_]] = {}
+        self._beside: npt.NDArray[np.bool_] | None = None
+        self.volume = [table[f"{which}_bytes"].to_numpy() for which in ("originator", "responder")]
         findings = audit.findings
         self.sweeps = set(findings.loc[findings["rule"] == "port-sweep", "id"].astype(str))
         amiss = findings["rule"].isin(SERVED_AMISS) & findings["waived"].isna()
@@ -358,15 +360,23 @@ class _Teller:
 
     def _rows_of(self, names: set[str]) -> dict[str, list[int]]:
         """All connections of each actor, by time."""
-        found: dict[str, set[int]] = {}
-        for which in ("originator", "responder"):
-            column = self.names[which].tolist()
-            mine = np.flatnonzero(np.fromiter((name in names for name in column), np.bool_, len(column)))
-            for row in mine.tolist():
-                rows = found.setdefault(str(self.names[which][row]), set())
-                if len(rows) < MOST_ROWS:
-                    rows.add(row)
-        return {name: sorted(rows, key=lambda row: (int(self.start[row]), row)) for name, rows in found.items()}
+        told = sorted(names)
+        number = {name: k for k, name in enumerate(told)}
+        sides = [
+            np.fromiter((number.get(name, -1) for name in self.names[which].tolist()), np.int64, len(self.ids))
+            for which in ("originator", "responder")
+        ]
+        # Who calls itself has the connection once.
+        sides[1][sides[1] == sides[0]] = -1
+        rows = np.concatenate([np.flatnonzero(side >= 0) for side in sides])
+        actor = np.concatenate([side[side >= 0] for side in sides])
+        order = np.lexsort((rows, self.start[rows], actor))
+        rows, ends = rows[order], np.cumsum(np.bincount(actor, minlength=len(told)))
+        return {
+            name: rows[first : min(last, first + MOST_ROWS)].tolist()
+            for name, first, last in zip(told, [0, *ends.tolist()], ends.tolist(), strict=False)
+            if last > first
+        }
 
     # What
 
@@ -377,7 +387,8 @@ class _Teller:
         known = self.known(which, first)
         if known and not whole:
             # What a VM does by the documents is not part of the story; what it did beside them is.
-            rows = [row for row in rows if self._beside(row, actor)] or rows
+            beside, opener = self._beside_documents(), self.names["originator"]
+            rows = [row for row in rows if row in actor.rows or (beside[row] and opener[row] == actor.name)] or rows
         addresses = self._addresses(actor.name, rows)
         roles = tuple(map(str, self.at(f"{which}_roles", first) or ()))
         steps = self._steps(actor, rows, whole=whole)
@@ -423,10 +434,16 @@ class _Teller:
             command=command,
         )
 
-    def _beside(self, row: int, actor: _Actor) -> bool:
-        """Whether it did this beside the documents; what others did to a VM is their story."""
-        beside = self.text("disposition", row) in ("undeclared", "out_of_scope") or bool(self._amiss(row))
-        return row in actor.rows or (beside and self.names["originator"][row] == actor.name)
+    def _beside_documents(self) -> npt.NDArray[np.bool_]:
+        """Which connections were opened beside the documents; what others did to a VM is their story."""
+        if self._beside is None:
+            beside = np.zeros(len(self.ids), np.bool_)
+            if "disposition" in self.table:
+                beside |= self.table["disposition"].isin(("undeclared", "out_of_scope")).to_numpy(bool)
+            for row in np.flatnonzero(~beside).tolist() if self.amiss else ():
+                beside[row] = bool(self._amiss(row))
+            self._beside = beside
+        return self._beside
 
     def _amiss(self, row: int) -> tuple[str, ...]:
         """Findings that say of this documented connection that it went on without what the documents ask for."""
@@ -737,9 +754,7 @@ class _Teller:
 
     def _bytes(self, rows: list[int], *, mine: bool) -> tuple[int, int]:
         at = np.array(rows)
-        sent, received = (
-            int(self.table[f"{which}_bytes"].to_numpy()[at].sum()) for which in ("originator", "responder")
-        )
+        sent, received = (int(each[at].sum()) for each in self.volume)
         return (sent, received) if mine else (received, sent)
 
     def _step(

@@ -149,18 +149,19 @@ def _check(key: Any, scheme: int, signature: bytes, parts: Sequence[bytes]) -> C
 def _verified(key: Any, scheme: int, signature: bytes, signed: bytes, *, prehashed: bool = False) -> bool | None:
     """Whether a signature is of these bytes (``prehashed``: of what they are the hash of); None where the scheme is not known, or not of this key."""
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+    from cryptography.hazmat.primitives.asymmetric import ec, padding
 
     high, low = scheme >> 8, scheme & 0xFF
     try:
-        if isinstance(key, rsa.RSAPublicKey) and prehashed and low == 1:
+        kind = _kind(key)
+        if kind == "rsa" and prehashed and low == 1:
             key.verify(signature, signed, padding.PKCS1v15(), _hashes(high)[1])
-        elif isinstance(key, rsa.RSAPublicKey) and prehashed and 0x0804 <= scheme <= 0x0806:
+        elif kind == "rsa" and prehashed and 0x0804 <= scheme <= 0x0806:
             digest, ready = _hashes(low)
             key.verify(signature, signed, padding.PSS(padding.MGF1(digest), digest.digest_size), ready)
-        elif isinstance(key, ec.EllipticCurvePublicKey) and prehashed and low == 3:
+        elif kind == "ec" and prehashed and low == 3:
             key.verify(signature, signed, ec.ECDSA(_hashes(high)[1]))
-        elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey) and scheme in (0x0807, 0x0808):
+        elif kind == "ed" and scheme in (0x0807, 0x0808):
             key.verify(signature, signed)
         else:
             return None
@@ -169,6 +170,20 @@ def _verified(key: Any, scheme: int, signature: bytes, signed: bytes, *, prehash
     except (UnsupportedAlgorithm, ValueError):
         return None
     return True
+
+
+def _kind(key: Any) -> str:
+    """Of a public key: rsa, ec, ed, or empty for others. Asking abstract classes each time takes as long as a part of the check, so the class is remembered."""
+    found = _KINDS.get(type(key))
+    if found is None:
+        from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+
+        kinds = ((rsa.RSAPublicKey, "rsa"), (ec.EllipticCurvePublicKey, "ec"), (ed25519.Ed25519PublicKey, "ed"), (ed448.Ed448PublicKey, "ed"))  # fmt: skip
+        found = _KINDS[type(key)] = next((name for kind, name in kinds if isinstance(key, kind)), "")
+    return found
+
+
+_KINDS: dict[type, str] = {}
 
 
 @cache

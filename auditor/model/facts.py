@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -49,6 +49,23 @@ def pack_marks(marks: NDArray[np.int64]) -> list[bytes | None]:
         for k, row in enumerate(rows.tolist()):
             packed[row] = raw[k * size : (k + 1) * size]
     return packed
+
+
+def unpack_marks(packed: Sequence[bytes]) -> NDArray[np.int64]:
+    """What ``pack_marks`` made, as pairs of first and last frame (n, places, 2), 0: none. All are of as many places."""
+    n = len(packed)
+    bases = np.frombuffer(b"".join([each[:8] for each in packed]), "<i8")
+    sizes = np.where(bases < 0, 2, 4)
+    places = (len(packed[0]) - 8) // (2 * int(sizes[0])) if n else 0
+    marks = np.zeros((n, places, 2), np.int64)
+    for size in (2, 4):
+        rows = np.flatnonzero(sizes == size)
+        if rows.size:
+            raw = b"".join([packed[row][8:] for row in rows.tolist()])
+            deltas = np.frombuffer(raw, f"<u{size}").reshape(rows.size, places, 2).astype(np.int64)
+            base = np.where(bases[rows] < 0, ~bases[rows], bases[rows])
+            marks[rows] = np.where(deltas > 0, deltas + base[:, None, None], 0)
+    return marks
 
 
 class Proof:

@@ -70,31 +70,42 @@ def place_of(frame: int) -> list[int]:
 class EvidenceList(Sequence[dict[str, Any]]):
     """The evidence of one connection, as a report shows it; made when it is read, because most never is."""
 
-    __slots__ = ("_facts", "_kinds")
+    __slots__ = ("facts", "kinds")
 
     def __init__(self, facts: Facts, kinds: tuple[str, ...]) -> None:
-        self._facts, self._kinds = facts, kinds
+        self.facts, self.kinds = facts, kinds
 
     def _one(self, kind: str) -> dict[str, Any]:
         return {
             "kind": kind,
-            "value": self._facts.get(kind),
-            "certainty": str(self._facts.certainty(kind)),
-            "frames": [place_of(frame) for frame in self._facts.frames(kind)],
+            "value": self.facts.get(kind),
+            "certainty": str(self.facts.certainty(kind)),
+            "frames": [place_of(frame) for frame in self.facts.frames(kind)],
         }
+
+    @property
+    def packed(self) -> bytes | None:
+        """All its frames as ``pack_marks`` made them; None: they are kept in another way, or not all is proven."""
+        facts = self.facts
+        return facts.marks[0][1] if len(facts.marks) == 1 and not facts.certainties else None
+
+    def head(self, kind: str, encode: Callable[[Any], bytes]) -> bytes:
+        """What ``encode`` writes of one kind, up to its frames."""
+        facts = self.facts
+        told = {"kind": kind, "value": facts.get(kind), "certainty": str(facts.certainty(kind))}
+        return encode(told)[:-1] + b',"frames":['
 
     def json(self, encode: Callable[[Any], bytes], made: dict[Any, bytes]) -> bytes:
         """All of it as ``encode`` writes it. made: what was encoded before, of which most comes again; its keys live as long as the evidence does."""
-        facts = self._facts
+        facts = self.facts
         told = []
-        for kind in self._kinds:
+        for kind in self.kinds:
             # What connections share is one object; what is a connection's own is looked up by its content.
             own = facts.own.get(kind)
             key = (id(facts.shared), kind) if own is None else (kind, own) if isinstance(own, tuple) else None
             head = None if key is None or kind in facts.certainties else made.get(key)
             if head is None:
-                told_of = {"kind": kind, "value": facts.get(kind), "certainty": str(facts.certainty(kind))}
-                head = encode(told_of)[:-1] + b',"frames":['
+                head = self.head(kind, encode)
                 if key is not None and kind not in facts.certainties:
                     made[key] = head
             frames = (b"[%d,%d]" % (frame >> FRAME_BITS, frame & FRAME_MASK) for frame in facts.frames(kind))
@@ -102,15 +113,15 @@ class EvidenceList(Sequence[dict[str, Any]]):
         return b"[" + b",".join(told) + b"]"
 
     def __len__(self) -> int:
-        return len(self._kinds)
+        return len(self.kinds)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [self._one(kind) for kind in self._kinds[index]]
-        return self._one(self._kinds[index])
+            return [self._one(kind) for kind in self.kinds[index]]
+        return self._one(self.kinds[index])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return map(self._one, self._kinds)
+        return map(self._one, self.kinds)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)

@@ -63,7 +63,7 @@ from auditor.policy.listed import Listed
 from auditor.policy.policy import WINDOWS, Policy
 from auditor.policy.population import Member, Weighed, weigh
 from auditor.policy.refusal import why_refused
-from auditor.policy.sessions import NATS_PORTS, Origin, Session, Try, downgrades, inherit, origins
+from auditor.policy.sessions import NATS_PORTS, Session, Try, downgrades, inherit, origins
 from auditor.policy.witness import witness
 
 HOST_PORTS = range(61_001, 65_535)
@@ -153,7 +153,7 @@ def _documented(
         return told
     groups, group_of = _grouped(table, classes, class_of, wanted, rows)
     _population(table, rows, groups, group_of)
-    _resume(table, rows, groups, group_of)
+    resumed_from = _resume(table, rows, groups, group_of)
     beside = _downgraded(table, rows, groups, group_of, policy, classes)
     first_ns = table.first_ns.tolist()
     listed = Listed(policy)
@@ -177,7 +177,7 @@ def _documented(
         made = group.made.get(extra)
         if made is None:
             made = group.made[extra] = _authentication(group, policy, extra)
-        told[row] = made
+        told[row] = _naming(made, resumed_from[place]) if place in resumed_from else made
     return told
 
 
@@ -192,14 +192,14 @@ def _undeclared(
     nothing = [Wanted("none")] * len(classes)
     groups, group_of = _grouped(table, classes, class_of, nothing, rows)
     _population(table, rows, groups, group_of)
-    _resume(table, rows, groups, group_of)
+    resumed_from = _resume(table, rows, groups, group_of)
     made: dict[int, Authentication] = {}
     for place, row in enumerate(rows.tolist()):
         at = group_of[place]
         if at not in made:
             group = groups[at]
             made[at] = witness(group.seen, group.said, group.tls, _outcome(group))
-        told[row] = made[at]
+        told[row] = _naming(made[at], resumed_from[place]) if place in resumed_from else made[at]
 
 
 def _wanted(classification: Classification, policy: Policy) -> Wanted | None:
@@ -388,10 +388,26 @@ def _is_answered(reading: TlsReading) -> bool:
     return not reading.resumed and reading.outcome in (ACCEPTED, VEILED) and reading.certificate != UNKNOWN
 
 
-def _resume(table: ConnectionTable, rows: NDArray[np.intp], groups: list[_Group], group_of: list[int]) -> None:
-    """Settle resumed sessions: each gets a group of its own kind and origin."""
+_ORIGIN = "\0origin\0"
+"""Stands for the id of the connection that a session goes back to: no text holds a NUL otherwise."""
+
+
+def _naming(said: Authentication, name: str) -> Authentication:
+    """The answer with the id of the connection that this session goes back to."""
+    return replace(
+        said,
+        factors=tuple(replace(each, says=each.says.replace(_ORIGIN, name)) for each in said.factors),
+        faults=tuple(replace(each, says=each.says.replace(_ORIGIN, name)) for each in said.faults),
+        says=said.says.replace(_ORIGIN, name),
+    )
+
+
+def _resume(
+    table: ConnectionTable, rows: NDArray[np.intp], groups: list[_Group], group_of: list[int]
+) -> dict[int, str]:
+    """Settle resumed sessions: each gets the group of its own kind and its origin's. Returns by place the id of that origin, for which the texts have ``_ORIGIN``."""
     if not any(group.tls is not None and group.tls.resumed for group in groups):
-        return
+        return {}
     places = [k for k, at in enumerate(group_of) if _session_of(groups[at]) is not None]
     orig, resp, port, first = (
         column[rows].tolist() for column in (table.orig_h, table.resp_h, table.resp_p, table.first_ns)
@@ -405,19 +421,22 @@ def _resume(table: ConnectionTable, rows: NDArray[np.intp], groups: list[_Group]
             links = table.facts[numbers[k]].own
             ends = orig[k], resp[k], port[k]
             sessions.append(Session(k, first[k], ends, reading, links, bool(doubtful[k])))
-    settled: dict[tuple[int, Origin], int] = {}
+    settled: dict[tuple[int, int, bool], int] = {}
+    names: dict[int, str] = {}
+    # What a session goes back to is a full handshake, whose group stays as it is.
     for place, origin in origins(sessions).items():
-        key = group_of[place], origin
+        key = group_of[place], group_of[origin.row], origin.mixed
         if key not in settled:
-            group, source = groups[group_of[place]], groups[group_of[origin.row]]
+            group, source = groups[key[0]], groups[key[1]]
             if group.tls is None or source.tls is None:
                 continue
-            name = bytes(table.id[numbers[origin.row]]).decode()
-            reading = replace(group.tls, settled=inherit(group.tls, source.tls, name, mixed=origin.mixed))
+            reading = replace(group.tls, settled=inherit(group.tls, source.tls, _ORIGIN, mixed=origin.mixed))
             settled[key] = len(groups)
             said = judge(group.seen, group.wanted, reading)
             groups.append(replace(group, tls=reading, said=said, made={}))
         group_of[place] = settled[key]
+        names[place] = bytes(table.id[numbers[origin.row]]).decode()
+    return names
 
 
 def _session_of(group: _Group) -> TlsReading | None:

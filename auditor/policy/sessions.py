@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from auditor.model.judgement import Verdict
@@ -96,7 +97,13 @@ class _Given:
         if not 0 <= session.first_ns - self.first_ns <= TICKET_LIFETIME_NS or session.reading.sha384 != self.sha384:
             return False
         offered = session.reading.identity_bytes
-        return self.tickets is None or not offered or any(_holds(length, offered) for length in self.tickets)
+        return self.tickets is None or not offered or _hold(self.tickets, offered)
+
+
+@lru_cache(maxsize=65_536)
+def _hold(lengths: tuple[int, ...], ticket: int) -> bool:
+    """Whether one of these records may hold a ticket of so many bytes."""
+    return any(_holds(length, ticket) for length in lengths)
 
 
 def _holds(length: int, ticket: int) -> bool:
@@ -147,7 +154,13 @@ def _tickets(session: Session) -> tuple[int, ...] | None:
     reading = session.reading
     if reading.version is None or reading.missing is not None:
         return None
-    return tuple(sorted({*session.links.get("tls.server_records", ())[1:TICKETS_COME_BEFORE]}))
+    return _lengths(session.links.get("tls.server_records", ()))
+
+
+@lru_cache(maxsize=65_536)
+def _lengths(records: tuple[int, ...]) -> tuple[int, ...]:
+    """The distinct lengths among the records that may hold tickets."""
+    return tuple(sorted({*records[1:TICKETS_COME_BEFORE]}))
 
 
 def _give(given: list[_Given], new: _Given) -> None:

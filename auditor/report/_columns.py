@@ -102,6 +102,11 @@ def _indices(codes: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> Arro
     return pa.array(codes, mask=mask)
 
 
+def object_ids(values: NDArray[np.object_]) -> NDArray[np.int64]:
+    """What id() gives of each object of a contiguous array, without making an int for each: an object array holds addresses."""
+    return np.ctypeslib.as_array(ctypes.cast(values.ctypes.data, ctypes.POINTER(ctypes.c_int64)), (values.size,))
+
+
 def _shared(
     values: NDArray[np.object_], convert: Callable[[NDArray[np.object_]], ArrowArray], type_: pa.DataType
 ) -> ArrowArray:
@@ -109,9 +114,7 @@ def _shared(
     if values.size == 0:
         return pa.array([], type_)
     values = np.ascontiguousarray(values)
-    # An object array holds addresses, which are what id() gives, without making an int for each.
-    ids = np.ctypeslib.as_array(ctypes.cast(values.ctypes.data, ctypes.POINTER(ctypes.c_int64)), (values.size,))
-    codes, unique = pd.factorize(ids)
+    codes, unique = pd.factorize(object_ids(values))
     if unique.size > values.size // 2:
         return convert(values)
     first = np.empty(unique.size, np.int64)

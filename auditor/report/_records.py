@@ -13,7 +13,7 @@ import msgspec
 import pandas as pd
 
 from auditor.model.audit import Audit
-from auditor.model.columns import TABLES
+from auditor.model.columns import TABLES, Column
 from auditor.model.tables import EvidenceList
 from auditor.report._columns import chosen, python_reader, row_digits
 from auditor.report._json import encode
@@ -33,15 +33,7 @@ def records(
     frame: pd.DataFrame = getattr(audit, table)
     columns = chosen(frame, table)
     digits = row_digits(audit, table)
-    places: dict[str, list[tuple[str, int]] | int] = {}
-    for index, column in enumerate(columns):
-        top = column.path[0]
-        if len(column.path) == 1:
-            places[top] = index
-        else:
-            below = places.setdefault(top, [])
-            assert isinstance(below, list), f"{column.name} stands inside a value"  # noqa: S101
-            below.append((column.path[1], index))
+    places = places_of(columns)
     readers = [
         _encoded(frame[column.name])
         if encoded and column.kind in _NESTED
@@ -61,6 +53,20 @@ def records(
                 rows = zip(*(values[index] for _, index in place), strict=True)
                 nested.append([dict(zip(keys, row, strict=True)) for row in rows])
         yield [dict(zip(names, row, strict=True)) for row in zip(*nested, strict=True)]
+
+
+def places_of(columns: Sequence[Column]) -> dict[str, list[tuple[str, int]] | int]:
+    """The keys of a record, each with the index of its column, or with the keys and indices below it."""
+    places: dict[str, list[tuple[str, int]] | int] = {}
+    for index, column in enumerate(columns):
+        top = column.path[0]
+        if len(column.path) == 1:
+            places[top] = index
+        else:
+            below = places.setdefault(top, [])
+            assert isinstance(below, list), f"{column.name} stands inside a value"  # noqa: S101
+            below.append((column.path[1], index))
+    return places
 
 
 def _encoded(series: pd.Series[Any]) -> Callable[[slice], list[Any]]:

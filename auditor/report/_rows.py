@@ -1,6 +1,6 @@
 """A connection table without verdicts, as CSV: the bytes that ``csv.py`` writes of its DataFrame, without making one.
 
-Hundreds of thousands of rows are written by compiled code (``kernels/csvrows.py``), and neither pandas nor Arrow is imported: for a small
+Hundreds of thousands of rows are written by compiled code (``kernels/textrows.py``), and neither pandas nor Arrow is imported: for a small
 capture that takes longer than all the rest.
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from auditor.kernels import csvrows
+from auditor.kernels import textrows
 from auditor.model.columns import CONNECTIONS
 from auditor.model.connections import (
     CONN_STATES,
@@ -66,6 +66,10 @@ class _Pool:
     def __init__(self) -> None:
         self.words: list[bytes] = []
 
+    def raw(self, *words: bytes) -> int:
+        """Puts words in as they are; gives the number of the first."""
+        return self._put(words)
+
     def texts(self, texts: Iterable[str]) -> int:
         """Puts texts in; gives the number of the first."""
         return self._put(_quoted(spreadsheet(text)) for text in texts)
@@ -104,14 +108,15 @@ def write_csv(
     names = tuple(fields) or tuple(column.name for column in CONNECTIONS if column.name not in UNKNOWN_TO_PACKETS)
     pool = _Pool()
     plans = {name: _plan(name, table, texts, vantages, pool) for name in names}
-    columns = np.array([(plan[0], *plan[2:]) for plan in plans.values()], np.int64)
+    comma = pool.raw(b",", b"\n")
+    columns = np.array([(plan[0], *plan[2:], comma if k else -1) for k, plan in enumerate(plans.values())], np.int64)
     words, word_at, longest = pool.arrays()
     texts_of = [
         each.view(np.uint8).reshape(len(table), each.itemsize) for each in (table.id, table.community_id, table.history)
     ]
     fine = np.array([9 if each > 6 else 6 for each in digits] or [6], np.uint8)
     digits_of = fine[np.minimum(table.first_frame >> FRAME_BITS, fine.size - 1)]
-    row_bytes = len(names) * (max(longest, csvrows.NUMBER_BYTES, _LETTERS_BYTES) + 3)
+    row_bytes = len(names) * (max(longest, textrows.NUMBER_BYTES, _LETTERS_BYTES) + 3)
     step = max(min(CHUNK_ROWS, _CHUNK_BYTES // row_bytes), 1)
     room = np.empty(step * row_bytes, np.uint8)
     letters = np.empty((step, sum(each.shape[1] for each in texts_of)), np.uint8)
@@ -126,13 +131,16 @@ def write_csv(
         for k, plan in enumerate(plans.values()):
             if plan[1] is not None:
                 numbers[k] = plan[1](rows)
-        size = csvrows.write_rows(columns, numbers, digits_of[rows], letters[:n], words, word_at, room)
+        size = textrows.write_rows(
+            columns, numbers, digits_of[rows], letters[:n], _NO_ITEMS, _NO_LISTS, words, word_at, comma + 1, room
+        )
         out.write(room[:size].data)
 
 
 _ID, _COMMUNITY_ID, _HISTORY = (0, 20), (20, 30), (50, 32)
 """Where in a row's letters each text begins, and how long it is."""
 _LETTERS_BYTES = 32
+_NO_ITEMS, _NO_LISTS = np.zeros((0, 3), np.int64), np.zeros(1, np.int64)
 
 _Plan = tuple[int, Callable[[slice], Any] | None, int, int]
 """What a column holds, its numbers for some rows, and where its letters are."""
@@ -144,24 +152,24 @@ def _plan(name: str, table: ConnectionTable, texts: Sequence[str], vantages: Seq
         return _end_plan(field, which == "originator", table, texts, pool)
     match name:
         case "id":
-            return csvrows.LETTERS, None, *_ID
+            return textrows.LETTERS, None, *_ID
         case "community_id":
-            return csvrows.LETTERS, None, *_COMMUNITY_ID
+            return textrows.LETTERS, None, *_COMMUNITY_ID
         case "history":
-            return csvrows.LETTERS, None, *_HISTORY
+            return textrows.LETTERS, None, *_HISTORY
         case "start":
-            return csvrows.MOMENT, lambda rows: table.first_ns[rows], 0, 0
+            return textrows.MOMENT, lambda rows: table.first_ns[rows], 0, 0
         case "duration":
-            return csvrows.SECONDS, _durations(table, pool), 0, 0
+            return textrows.SECONDS, _durations(table, pool), 0, 0
         case "missed_bytes":
-            return csvrows.INTEGER, lambda rows: table.missed_bytes[rows], 0, 0
+            return textrows.INTEGER, lambda rows: table.missed_bytes[rows], 0, 0
         case "tunnel":
-            return csvrows.WORD, _tunnels(table, pool), 0, 0
+            return textrows.WORD, _tunnels(table, pool), 0, 0
         case "translated":
             sides = translations_of(table)
             texts_of = np.full(len(table), -1, np.int64)
             texts_of[list(sides)] = pool.values(sides.values()) + np.arange(len(sides))
-            return csvrows.WORD, lambda rows: texts_of[rows], 0, 0
+            return textrows.WORD, lambda rows: texts_of[rows], 0, 0
         case "transport":
             protos = np.flatnonzero(np.bincount(table.proto)).tolist()
             return _words(table.proto, pool.texts(map(transport_name, protos)), protos)
@@ -179,7 +187,7 @@ def _plan(name: str, table: ConnectionTable, texts: Sequence[str], vantages: Seq
             none = pool.values([()])
             words = np.full(len(table), none, np.int64)
             words[list(found)] = pool.values(found.values()) + np.arange(len(found))
-            return csvrows.WORD, lambda rows: words[rows], 0, 0
+            return textrows.WORD, lambda rows: words[rows], 0, 0
         case _:
             raise ValueError(f"packets alone do not show {name}")
 
@@ -190,21 +198,21 @@ def _end_plan(field: str, originator: bool, table: ConnectionTable, texts: Seque
             return _words(table.orig_h if originator else table.resp_h, pool.texts(texts))
         case "port":
             ports = table.orig_p if originator else table.resp_p
-            return csvrows.NATURAL, lambda rows: ports[rows], 0, 0
+            return textrows.NATURAL, lambda rows: ports[rows], 0, 0
         case "packets":
             packets = table.orig_pkts if originator else table.resp_pkts
-            return csvrows.INTEGER, lambda rows: packets[rows], 0, 0
+            return textrows.INTEGER, lambda rows: packets[rows], 0, 0
         case "bytes":
             volume = table.orig_ip_bytes if originator else table.resp_ip_bytes
-            return csvrows.INTEGER, lambda rows: volume[rows], 0, 0
+            return textrows.INTEGER, lambda rows: volume[rows], 0, 0
         case "copies":
             copies = table.orig_copies if originator else table.resp_copies
-            return csvrows.INTEGER, lambda rows: copies[rows], 0, 0
+            return textrows.INTEGER, lambda rows: copies[rows], 0, 0
         case "instance":
-            return csvrows.WORD, lambda _: -1, 0, 0
+            return textrows.WORD, lambda _: -1, 0, 0
         case "roles":
             place = pool.values([()])
-            return csvrows.WORD, lambda _: place, 0, 0
+            return textrows.WORD, lambda _: place, 0, 0
         case _:
             raise ValueError(f"packets alone do not show the {field} of an end")
 
@@ -212,15 +220,15 @@ def _end_plan(field: str, originator: bool, table: ConnectionTable, texts: Seque
 def _words(codes: NDArray[Any], first: int, known: Sequence[int] | None = None) -> _Plan:
     """A column of codes: those in ``known``, else all from 0 on, have words from ``first`` on."""
     if known is None:
-        return csvrows.WORD, lambda rows: codes[rows].astype(np.int64) + first, 0, 0
+        return textrows.WORD, lambda rows: codes[rows].astype(np.int64) + first, 0, 0
     place = np.zeros(max(known, default=0) + 1, np.int64)
     place[list(known)] = np.arange(len(known)) + first
-    return csvrows.WORD, lambda rows: place[codes[rows]], 0, 0
+    return textrows.WORD, lambda rows: place[codes[rows]], 0, 0
 
 
 def _durations(table: ConnectionTable, pool: _Pool) -> Callable[[slice], Any]:
     ns = table.last_ns - table.first_ns
-    odd = np.flatnonzero((ns < 0) | (ns > csvrows.MAX_SECONDS_NS))
+    odd = np.flatnonzero((ns < 0) | (ns > textrows.MAX_SECONDS_NS))
     if odd.size:
         first = pool.numbers((ns[odd] / 1e9).tolist())
         ns[odd] = -1 - (first + np.arange(odd.size))

@@ -9,17 +9,19 @@ from auditor.model.audit import Audit
 from auditor.model.roles import Format, Out
 from auditor.report import _incidents as incidents
 from auditor.report._columns import SCHEMA
-from auditor.report._json import encode, encode_lines
-from auditor.report._records import records
+from auditor.report._json import encode
+from auditor.report._json_rows import lines
 
 
 def _array(audit: Audit, table: str, out: Out) -> None:
     out.write(b"[")
-    before = b"\n"
-    for chunk in records(audit, table, encoded=True):
-        out.write(before + encode_lines(chunk)[:-1].replace(b"\n", b",\n"))
+    before = b""
+    for chunk in lines(audit, table, end=b",\n"):
+        out.write(before or b"\n")
+        # The last row of all has no comma.
+        out.write(memoryview(chunk)[:-2])
         before = b",\n"
-    out.write(b"]" if before == b"\n" else b"\n]")
+    out.write(b"\n]" if before else b"]")
 
 
 def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = False, width: int = 80) -> None:
@@ -37,8 +39,8 @@ def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = Fal
         out.write(b',\n"' + name.encode() + b'":')
         _array(audit, name, out)
     for name, values in (("certificates", audit.certificates), ("incidents", incidents.records(audit))):
-        lines = b",\n".join(encode(each) for each in values)
-        out.write(b',\n"' + name.encode() + b'":[' + (b"\n" + lines + b"\n" if lines else b"") + b"]")
+        told = b",\n".join(encode(each) for each in values)
+        out.write(b',\n"' + name.encode() + b'":[' + (b"\n" + told + b"\n" if told else b"") + b"]")
     host = incidents.host_record(audit)
     if host is not None:
         out.write(b',\n"host":' + encode(host))

@@ -11,14 +11,14 @@ from auditor.model.roles import Format, Out
 from auditor.report import _incidents as incidents
 from auditor.report._columns import SCHEMA
 from auditor.report._json import encode, encode_lines
-from auditor.report._records import records
+from auditor.report._json_rows import lines
 
 KINDS = {"captures": "capture", "coverage": "coverage", "connections": "connection", "findings": "finding"}
 
 
 def _lines(audit: Audit, table: str, out: Out) -> None:
-    for chunk in records(audit, table, KINDS[table], encoded=True):
-        out.write(encode_lines(chunk))
+    for chunk in lines(audit, table, KINDS[table]):
+        out.write(chunk)
 
 
 def write(audit: Audit, out: Out, *, table: str | None = None, color: bool = False, width: int = 80) -> None:

@@ -227,12 +227,8 @@ class Tracker:
         capture: int = 0,
         alone: bool = True,
         limits: TrackLimits | None = None,
-        after: Tracker | None = None,
     ) -> None:
-        """``alone``: there are no other packets; else heads that go on in another part are held back for ``merge``.
-
-        ``after``: the tracker that had the packets before these, and gets no more: packets that come a second time are told by what it remembers.
-        """
+        """``alone``: there are no other packets; else heads that go on in another part are held back for ``merge``."""
         self._examiner = examiner
         self._alone = alone
         limits = limits or TrackLimits()
@@ -254,7 +250,7 @@ class Tracker:
         self._linger_ns = np.zeros(LINGER_ROWS, np.int64)
         self._conn_of = np.zeros(1, np.int64)
         self._hashes, self._keys = np.zeros(1, np.uint64), np.zeros(1, np.uint64)
-        self._prints: Array = aligned(duplicates.PRINTS, np.dtype(np.uint64)) if after is None else after._prints
+        self._prints = aligned(duplicates.PRINTS, np.dtype(np.uint64))
         self._samples = np.zeros(duplicates.SAMPLES, duplicates.SAMPLE)
         self._early = np.zeros(0 if alone else duplicates.EARLY_PACKETS, duplicates.EARLY)
         self._stashes = np.zeros(trail.STASHES, HEAD)
@@ -467,9 +463,19 @@ class Tracker:
         return self._rows.rows[: len(self)]
 
     @property
+    def facts(self) -> list[Any]:
+        """What was found of the rows; shorter than ``rows`` where the rest has none."""
+        return self._facts
+
+    @property
     def clock_ns(self) -> int | None:
         """The largest time stamp so far."""
         return self._last_ns
+
+    def examine_with(self, examiner: Examiner) -> None:
+        """Another examiner from now on; what was examined stands."""
+        self._examine()
+        self._examiner = examiner
 
     def examine(self) -> None:
         """Have the first bytes examined that no more packets can change."""

@@ -45,7 +45,7 @@ def test_an_added_file_imports_no_other_of_its_kind(room):
         ("sqlite3", {"store"}),
         ("typer", {"cli"}),
         ("yaml", {"policy"}),
-        ("pydantic", {"policy", "jobs"}),
+        ("pydantic", {"policy", "jobs", "agents"}),
         ("apprise", {"jobs"}),
         ("watchfiles", {"jobs"}),
         ("prometheus_client", {"jobs"}),

@@ -33,6 +33,8 @@ from auditor.pipeline import Followed
 Array = NDArray[Any]
 
 MAGIC: Final = b"AUDWIN1\n"
+TIME_BYTES: Final = 8
+HEADER_BYTES: Final = len(MAGIC) + TIME_BYTES
 LEVEL: Final = 9
 MOST_BYTES: Final = 64 << 20
 """A window is no larger, compressed."""
@@ -177,7 +179,16 @@ def write_window(window: Window, applications: Sequence[str]) -> bytes:
         certificates=list(followed.certificates.values()),
     )  # fmt: skip
     raw = msgspec.msgpack.encode(body)
-    return MAGIC + zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(raw)
+    packed = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(raw)
+    return MAGIC + window.ended_ns.to_bytes(TIME_BYTES, "big", signed=True) + packed
+
+
+def ended_ns_of(raw: bytes) -> int | None:
+    """When a window ended, by its agent's clock, without reading it; None: these bytes are none."""
+    if not raw.startswith(MAGIC) or len(raw) < HEADER_BYTES:
+        return None
+    told = int.from_bytes(raw[len(MAGIC) : HEADER_BYTES], "big", signed=True)
+    return told if abs(told) < _TIME else None
 
 
 def records_version() -> str:
@@ -199,7 +210,7 @@ def read_window(raw: bytes, name: str, index: int = 0) -> Window:
 def _read(raw: bytes, index: int) -> Window:
     if not raw.startswith(MAGIC):
         raise WireError("it does not begin as one")
-    packed = raw[len(MAGIC) :]
+    packed = raw[HEADER_BYTES:]
     size = zstandard.frame_content_size(packed)
     if not 0 <= size <= MOST_EXPANDED:
         raise WireError("it does not say its size, or is too large")
@@ -209,6 +220,8 @@ def _read(raw: bytes, index: int) -> Window:
         raise WireError("it is of another version of the auditor")
     if not (NAME.fullmatch(body.agent) and LIFE.fullmatch(body.life) and 1 <= body.number < 1 << 53):
         raise WireError("it does not say whose it is")
+    if body.ended_ns != ended_ns_of(raw):
+        raise WireError("it says two times for its end")
     if not 0 <= body.rows <= MOST_ROWS:
         raise WireError("it has too many connections")
     _plausible(body)

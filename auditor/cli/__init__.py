@@ -35,6 +35,8 @@ COMMANDS = {
     "history": "What earlier audits found, and what changed between two of them.",
     "review": "The history in a local web page: findings, packets, comparison, waivers.",
     "live": "Audit live traffic: interfaces, VMs over ssh or bosh ssh, streams.",
+    "agent": "On a VM: send connections and evidence, not packets, to a collector.",
+    "collect": "Take what agents send, and audit it together.",
     "connections": "Only the connection table, without verdicts.",
     "encryption": "What is still sent unencrypted, by path and by VM.",
     "dissect": "The full protocol tree of one connection (tshark), credentials masked.",

@@ -54,6 +54,15 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("auditor live --from ssh://cell/eth0 --from ssh://brain/eth0", "two VMs at once"),
         ("auditor live eth0 --window 1h -o reports/ -f html", "a report for every hour"),
     ),
+    "agent": (
+        ("auditor agent --make-certificates certs --for collector --for diego_cell-0", "once: a CA and certificates"),
+        ("auditor agent agent.toml --check", "read the configuration and what it names"),
+        ("auditor agent agent.toml", "capture and deliver until it is stopped"),
+    ),
+    "collect": (
+        ("auditor collect collector.toml --check", "read the configuration and what it names"),
+        ("auditor collect collector.toml", "take and judge until it is stopped"),
+    ),
     "connections": (
         ("auditor connections cell.pcap", "who talks to whom"),
         ("auditor connections cell.pcap --to-port 8889 -f csv -o bbs.csv", "part of it, as a table"),

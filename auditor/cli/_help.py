@@ -24,14 +24,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Input": (
         "policy", "release", "inventory", "ca", "keylog", "linktype", "follow", "store", "audit", "captures", "from", "filter",
         "snaplen", "capture-with", "user", "asg", "waivers", "baseline", "since", "until", "last", "finding", "connection", "host", "verify", "against",
-        "signers",
+        "signers", "credentials",
     ),
     "Filter": ("from-role", "to-role", "to-port", "ip", "application", "disposition", "verdict", "rule", "not"),
     "Judgement": ("scope", "strict", "fail-on", "max-undecided", "allow-incomplete", "new-only", "all"),
     "Output": (
         "format", "output", "write", "table", "fields", "name", "to", "vm", "path", "bundle", "redact", "sign", "hash", "compare", "window",
         "write-ring", "ring-size", "bosh-pcap", "deployment", "interface", "quiet", "verbose", "no-color", "progress", "log-format",
-        "port", "no-browser",
+        "port", "no-browser", "make-certificates", "for",
     ),
     "Limits": ("limit", "timeout", "duration", "workers", "scheduler", "index", "every"),
 }  # fmt: skip

@@ -90,6 +90,16 @@ def slice(  # noqa: A001  # the command's name
     ] = "diego",
     linktype: options.Linktype = None,
     limit: options.LimitValues = None,
+    from_: Annotated[
+        list[str] | None,
+        _option(
+            "--from", "agent://HOST[:PORT]", "With --store: ask this agent for the packets in its ring; repeatable."
+        ),
+    ] = None,
+    credentials: Annotated[
+        Path | None,
+        _option("--credentials", "DIR", "With --from: folder of ca.pem, cert.pem and key.pem."),
+    ] = None,
     store: Annotated[
         str | None, _option("--store", "STORE", "Look up the ids in this store instead of auditing the captures again.")
     ] = None,
@@ -120,16 +130,24 @@ def slice(  # noqa: A001  # the command's name
         raise ConfigError("--write", "no output file is named", hint="name a file with -w OUT")
     if not captures and store is None:
         raise ConfigError("CAPTURE", "is missing", hint="name the captures, or a --store")
+    _asked(from_ or [], credentials, store, captures)
     link = options.number("--linktype", linktype, 65_535)
     limits = options.limits(limit)
     from auditor.slices import cut as cutting
     from auditor.slices import index as indexes
 
-    with options.destination("pcapng", output) as target, meter(progress, quiet=quiet) as tell:
+    with (
+        options.destination("pcapng", output) as target,
+        meter(progress, quiet=quiet) as tell,
+        contextlib.ExitStack() as stack,
+    ):
         report: Report | None = None
         deciders: bundling.Deciders | None = None
         if store is not None:
             report, choice, paths, deciders = _from_store(store, audit, finding or [], connection or [], captures)
+            if from_ and credentials is not None:
+                place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="auditor-slice-")))
+                paths, index = _fetched(from_, choice, credentials, place, quiet=quiet), "none"
         else:
             from auditor import api
 
@@ -155,6 +173,9 @@ def slice(  # noqa: A001  # the command's name
             paths = [Path(each) for each in report.audit.captures["path"]]
         tell.done()
         for path in paths:
+            if str(path).startswith("agent:"):
+                says = "an agent saw it, which may have its packets in its ring"
+                raise ConfigError(f"agent {path.name}", says, hint="--from agent://HOST --credentials DIR")
             if not path.is_file():
                 raise ConfigError(
                     str(path),
@@ -196,6 +217,41 @@ def slice(  # noqa: A001  # the command's name
             complain(f"{many(missing, 'connection')} of it without a packet in these captures")
         if not redact:
             complain("it holds all captured content, credentials too; --redact overwrites payload")
+
+
+def _asked(sources: list[str], credentials: Path | None, store: str | None, captures: list[str] | None) -> None:
+    """Raises ConfigError where agents cannot be asked so."""
+    for each in sources:
+        if not each.startswith("agent://"):
+            raise ConfigError("--from", f"{each!r} is no agent", hint="agent://HOST, or agent://HOST:PORT")
+    if sources and (store is None or captures):
+        raise ConfigError("--from", "needs a --store, and no captures", hint="--store STORE --finding ID")
+    if bool(sources) != (credentials is not None):
+        raise ConfigError("--credentials", "goes with --from agent://HOST", hint="name both")
+
+
+def _fetched(sources: list[str], choice: Choice, credentials: Path, place: Path, *, quiet: bool) -> list[Path]:
+    """The packets that agents have of it, a capture each. Raises InputError where none has any."""
+    from auditor.agents.packets import fetch
+
+    found = []
+    failed: InputError | None = None
+    for k, source in enumerate(dict.fromkeys(sources)):
+        path = place / f"{k}-{source.removeprefix('agent://').strip('/').replace('/', '-')}.pcapng"
+        try:
+            with path.open("wb") as file:
+                size = fetch(source, choice.connections, credentials, file)
+        except InputError as error:
+            failed = error
+            if not quiet:
+                complain(error)
+            continue
+        if not quiet:
+            complain(f"{source}: {size:,} bytes")
+        found.append(path)
+    if not found and failed is not None:
+        raise failed
+    return found
 
 
 def _chosen(connections: Any, findings: Any, finding: list[str], connection: list[str]) -> Choice:

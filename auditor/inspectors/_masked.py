@@ -38,16 +38,6 @@ def masked(data: Sequence[Data]) -> list[Data] | None:
     return None
 
 
-def continues(before: Sequence[Data], data: Sequence[Data]) -> list[Data] | None:
-    """As ``masked``, for what follows first bytes that were kept: TLS and SSH stay what they are."""
-    if all(
-        _harmless(each) if known is None else known.startswith(_HARMLESS)
-        for known, each in zip(before, data, strict=True)
-    ):
-        return list(data)
-    return masked(data)
-
-
 def _harmless(text: Data) -> bool:
     return not text or text.startswith(_HARMLESS)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -25,7 +25,8 @@ _DURATION = re.compile(r"(\d{1,9})\s*([smhdw])")
 _SIZE = re.compile(r"(\d{1,15})\s*(B|KiB|MiB|GiB|TiB)?")
 
 
-def _bad(kind: str, says: str, hint: str) -> PydanticCustomError:
+def bad(kind: str, says: str, hint: str) -> PydanticCustomError:
+    """A mistake in a value, for a validator to raise."""
     clean: Any = says.replace("{", "(").replace("}", ")")
     return PydanticCustomError("policy_" + kind, clean, {"hint": hint})
 
@@ -33,7 +34,7 @@ def _bad(kind: str, says: str, hint: str) -> PydanticCustomError:
 def _duration(value: Any) -> Any:
     match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
-        raise _bad("duration", f"{value!r} is not a duration", 'write "30s", "15m", "2h" or "7d"')
+        raise bad("duration", f"{value!r} is not a duration", 'write "30s", "15m", "2h" or "7d"')
     return int(match[1]) * _SECONDS[match[2]] * 1_000_000_000
 
 
@@ -42,7 +43,7 @@ def _size(value: Any) -> Any:
     if match is None and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     if match is None:
-        raise _bad("size", f"{value!r} is not a size", 'write "500MiB" or "10GiB"')
+        raise bad("size", f"{value!r} is not a size", 'write "500MiB" or "10GiB"')
     return int(match[1]) * _UNITS[match[2] or ""]
 
 
@@ -83,7 +84,7 @@ class SpoolSection(Section):
     @model_validator(mode="after")
     def _somewhere(self) -> SpoolSection:
         if self.after == "move" and self.done is None:
-            raise _bad("done", 'after = "move" needs a folder', 'add done = "/folder"')
+            raise bad("done", 'after = "move" needs a folder', 'add done = "/folder"')
         return self
 
 
@@ -108,7 +109,7 @@ class InventorySection(Section):
     @model_validator(mode="after")
     def _one(self) -> InventorySection:
         if (self.file is None) == (self.command is None):
-            raise _bad(
+            raise bad(
                 "inventory",
                 "an inventory is a file or a command",
                 'write file = "vms.json" or command = ["bosh", "vms", "--json"]',
@@ -138,7 +139,7 @@ class AuditSection(Section):
     @model_validator(mode="after")
     def _hands(self) -> AuditSection:
         if self.scheduler is not None and self.workers != 1:
-            raise _bad("audit.scheduler", "the cluster has its own workers", "leave workers out")
+            raise bad("audit.scheduler", "the cluster has its own workers", "leave workers out")
         return self
 
 
@@ -197,7 +198,7 @@ class NotifySection(Section):
     @model_validator(mode="after")
     def _one(self) -> NotifySection:
         if sum(each is not None for each in (self.url, self.url_file, self.url_env)) != 1:
-            raise _bad("url", "one address is needed", "write one of url, url_file and url_env")
+            raise bad("url", "one address is needed", "write one of url, url_file and url_env")
         return self
 
 
@@ -210,7 +211,7 @@ class MetricsSection(Section):
     @model_validator(mode="after")
     def _address(self) -> MetricsSection:
         if self.listen is not None and not re.fullmatch(r"\S+:\d{1,5}", self.listen):
-            raise _bad("listen", f"{self.listen!r} is not an address", 'write "127.0.0.1:9465"')
+            raise bad("listen", f"{self.listen!r} is not an address", 'write "127.0.0.1:9465"')
         return self
 
 
@@ -239,6 +240,15 @@ class RunConfig(Section):
 
 def load_config(file: str | Path) -> RunConfig:
     """The configuration, with its paths made whole. Raises ConfigError with file, line and fix."""
+    config, document = read_config(file, RunConfig)
+    return placed(config, Path(file).resolve().parent, document)
+
+
+Read = TypeVar("Read", bound=Section)
+
+
+def read_config(file: str | Path, kind: type[Read]) -> tuple[Read, YamlDocument]:
+    """A file of this kind, and where in it everything stands. Raises ConfigError with file, line and fix."""
     text = read_text(str(file), MAX_BYTES)
     try:
         data = tomllib.loads(text)
@@ -254,13 +264,12 @@ def load_config(file: str | Path) -> RunConfig:
         raise ConfigError(str(file), "a number has too many digits", where, "correct it") from None
     document = YamlDocument(str(file), data, toml_lines(text))
     try:
-        config = RunConfig.model_validate(data)
+        return kind.model_validate(data), document
     except ValidationError as error:
-        raise together(validation_errors(document, error, RunConfig)) from None
-    return _placed(config, Path(file).resolve().parent, document)
+        raise together(validation_errors(document, error, kind)) from None
 
 
-def _placed(config: RunConfig, base: Path, document: YamlDocument) -> RunConfig:
+def placed(config: RunConfig, base: Path, document: YamlDocument) -> RunConfig:
     """The same with every path absolute."""
     from auditor.policy import shipped
 

@@ -11,14 +11,22 @@ from auditor.jobs.config import RunConfig
 from auditor.jobs.digest import tell
 from auditor.jobs.lock import BusyError
 from auditor.jobs.log import Log
-from auditor.jobs.scheduled_run import Outcome, one_pass
+from auditor.jobs.scheduled_run import Follower, Outcome, one_pass
 from auditor.wire.text import many
 
 
 class Runner:
     """Runs passes of one configuration."""
 
-    def __init__(self, config: RunConfig, log: Log, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        log: Log,
+        environment: Mapping[str, str],
+        following: type[Follower] | None = None,
+    ) -> None:
+        """``following``: how the files of the spool are followed, where they are no captures."""
+        self._following = following
         self.config, self.log, self._environment = config, log, environment
         self._last: tuple[Outcome | None, float, int, bool] = (None, 0.0, 0, False)
 
@@ -26,7 +34,7 @@ class Runner:
         """One pass, and its metrics, whatever becomes of it. Raises AuditorError where it could not be done."""
         began = time.monotonic()
         try:
-            outcome = one_pass(self.config, self.log, time.time_ns, tell=self._tell)
+            outcome = one_pass(self.config, self.log, time.time_ns, tell=self._tell, following=self._following)
         except BusyError:
             raise
         except BaseException:

@@ -114,8 +114,9 @@ def one_pass(
     *,
     tell: Told | None = None,
     progress: Callable[[Progress], None] | None = None,
+    following: type[Follower] | None = None,
 ) -> Outcome:
-    """One pass over the spool. Raises ConfigError where it cannot even begin."""
+    """One pass over the spool. ``following``: how its files are followed, where they are no captures. Raises ConfigError where it cannot even begin."""
     place = Path(config.store)
     with only_one(place, now_ns()) as lock:
         if lock.died:
@@ -127,7 +128,7 @@ def one_pass(
         with guarded(place):
             history, healed = _opened(place, now_ns(), log)
             with history:
-                return _Pass(config, history, log, now_ns, tell, progress).run(healed)
+                return _Pass(config, history, log, now_ns, tell, progress, following or Follower).run(healed)
 
 
 def _opened(place: Path, now_ns: int, log: Log) -> tuple[History, list[str]]:
@@ -151,8 +152,10 @@ class _Pass:
         now_ns: Callable[[], int],
         tell: Told | None,
         progress: Callable[[Progress], None] | None,
+        following: type[Follower],
     ) -> None:
         self.config, self.history, self.log = config, history, log
+        self._following = following
         self.progress = progress
         self.outcome = Outcome()
         self.time = clocks.judge(history, now_ns())
@@ -358,7 +361,7 @@ class _Pass:
         config = self.config
         applications = Examiner().applications
         pass_state = PassState(PassStateLimits()) if apart else self._carried(applications)
-        follower = _Follower(self, batch)
+        follower = self._following(self, batch)
         options: dict[str, Any] = {
             "scope": config.audit.scope,
             "strict": config.audit.strict,
@@ -392,7 +395,7 @@ class _Pass:
             return
         # One that changed while it was read is nobody's yet: all of it again, without that one.
         changed = [each for each in follower.usable if spool.Found.at(each.found.path) not in (each.found, None)]
-        ahead = [] if apart else self._ahead(audit, follower.usable)
+        ahead = [] if apart else self._ahead(audit, follower)
         if changed or ahead:
             for each in changed:
                 self.log.say(
@@ -405,23 +408,23 @@ class _Pass:
                 self._audit([each for each in ahead if each not in changed], policy, who, waivers, files, apart=True)
             return
         audit, applied, _ = keep.excused(audit, waivers, today_of(self.now_ns()), keep.matched_before(self.history))
-        audit = keep.hashed(audit, {each.found.path: each.content for each in follower.usable})
+        audit = keep.hashed(audit, {follower.capture_of(each): each.content for each in follower.usable})
         if apart:
             self._keep_apart(audit, follower, files)
         else:
             self._keep(audit, follower, files, pass_state, pass_state.dump(applications), applied)
 
-    def _ahead(self, audit: Audit, files: Sequence[spool.Ready]) -> list[spool.Ready]:
+    def _ahead(self, audit: Audit, follower: Follower) -> list[spool.Ready]:
         """Those whose packets are dated further ahead of the clock than clocks may differ."""
         latest = self.time.latest_ns + self.config.spool.ahead
         dated = audit.captures[audit.captures["last_packet"].notna()]
         lasts = dict(zip(dated["path"].tolist(), map(int, dated["last_packet"].tolist()), strict=True))
-        found = [each for each in files if lasts.get(each.found.path, 0) > latest]
+        found = [each for each in follower.usable if lasts.get(follower.capture_of(each), 0) > latest]
         if not found and lasts:
             self._packets_ns = max(self._packets_ns or 0, *lasts.values())
         return found
 
-    def _keep_apart(self, audit: Audit, follower: _Follower, files: Sequence[str]) -> None:
+    def _keep_apart(self, audit: Audit, follower: Follower, files: Sequence[str]) -> None:
         """Keep an audit of captures dated ahead of the clock, and tell of it: nothing in it is new, and nothing is gone by it."""
         findings = audit.findings.copy()
         findings["status"] = None
@@ -438,7 +441,9 @@ class _Pass:
             )
             self._note_files(audit, number, follower)
             changes = []
-            for each, last in zip(follower.usable, audit.captures["last_packet"].tolist(), strict=True):
+            lasts = dict(zip(audit.captures["path"].tolist(), audit.captures["last_packet"].tolist(), strict=True))
+            for each in follower.usable:
+                last = lasts[follower.capture_of(each)]
                 says = f"{each.found.path}: its packets are dated up to {time_text(int(last) // 10**9 * 10**9)}, {_span(int(last) - self.time.latest_ns)} ahead of the clock"
                 changes.append(
                     {
@@ -459,7 +464,7 @@ class _Pass:
     def _keep(
         self,
         audit: Audit,
-        follower: _Follower,
+        follower: Follower,
         files: Sequence[str],
         pass_state: PassState,
         state: bytes,
@@ -486,8 +491,10 @@ class _Pass:
             lost = losses(audit, config.audit.max_undecided)
             if any(each.skip for each in follower.usable) and not audit.captures["packets"].sum():
                 lost = [each for each in lost if each.path is not None]  # a file grew by less than a packet
+            if follower.may_be_idle and not len(audit.connections):
+                lost = [each for each in lost if each.path is not None]
             self._note_files(audit, number, follower)
-            fresh, whole = self.sources.audited([each.found.path for each in follower.usable], lost, self.now_ns())
+            fresh, whole = self.sources.audited(follower.told_of(), lost, self.now_ns())
             self.sources.save()
             self._hand_on(state, str(audit.info["id"]))
             unwaived = _counting(audit, lambda mark, _status: mark in excused, "unwaived")
@@ -513,7 +520,7 @@ class _Pass:
         self._account(audit, number, follower, pass_state)
         self._waived(applied, unwaived)
 
-    def _note_files(self, audit: Audit, number: int, follower: _Follower) -> None:
+    def _note_files(self, audit: Audit, number: int, follower: Follower) -> None:
         """What became of the files of an audit; inside its transaction."""
         packets = dict(zip(audit.captures["path"].tolist(), map(int, audit.captures["packets"].tolist()), strict=True))
         spool.note_taken(self.history, follower.usable, number, self.now_ns(), packets)
@@ -521,7 +528,7 @@ class _Pass:
         self._delivered([*(each.found.path for each in follower.usable), *(each.found.path for each in follower.aside)])
         self._plan_aside(follower.aside)
 
-    def _account(self, audit: Audit, number: int, follower: _Follower, pass_state: PassState) -> None:
+    def _account(self, audit: Audit, number: int, follower: Follower, pass_state: PassState) -> None:
         outcome, config = self.outcome, self.config
         outcome.audits.append(number)
         outcome.files += len(follower.usable)
@@ -705,11 +712,22 @@ class _Pass:
                 self.errands.plan_digest(None, changes)
 
 
-class _Follower:
+class Follower:
     """Follows the files of one audit; what cannot be followed is set aside and keeps nothing else."""
 
+    may_be_idle = False
+    """That nothing was said in the time of these files is no loss: others tell of other times."""
+
+    def capture_of(self, file: spool.Ready) -> str:
+        """What the audit calls the capture that the file is, or is a part of."""
+        return file.found.path
+
+    def told_of(self) -> list[str]:
+        """Of which sources the audit tells, by the paths of their files."""
+        return [each.found.path for each in self.usable]
+
     def __init__(self, owner: _Pass, batch: Sequence[spool.Ready]) -> None:
-        self._pass, self._batch = owner, {each.found.path: each for each in batch}
+        self.owner, self.batch = owner, {each.found.path: each for each in batch}
         self.usable: list[spool.Ready] = []
         self.aside: list[spool.Aside] = []
 
@@ -724,16 +742,16 @@ class _Follower:
 
     def _follow(self, sources: Sequence[Any], options: Mapping[str, Any], progress: Any) -> Iterator[Followed]:
         # One capture by itself is followed here, where it is known that connections of earlier audits go on in it.
-        wanted = self._pass.config.audit
+        wanted = self.owner.config.audit
         several = (wanted.workers > 1 or wanted.scheduler) and len(sources) > 1
         return (self._by_many if several else self._one_by_one)(sources, options, progress)
 
     def _one_by_one(self, sources: Sequence[Any], options: Mapping[str, Any], progress: Any) -> Iterator[Followed]:
         from auditor.pipeline import follow_one
 
-        history = self._pass.history
+        history = self.owner.history
         for source in sources:
-            file = self._batch[source]
+            file = self.batch[source]
             deaths = spool.begin_following(history, source)
             try:
                 if deaths >= DEATHS:
@@ -760,7 +778,7 @@ class _Follower:
         from auditor.jobs.cluster import follow_on_cluster
         from auditor.jobs.scale import follow_many
 
-        wanted = self._pass.config.audit
+        wanted = self.owner.config.audit
         many = follow_on_cluster(wanted.scheduler) if wanted.scheduler else follow_many(wanted.workers)
         try:
             followed = list(many(sources, options, progress))
@@ -768,7 +786,7 @@ class _Follower:
             if wanted.scheduler is None and not isinstance(error, InputError):
                 raise
             says = "a worker process died" if wanted.scheduler is None else str(error)
-            self._pass.log.say("workers", f"{says}; the files are read one by one", "warning")
+            self.owner.log.say("workers", f"{says}; the files are read one by one", "warning")
             yield from self._one_by_one(sources, options, progress)
             return
         if any(_unusable(each) for each in followed):
@@ -776,11 +794,11 @@ class _Follower:
             bad = [source for source, each in zip(sources, followed, strict=True) if _unusable(each)]
             for source, each in zip(sources, followed, strict=True):
                 if source in bad:
-                    self._fit(self._batch[source], each)
+                    self._fit(self.batch[source], each)
             yield from self._follow([source for source in sources if source not in bad], options, progress)
             return
         for source, each in zip(sources, followed, strict=True):
-            if self._fit(self._batch[source], each):
+            if self._fit(self.batch[source], each):
                 yield each
 
     def _fit(self, file: spool.Ready, followed: Followed) -> bool:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from auditor import pipeline
 from auditor.agents import wire
-from auditor.agents.partial import Waiting, certificates_of, may_leave
+from auditor.agents.partial import certificates_of, may_leave
 from auditor.conntrack import TrackedPart
 from auditor.errors import InputError
 from auditor.inspectors._examine import Examiner
@@ -36,8 +36,8 @@ def sent(name: str) -> tuple[pipeline.Followed, bytes, tuple[str, ...]]:
     """What is followed of a capture, as an agent would send it, and the same as bytes."""
     followed = pipeline.follow_one(str(SAMPLES / name), 0, {}, False)
     examiner = Examiner()
-    may_leave(followed.part, examiner, Waiting())
-    certificates = certificates_of(followed.part, {**followed.certificates, **examiner.certificates.der})
+    may_leave(followed.part, examiner, last=True)
+    certificates = certificates_of(followed.part.facts, {**followed.certificates, **examiner.certificates.der})
     followed = replace(followed, certificates=certificates)
     window = wire.Window("cell-0", "0123456789abcdef", 7, 10, 20, followed)
     return followed, wire.write_window(window, examiner.applications), examiner.applications
@@ -113,11 +113,11 @@ def test_what_is_no_window_is_told_so(raw):
 def test_a_window_that_would_fill_the_memory_is_refused():
     bomb = zstandard.ZstdCompressor(level=1).compress(bytes(1 << 20))
     with pytest.raises(InputError):
-        wire.read_window(wire.MAGIC + bomb, "bomb")
+        wire.read_window(wire.MAGIC + bytes(8) + bomb, "bomb")
     endless = zstandard.ZstdCompressor(level=1, write_content_size=False).compressobj()
     raw = endless.compress(bytes(1 << 16)) + endless.flush()
     with pytest.raises(InputError, match="does not say its size"):
-        wire.read_window(wire.MAGIC + raw, "bomb")
+        wire.read_window(wire.MAGIC + bytes(8) + raw, "bomb")
 
 
 def test_one_of_another_version_says_so():
@@ -157,9 +157,9 @@ def _tried(raw: bytes) -> wire.Window | None:
 
 
 def _changed(raw, change):
-    body = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(raw[len(wire.MAGIC) :]))
+    body = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(raw[wire.HEADER_BYTES :]))
     change(body)
-    return wire.MAGIC + zstandard.ZstdCompressor(level=1).compress(msgspec.msgpack.encode(body))
+    return raw[: wire.HEADER_BYTES] + zstandard.ZstdCompressor(level=1).compress(msgspec.msgpack.encode(body))
 
 
 _ODD = (-1, 0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 24, 25, 255, 256, 8191, 8192, 8193, 65_535, 1 << 31, (1 << 32) - 1, 1 << 40, 1 << 53, 1 << 61, 1 << 62, (1 << 63) - 1, -(1 << 62), -(1 << 63))  # fmt: skip

@@ -1458,7 +1458,7 @@ def _columns(
         m = at.size
         rows = part.rows.take(at, out=some[:m], mode="clip")
         side, here = orig_side[at], slice(start, start + m)
-        merge_rows.conclude(
+        merge_rows.finish_rows(
             rows,
             m,
             side,

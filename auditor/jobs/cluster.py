@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 # The scheduler imports this module to read what it is sent: it needs nothing of what follows captures.
 
 PATIENCE_SECONDS = 10.0
-"""So long may the scheduler be silent, or a cluster be without a worker."""
+"""Seconds without an answer of the scheduler, or without a worker, before the audit ends."""
 ANSWER_SECONDS = 3.0
-"""So long is waited for a worker to say which version it has."""
+"""Seconds to wait for a worker's version."""
 LOOK_SECONDS = 1.0
 HEAD_BYTES = 65_536
 
 OPTION = "--scheduler"
 PLAIN = "plain+tcp"
-"""How one says that TCP without TLS is meant, also through networks of others."""
+"""Prefix of an address by which the user asks for TCP without TLS, also outside private networks."""
 _ENCRYPTED = ("tls", "wss")
 
 
@@ -70,7 +70,7 @@ def follow_on_cluster(address: str) -> Follow:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """A capture that somebody else is to follow."""
+    """A capture for a worker."""
 
     name: str
     """What reports call it."""
@@ -142,10 +142,10 @@ class _Run:
         options: Mapping[str, Any],
         progress: Callable[[Progress], None] | None,
     ) -> None:
-        from auditor.jobs.scale import Tally
+        from auditor.jobs.scale import CaptureProgress
 
         self._address, self._sources, self._options = address, sources, options
-        self._tally = Tally(sources, options, progress)
+        self._captures = CaptureProgress(sources, options, progress)
         self._answers: SimpleQueue[tuple[int, Any]] = SimpleQueue()
         self._ended: SimpleQueue[tuple[int, Any] | None] = SimpleQueue()
         """Tasks whose answers are to be fetched; None: no more."""
@@ -158,16 +158,16 @@ class _Run:
 
         apart = [k for k, source in enumerate(self._sources) if can_be_handed_on(source)]
         if not apart:
-            yield from self._tally.all_here()
+            yield from self._captures.all_here()
             return
         found: dict[int, Followed] = {}
         with _connected(self._address) as client:
             threading.Thread(target=self._fetch, daemon=True).start()
             try:
                 # The largest first: then no worker is left alone with a large one at the end. Dask drops a task that nobody holds.
-                tasks = [self._send(client, k) for k in self._tally.largest_first(apart)]
+                tasks = [self._send(client, k) for k in self._captures.largest_first(apart)]
                 for k in sorted(set(range(len(self._sources))) - set(apart)):
-                    found[k] = self._tally.here(k)
+                    found[k] = self._captures.here(k)
                 while len(found) < len(self._sources):
                     try:
                         k, answer = self._answers.get(timeout=LOOK_SECONDS)
@@ -175,7 +175,7 @@ class _Run:
                         self._look_after(client, shown(str(self._sources[min(set(apart) - set(found))])))
                         continue
                     found[k] = self._opened(k, answer)
-                    self._tally.done(found[k])
+                    self._captures.done(found[k])
                 del tasks
             finally:
                 self._ended.put(None)
@@ -197,12 +197,12 @@ class _Run:
             k, done = ended
             try:
                 self._answers.put((k, done.result()))
-            except BaseException as error:  # whatever it is, it belongs to whoever waits for this capture
+            except BaseException as error:  # any error belongs to the capture whose result is awaited
                 self._answers.put((k, error))
             done.release()
 
     def _opened(self, k: int, answer: Any) -> Followed:
-        """What a worker says of a capture. Raises what it raised, as an error of ours."""
+        """A worker's result for a capture. Raises the worker's error as one of ours."""
         path = shown(str(self._sources[k]))
         if isinstance(answer, AuditorError):
             raise answer
@@ -226,7 +226,7 @@ class _Run:
         return made
 
     def _look_after(self, client: Any, waiting_for: str) -> None:
-        """That somebody is still at work. Raises ConfigError or InputError where nobody has been for too long."""
+        """Check that a worker is still active. Raises ConfigError or InputError if none was for too long."""
         why = _ailing(client)
         if why is None:
             self._quiet_since = None
@@ -250,7 +250,7 @@ def _errand(name: str, k: int, options: Mapping[str, Any], alone: bool) -> Erran
         with Path(path).open("rb") as file:
             head = file.read(HEAD_BYTES)
             size = file.seek(0, 2)
-    except OSError:  # it cannot be read here either: whoever tries says so, as in one process
+    except OSError:  # it cannot be read here either: the error is raised where it is opened
         return Errand(name, path, k, dict(options), alone, VERSION, -1)
     return Errand(name, path, k, dict(options), alone, VERSION, size, (len(head), zlib.crc32(head)))
 
@@ -261,7 +261,7 @@ def _foreign(address: str, says: str) -> ConfigError:
 
 
 def _ailing(client: Any) -> str | None:
-    """What keeps a cluster from working (None: nothing)."""
+    """Why the cluster cannot work; None: it can."""
     if client.status != "running":
         return "no scheduler"
     try:
@@ -298,7 +298,7 @@ def _is_address(text: str) -> bool:
 def protected(address: str) -> str:
     """The scheduler's address with its transport: TLS where none is named. Raises ConfigError where strangers could listen in, or be the cluster.
 
-    Whoever speaks to a scheduler can run programs on all its machines; without TLS that is whoever reaches it, or stands on the way.
+    Whoever can connect to a scheduler can run programs on all its machines; without TLS that is everybody who reaches it or is on the network path.
     """
     scheme, mark, rest = address.rpartition("://")
     if not mark:
@@ -310,7 +310,7 @@ def protected(address: str) -> str:
     host = rest.rpartition(":")[0].strip("[]")
     try:
         found = {entry[4][0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-    except OSError:  # nobody is there: said when it is tried
+    except OSError:  # no scheduler there: reported when it is connected to
         return address
     if all(_is_near(to_int(str(each))) for each in found):
         return address
@@ -328,13 +328,13 @@ def _is_near(address: int) -> bool:
 
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    """A client of that scheduler; afterwards nothing of ours is left there. Raises MissingToolError and ConfigError."""
+    """A client of that scheduler; at the end all our tasks are removed from it. Raises MissingToolError and ConfigError."""
     try:
         from dask import distributed
     except ImportError:
         says = f"{OPTION} needs Dask (pip install 'diego-flow-auditor[cluster]')"
         raise MissingToolError(says) from None
-    make: Any = distributed.Client  # it says nothing of its types
+    make: Any = distributed.Client  # it has no types
     if not _is_address(address):
         raise ConfigError(OPTION, f"{address!r} is not an address", hint="such as tls://10.0.0.5:8786")
     address = protected(address)
@@ -358,7 +358,7 @@ def _connected(address: str) -> Iterator[Any]:
 
 
 def _within_patience(do: Callable[[], Any], seconds: float) -> Any:
-    """What it gives; None where it fails or takes longer, as it may: a time limit of Dask's own does not hold where the other end
+    """Its result; None if it fails or takes longer, as it may: a time limit of Dask's own does not hold where the other end
     takes a connection and then says nothing. What is not over then is left alone; it ends with the process."""
     made: list[Any] = []
 

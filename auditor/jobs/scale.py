@@ -1,7 +1,7 @@
 """Captures followed by many processes, one capture a task.
 
 Following a capture is most of the work, and a capture followed by itself is a ``TrackedPart`` that joins with others: so it can be done anywhere, and
-what comes after is the same whoever did it. What a worker sends back is connection records and what was found in first bytes, not packets.
+what follows is the same in all cases. What a worker sends back is connection records and what was found in first bytes, not packets.
 
 The rules:
 
@@ -70,8 +70,8 @@ def can_be_handed_on(source: Source) -> bool:
     return "://" in source or Path(source).is_file()
 
 
-class Tally:
-    """One audit's captures, and how far they are; whoever follows them."""
+class CaptureProgress:
+    """The captures of one audit and their progress."""
 
     def __init__(self, sources: Sequence[Source], options: Mapping[str, Any], progress: Tell | None) -> None:
         self._sources, self._options, self._progress = sources, dict(options), progress
@@ -79,11 +79,11 @@ class Tally:
         self._total = _total_bytes(sources)
 
     def largest_first(self, numbers: Iterable[int]) -> list[int]:
-        """Numbers of captures in the order in which others are to begin with them."""
+        """Numbers of captures in the order in which workers get them."""
         return sorted(numbers, key=lambda k: (-_size(self._sources[k]), k))
 
     def here(self, k: int) -> Followed:
-        """Follow one among others in this process."""
+        """Follow one capture in this process."""
         followed = follow_one(self._sources[k], k, self._options, False, self._tell_on)
         self.done(followed)
         return followed
@@ -110,12 +110,12 @@ def _by_workers(
     sources: Sequence[Source], options: Mapping[str, Any], progress: Tell | None, workers: int, apart: Sequence[int]
 ) -> Iterator[Followed]:
     """The captures in order; those with the numbers in ``apart`` by workers."""
-    tally = Tally(sources, options, progress)
+    captures = CaptureProgress(sources, options, progress)
     found: dict[int, Followed] = {}
-    apart = tally.largest_first(apart)
+    apart = captures.largest_first(apart)
     if not _compiled():
         smallest = apart.pop()
-        found[smallest] = tally.here(smallest)
+        found[smallest] = captures.here(smallest)
     try:
         with _workers(workers) as pool:
             with _interrupts_held():
@@ -127,15 +127,15 @@ def _by_workers(
                     raise BrokenProcessPool(str(error)) from error
             for k in range(len(sources)):
                 if k not in apart and k not in found:
-                    found[k] = tally.here(k)
+                    found[k] = captures.here(k)
             waiting: set[Future[Followed]] = set(tasks)
             while waiting:
                 finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for task in finished:
                     found[tasks[task]] = task.result()
-                    tally.done(found[tasks[task]])
+                    captures.done(found[tasks[task]])
     except BrokenProcessPool:
-        # It breaks for all; whose worker it was nobody knows.
+        # It breaks for all captures; which worker died is unknown.
         lost = min(k for k in apart if k not in found)
         raise InputError(str(sources[lost]), DIED) from None
     for k in range(len(sources)):
@@ -174,7 +174,7 @@ class _Spawn(SpawnContext):
 
 @contextmanager
 def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool that leaves no process behind, whatever happens."""
+    """A pool that leaves no process behind, also after errors."""
     context = _Spawn()
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(list(sys.path),))
     try:
@@ -209,7 +209,7 @@ def _begin(path: list[str]) -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed tells nobody; nobody would ever come for the results."""
+    """End when the parent was killed: its results would never be fetched."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

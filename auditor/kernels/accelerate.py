@@ -4,10 +4,10 @@
 
 - Bounds are checked in production too: captures are hostile, and the check costs about a tenth.
 - ``kernel`` functions release the GIL and never raise on purpose; an index out of bounds is an IndexError.
-- numba is a compiler, and takes longer to import than most captures take to read. What it made is kept with one way in (``_compile``), and
-  linked (``_image``); a process that finds the code of all that it calls imports neither numba nor LLVM.
+- Importing numba takes longer than reading most captures. Its machine code is kept with a plain C entry (``_compile``) and
+  linked (``_image``); a process that finds the code of all its kernels imports neither numba nor LLVM.
 - Compiling takes a minute, and plain Python some 2 ms a packet: so a program may allow that few packets pass through what is not compiled yet as plain
-  Python (``plainly``). What comes out is the same; tests hold one against the other.
+  Python (``plainly``). The results are the same; tests compare them.
 - A kernel that calls one of another file, or uses a constant of it, must not go on with old machine code when that file changes: so the
   code lies in a folder named after the content of all of them. The name of a file says for which types and which processor it is.
 """

@@ -9,8 +9,8 @@ A TCP header may itself be spread over fragments, the least of which are eight b
 then it becomes a row without payload, and what the others hold behind the header is theirs. Where fragments disagree about a byte of the header, the
 datagram is given up, as RFC 5722 section 4 and RFC 8200 section 4.5 want it.
 
-A later fragment that comes before its first is copied aside and let out right behind it. What never sees its first is let out with
-STOP_FRAGMENT: when its place is needed, or at the end. All tables are bounded, and time is the packets' own, which may run backwards.
+A later fragment that arrives before its first one is stored and put out directly after it. A fragment whose first one never arrives is put out with
+STOP_FRAGMENT: when its slot is needed, or at the end. All tables are bounded, and time is the packets' own, which may run backwards.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ FIRST = np.dtype(
         *_KEY,
         ("seq", np.uint32),
         ("ack", np.uint32),
-        ("header_bytes", np.int32),  # of the datagram before its payload; -1: nobody can say
+        ("header_bytes", np.int32),  # of the datagram before its payload; -1: unknown
         ("src_port", np.uint16),
         ("dst_port", np.uint16),
         ("window", np.uint16),
@@ -79,7 +79,7 @@ PIECE = np.dtype(
 
 
 class Fragments(NamedTuple):
-    """What is carried from batch to batch."""
+    """State between batches."""
 
     firsts: NDArray[np.void]
     """FIRST, sets of FIRST_WAYS."""
@@ -89,8 +89,8 @@ class Fragments(NamedTuple):
     """PACKET, the row that the slot's fragment will become."""
     arena: Bytes
     """(EARLY_SLOTS, EARLY_BYTES)."""
-    tally: NDArray[np.int64]
-    """Ticks so far; slots in use."""
+    counters: NDArray[np.int64]
+    """int64[2]: order of arrival so far; early fragments stored now."""
 
 
 def new_fragments() -> Fragments:
@@ -156,7 +156,7 @@ def _find_first(fragments: Fragments, row: Any, ident: int, key_proto: int) -> i
 
 @inner
 def _complete(row: Any, first: Any, offset: int, more: int) -> None:
-    """A later fragment takes from its first what only that one had."""
+    """Fill in what only the first fragment has: ports, TCP numbers and where the payload stands."""
     row["src_port"] = first["src_port"]
     row["dst_port"] = first["dst_port"]
     row["proto"] = first["proto"]
@@ -180,7 +180,7 @@ def _complete(row: Any, first: Any, offset: int, more: int) -> None:
 
 @inner
 def _skip(row: Any, first: Any, offset: int) -> int:
-    """How many bytes of a later fragment are header still; they are no payload any more."""
+    """How many bytes of a later fragment still belong to the TCP header, and not to the payload."""
     skip = min(max(int64(first["header_bytes"]) - offset, 0), int64(row["payload_bytes"]))
     row["payload_bytes"] = int64(row["payload_bytes"]) - skip
     row["payload_wire_bytes"] = int64(row["payload_wire_bytes"]) - skip
@@ -189,7 +189,7 @@ def _skip(row: Any, first: Any, offset: int) -> int:
 
 @inner
 def _has_ports(proto: int) -> bool:
-    """Whether a later fragment needs its first to say whose it is; extension headers may hide one that does."""
+    """Whether a later fragment needs its first one for ports; extension headers may hide the protocol."""
     return proto in (
         ip.PROTO_TCP,
         ip.PROTO_UDP,
@@ -205,8 +205,8 @@ def _has_ports(proto: int) -> bool:
 
 @inner
 def _remember(fragments: Fragments, row: Any, ident: int, key_proto: int, header_bytes: int) -> int:
-    """Keep what later fragments will need of the first; gives its place. The oldest of its set gives way."""
-    fragments.tally[0] += 1
+    """Remember what later fragments need of the first one, in place of the oldest of its set. Returns its index."""
+    fragments.counters[0] += 1
     at = _set_of(row, ident, key_proto)
     best = _find_first(fragments, row, ident, key_proto)
     if best < 0:
@@ -215,7 +215,7 @@ def _remember(fragments: Fragments, row: Any, ident: int, key_proto: int, header
             if fragments.firsts[i]["tick"] < fragments.firsts[best]["tick"]:
                 best = i
     first = fragments.firsts[best]
-    _set_key(first, row, ident, key_proto, fragments.tally[0])
+    _set_key(first, row, ident, key_proto, fragments.counters[0])
     first["seq"] = row["seq"]
     first["ack"] = row["ack"]
     first["header_bytes"] = header_bytes
@@ -228,24 +228,24 @@ def _remember(fragments: Fragments, row: Any, ident: int, key_proto: int, header
 
 
 @inner
-def _hold(fragments: Fragments, buf: Bytes, row: Any, piece: Any, out: NDArray[np.void], n: int) -> int:
-    """Copy a fragment aside; the oldest gives way, and comes out at ``n``. Returns how many rows came out."""
+def _store_early(fragments: Fragments, buf: Bytes, row: Any, piece: Any, out: NDArray[np.void], n: int) -> int:
+    """Store an early fragment; if no slot is free, the oldest is put out at ``n``. Returns the number of rows put out (0 or 1)."""
     slot = 0
     for j in range(1, EARLY_SLOTS):
         if fragments.early[j]["tick"] < fragments.early[slot]["tick"]:
             slot = j
-    held = fragments.early[slot]
+    fragment = fragments.early[slot]
     came = 0
-    if held["tick"] == 0:
-        fragments.tally[1] += 1
+    if fragment["tick"] == 0:
+        fragments.counters[1] += 1
     else:
         out[n] = fragments.early_rows[slot]
         _give_up(out[n])
         came = 1
-    fragments.tally[0] += 1
-    _set_key(held, row, int64(piece["ident"]), int64(piece["key_proto"]), fragments.tally[0])
-    held["offset"] = piece["offset"]
-    held["more"] = piece["more"]
+    fragments.counters[0] += 1
+    _set_key(fragment, row, int64(piece["ident"]), int64(piece["key_proto"]), fragments.counters[0])
+    fragment["offset"] = piece["offset"]
+    fragment["more"] = piece["more"]
     fragments.early_rows[slot] = row
     late = fragments.early_rows[slot]
     at = int64(late["payload_at"])
@@ -266,18 +266,18 @@ def _give_up(row: Any) -> None:
 
 @inner
 def _header(fragments: Fragments, row: Any, ident: int, key_proto: int, header: NDArray[np.int64]) -> int:
-    """Put the TCP header of a datagram together out of what waits of it: its bytes into ``header`` (int64[_MAX_HEADER]).
+    """Assemble the TCP header of a datagram from its stored fragments, into ``header`` (int64[_MAX_HEADER]).
 
-    Returns their number; 0: some are still to come; -1: there is none, or fragments disagree about it.
+    Returns its size in bytes; 0: parts of it are still missing; -1: there is no header, or fragments disagree about it.
     """
     for k in range(_MAX_HEADER):
         header[k] = -1
     first = False
     for slot in range(EARLY_SLOTS):
-        held = fragments.early[slot]
-        if not _same(held, row, ident, key_proto):
+        fragment = fragments.early[slot]
+        if not _same(fragment, row, ident, key_proto):
             continue
-        offset = int64(held["offset"])
+        offset = int64(fragment["offset"])
         first = first or offset == 0
         for j in range(min(int64(fragments.early_rows[slot]["payload_bytes"]), _MAX_HEADER - offset)):
             # BOUNDS: offset + j < _MAX_HEADER, j < EARLY_BYTES
@@ -300,10 +300,10 @@ def _header(fragments: Fragments, row: Any, ident: int, key_proto: int, header: 
 
 @inner
 def _has_first(fragments: Fragments, row: Any, ident: int, key_proto: int) -> bool:
-    """Whether a datagram's first fragment waits."""
+    """Whether the first fragment of a datagram is stored."""
     for slot in range(EARLY_SLOTS):
-        held = fragments.early[slot]
-        if held["offset"] == 0 and _same(held, row, ident, key_proto):
+        fragment = fragments.early[slot]
+        if fragment["offset"] == 0 and _same(fragment, row, ident, key_proto):
             return True
     return False
 
@@ -317,7 +317,7 @@ def _word(header: NDArray[np.int64], at: int, size: int) -> int:
 
 
 @inner
-def _let_out(
+def _emit(
     fragments: Fragments,
     buf: Bytes,
     reserve_at: int,
@@ -329,26 +329,26 @@ def _let_out(
     out: NDArray[np.void],
     n: int,
 ) -> tuple[int, int]:
-    """Let out what waits of a datagram whose header is whole (``size`` bytes) or is given up (-1), the first fragment first.
+    """Put out the stored fragments of a datagram whose header is complete (``size`` bytes) or given up (-1), the first one first.
 
-    Returns the number of rows in ``out``, and where the room in ``buf`` begins that is still free.
+    Returns the number of rows in ``out``, and the offset in ``buf`` from which on it is free.
     """
     at_first, last_inside = -1, False
     carried = int64(0)
     for slot in range(EARLY_SLOTS):
-        held = fragments.early[slot]
-        if not _same(held, row, ident, key_proto):
+        fragment = fragments.early[slot]
+        if not _same(fragment, row, ident, key_proto):
             continue
-        if held["offset"] == 0 and at_first < 0:
+        if fragment["offset"] == 0 and at_first < 0:
             at_first = slot
-        elif int64(held["offset"]) + int64(fragments.early_rows[slot]["payload_bytes"]) <= size:
+        elif int64(fragment["offset"]) + int64(fragments.early_rows[slot]["payload_bytes"]) <= size:
             carried += int64(fragments.early_rows[slot]["ip_bytes"])
-            last_inside = last_inside or held["more"] == 0
+            last_inside = last_inside or fragment["more"] == 0
     # BOUNDS: only called with a first fragment among those that wait, at_first >= 0
     start = out[n]
     out[n] = fragments.early_rows[at_first]
     fragments.early[at_first]["tick"] = 0
-    fragments.tally[1] -= 1
+    fragments.counters[1] -= 1
     n += 1
     _give_up(start)
     start["payload_wire_bytes"] = 0
@@ -367,28 +367,28 @@ def _let_out(
     if size > 0 and not last_inside:
         start["flags"] = flags & ~transport.TCP_FIN
     for slot in range(EARLY_SLOTS):
-        held = fragments.early[slot]
-        if int64(held["offset"]) + int64(fragments.early_rows[slot]["payload_bytes"]) > size or not _same(
-            held, row, ident, key_proto
+        fragment = fragments.early[slot]
+        if int64(fragment["offset"]) + int64(fragments.early_rows[slot]["payload_bytes"]) > size or not _same(
+            fragment, row, ident, key_proto
         ):
             continue
-        # All of it is header: a frame, and no packet of its own.
+        # All of it is header: it counts as a frame, not as a packet.
         out[n] = fragments.early_rows[slot]
         out[n]["src_port"] = start["src_port"]
         out[n]["dst_port"] = start["dst_port"]
         out[n]["ip_version"] = 0
         out[n]["payload_bytes"] = 0
         out[n]["payload_wire_bytes"] = 0
-        held["tick"] = 0
-        fragments.tally[1] -= 1
+        fragment["tick"] = 0
+        fragments.counters[1] -= 1
         n += 1
-    if fragments.tally[1] == 0:
+    if fragments.counters[1] == 0:
         return n, reserve_at
-    return _follow(fragments, buf, reserve_at, start, ident, key_proto, place, out, n)
+    return _emit_waiting(fragments, buf, reserve_at, start, ident, key_proto, place, out, n)
 
 
 @inner
-def _follow(
+def _emit_waiting(
     fragments: Fragments,
     buf: Bytes,
     reserve_at: int,
@@ -399,18 +399,18 @@ def _follow(
     out: NDArray[np.void],
     n: int,
 ) -> tuple[int, int]:
-    """Let out the later fragments that wait for the first that is remembered at ``place``. Returns as ``_let_out``."""
+    """Put out the stored fragments whose first one is remembered at ``place``. Returns the same as ``_emit``."""
     first = fragments.firsts[place]
     for slot in range(EARLY_SLOTS):
-        held = fragments.early[slot]
-        if not _same(held, row, ident, key_proto):
+        fragment = fragments.early[slot]
+        if not _same(fragment, row, ident, key_proto):
             continue
         out[n] = fragments.early_rows[slot]
         late = out[n]
         n += 1
-        offset = int64(held["offset"])
+        offset = int64(fragment["offset"])
         skip = _skip(late, first, offset)
-        _complete(late, first, offset + skip, int64(held["more"]))
+        _complete(late, first, offset + skip, int64(fragment["more"]))
         size = int64(late["payload_bytes"])
         late["payload_at"] = 0
         if reserve_at + size <= buf.size:  # BOUNDS: skip + size <= EARLY_BYTES
@@ -420,8 +420,8 @@ def _follow(
             reserve_at += size
         else:
             late["payload_bytes"] = 0
-        held["tick"] = 0
-        fragments.tally[1] -= 1
+        fragment["tick"] = 0
+        fragments.counters[1] -= 1
     return n, reserve_at
 
 
@@ -437,9 +437,9 @@ def settle(
     moved: NDArray[np.int32],
     out: NDArray[np.void],
 ) -> int:
-    """Copy ``rows`` to ``out``, fragments completed, early ones held back or let out. Gives the number of rows in ``out``.
+    """Copy ``rows`` to ``out``, fragments are completed, early ones stored or put out. Returns the number of rows in ``out``.
 
-    ``out`` has EARLY_SLOTS rows more than ``rows``: no more can have waited. ``moved`` is scratch, as long as ``rows``. Bytes of early fragments are put
+    ``out`` has EARLY_SLOTS rows more than ``rows``: no more can be stored. ``moved`` is scratch, as long as ``rows``. Bytes of early fragments are put
     into ``buf`` from ``reserve_at`` on; when it is full such a row has no payload.
     """
     header = scratch(_MAX_HEADER)
@@ -463,34 +463,32 @@ def settle(
         if offset or piece["header_bytes"] == HEADER_GOES_ON:
             known = _find_first(fragments, row, ident, key_proto) if offset else -1
             if known >= 0:
-                # A piece of the header that comes once more has nothing behind it.
+                # A repeated piece of the header has no payload.
                 skip = _skip(row, fragments.firsts[known], offset)
                 row["payload_at"] = int64(row["payload_at"]) + skip
                 _complete(row, fragments.firsts[known], offset + skip, more)
                 continue
             n -= 1
-            n += _hold(fragments, buf, rows[i], piece, out, n)
+            n += _store_early(fragments, buf, rows[i], piece, out, n)
             if key_proto == ip.PROTO_TCP and offset < _MAX_HEADER:
                 size = _header(fragments, rows[i], ident, key_proto, header)
                 if size != 0 and _has_first(fragments, rows[i], ident, key_proto):
-                    n, reserve_at = _let_out(
-                        fragments, buf, reserve_at, rows[i], ident, key_proto, header, size, out, n
-                    )
+                    n, reserve_at = _emit(fragments, buf, reserve_at, rows[i], ident, key_proto, header, size, out, n)
             continue
         place = _remember(fragments, row, ident, key_proto, int64(piece["header_bytes"]))
         if row["proto"] == ip.PROTO_TCP:
             row["flags"] = int64(row["flags"]) & ~transport.TCP_FIN
-        if fragments.tally[1] == 0:
+        if fragments.counters[1] == 0:
             continue
-        n, reserve_at = _follow(fragments, buf, reserve_at, row, ident, key_proto, place, out, n)
+        n, reserve_at = _emit_waiting(fragments, buf, reserve_at, row, ident, key_proto, place, out, n)
     return n
 
 
 @kernel
 def release_all(fragments: Fragments, rows: NDArray[np.void]) -> int:
-    """Let out what never saw its first, oldest first, into ``rows`` (EARLY_SLOTS of them), and forget everything. Gives their number."""
+    """Put out the fragments whose first one never arrived, oldest first, into ``rows`` (EARLY_SLOTS of them), and empty the tables. Returns their number."""
     n_rows = 0
-    while fragments.tally[1] > 0:
+    while fragments.counters[1] > 0:
         oldest = -1
         for i in range(EARLY_SLOTS):
             tick = fragments.early[i]["tick"]
@@ -502,7 +500,7 @@ def release_all(fragments: Fragments, rows: NDArray[np.void]) -> int:
         rows[n_rows]["stop"] = STOP_FRAGMENT
         n_rows += 1
         fragments.early[oldest]["tick"] = 0
-        fragments.tally[1] -= 1
+        fragments.counters[1] -= 1
     for i in range(fragments.firsts.size):
         fragments.firsts[i]["tick"] = 0
     return n_rows

@@ -56,7 +56,7 @@ IF_TSOFFSET_SECONDS: Final = 3
 IF_SNAPLEN: Final = 4
 """0: none."""
 IF_LOST: Final = 5
-"""Sum of what packets say was lost before them; -1: no packet said."""
+"""Sum of the drop counts in packets; -1: no packet has one."""
 IF_COLUMNS: Final = 6
 
 # What a pcapng walk carries from call to call (int64).

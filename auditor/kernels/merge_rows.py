@@ -1,4 +1,4 @@
-"""Connection records at the end: joining two parts of one connection, and concluding what Zeek would call it."""
+"""Connection records at the end: joining two parts of one connection, and its conn_state and history in Zeek's terms."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ ENDS = ("orig_h", "resp_h", "orig_p", "resp_p")
 ANCHORED = 1 << 20
 """In a row's worth: a direction is there from its first byte on."""
 TELLING_ISN = 1 << 16
-"""A smaller initial sequence number was made by hand: RFC 6528 has them random, and one in 65,536 is smaller by chance."""
+"""Initial sequence numbers below this are taken for made up: by RFC 6528 they are random, and one in 65,536 is smaller by chance."""
 _SOON = 8
 SKEW_NS = 100_000_000
-"""The clocks of two places and the way between them differ by no more: a packet is at both within this time."""
+"""The same packet is seen at two vantage points within this time: clock difference and travel time together."""
 
 
 @kernel
@@ -97,8 +97,8 @@ def match(rows, table, later, n_later, found, secret):
 def match_together(rows, table, later, n_later, tcp_ns, other_ns, found, secret):
     """For each row of a part from another place at the same time: the row of the same connection, or -1.
 
-    Ports may have been in use several times meanwhile, so all rows of a key are looked at; of those that fit the one counts whose time is nearest. Where none
-    fits, ``-2 - k`` says that row k has the newest of the key's connections. table: as ``flowkey.index_all`` fills it.
+    Ports may have been reused, so all rows of a key are compared; of those that match, the nearest in time is taken. If none
+    matches, ``-2 - k`` says that row k has the newest of the key's connections. table: as ``flowkey.index_all`` fills it.
     """
     for i in range(n_later):
         found[i] = -1
@@ -123,7 +123,7 @@ def match_together(rows, table, later, n_later, tcp_ns, other_ns, found, secret)
 
 @inner
 def same_opening(a, b):
-    """Whether two TCP rows of one key have an initial sequence number in common, which nobody chooses, and none that differs: whatever their clocks say."""
+    """Whether two TCP rows of one key share an initial sequence number (they are random) and none differs; clocks are not compared."""
     common = 0
     if a.proto == TCP:
         for which in range(2):
@@ -137,13 +137,13 @@ def same_opening(a, b):
 
 @inner
 def goes_on(a, b, tcp_ns, other_ns):
-    """Whether row ``b`` of a later part is the same connection as row ``a``: the rules by which ``track`` starts anew."""
+    """Whether row ``b`` of a later part is the same connection as row ``a``, by the rules with which ``track`` starts a new one."""
     silent = b.first_ns - a.last_ns > (tcp_ns if a.proto == TCP else other_ns)
     if a.proto != TCP:
         return not silent
     silent = silent and not same_opening(a, b)
     if silent and b.first_ns - a.last_ns > STRAY_NS:
-        # Nothing wakes up after so long: one of them has a wrong date, or they are two. Their numbers tell.
+        # No connection is idle for so long: one of them has a wrong date, or they are two connections. Sequence numbers decide.
         near = 0
         for which in range(2):
             side = b.side[which]
@@ -180,7 +180,7 @@ def goes_on(a, b, tcp_ns, other_ns):
 
 @inner
 def _join_stream(a, b, together):
-    """Sequence space of one direction: ``b``'s covered bytes into ``a``'s. Returns how many of them ``a`` had covered."""
+    """Merge the sequence space of one direction: ``b``'s covered bytes into ``a``'s. Returns how many of them ``a`` had already."""
     if not b.seen & HAS_BASE:
         return 0
     if b.seen & (SEEN_SYN | SEEN_SYNACK) and not a.seen & (SEEN_SYN | SEEN_SYNACK):
@@ -256,7 +256,7 @@ def _join_stream(a, b, together):
 
 @inner
 def _covered(side):
-    """Payload bytes of a direction that were seen; -1 where nothing tells."""
+    """Payload bytes seen in a direction; -1: unknown."""
     if not side.seen & HAS_BASE or side.seen & BASE_GUESSED:
         return -1
     total = side.end - side.start - side.lost_bytes
@@ -267,7 +267,7 @@ def _covered(side):
 
 @inner
 def _add_history(row, more):
-    """Put the letters that another row has, and this one lacks, behind its own."""
+    """Append the history letters that another row has and this one lacks."""
     for k in range(more.n_history):
         entry = more.history[k]
         side = row.side[entry & 1]
@@ -281,7 +281,7 @@ def _add_history(row, more):
 
 @inner
 def _saw_begin(one, other):
-    """Whether a place saw as much as another of how a connection began: its SYN, or as many packets where none was seen."""
+    """Whether one vantage point saw at least as much of a connection's start as another: the SYN, or as many packets where none has it."""
     mine = (one.side[0].seen | one.side[1].seen) & SEEN_SYN
     theirs = (other.side[0].seen | other.side[1].seen) & SEEN_SYN
     return mine or (not theirs and one.side[0].pkts + one.side[1].pkts >= other.side[0].pkts + other.side[1].pkts)
@@ -360,7 +360,7 @@ def join(a, b, together, twice, trust):
         kept = np.int64(y.seen)
         if not x.seen & BASE_GUESSED:
             kept &= ~BASE_GUESSED
-        # What one place cut short costs nothing where the other has all that the two have.
+        # A head that one vantage point cut short does not matter if the other has all of it.
         both = _covered(x) if a.proto == TCP else np.int64(x.pkts)
         if x.seen & SNAPPED and not kept & SNAPPED and theirs >= max(both, 0):
             x.seen = np.int64(x.seen) & ~SNAPPED
@@ -375,11 +375,11 @@ def join(a, b, together, twice, trust):
 
 @inner
 def missed(side):
-    """Payload bytes that the sequence space shows and the capture lacks."""
+    """Payload bytes that are missing in the capture, by sequence numbers."""
     total = side.lost_bytes
     for k in range(side.n_holes):
         total += side.hole_to[k] - side.hole_from[k]
-        # The number of a FIN that came behind what follows it is no byte.
+        # The sequence number of a FIN that arrived late is not a byte of payload.
         if side.hole_from[k] <= side.fin_at < side.hole_to[k]:
             total -= 1
     if side.seen & BASE_GUESSED:
@@ -396,7 +396,7 @@ def missed_all(rows, n, out):
 
 @kernel
 def worth_all(rows, n, out):
-    """What the evidence of each row is worth beside another place's (``out``, int64[n, 3]), what counts most first.
+    """Rank of each row's evidence against that of another vantage point (``out``, int64[n, 3]), most important first.
 
     Directions whose first byte is there, and how many bytes in a row of both heads; how many bytes of the whole streams (of datagrams: their number); 0 where
     segments came out of order, else 1.
@@ -431,7 +431,7 @@ def disorder(rows, n, out):
 
 @kernel
 def attempts(rows, n, out):
-    """A hash of each TCP row's key and its opener's initial sequence number (uint64[n]); 0: there is none, or one that tells nothing."""
+    """Hash of each TCP row's key and its originator's initial sequence number (uint64[n]); 0: not seen, or below ``TELLING_ISN``."""
     for i in range(n):
         row = rows[i]
         out[i] = 0
@@ -449,9 +449,9 @@ def attempts(rows, n, out):
 
 @kernel
 def join_all(rows, later, n_later, found, together, tcp_ns, other_ns, twice, trust, next_row, target):
-    """Join the rows of a later part to those they go on with; ``target[i]`` is the row of each in the whole. Returns how many were joined.
+    """Join the rows of a later part to the rows they continue; ``target[i]`` is the row of each in the whole. Returns how many were joined.
 
-    Both parts tell time by one clock. twice: int64[n_later, 2], payload of packets that are in both parts; trust: as ``join`` takes it.
+    Both parts were timed by the same clock. twice: int64[n_later, 2], payload of packets that are in both parts; trust: as ``join`` takes it.
     """
     joined = 0
     for i in range(n_later):
@@ -661,7 +661,7 @@ def community_messages(rows, n, messages, lengths):
 
 @kernel
 def id_messages(rows, n, orig_side, messages, lengths):
-    """What makes a connection this one and no other: its tuple, and its initial sequence numbers, else its first time stamp."""
+    """What identifies a connection: its tuple and initial sequence numbers, or else its first time stamp."""
     for i in range(n):
         row = rows[i]
         message = messages[i]
@@ -712,10 +712,10 @@ def hex_text(digests, out):
 
 
 @kernel
-def conclude(rows, n, orig_side, guessed, conn_state, history, missed_bytes, incomplete, established, closed_by):
-    """conn_state, history, missed bytes and what is incomplete, once it is known which side opened each connection.
+def finish_rows(rows, n, orig_side, guessed, conn_state, history, missed_bytes, incomplete, established, closed_by):
+    """Fill conn_state, history, missed bytes and ``incomplete`` of each row, once its originator is known.
 
-    orig_side: uint8[n]; guessed: bool[n], no SYN told; history: uint8[n, 32], zero filled; closed_by: 1 where the originator sent the first
+    orig_side: uint8[n]; guessed: bool[n], no SYN was seen; history: uint8[n, 32], zero filled; closed_by: 1 where the originator sent the first
     FIN or RST, 2 the responder; the rest: arrays of n.
     """
     for i in range(n):
@@ -748,7 +748,7 @@ def conclude(rows, n, orig_side, guessed, conn_state, history, missed_bytes, inc
         for k in range(row.n_history):
             history[i, at] = _letter(row.history[k] >> 1, (row.history[k] & 1) == orig_side[i])
             at += 1
-        # Properties of the whole stream stand last: a later part of the capture may add them.
+        # Letters for the whole stream come last: a later part of the capture may add them.
         for which in range(2):
             side = o if which == 0 else r
             if side.seen & RETRANSMITTED:
@@ -777,7 +777,7 @@ def tabulate(
     incomplete,
     first_bytes,
 ):
-    """What the table says of some records besides; the first of them is row ``start`` of the table.
+    """Fill the other columns of the table for some records, from row ``start`` of the table on.
 
     orig_side: uint8[n]; names: int64[3], codes of the applications none, unknown and ipsec (-1: there is none such); ends: int32[n, 2], addresses of side 0 and 1.
     Out, of all rows: numbers: int64[len(NUMBERS), rows]; sides: int32[len(ENDS), rows], ports -1 where the transport has none; captures: uint64; proto, tunnel: uint8;
@@ -810,7 +810,7 @@ def tabulate(
         either = np.int64(o.seen) | np.int64(r.seen)
         if row.state & ROW_RELEASED and either & HEAD_CUT:
             incomplete[at] |= LIMIT
-        # What was cut short and says nothing might have said more.
+        # The rest of a head that was cut short may have been recognised.
         cut = either & SNAPPED != 0 and spoken == names[1]
         whole = either & (SEEN_SYN | SEEN_SYNACK) != 0 and not _begins_unseen(o) and not _begins_unseen(r)
         first_bytes[at] = (row.proto != TCP or whole) and not cut
@@ -818,7 +818,7 @@ def tabulate(
 
 @inner
 def _begins_unseen(side):
-    """Whether a direction has payload whose first byte was not seen, or that the other end alone tells of, by acknowledging it."""
+    """Whether a direction has payload whose first byte was not seen, or that is only known from the other end's acknowledgements."""
     if side.payload_bytes == 0:
         return side.seen & HAS_BASE != 0 and side.acked > side.start + 1
     if not side.seen & (SEEN_SYN | SEEN_SYNACK):
@@ -858,9 +858,9 @@ def _letter(letter, by_originator):
 
 @inner
 def _closer(row, orig):
-    """Who closed first: 1 the originator, 2 the responder, 0 nobody.
+    """Who closed first: 1 the originator, 2 the responder, 0 neither.
 
-    What acknowledges the other's FIN came second; else time stamps decide, and the order of frames where these are equal.
+    A FIN that acknowledges the other's FIN is the second one; otherwise time stamps decide, then the order of frames.
     """
     o, r = row.side[orig], row.side[1 - orig]
     if answers_fin(o, r):
@@ -881,7 +881,7 @@ def _closer(row, orig):
 @inner
 def _tcp_state(o, r):
     """conn_state of a TCP connection (Zeek, base/protocols/conn/main.zeek: the meaning of each is in its documentation)."""
-    # After both FINs the connection had ended, and a RST answered something late.
+    # After both FINs the connection had ended; the RST answers a late segment.
     ended_first = o.seen & SEEN_FIN and r.seen & SEEN_FIN and max(o.fin_ns, r.fin_ns) <= min(o.rst_ns, r.rst_ns)
     o_open = (o.seen & (SEEN_SYN | SEEN_SYNACK)) != 0
     r_open = (r.seen & (SEEN_SYN | SEEN_SYNACK)) != 0
@@ -915,13 +915,13 @@ def _datagram_state(o, r):
 
 @inner
 def _came_about(proto, o, r, state):
-    """Whether a connection came about: answered, or seen talking."""
+    """Whether the connection was established: answered, or seen with payload."""
     if proto != TCP:
         return True
     if o.payload_bytes > 0 and r.payload_bytes > 0:
         return True
     if r.pkts == 0 and o.payload_bytes > 0 and missed(r) > 0:
-        return True  # one direction alone was captured: what the originator acknowledges, the responder sent
+        return True  # only one direction was captured: what the originator acknowledges, the responder has sent
     if o.seen & SEEN_SYN and not r.seen & SEEN_SYNACK and r.payload_bytes == 0:
         # Unanswered or refused, whatever the originator sent after; acknowledgements of more than the SYN tell of an unseen answer.
         # An acknowledgement in a RST does not count, so a refused SYN is none; a reset that follows one ended what had come about.

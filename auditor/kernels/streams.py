@@ -1,10 +1,10 @@
-"""First bytes of a direction put in order.
+"""The first bytes of a direction, in order.
 
 What holds here:
 - A head is a row of the arena; byte k of the head is byte k of the stream (from its first byte, or from the first one seen).
-- Bytes that are there are never overwritten: of two overlapping segments the first seen wins, whatever it says.
-- ``filled_bytes`` is the contiguous start; what came early waits at its place, remembered as at most HEAD_RANGES stretches.
-- Where a segment says something else than what is there, ``differs`` tells. The caller may then go on with a second head, in which the last one seen wins.
+- Bytes are never overwritten: of two overlapping segments the first one seen wins.
+- ``filled_bytes`` is the contiguous start; bytes that arrived early are stored at their place, as at most HEAD_RANGES ranges.
+- ``differs`` finds a segment whose content differs from what is stored. The caller may then continue with a second head, in which the last one seen wins.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def clear_head(head):
 
 @inner
 def _remember(head, start, end):
-    """Note the stretch [start, end), which touches no byte of another one. False: no room."""
+    """Add the range [start, end), which touches no other one. False: no room."""
     n = head.n_ranges
     at = 0
     while at < n and head.range_from[at] < start:
@@ -128,7 +128,7 @@ def place(head, arena, base, room, offset, buf, at, size, frame, ack):
 
 @inner
 def differs(head, arena, base, room, offset, buf, at, size):
-    """The last place of the head where ``buf[at : at + size]``, to be put at ``offset``, says something else than what is there; -1: nowhere."""
+    """The last place of the head where ``buf[at : at + size]``, to be put at ``offset``, differs from what is stored; -1: nowhere."""
     if at < 0 or at + size > buf.size or base < 0 or base + room > arena.size:
         return -1
     last = -1
@@ -154,7 +154,7 @@ def brought(head, pos):
 
 @inner
 def overlay(head, arena, base, room, least, offset, buf, at, size, frame, ack):
-    """As ``place``, but what the segment says counts, whatever is there, from ``least`` on: what was acknowledged before does not change."""
+    """As ``place``, but the segment overwrites what is stored, from ``least`` on: bytes acknowledged before do not change."""
     alone = head.n_ranges == 0 and offset >= head.filled_bytes
     place(head, arena, base, room, offset, buf, at, size, frame, ack)
     start = max(offset, least, 0)

@@ -1,22 +1,22 @@
-"""Packets to connections: one pass, one record a connection, no object anywhere.
+"""Packets to connections: one pass, one record for each connection, no Python objects.
 
 The rules that hold here:
 - A packet belongs to the newest connection of its key (addresses, ports, protocol, tunnel) unless it starts a new one: the key is new;
   the connection was silent for longer than the time-out of its protocol, by the packets' own clock, and TCP's numbers do not go on where
   they stopped; or a SYN comes with a sequence number that the connection cannot explain. RFC 9293 section 3.4 makes initial
   sequence numbers of reused ports differ.
-- A packet that is another once more (``duplicates``) is counted apart and changes nothing but where and how early and late it was seen.
+- A packet that is a copy of another (``duplicates``) is counted separately; it changes only where the packet was seen, first and last.
 - Packets come in any order. What came first is decided by their time stamps, where they have some.
-- Dates are no proof. What sequence numbers or acknowledgements tie to a connection belongs to it, however far away it is dated (``STRAY_NS``); when it
-  began and ended is said by the greater part of its packets, and the others are counted.
-- Nothing decides who opened the connection here: side 0 is the lower end, and what each side was seen to do is kept.
-- Everything kept can be joined with the same of another part of the capture (``auditor.conntrack.merge``): counts add up, sets unite,
+- Time stamps alone prove nothing. A packet whose sequence or acknowledgement number fits a connection belongs to it, however far away its time stamp is (``STRAY_NS``);
+  the majority of packets decides when the connection began and ended, and the others are counted.
+- The originator is not decided here: side 0 is the lower endpoint, and what each side did is recorded.
+- All records can be joined with those of another part of the capture (``auditor.conntrack.merge``): counts add up, sets unite,
   sequence space is a set of intervals.
-- What no receiver takes is no evidence (RFC 9293, RFC 5961): it is counted, noted once a kind and connection (ODD_), and changes nothing else. Segments with a wrong
-  checksum are told from those that a card completes: by the value such cards leave, and by the first segments of their direction.
-- Where two segments say different things of bytes that nobody acknowledged yet, both readings are kept: the head, and a second one in which the last said counts.
-- Heads are handed on when they are settled: both have all they can (full, and what follows them of TLS followed to its end), or closed a moment
-  ago. A direction that still has to speak keeps its room, however much the other one sends, until the room is needed.
+- Segments that no receiver accepts are no evidence (RFC 9293, RFC 5961): they are counted, noted once for each kind and connection (ODD_), and change nothing else. Segments with a wrong
+  checksum are distinguished from those whose checksum the network card would have filled in: by the value that such cards leave, and by the first segments of the direction.
+- Where two segments have different content for bytes that are not acknowledged yet, both readings are kept: the head, and a second one in which the last segment wins.
+- Heads are handed on when they are complete: both are full (and TLS records behind them were followed to the end of the handshake), or the connection closed a moment
+  ago. A direction that has not sent anything yet keeps its room, however much the other one sends, until the room is needed.
 
 ``track`` stops and says why when it needs room; the caller makes room and calls again.
 """
@@ -209,7 +209,7 @@ def cut_holes(side, start, end):
 
 @inner
 def add_hole(side, start, end):
-    """Bytes [start, end) were jumped over. Where there is no room, the smallest hole is given up as lost."""
+    """Bytes [start, end) were skipped. If there is no room for another hole, the smallest one is counted as lost."""
     if side.n_holes < side.hole_from.size:
         side.hole_from[side.n_holes] = start
         side.hole_to[side.n_holes] = end
@@ -255,7 +255,7 @@ def extend(side, start, end, anchored):
 
 @inner
 def _enqueue(rows, at, queue, state):
-    """Hand the heads of a row on, once. BOUNDS: the caller proved room in the queue."""
+    """Hand on the heads of a row, once. BOUNDS: the caller proved room in the queue."""
     row = rows[at]
     if row.state & (ROW_QUEUED | ROW_SETTLED):
         return
@@ -268,7 +268,7 @@ def _enqueue(rows, at, queue, state):
 
 @inner
 def _leave(rows, queue, linger_row, linger_ns, state, now_ns, wait_ns):
-    """Hand on what closed long enough ago. False: the queue is full."""
+    """Hand on heads of connections that closed long enough ago. False: the queue is full."""
     while state[S_LINGER_SIZE] > 0:
         at = state[S_LINGER_HEAD]
         if 0 <= now_ns - linger_ns[at] < wait_ns:
@@ -343,7 +343,7 @@ def _odd(row, at, side, kind, frame, against, odds, state):
 
 @inner
 def from_elsewhere(sender, ttl, other_sender, other_ttl):
-    """Whether two segments of one direction did not come the same way: another link address or VLAN, or HOPS more or fewer hops."""
+    """Whether two segments of one direction took different ways: another link address or VLAN, or at least HOPS more or fewer hops."""
     another = sender != other_sender and sender != 0 and other_sender != 0  # noqa: PLR1714 - a tuple costs a kernel more
     return another or abs(np.int64(ttl) - np.int64(other_ttl)) >= HOPS
 

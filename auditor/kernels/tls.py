@@ -71,7 +71,7 @@ CLIENT_HIDDEN_ALERT, SERVER_HIDDEN_ALERT = 1 << 34, 1 << 35
 CLIENT_GAP, SERVER_GAP = 1 << 36, 1 << 37
 CLIENT_CUT, SERVER_CUT = 1 << 38, 1 << 39  # the head ends inside a record
 CLIENT_MIDSTREAM, SERVER_MIDSTREAM = 1 << 40, 1 << 41
-CLIENT_BYTES, SERVER_BYTES = 1 << 42, 1 << 43  # that side sent something
+CLIENT_BYTES, SERVER_BYTES = 1 << 42, 1 << 43  # that side sent payload
 ODD = 1 << 44
 CLIENT_LIMIT, SERVER_LIMIT = 1 << 45, 1 << 46  # more was there than is followed
 CLIENT_LONG, SERVER_LONG = 1 << 47, 1 << 48  # a Certificate message that ends behind the head: its bytes are not kept
@@ -151,7 +151,7 @@ TLS_ROW = np.dtype(
             "order",
             np.uint8,
             (2 * _EVENTS,),
-        ),  # who said what, in order of acknowledgements, else of frames (none: they are of several captures): C S H (retry) hellos, c s encrypted records, x y alerts
+        ),  # which side sent what, in order of acknowledgements, else of frames (none: they are of several captures): C S H (retry) hellos, c s encrypted records, x y alerts
         ("marks", np.int64, (N_MARKS, 2)),
     ],
     align=True,
@@ -750,7 +750,7 @@ def _walk_side(
                 row["flags"] |= CLIENT_DATA << side
                 if row["marks"][MARK_CLIENT_DATA + side, 0] == 0:
                     _mark(row, head, brief, MARK_CLIENT_DATA + side, at, seen)
-            # Of a record in which the head ends, what was followed behind it tells.
+            # For the record in which the head ends, see what was followed behind it.
             if whole or (full and not (followed and at == _int(head["trail_at"]))):
                 count = _int(row["n_records"][side])
                 row["n_records"][side] = count + 1
@@ -830,7 +830,7 @@ def _walk_side(
 
 @kernel
 def _first_of(a: NDArray[np.int64], i: int, b: NDArray[np.int64], j: int) -> int:
-    """Which of two sides spoke first, event ``i`` of one or ``j`` of the other: 0 or 1, -1: nothing tells (``first_of`` of the model)."""
+    """Which of two sides sent first, event ``i`` of one or ``j`` of the other: 0 or 1, -1: unknown (``first_of`` of the model)."""
     if b[2 * _EVENTS + j] and a[_EVENTS + i] >= 0 and (b[2 * _EVENTS + j] - a[_EVENTS + i]) & 0xFFFFFFFF < _HALF:
         return 0
     if a[2 * _EVENTS + i] and b[_EVENTS + j] >= 0 and (a[2 * _EVENTS + i] - b[_EVENTS + j]) & 0xFFFFFFFF < _HALF:

@@ -251,7 +251,7 @@ def _keep(head, stashes, stash_bytes, notes, slot, first, buf, at, size, pos, fr
     if which < 0 or notes[which, 0] != slot:
         if pos >= first + STASH_BYTES:
             return
-        # The one whose turn it is; whoever had it goes without.
+        # The next one in turn; its previous user loses it.
         which = notes[STASHES, 0]
         notes[STASHES, 0] = (which + 1) % STASHES
         notes[which, 0], notes[which, 1] = slot, first
@@ -294,7 +294,7 @@ def _drain(head, room, stashes, stash_bytes, notes, slot):
     if head.trail_next - first >= STASH_BYTES or (
         stash.n_ranges == 0 and stash.filled_bytes <= head.trail_next - first
     ):
-        # Nothing in it is wanted any more.
+        # None of it is needed any more.
         notes[which, 0] = -1
         head.trail_stash = 0
 

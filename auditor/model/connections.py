@@ -160,7 +160,7 @@ SEEN_FIN = 4
 SEEN_RST = 8
 SEEN_ACK = 16
 HAS_BASE = 32  # positions are defined
-BASE_GUESSED = 64  # ... by an acknowledgement of the other side alone
+BASE_GUESSED = 64  # ... only by an acknowledgement of the other side
 RETRANSMITTED = 128
 SNAPPED = 256  # payload was on the wire that the snaplen cut off
 HEAD_CUT = 512  # head bytes came after the head had been handed on
@@ -271,7 +271,7 @@ class ConnectionTable:
     tunnel_id: NDArray[np.uint32]
     outer: NDArray[np.int64]
     closed_by: NDArray[np.uint8]
-    """Who sent the first FIN or RST: 0 nobody, 1 originator, 2 responder."""
+    """Who sent the first FIN or RST: 0 neither, 1 originator, 2 responder."""
     orig_copies: NDArray[np.int64]
     """Packets that were others of this connection once more, seen at a second place or twice at one; in no other count."""
     resp_copies: NDArray[np.int64]
@@ -296,14 +296,14 @@ class ConnectionTable:
     odds: NDArray[np.void]
     """ODD, of connections whose packets contradict each other."""
     second: Mapping[int, tuple[int, Any]]
-    """By row: index into ``applications`` and facts of what else its first bytes may have been to who received them."""
+    """By row: index into ``applications``, and facts of another protocol that a receiver may have read in its first bytes."""
 
     def __len__(self) -> int:
         return int(self.first_ns.size)
 
 
 def tunnel_of(table: ConnectionTable, row: int) -> dict[str, Any]:
-    """What a report says of the tunnel that a connection was seen in."""
+    """The tunnel that a connection was seen in, as in the report."""
     outer = int(table.outer[row])
     return {
         "kind": TUNNEL_NAMES[int(table.tunnel[row])],
@@ -313,7 +313,7 @@ def tunnel_of(table: ConnectionTable, row: int) -> dict[str, Any]:
 
 
 def seen_from(table: ConnectionTable, vantages: Sequence[str]) -> tuple[NDArray[np.int64], list[tuple[str, ...]]]:
-    """Where each connection was seen: codes, and the names of the places that each code stands for. vantages: a name for each place.
+    """Where each connection was seen: codes, and the names of the vantage points that each code stands for. vantages: all names.
 
     Where one place has most of a connection's packets twice, it stands for two that nothing else tells apart.
     """
@@ -344,7 +344,7 @@ def sightings_of(table: ConnectionTable, vantages: Sequence[str]) -> dict[int, t
 
 
 def translations_of(table: ConnectionTable) -> dict[int, dict[str, Any]]:
-    """By row what a report says of a connection's other side of a NAT."""
+    """By row, the same connection on the other side of a NAT, as in the report."""
     if not table.translated:
         return {}
     import ipaddress  # few captures hold both sides

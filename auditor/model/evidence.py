@@ -11,9 +11,9 @@ from auditor.model.streams import StreamHead
 
 class Certainty(StrEnum):
     PROVEN = "proven"
-    """The frames say so themselves."""
+    """The frames show it directly."""
     INFERRED = "inferred"
-    """It follows from indirect signs, record lengths of an encrypted handshake say."""
+    """It follows from indirect signs, such as the record lengths of an encrypted handshake."""
     INHERITED = "inherited"
     """It was seen in the connection that this one resumes."""
 
@@ -44,7 +44,7 @@ class Handover:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A certificate as it crossed the wire: kept beside the evidence, which names it by ``fingerprint``; no output holds it."""
+    """A certificate as it was sent: kept beside the evidence, which refers to it by ``fingerprint``; it is in no output."""
 
     fingerprint: str
     """SHA-256 in hex."""

@@ -25,7 +25,7 @@ ANSWERED_WITH = "tls.answered_with"
 """What a server answered a ClientHello with that is no TLS: ``http``, or ``other`` where the client went on with it."""
 
 FOLLOWED = f"{LINK}http.followed"
-"""How far requests and answers were read, where they go on behind the first bytes: places in both streams, -1: no length tells.
+"""How far requests and answers were read where they continue behind the first bytes: offsets in both streams, -1: unknown.
 Where all requests were read, and not all answers, so many of these are the third."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -69,7 +69,7 @@ def unpack_marks(packed: Sequence[bytes]) -> NDArray[np.int64]:
 
 
 class Proof:
-    """Whether something fits that is dear to check: checked when it is first asked for, because of most connections nobody asks."""
+    """The result of an expensive check, made when it is first asked for: for most connections it never is."""
 
     __slots__ = ("_check",)
 
@@ -77,7 +77,7 @@ class Proof:
         self._check = check
 
     def fits(self) -> bool | None:
-        """None: that cannot be told."""
+        """None: unknown."""
         if callable(self._check):
             self._check = self._check()
         return self._check

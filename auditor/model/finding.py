@@ -10,7 +10,7 @@ from auditor.model.roles import Severity
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, with the connections that show it."""
+    """One fault, with the connections that show it."""
 
     rule: str
     severity: Severity

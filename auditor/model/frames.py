@@ -40,12 +40,12 @@ REMARKS = frozenset({"corrected", "continued", "cut", "filtered", "undated", "mi
 with, packets without a date or with one that cannot be. What a judgement lacks because of them is told of the connection, unless another capture has it."""
 
 DATED_NS = 788_918_400 * 1_000_000_000
-"""1995 began then. No TLS is older: a packet from before was given no time, or by a clock that nobody had set."""
+"""Start of 1995. TLS is younger: an earlier packet has no time stamp, or one of a clock that was not set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is wrong with an input, and where."""
+    """A problem of an input, and where it is."""
 
     kind: str
     """One word a script can rely on: truncated, corrupt, unsupported, unreadable, limit, interrupted; and those of REMARKS."""
@@ -57,7 +57,7 @@ class Problem:
 
     @property
     def damaging(self) -> bool:
-        """Something was lost: not so where the reader could put it right, or where all that was captured was read."""
+        """Whether packets were lost; not if the reader could repair it, or if all that was captured was read."""
         return self.kind not in REMARKS
 
     def as_dict(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Capture:
     """Digits behind the second that the capture has: 6 or 9 (pcapng: what if_tsresol gives, at most 9)."""
     vantage_points: tuple[VantagePoint, ...]
     dropped: int | None
-    """None: the file does not say."""
+    """None: not in the file."""
     problems: tuple[Problem, ...] = ()
     sha256: str | None = None
 
@@ -136,7 +136,7 @@ class FrameBatch:
 
 
 def vantage_name(capture: Capture) -> str | None:
-    """What the capture says of where it was taken."""
+    """Where the capture was taken, as far as the file has it."""
     told = dict.fromkeys(point.interface or point.name for point in capture.vantage_points)
     return ", ".join(name for name in told if name) or None
 

@@ -1,4 +1,4 @@
-"""What the policy says of a connection."""
+"""A connection judged by the policy."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Breach(StrEnum):
     UNKNOWN_HOST = "unknown_host"
     CELL_EGRESS = "cell_egress"
     CELL_TO_METADATA = "cell_to_metadata"
-    """As CELL_EGRESS, to an address at which the cloud tells a machine who it is."""
+    """As CELL_EGRESS, to the address of the cloud's metadata service."""
     CELL_TO_DIRECTOR = "cell_to_director"
     """As CELL_EGRESS, to a port that BOSH Directors have."""
     CONTROL_PLANE_EGRESS = "control_plane_egress"
@@ -91,7 +91,7 @@ class Flow:
     orig_p: int | None = None
     """Only where ``directed`` is False; else None, so that Flows stay few."""
     about_others: bool = False
-    """ICMP errors alone, which speak of other connections."""
+    """Only ICMP errors, which are about other connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +109,11 @@ class NearMiss:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """What the policy says of one Flow."""
+    """One flow judged by the policy."""
 
     disposition: Disposition
     paths: tuple[str, ...] = ()
-    """Ids of the documented paths it matches; more than one where nothing tells the components apart."""
+    """Ids of the documented paths it matches; more than one where the components cannot be distinguished."""
     near_miss: NearMiss | None = None
     breach: Breach | None = None
     would_be: Breach | None = None
@@ -133,20 +133,20 @@ class Classification:
     sibling: str | None = None
     """Name of the shipped overlay policy that would explain this undeclared connection."""
     flipped: bool = False
-    """The policy says that the other end opened it (``direction_by`` becomes policy). All other fields speak of the corrected direction."""
+    """By the policy the other end opened it (``direction_by`` becomes policy). All other fields are of the corrected direction."""
     decided_by_policy: bool = False
     """The policy confirms the guessed or corrected direction."""
     orig_holds: frozenset[str] | None = None
-    """Slugs of all components that the originator's VM can run; None: nobody knows what runs there."""
+    """Slugs of all components that the originator's VM can run; None: unknown."""
     resp_holds: frozenset[str] | None = None
-    """The same of the responder, with those of the roles that it takes traffic in for."""
+    """The same for the responder, with those of the roles whose traffic it accepts."""
     matched_by: tuple[tuple[str | None, str | None], ...] = ()
     """Roles of originator and responder by which each of ``paths`` was matched."""
 
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """One thing that a path asks for, with its own verdict."""
+    """One factor that a path asks for, with its own verdict."""
 
     name: str
     """mutual_tls, tls, oauth2, basic, ssh, signed_url, mysql_native_password."""
@@ -159,17 +159,17 @@ class Factor:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something wrong with how a connection is protected: what a finding rule of the same name looks for."""
+    """A fault in a connection's protection, for the finding rule of the same name."""
 
     rule: str
-    """Name of the rule, ``missing-client-certificate`` say."""
+    """Name of the rule, for example ``missing-client-certificate``."""
     says: str
-    """One sentence; nothing from the wire but names that are safe after escaping."""
+    """One sentence; the only text from the wire is names that are safe after escaping."""
     confidence: str = "high"
     kinds: tuple[str, ...] = ()
     """Evidence that shows it."""
     about: str = ""
-    """What tells two faults of one rule apart on one path (a certificate's fingerprint or name, a version), for the finding's subject."""
+    """What distinguishes two faults of one rule on one path (a certificate's fingerprint or name, a version), for the finding's subject."""
     beside: tuple[str, ...] = ()
     """Ids of connections that it was compared with: evidence, too."""
 
@@ -179,7 +179,7 @@ CONVENTION = "certificate-convention"
 
 
 NO_PAYLOAD = "no_payload"
-"""``Authentication.missing``: established, and nothing was sent as far as packets tell."""
+"""``Authentication.missing``: established, and no packet shows payload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ class Authentication:
 
     required: object = None
     observed: str | None = None
-    """What the wire shows: mutual_tls, tls, none, basic, ssh, ...; None: it cannot tell."""
+    """Observed method: mutual_tls, tls, none, basic, ssh, ...; None: unknown."""
     verdict: Verdict = Verdict.NOT_APPLICABLE
     confidence: str | None = None
     outcome: str = "unknown"
@@ -196,7 +196,7 @@ class Authentication:
     factors: tuple[Factor, ...] = ()
     faults: tuple[Fault, ...] = ()
     kinds: tuple[str, ...] = ()
-    """Kinds of evidence that the verdict stands on, the telling ones first."""
+    """Kinds of evidence for the verdict, the decisive ones first."""
     counted: bool = True
     """It counts where it is asked how much of the audit stayed undecided (contract, rule 10)."""
     missing: str | None = None

@@ -2,7 +2,7 @@
 
 The rules that hold here:
 
-- A limit that is hit is told: as a Problem of kind ``limit`` of the capture that hit it, with how often and how to raise it. That makes
+- A limit that is reached is reported: as a Problem of kind ``limit`` of the capture that hit it, with how often and how to raise it. That makes
   the audit incomplete; nothing is dropped in silence.
 - Defaults are far above what captures of a platform need, and together stay below the memory of a small VM.
 - Numbers that a protocol's standard fixes are no limits; they stand in ``wire/``. How many first bytes of a direction are kept
@@ -89,7 +89,7 @@ def memory_allowed(
 
 
 def memory_held() -> int:
-    """Bytes that this process holds now; 0 where the system does not tell."""
+    """Memory of this process now, in bytes; 0: unknown on this system."""
     try:
         return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
@@ -129,6 +129,6 @@ def parse_limits(given: Iterable[str], base: Limits = DEFAULTS) -> Limits:
 
 
 def told(name: str, limits: Limits, what: str) -> str:
-    """How a limit that was hit is told: what was hit, how it stood, and how to raise it."""
+    """The message for a limit that was reached: which one, its value, and how to raise it."""
     value = getattr(limits, name)
     return f"{what}: the limit {name} is {shown(name, value)}; --limit {name}=N sets another"

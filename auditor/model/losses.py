@@ -1,4 +1,4 @@
-"""What problems of an input cost, in one word: three things that must not be told as one.
+"""What problems of an input cost, in one word: three cases that reports must keep apart.
 
 - ``damaged``: bytes are missing or make no sense (truncated, corrupt, unreadable, empty).
 - ``unsupported``: it is whole, and something in it is read by nobody here.
@@ -17,7 +17,7 @@ _OTHERS = {"unsupported": UNSUPPORTED, "limit": LIMITED}
 
 
 def loss(kinds: Iterable[str]) -> str | None:
-    """The worst that problems of these kinds cost; None: nothing."""
+    """The worst loss of problems of these kinds; None: no loss."""
     found = {_OTHERS.get(kind, DAMAGED) for kind in kinds if kind not in REMARKS}
     return next((word for word in (DAMAGED, UNSUPPORTED, LIMITED) if word in found), None)
 

@@ -6,9 +6,9 @@ import numpy as np
 
 QUOTE = np.dtype(
     [
-        ("router_hi", np.uint64),  # who sends the error, as 128 bits; IPv4 is ::ffff:a.b.c.d
+        ("router_hi", np.uint64),  # sender of the error, 128 bits; IPv4 is ::ffff:a.b.c.d
         ("router_lo", np.uint64),
-        ("host_hi", np.uint64),  # who gets it
+        ("host_hi", np.uint64),  # receiver
         ("host_lo", np.uint64),
         ("src_hi", np.uint64),  # of the packet that it quotes
         ("src_lo", np.uint64),
@@ -33,4 +33,4 @@ QUOTES = 4_096
 """So many are kept of one capture; a power of two."""
 
 ICMP_ERROR = "icmp.error"
-"""Kind of evidence: what errors say of a connection, and who sent them."""
+"""Kind of evidence: ICMP errors about a connection, and who sent them."""

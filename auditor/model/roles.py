@@ -1,4 +1,4 @@
-"""What a file has to offer to take part: an inspector, a rule, an output format."""
+"""What a plug-in file must define: an inspector, a rule or an output format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from auditor.model.streams import Streams
 
 
 class Match(Enum):
-    """What a probe says of the bytes so far; YES and NO are never taken back when more bytes come."""
+    """A probe's answer for the bytes so far; YES and NO never change when more bytes arrive."""
 
     YES = "yes"
     NO = "no"

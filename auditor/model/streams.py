@@ -19,7 +19,7 @@ HEAD_SEGMENTS = 24
 """So many segments of a head remember their frame; bytes behind them are evidenced by the last one."""
 
 HEAD_RANGES = 16
-"""So many stretches of bytes that came before the ones in front of them are held; more are left out, as if lost."""
+"""Ranges of bytes that arrived out of order and are stored; further ones are left out, as if lost."""
 
 TRAIL_RECORDS = 40
 """So many records (and messages in the clear) of TLS behind a full head are told: more than both flights and the dialogue that is judged."""
@@ -143,7 +143,7 @@ _TOLD = ("told_kind", "told_what", "told_size", "told_first", "told_last")
 
 
 class Said(NamedTuple):
-    """When something was said, as far as it shows."""
+    """When bytes were sent, as far as packets show."""
 
     frame: int
     """With which it had come."""
@@ -154,7 +154,7 @@ class Said(NamedTuple):
 
 
 def first_of(a: Said, b: Said) -> int:
-    """Which of two sides spoke first: 0 or 1, -1: nothing tells. What acknowledges the other came behind it, whatever the order of capture."""
+    """Which of two sides sent first: 0 or 1, -1: unknown. A segment that acknowledges the other came after it, in whatever order they were captured."""
     if b.ack and a.end >= 0 and (b.ack - a.end) & 0xFFFFFFFF < _HALF:
         return 0
     if a.ack and b.end >= 0 and (a.ack - b.end) & 0xFFFFFFFF < _HALF:
@@ -176,9 +176,9 @@ class StreamHead:
     gap: bool = False
     """Bytes behind ``data`` were seen, but not the next one."""
     ended: bool = False
-    """Nothing follows ``data``: the direction was closed there."""
+    """The direction was closed right after ``data``."""
     midstream: bool = False
-    """``data`` does not start at the first byte of the stream (or nobody saw whether it does)."""
+    """``data`` does not start at the first byte of the stream, or that is unknown."""
     stream_bytes: int = 0
     """Payload of the whole direction as far as seen; may exceed ``len(data)``."""
     segments: tuple[tuple[int, int], ...] = ()

@@ -40,7 +40,7 @@ PROTOCOLS = ("tls", "ssh", "mysql", "nats", "http")
 """Protocols that have an object of their own in a connection's record."""
 
 PROXY_KINDS = ("proxy.version", "proxy.source", "proxy.destination")
-"""What a header of the PROXY protocol says: facts, and nobody's identity."""
+"""Facts of a PROXY protocol header; they prove no identity."""
 
 
 def coded(codes: NDArray[Any], names: Sequence[Any]) -> pd.Categorical:
@@ -305,7 +305,7 @@ def judged_columns(
     authentications: Sequence[Authentication],
     facts: Sequence[Facts | None],
 ) -> dict[str, Any]:
-    """What the policy says of each connection: columns by name."""
+    """Each connection judged by the policy: columns by name."""
 
     def by_class(value: Callable[[Classification], Any]) -> pd.Categorical:
         return coded_values(class_of, [value(each) for each in classes])
@@ -323,9 +323,11 @@ def judged_columns(
     evidence = np.empty(len(auth_of), dtype=object)
     for row, (auth, fact) in enumerate(zip(authentications, facts, strict=True)):
         kinds = auth.kinds
-        if fact is not None and "proxy.version" in fact.own:  # what a proxy says of itself is shown whatever was judged
+        if (
+            fact is not None and "proxy.version" in fact.own
+        ):  # what a proxy reports is shown whether or not it was judged
             kinds = (*kinds, *(kind for kind in PROXY_KINDS if kind in fact.own))
-        if fact is not None and ICMP_ERROR in fact.own:  # nor does what routers say of it depend on a judgement
+        if fact is not None and ICMP_ERROR in fact.own:  # nor do ICMP errors of routers depend on a judgement
             kinds = (*kinds, ICMP_ERROR)
         if fact is not None and CONTRADICTION in fact.own and CONTRADICTION not in kinds:
             kinds = (*kinds, CONTRADICTION)

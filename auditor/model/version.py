@@ -1,3 +1,3 @@
-"""The version of this package, for those who may not import the package's root."""
+"""The version of this package, for modules that may not import the package's root."""
 
 VERSION = "0.2.0"

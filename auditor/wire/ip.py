@@ -12,7 +12,7 @@ V4_MIN_BYTES = 20
 V4_MORE_FRAGMENTS = 0x2000
 V4_OFFSET_MASK = 0x1FFF
 V4_MAPPED = 0xFFFF_0000_0000
-"""What stands before the 32 bits of an IPv4 address in an IPv6 one (RFC 4291 section 2.5.5.2)."""
+"""Prefix of the 32 bits of an IPv4 address in an IPv6 address (RFC 4291 section 2.5.5.2)."""
 
 # -- IPv6, RFC 8200 section 3 -------------------------------------------------------------------------------------------------------
 V6_PAYLOAD_LENGTH = 4

@@ -1,4 +1,4 @@
-"""Link layers: the numbers of what stands before the IP header, and where their fields are.
+"""Link layers: numbers of the headers before the IP header, and offsets of their fields.
 
 A frame starts as one of the LINKTYPE_ headers (https://www.tcpdump.org/linktypes.html) and goes on with a chain of EtherTypes (IEEE 802
 numbers, https://www.iana.org/assignments/ieee-802-numbers): tags, labels and sessions, until one of them is IP. Offsets count from the

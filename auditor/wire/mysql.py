@@ -56,7 +56,7 @@ CAPACITY_ERRORS = frozenset(
         4031,
     }
 )
-"""Errors that say nothing of the login: too many connections (1040, of a user 1203 and 1226), out of memory or of threads, a server that shuts
+"""Errors that are not about the login: too many connections (1040, of a user 1203 and 1226), out of memory or of threads, a server that shuts
 down or is offline, a host that is blocked (1129) or not served (1130), packets lost, time limits."""
 COM_CHANGE_USER = 0x11
 UNANSWERED = frozenset({0x01, 0x18, 0x19})

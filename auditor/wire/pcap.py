@@ -22,7 +22,7 @@ MAGICS: Final = (MAGIC_MICROS, MAGIC_NANOS, MAGIC_MODIFIED, MAGIC_IXIA_HARDWARE,
 IXIA: Final = frozenset({MAGIC_IXIA_HARDWARE, MAGIC_IXIA_SOFTWARE})
 IXIA_SIZE_BYTES: Final = 4
 FOREIGN_MAGICS: Final = (0xA1B234CD, 0xA12B3C4D, 0xA1E2CB12)
-"""Variants of pcap whose records nobody documented (libpcap, sf-pcap.c: FMESQUITA, NAVTEL; netsniff-ng: BORKMANN); they are named and not read."""
+"""Variants of pcap whose records are not documented (libpcap, sf-pcap.c: FMESQUITA, NAVTEL; netsniff-ng: BORKMANN); they are named and not read."""
 
 # File header, section 4: offsets of its fields.
 FILE_MAGIC: Final = 0

@@ -1,4 +1,4 @@
-"""The PROXY protocol, versions 1 and 2: what a proxy says of the client before the client's own bytes.
+"""The PROXY protocol, versions 1 and 2: a proxy's header about the client, before the client's own bytes.
 
 Source: https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, section 2.
 """
@@ -15,7 +15,7 @@ V2_FAMILY = 13
 V2_LENGTH = 14
 V2_BYTES = 16
 V2_LOCAL = 0x20
-"""The proxy speaks for itself: addresses mean nothing."""
+"""LOCAL: the proxy's own connection; its addresses have no meaning."""
 V2_PROXY = 0x21
 V2_ADDRESS_BYTES = {1: 4, 2: 16}
 """By address family (the higher four bits): IPv4, IPv6. Two addresses, then two ports of two bytes."""

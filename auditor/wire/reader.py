@@ -12,7 +12,7 @@ from auditor.errors import WireError
 MAX_TEXT = 255
 """So many characters of a text from the wire are kept."""
 MAX_LINE = 1 << 20
-"""No line of anything is longer, unless a limit below says so."""
+"""Longest line of any protocol, unless a constant below sets another limit."""
 
 
 def printable(data: bytes, limit: int = MAX_TEXT) -> str:

@@ -50,7 +50,7 @@ MAC_BYTES = {
 }
 """Tags, by names without ``-etm`` and what follows ``@``."""
 LATE_COMPRESSION = frozenset({"none", "zlib@openssh.com"})
-"""What leaves packets alone until a login succeeded."""
+"""Compression that starts after a successful login."""
 
 SERVICE_BYTES = 17
 """Payload of SERVICE_REQUEST and SERVICE_ACCEPT for ssh-userauth: number, and a name of 12 with its length (section 10)."""

@@ -1,4 +1,4 @@
-"""Text that came over the wire, or from somebody's file, made fit for a terminal.
+"""Text from packets or files, made safe for a terminal.
 
 The rule is Unicode's own: a character that is not printable (controls C0 and C1, format characters such as bidirectional overrides and
 zero-width joiners, line separators, surrogates, odd spaces) is shown as its escape, ``\\x1b`` or ``\\u202e``, and so are the few

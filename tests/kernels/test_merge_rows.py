@@ -168,7 +168,7 @@ def test_counts_add_up_or_are_the_same_packets_twice() -> None:
         assert rows["captures"][0] == 5
 
 
-def concluded(
+def finished(
     o: int, r: int, answered: bool, ends: dict[str, int], history: tuple[int, ...] = (), proto: int = 6
 ) -> tuple[str, int]:
     """conn_state and who closed, where the originator (side 1) and the responder (side 0) were seen to do this.
@@ -187,7 +187,7 @@ def concluded(
     rows["history"][0, : len(history)] = history
     state, incomplete, closed_by = np.zeros(1, np.uint8), np.zeros(1, np.uint8), np.zeros(1, np.uint8)
     text, lost, established = np.zeros((1, 32), np.uint8), np.zeros(1, np.int64), np.zeros(1, np.bool_)
-    merge_rows.conclude(
+    merge_rows.finish_rows(
         rows,
         1,
         np.ones(1, np.uint8),
@@ -203,7 +203,7 @@ def concluded(
 
 
 def state_of(o: int, r: int, answered: bool, proto: int = 6, **ends: int) -> str:
-    return concluded(o, r, answered, ends, proto=proto)[0]
+    return finished(o, r, answered, ends, proto=proto)[0]
 
 
 S, H, F, R = SEEN_SYN, SEEN_SYNACK, SEEN_FIN, SEEN_RST
@@ -254,13 +254,13 @@ def test_of_two_resets_the_first_decides() -> None:
     ],
 )
 def test_who_closed_first(o: int, r: int, ends: dict[str, int], closer: int) -> None:
-    assert concluded(o, r, True, ends)[1] == closer
+    assert finished(o, r, True, ends)[1] == closer
 
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_where_times_are_the_same_frames_say_who_closed_first(side: int) -> None:
     fin = tcpstate.H_FIN << 1
-    assert concluded(S | F, H | F, True, {}, (fin | side, fin | 1 - side))[1] == (2, 1)[side]
+    assert finished(S | F, H | F, True, {}, (fin | side, fin | 1 - side))[1] == (2, 1)[side]
 
 
 def test_every_mix_of_flags_has_a_state() -> None:

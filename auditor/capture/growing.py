@@ -4,7 +4,7 @@ The rules, those of ``tail -f`` on a file that matters:
 
 - Reading ends when the caller says so (Ctrl-C, SIGTERM), when the file was rotated (its name leads to another file or to none, or it became
   shorter than what was read) and all of the old one is read, or when nothing came for the time allowed, counted in looks and not by a clock.
-- A pipe ends by itself, when its writer closes it; while it delivers nothing, the caller is still asked.
+- A pipe ends when its writer closes it; while it delivers nothing, the caller is still asked.
 - Bytes behind the place where the caller ended the reading are reported, not forgotten. A record that its writer has not finished yet is no
   damage when the caller ended the reading; it is one where the file ended by itself.
 """

@@ -1,4 +1,4 @@
-"""Capturing as it happens: what a source is, the command that captures there, and its bytes as a stream for the readers of files.
+"""Live capture: what a source is, the command that captures there, and its bytes as a stream for the readers of files.
 
 What holds here:
 
@@ -51,7 +51,7 @@ MANY: Final = 64
 """Connections that are left out, at most."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,64}\Z")
-"""Interfaces, hosts, users, deployments: nothing that a shell or an option parser would take for something else."""
+"""Interfaces, hosts, users, deployments: no text that a shell or an option parser would misread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Place:
 
     @property
     def endless(self) -> bool:
-        """It has no end of its own: when it ends, something went wrong."""
+        """A source without an end: if it ends, that is an error."""
         return self.kind in (INTERFACE, SSH, BOSH)
 
 
@@ -183,7 +183,7 @@ def capture_tools() -> list[Tool]:
     """The ways to capture here that have the rights to, the best first."""
     own = has_net_raw()
     found = []
-    for name in ("tcpdump", "dumpcap"):  # as fast as each other; tcpdump tells what it drops while it runs
+    for name in ("tcpdump", "dumpcap"):  # equally fast; tcpdump reports drops while it runs
         path = _found(name)
         if path is not None and own:
             found.append(Tool(name, path, "this user may capture"))
@@ -227,7 +227,7 @@ class CaptureOptions:
     """How to capture."""
 
     filter: str = ""
-    """pcap-filter expression; empty: everything."""
+    """pcap-filter expression; empty: all packets."""
     snaplen: int = 262_144
     buffer_mib: int = BUFFER_MIB
 
@@ -390,7 +390,7 @@ class Running(Protocol):
         """What Ctrl-C would do to it."""
 
     def wait(self, seconds: float) -> int | None:
-        """Its exit status, or None where it still runs or nobody knows."""
+        """Its exit status; None: it still runs, or the status is unknown."""
 
 
 class Starter(Protocol):
@@ -431,7 +431,7 @@ class _Child:
 
     def wait(self, seconds: float) -> int | None:
         end = time.monotonic() + seconds
-        # It is looked at before it is taken: until then its number, and its group's, is nobody else's.
+        # Checked before it is reaped: until then no other process can have its id or group.
         while self.process.returncode is None:
             try:
                 gone = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
@@ -624,7 +624,7 @@ def _keep(asked: socket.socket, commands: Sequence[Command]) -> None:
 
 @dataclass(slots=True)
 class Drops:
-    """Packets lost on the way, by stage; None: nobody said."""
+    """Packets lost before they reached us, by stage; None: unknown."""
 
     kernel: int | None = None
     """The kernel or the interface had no room for them."""
@@ -647,7 +647,7 @@ _PREFIX = re.compile(r"^\S+: (stdout|stderr) \| ?")
 
 @dataclass(slots=True)
 class Said:
-    """What a capturing program told on standard error."""
+    """Messages of a capturing program on standard error."""
 
     drops: Drops = field(default_factory=Drops)
     left_out: list[Ends] = field(default_factory=list)
@@ -703,7 +703,7 @@ class Stream:
         self._closed = False
         self._listener: threading.Thread | None = None
         self.tick: Callable[[], None] | None = None
-        """Called while nothing comes."""
+        """Called while no packets arrive."""
         if running is not None:
             self._listener = threading.Thread(target=self._listen, args=(running.stderr,), daemon=True)
             self._listener.start()
@@ -798,7 +798,7 @@ class Stream:
         if self._running is not None:
             with contextlib.suppress(OSError):
                 os.close(self._running.stdin)
-            if self._hexed:  # nothing there reads standard input
+            if self._hexed:  # no program there reads standard input
                 self._running.interrupt()
 
     @property
@@ -874,12 +874,12 @@ def _pipe(place: Place, descriptor: int) -> Stream:
 
 
 def watched_through(environment: Mapping[str, str]) -> list[Ends]:
-    """The connection through which somebody watches us, if it is one of ssh: each line on that screen would be a packet to capture."""
+    """The ssh connection of the user's terminal, if there is one: each line on it would be a packet to capture."""
     return _ends(environment.get("SSH_CONNECTION", "").split())
 
 
 def _ends(words: Sequence[str]) -> list[Ends]:
-    """A connection in four words, as sshd tells it; none where they are something else."""
+    """A connection in four words, as sshd writes it; None if they are not one."""
     try:
         one, one_port, other, other_port = (each.partition("%")[0] for each in words)
         return [(str(ipaddress.ip_address(one)), int(one_port), str(ipaddress.ip_address(other)), int(other_port))]
@@ -888,7 +888,7 @@ def _ends(words: Sequence[str]) -> list[Ends]:
 
 
 def connections_of(process: int) -> list[Ends]:
-    """The TCP connections that a process and its children have, as /proc tells: those of our own ssh, through whatever gateway it goes."""
+    """The TCP connections of a process and its children, from /proc: those of our own ssh, through whatever gateway it goes."""
     sockets: set[str] = set()
     for each in _family(process):
         with contextlib.suppress(OSError):

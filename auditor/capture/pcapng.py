@@ -161,7 +161,7 @@ class PcapngReader(CaptureReader):
             self._frames += kind in pcapng.RECORDS
 
     def _pass_over(self, size: int, *, wipe: bool = False) -> None:
-        """A block of any length that nobody needs."""
+        """A block of any length that is skipped."""
         window, start = self._window, self._window.offset
         if not window.skip(size - pcapng.BLOCK_TRAILER_BYTES, wipe=wipe) or not window.more(pcapng.BLOCK_TRAILER_BYTES):
             self._at_end("a block", start)

@@ -1,6 +1,6 @@
 """Rights that capturing needs and reading does not: given up before the first packet is parsed.
 
-Root opens packet sockets; what comes out of them was written by strangers. So whoever starts us as root has the capturing programs started by a
+Root opens packet sockets; what comes out of them was written by strangers. So if we are started as root, the capturing programs are started by a
 process that can do nothing else (``capture.live.KeptStarter``), while the one that reads becomes an ordinary user: the one who called sudo,
 the one named, or nobody.
 
@@ -52,7 +52,7 @@ def user_for(wanted: str | None, environment: Mapping[str, str]) -> User | None:
         found = pwd.getpwnam(name or NOBODY)
     except KeyError:
         if wanted is None:
-            return None  # no such user as nobody: a machine that small has nobody else
+            return None  # no user called nobody: a very small machine has no other
         raise ConfigError("--user", f"unknown user {wanted!r}", hint="a name of /etc/passwd") from None
     return None if found.pw_uid == 0 else User(found.pw_name, found.pw_uid, found.pw_gid, found.pw_dir)
 
@@ -65,7 +65,7 @@ def _name() -> str:
 
 
 def become(user: User) -> None:
-    """Give up root for good. Raises ConfigError where that fails: nothing is parsed as root by accident."""
+    """Give up root permanently. Raises ConfigError if that fails: packets are never parsed as root."""
     try:
         os.initgroups(user.name, user.gid)
         os.setresgid(user.gid, user.gid, user.gid)

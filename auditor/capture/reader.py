@@ -111,7 +111,7 @@ class Columns:
 
 
 OPENING_BYTES = 1024 * 1024
-"""What has to stand before a batch for it to be read by itself is kept up to this size."""
+"""Largest header (pcapng sections and interfaces) kept so that a batch can be read separately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +251,7 @@ class CaptureReader(ABC):
         self._problems.append(Problem(kind, says, frame=self._frames, offset=at))
 
     def _at_end(self, says: str, start: int | None = None) -> None:
-        """The source has ended: tell why, when it was not between two records.
+        """The source has ended: report why, unless it was between two records.
 
         ``says``: what is cut off; ``start``: the offset where that begins, when part of it was taken already.
         """

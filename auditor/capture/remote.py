@@ -99,7 +99,7 @@ def _with_prefix(fs: Any, path: str) -> list[str]:
 
 
 def _captures(fs: Any, names: list[str], is_capture: Callable[[BinaryIO], bool]) -> Iterator[str]:
-    """Those that are captures by their first bytes. What cannot be read is among them: whoever opens it says so."""
+    """Those that are captures by their first bytes. Files that cannot be read are among them: the error is raised when they are opened."""
 
     def look(name: str) -> bool:
         try:
@@ -131,7 +131,7 @@ def _asked(url: str, ask: Callable[[], Answer]) -> Answer:
         raise
     except ImportError as error:
         raise MissingToolError(f"{shown(url)}: {' '.join(str(error).split())}") from None
-    except Exception as error:  # each kind of store has errors of its own
+    except Exception as error:  # each kind of storage has its own errors
         raise InputError(shown(url), _why(error)) from None
 
 

@@ -1,7 +1,7 @@
 """The packets of a live capture kept on disk, within a size: the oldest file goes when a new one needs its room.
 
 Every source has files of its own (``NAME.000001.pcap``, one link type each, nanoseconds), so that the folder, audited afterwards, is the same
-set of capture points that was audited live. What lies in them is what crossed the wire, passwords too: the files are their owner's alone.
+set of capture points that was audited live. They have what was sent, passwords too: only their owner can read them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Ring:
     """A folder of capture files that never holds more than ``size_bytes`` (but for the files being written, where there are very many sources)."""
 
     def __init__(self, folder: Path, size_bytes: int) -> None:
-        """Raises ConfigError where the folder cannot be used or the size is too small to keep anything."""
+        """Raises ConfigError where the folder cannot be used or the size is too small for any packet."""
         if size_bytes < FILES * LEAST_BYTES:
             raise ConfigError(
                 "--ring-size", f"{size_bytes} bytes are too small", hint=f"at least {FILES * LEAST_BYTES // 1024} KiB"
@@ -97,7 +97,7 @@ class RingWriter:
         self._open: dict[int, tuple[Path, IO[bytes], int]] = {}
         self._out: NDArray[Any] = np.zeros(min(1024 * 1024, ring.file_bytes // 4), np.uint8)
         self.failed: str | None = None
-        """Why nothing more is kept."""
+        """Why no more packets are kept."""
 
     def write(self, batch: FrameBatch, link_type: NDArray[np.int32]) -> None:
         """Keep the frames. A disk that takes no more is reported in ``failed``."""

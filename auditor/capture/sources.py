@@ -7,7 +7,7 @@ A source has one verb, ``readinto(view) -> int``: at least one byte, or 0 at the
 The rules:
 
 - What is wrong with the bytes is a SourceError, raised after everything before it has been handed on; the reader of the capture
-  turns it into a Problem. Nothing else is raised for bad bytes.
+  turns it into a Problem. No other error is raised for bad bytes.
 - Compression is known by content. Concatenated members (gzip), frames (zstd, lz4) and streams (xz) are one stream of bytes, as
   their tools treat them: RFC 1952 section 2.2, RFC 8878 section 3, LZ4 frame format, xz file format section 1.
 - No step holds more than a chunk of input and a piece of output, whatever the input claims.
@@ -29,7 +29,7 @@ PIECE_BYTES: Final = 64 * 1024
 """Decompressed bytes asked for at once. A decoder that finds an error loses its current piece, so it is small."""
 
 HEAD_BYTES: Final = 512
-"""What is looked at to tell a format."""
+"""Bytes from which the format is recognised."""
 
 MAGIC_BYTES: Final = 8
 """The longest magic number of a compression is shorter."""
@@ -201,7 +201,7 @@ class Members:
 
 
 class ZstdFrames:
-    """zstd frames. The library does not tell a cut from an end, so the frames are counted while they pass by."""
+    """zstd frames. The library does not distinguish a cut from an end, so the frames are counted."""
 
     def __init__(self, source: Source, guard: _Guard, limits: Limits) -> None:
         import zstandard
@@ -241,7 +241,7 @@ class _ZstdOutline:
         self._skip = 0
         self._checksum = False
         self.foreign = False
-        """Something that is no frame follows the frames."""
+        """Bytes that are no frame follow the frames."""
 
     @property
     def between(self) -> bool:

@@ -33,7 +33,7 @@ class Meter:
         self.bytes = 0
         self.drawn = False
         self.told = False
-        """It was told that something is compiled."""
+        """The message about compiling was shown."""
 
     def say(self, text: str) -> None:
         """Overwrite the line."""

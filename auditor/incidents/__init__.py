@@ -1,4 +1,4 @@
-"""What one actor did: findings and connections told as a story, and the certificates that were shown.
+"""What one actor did: findings and connections in order of time, and the certificates that were shown.
 
 ``of`` makes incidents of any audit, one just made or one of the store; ``told_of`` narrows an audit to one address.
 """

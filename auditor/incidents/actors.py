@@ -1,10 +1,10 @@
-"""Who did something that nobody declared, and what it did in order of time.
+"""Who did what no path declares, and what it did in order of time.
 
 The rules that hold here:
 
 1. An **actor** is a VM of the inventory (whatever addresses it had) or an address in none. It is one where a finding says that it did what no path
    declares: a stranger, an undeclared connection or attempt, a sweep, a certificate of others, a platform VM that leaves the platform. Faults of
-   documented connections make no actor, nor a ping, nor what a shipped policy would explain, nor what somebody waived.
+   documented connections make no actor, nor a ping, nor what a shipped policy would explain, nor what is waived.
 2. Once it is an actor, **all** its connections are its story, those out of scope too: where it took what it got is the question.
 3. A step is what a reader would say in one breath: a sweep however many ports, a login at one server, a call that comes back every minute.
 4. Nothing is said that the tables do not hold, so that an audit of the store tells the same story as on the day it was made.
@@ -64,7 +64,7 @@ REGULAR = 0.25
 SHORTEST_PERIOD_NS = 500_000_000
 
 _BECAME = ("closed", "filtered", "silent")
-"""What became of an attempt; what tells more comes first."""
+"""The result of an attempt, the most informative first."""
 _AWAY = ("unreachable", "prohibited", "unknown", "no route", "policy", "rejected", "beyond")
 """Words of the ICMP errors that turn a packet away."""
 _REFUSED = ("REJ", "RSTR", "RSTRH", "RSTOS0")
@@ -269,7 +269,7 @@ class _Teller:
         return tuple(self._led(each, made) for each in made)
 
     def host(self, host: str) -> Incident | None:
-        """The one that the audit is about, whatever it did, and whatever was done to it."""
+        """The host that the audit was narrowed to: what it did, and what was done to it."""
         for which in ("originator", "responder"):
             for column in (f"{which}_ip", f"{which}_instance"):
                 rows = np.flatnonzero((self.table[column] == host).fillna(False).to_numpy(bool))
@@ -280,7 +280,7 @@ class _Teller:
         return None
 
     def _host_story(self, actor: _Actor, rows: list[int]) -> Incident:
-        """Not an incident: nobody says that it did wrong."""
+        """Not an incident: no finding accuses it."""
         told = self._incident(actor, rows, whole=True)
         did = [each for each in told.steps if each.kind != "called"]
         suffered = [each for each in told.steps if each.kind == "called"]
@@ -912,7 +912,7 @@ def _rank(each: Incident) -> tuple[Any, ...]:
 
 
 def _short(name: str) -> str:
-    """A VM's name with no more of its UUID than tells it apart."""
+    """A VM's name with the first digits of its UUID."""
     group, slash, which = name.partition("/")
     return f"{group}{slash}{which[:8]}" if len(which) == _UUID else name
 

@@ -98,7 +98,7 @@ def _policies(audit: Audit) -> list[str]:
 
 
 def candidates(finding: dict[str, Any], first: dict[str, Any] | None) -> tuple[str, ...]:
-    """All paths that a finding may be about: where nothing tells components apart there is more than one."""
+    """All paths that a finding may be about: more than one if the components cannot be distinguished."""
     path = finding.get("path")
     if not path:
         return ()

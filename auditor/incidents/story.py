@@ -1,4 +1,4 @@
-"""An incident, as every report tells it: one actor, what it did in order of time, and the frames that show it."""
+"""An incident, the same in every report: one actor, what it did in order of time, and the frames that show it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def listed(names: list[str], most: int = 3) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that an actor did, or that was done to it."""
+    """One action of an actor, or of others towards it."""
 
     kind: str
     """sweep, attempt, login, request, connection, called, egress, beacon"""
@@ -103,7 +103,7 @@ class Incident:
     steps: tuple[Step, ...]
     command: str
     accused: bool = True
-    """False: it is the story of an address or VM that nobody accuses, and no incident."""
+    """False: the story of an address or VM without an accusation, and no incident."""
 
     @property
     def title(self) -> str:

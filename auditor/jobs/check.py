@@ -1,6 +1,6 @@
-"""``--check``: everything that a real pass would miss, and nothing is run, written or told.
+"""``--check``: everything that a real pass would lack; nothing is run, written or sent.
 
-Two kinds: mistakes in the files that decide are errors, told as a pass would tell them; what this machine lacks (a folder, a right, a command, a package) is listed, all of it
+Two kinds: mistakes in policies, inventories and waivers are errors, with the messages of a pass; what this machine lacks (a folder, a right, a command, a package) is listed, all of it
 at once. Where a systemd unit starts the pass, its sandbox counts, too: a folder that root may write to is read-only inside ``ProtectSystem=strict``.
 """
 

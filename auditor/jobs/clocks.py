@@ -4,7 +4,7 @@
 - The last pass's clock is in the store. Between two passes the clock goes forward, and not by much more than it does between other passes.
 - The packets' clocks are those of the machines that capture.
 
-A clock that has jumped is not believed: until it is explained, time goes on from where it was believed last, by as much as the clock itself goes on. So nothing is removed,
+A clock that has jumped is not trusted: until the jump is explained, time continues from the last trusted time, at the clock's own pace. So nothing is removed,
 closed, expired or put off by a jump, in either direction. It is believed again once it is back where it should be, or once it has run well for a day (``PROBATION_NS``) and new packets
 agree with it: two clocks against a memory.
 """
@@ -39,7 +39,7 @@ class Time:
     """What time it is for a pass."""
 
     now_ns: int
-    """The clock that is believed: for retention, closing, waivers, retries, and silence."""
+    """The trusted time: for retention, closing, waivers, retries, and silent sources."""
     wall_ns: int
     """The machine's clock: for the times of files, which are of the same clock."""
     says: str | None = None
@@ -56,11 +56,11 @@ class Time:
 
     @property
     def _unknown_ns(self) -> int:
-        """While the clock is not believed, so much may have passed that nobody knows of."""
+        """While the clock is not trusted, so much more time may have passed."""
         return 0 if self.says is None else max(DAY_NS, PACES * max(self.paces, default=0))
 
     def told_by(self, packets_ns: int | None) -> int:
-        """The clock that is believed, once packets were seen: they may say how much has passed."""
+        """The trusted time, once packets were read: they may show how much time has passed."""
         if packets_ns is None or self.says is None or packets_ns > self.now_ns + self._unknown_ns:
             return self.now_ns
         return max(self.now_ns, packets_ns)
@@ -108,7 +108,7 @@ def note(history: History, time: Time, packets_ns: int | None) -> None:
     with history.writing() as sql:
         sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", [NAME, json.dumps(made)])
         if before is not None and time.now_ns < int(before["now"]):
-            # An earlier clock was wrong, and this one is believed: nothing was seen later than now.
+            # An earlier clock was wrong, and this one is trusted: no packet is later than now.
             sql.execute(
                 "UPDATE facts SET last_seen_ns = min(last_seen_ns, ?1), first_seen_ns = min(first_seen_ns, ?1)",
                 [time.now_ns],

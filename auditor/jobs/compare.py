@@ -34,7 +34,7 @@ CHANGES = (
     "outside",
     "decided_by",
 )
-"""What can have happened: to findings (the first five), to documented paths (seen, silent, verdicts), to edges, and to the files that decide.
+"""Kinds of changes: of findings (the first five), to documented paths (seen, silent, verdicts), to edges, and to the files that decide.
 
 ``outside``: a finding, path or edge of the earlier audit that lies outside of the later one's window, so that it was not looked at."""
 

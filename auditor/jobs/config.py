@@ -1,4 +1,4 @@
-"""The configuration of ``auditor run``: TOML, typed, every mistake told with file, line and fix.
+"""The configuration of ``auditor run``: TOML, typed; every mistake is reported with file, line and fix.
 
 Paths are relative to the file's own folder. Durations are ``30s``, ``15m``, ``2h``, ``7d``; sizes are ``500MiB``, ``10GiB`` or bytes. No secret needs to stand in it: addresses of
 notifications may come from a file or the environment. ``docs/deploy/auditor.toml`` is an example with every key.
@@ -54,7 +54,7 @@ Severity = Literal["critical", "high", "medium", "low", "info"]
 
 
 class Section(BaseModel):
-    """Strict, and nothing unknown."""
+    """Strict types, no unknown keys."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
 
@@ -89,7 +89,7 @@ class SpoolSection(Section):
 
 
 class SourceSection(Section):
-    """Where some of the captures come from; sources that are not declared are told apart by the names of their files."""
+    """Where some of the captures come from; sources that are not declared are distinguished by the names of their files."""
 
     name: Text
     match: list[Text] = Field(min_length=1, description="Names of its files, or whole paths.")
@@ -144,7 +144,7 @@ class AuditSection(Section):
 
 
 class LimitsSection(Section):
-    """What one audit takes at most; more waits for the next one of the same pass."""
+    """Maximum of one audit; the rest waits for the next one of the same pass."""
 
     files: int = Field(1_000, ge=1)
     bytes: Size = Field(8 << 30)
@@ -170,7 +170,7 @@ class ReportSection(Section):
 
 
 class NotifySection(Section):
-    """Somebody who is reported."""
+    """A receiver of notifications."""
 
     name: Text
     url: Text | None = Field(None, description="Address in apprise's form; better put it in a file or the environment.")

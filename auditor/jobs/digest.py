@@ -1,6 +1,6 @@
-"""What somebody is told: a digest of what changed, and never anything of the wire's payload.
+"""The notification: a digest of what changed, never with payload from the wire.
 
-A digest has a key, made of what it tells and of nothing else (no time): a digest that is sent again after a failure has the same one, so that a receiver (or a
+A digest has a key, made only of its content (no time): a digest that is sent again after a failure has the same one, so that a receiver (or a
 person) knows it.
 """
 
@@ -17,7 +17,7 @@ from auditor.policy.inventory import time_text
 from auditor.wire.text import clip, escape
 
 LINES = 25
-"""So many changes of a kind are told one by one."""
+"""Up to so many changes of a kind are listed one by one."""
 _HEADS = {
     "new": "New findings",
     "gone": "Findings that are gone",
@@ -31,11 +31,11 @@ _HEADS = {
 }
 
 _WITH = {"unwaived": "waiver"}
-"""Changes that are told to those who want another kind."""
+"""Changes that are also sent to receivers of another kind."""
 
 
 class NotToldError(AuditorError):
-    """Somebody could not be told."""
+    """A notification could not be sent."""
 
 
 def wanted(section: NotifySection, changes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ def digest_of(
     now_ns: int,
     late_ns: int | None = None,
 ) -> dict[str, Any] | None:
-    """Title, body, key and kind of what this section wants of the changes; None: nothing. ``late_ns``: since when it could not be told."""
+    """Title, body, key and kind of the changes that this section asks for; None: there are none. ``late_ns``: since when it could not be sent."""
     some = wanted(section, changes)
     if not some:
         return None
@@ -148,7 +148,7 @@ def tell(section: NotifySection, digest: Mapping[str, Any], environment: Mapping
     import socket
 
     address = address_of(section, environment)
-    logging.getLogger("apprise").setLevel(logging.CRITICAL)  # its own words may hold the address
+    logging.getLogger("apprise").setLevel(logging.CRITICAL)  # its message may contain the address
     sender = apprise.Apprise()
     if not sender.add(address):
         raise ConfigError(
@@ -165,7 +165,7 @@ def tell(section: NotifySection, digest: Mapping[str, Any], environment: Mapping
             notify_type=digest["kind"],
             body_format=apprise.NotifyFormat.TEXT,
         )
-    except Exception as error:  # each service has errors of its own; their words may hold the address
+    except Exception as error:  # each service has its own errors; their messages may contain the address
         raise NotToldError(f"notify {section.name}: {type(error).__name__}") from None
     finally:
         socket.setdefaulttimeout(before)

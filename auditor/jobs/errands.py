@@ -1,10 +1,10 @@
-"""What follows from audits and is still to be done: reports to write, files to move, people to tell.
+"""Tasks that follow from audits: reports to write, files to move, notifications to send.
 
 The rules:
 
-- An errand becomes true with the audit that it follows from, and stays until it is done or a person withdraws it. Nothing is given up.
-- What fails is tried again with growing pauses, at most an hour long. Whatever the clock did meanwhile, nothing waits longer than its own pause.
-- Somebody is told at the end of a pass, all of it at once; what could not be told comes with what came since, in one digest, when the other end is back. So one event is one digest.
+- A task is committed together with its audit, and stays until it is done or an operator withdraws it. None is dropped.
+- What fails is tried again with growing pauses, at most an hour long. Also if the clock jumped, none waits longer than its own pause.
+- Notifications are sent at the end of a pass, in one digest; what could not be sent is added to the next digest, once the receiver is reachable again. So each event is in one digest.
 - A digest is composed before it is sent, and sent again as it is where it may have been sent already: its key is the same then.
 """
 
@@ -34,12 +34,12 @@ LONGEST_NS = 3_600 * 1_000_000_000
 PART = ".auditor-"
 """Names of files that are being moved to another file system begin so."""
 SENDING = "being sent"
-"""What is said of a digest while it is sent: where it still stands there, somebody may have been told."""
+"""The state of a digest while it is being sent: if it is found later, the digest may have been delivered."""
 SWEPT_S = 3_600.0
 """What is left of a report or a move that was ended before its time is removed after so long."""
 
 Told = Callable[[Any, dict[str, Any]], None]
-"""Tells somebody (a ``NotifySection``) a digest; raises AuditorError where it fails."""
+"""Sends a digest to a receiver (a ``NotifySection``); raises AuditorError if it fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Errands:
         self._history.insert("errands", {**row, "due_ns": now, "made_ns": now})
 
     def plan_digest(self, number: int | None, changes: Sequence[Mapping[str, Any]]) -> None:
-        """Everybody who wants some of the changes is to be told."""
+        """Add a notification for every receiver that wants some of the changes."""
         from auditor.jobs.digest import wanted
 
         for section in self._config.notify:
@@ -148,11 +148,11 @@ class Errands:
                 self._damaged(error)
             if not self._history.missing(None, each.audit or 0, each.audit or 0):
                 raise
-            # What it would be made of is gone for good, which was told: there is nothing to wait for.
+            # Its audit is lost, which was reported: there is nothing to wait for.
             self._log.say("errand", f"report of audit {each.audit}: {error}", "error", kind="report")
 
     def tell_all(self) -> None:
-        """One digest for each who is to be told something, and is not resting after a failure."""
+        """One digest for each receiver with pending notifications that is not waiting after a failure."""
         if self._tell is None:
             return
         found = [each for each in waiting(self._history) if each.kind == "notify"]
@@ -169,7 +169,7 @@ class Errands:
                         break
 
     def _composed(self, section: Any, mine: Sequence[Waiting]) -> list[Waiting]:
-        """The errands of one who is to be told as one digest; those that an earlier version composed stay as they are."""
+        """The notifications for one receiver as one digest; those that an earlier version composed stay as they are."""
         from auditor.jobs.digest import digest_of
 
         old = [each for each in mine if "changes" not in each.what]
@@ -253,7 +253,7 @@ class Errands:
 
 
 def _left_over(path: Path, outputs: Iterable[str]) -> bool:
-    """Whether it is a part of ours that nobody writes any more."""
+    """Whether it is a temporary file of ours whose writer is gone."""
     part = _REPORT_PART.fullmatch(path.name)
     ours = path.name.startswith(PART) or re.fullmatch(r"\..+\.reason\.part", path.name) is not None
     if part is not None:
@@ -267,7 +267,7 @@ _FILLED = re.compile(r"\\\{(?:id|audit|date)\\\}")
 
 
 def write_report(history: History, audit: int | None, what: Mapping[str, Any]) -> None:
-    """Write a report of a kept audit; one that retention has removed meanwhile is nobody's loss. Raises ConfigError, OSError."""
+    """Write a report of a stored audit; if retention has removed the audit meanwhile, nothing is written. Raises ConfigError, OSError."""
     from importlib import import_module
 
     from auditor.report._target import file_target, folder_target
@@ -300,7 +300,7 @@ def make_folder(folder: Path) -> None:
 
 
 def disposal(file: spool.Found, content: str, how: str, to: str | None, why: str | None = None) -> dict[str, Any]:
-    """An errand of kind ``dispose``: delete this file or move it, as long as it holds this content."""
+    """A task of kind ``dispose``: delete or move this file, if it still has this content."""
     return {"path": file.path, "content": content, "how": how, "to": to, "why": why}
 
 
@@ -310,7 +310,7 @@ def dispose(what: Mapping[str, Any]) -> None:
     now = spool.Found.at(str(path))
     if now is None:
         if path.parent.is_dir():
-            return  # somebody took it away
+            return  # it was removed by another program
         raise FileNotFoundError(f"{path.parent}: no such folder")
     if spool.content_of(now) != what["content"]:
         return

@@ -12,7 +12,7 @@ from auditor.model.roles import Severity
 
 
 def failing(audit: Audit, fail_on: str, *, only_new: bool = False) -> int:
-    """Findings at or above this severity that nobody waived."""
+    """Unwaived findings at or above this severity."""
     findings = audit.findings
     if fail_on == "never" or not len(findings):
         return 0
@@ -32,7 +32,7 @@ class Loss:
     key: str
     """The same from audit to audit, whatever the numbers in it."""
     says: str
-    """A word, a colon, and what there is to say of it."""
+    """``word: explanation``."""
 
 
 _HIDDEN = {
@@ -47,7 +47,7 @@ _HIDDEN = {
 
 
 def incomplete(audit: Audit, max_undecided: float) -> list[str]:
-    """Why it is incomplete: a word, a colon, and what there is to say of it."""
+    """Why it is incomplete, each as ``word: explanation``."""
     return [each.says for each in losses(audit, max_undecided)]
 
 

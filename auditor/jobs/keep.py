@@ -46,10 +46,10 @@ GONE_AFTER_NS = 24 * 3_600 * 1_000_000_000
 """A finding that was not seen for so long, by the clock of the packets, is gone."""
 
 APART = "apart"
-"""Kind of an audit of captures that are dated ahead of the clock: nothing of it is judged against history."""
+"""Kind of an audit of captures with dates in the future: it is not compared with history."""
 
 _MATCHED = "waivers"
-"""Where the catalogue's ``meta`` says what the waivers matched."""
+"""Key in the catalogue's ``meta`` of what the waivers matched."""
 
 _INSIDE = (
     "outcome",
@@ -303,7 +303,7 @@ class Wishes:
 
     waivers: Sequence[str] = ()
     known: Known | None = None
-    """The names that waivers may hold; None: only rules are looked at."""
+    """The names that waivers may use; None: only rules are looked at."""
     store: str | None = None
     baseline: str | None = None
     new_only: bool = False
@@ -350,7 +350,7 @@ def rule_names() -> tuple[str, ...]:
 
 
 def known_names(policy: Policy, inventory: Inventory | None = None) -> Known:
-    """The names that waivers may hold beside this policy, and this inventory where it is known."""
+    """The names that waivers may use beside this policy, and this inventory where it is known."""
     hosts = None
     if inventory is not None:
         hosts = frozenset(canonical(entry.instance) for entry in inventory.entries if entry.instance)
@@ -358,7 +358,7 @@ def known_names(policy: Policy, inventory: Inventory | None = None) -> Known:
 
 
 def known_of(audit: Audit) -> Known:
-    """The names that waivers of this audit's findings may hold, whatever policy it was judged by."""
+    """The names that waivers of this audit's findings may use, whatever policy it was judged by."""
     table = audit.connections
     ends = [table[f"{end}_{name}"] for end in ("originator", "responder") for name in ("role", "instance")]
     hosts = frozenset(canonical(str(each)) for column in ends for each in column.dropna().unique())

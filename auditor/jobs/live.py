@@ -2,13 +2,13 @@
 
 What holds here:
 
-- Every source is followed by a thread of its own, with the reader, decoder and tracker that files have. It dies alone: it is begun again after a while,
-  the others go on, and the report says when and how often.
+- Every source is followed by a thread of its own, with the reader, decoder and tracker that files have. If it fails, it is started again after a while;
+  the others continue, and the report says when and how often.
 - A window ends by the clock that is handed in (or because the table is full). Its report is about the connections that had packets in it, each
   with all that is known since it began: the last word on a connection is the same as if all packets had been audited at once.
 - What is reported is forgotten, unless it may go on. So memory is bounded by the connections of a window, and by ``Limits.connections``;
   sessions that a later one may resume are remembered apart, some thousands of them.
-- A finding is told early where more packets cannot take it back: its connections are closed, or their first bytes are complete; who opened them is
+- A finding is reported early if further packets cannot change it: its connections are closed, or their first bytes are complete; who opened them is
   known; and roles come from an inventory (inferred ones may change with every packet).
 - Losses are counted where they happen: in the kernel, in the pipe to us, in the table.
 - Our own connections are no finding: a capture filter leaves out those that are known when it is made, and those that come later (a login that is
@@ -52,11 +52,11 @@ from auditor.wire.text import many
 NS: Final = 1_000_000_000
 TICK_SECONDS: Final = 0.1
 LOOK_SECONDS: Final = 2.0
-"""So often findings are looked for, or seldomer where looking takes longer than a tenth of it."""
+"""Seconds between searches for findings; more if a search takes longer than a tenth of it."""
 CLOSED_SECONDS: Final = 60
 """So long a closed connection stays, for packets that come late: Linux keeps TIME_WAIT for 60 s."""
 ATTEMPT_SECONDS: Final = 10
-"""Nobody who was silent for so long answers any more: Linux repeats a SYN after 1, 3 and 7 s."""
+"""Seconds without an answer after which none is expected: Linux repeats a SYN after 1, 3 and 7 s."""
 OWN: Final = 256
 """So many connections of our own are remembered."""
 _LOW: Final = (1 << 64) - 1
@@ -66,13 +66,13 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 GOOD_SECONDS: Final = 60.0
 """A source that ran for so long is begun again at once when it dies."""
 FIRST_TRIES: Final = 3
-"""A source that never gave anything is given up after so many."""
+"""Attempts after which a source that never sent a packet is given up."""
 JOIN_SECONDS: Final = 15.0
 LAST_SECONDS: Final = 1.2
 """The kernel hands packets over in blocks, and where few come, after up to a second (tcpdump): so long those of the last moment are waited for."""
 KEPT_PROBLEMS: Final = 20
 _LATER: Final = frozenset({"unverifiable-authentication", "capture-incomplete"})
-"""What is missing now may come: told when the window ends."""
+"""What is missing now may still arrive: reported when the window ends."""
 _TLS: Final = frozenset({"tls", "https"})
 
 Array = NDArray[Any]
@@ -87,14 +87,14 @@ class Opener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something to tell the user in a line: a source began, died, came back."""
+    """One line for the user: a source started, failed, or is back."""
 
     says: str
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Findings that more packets cannot take back, told for the first time."""
+    """Findings that further packets cannot change, reported for the first time."""
 
     audit: Audit
     """Of all that is certain; ``findings`` holds the new ones only."""
@@ -202,7 +202,7 @@ class Feed:
         self._left_out: dict[Ends, None] = {}
         self._at_first: list[Ends] = []
         self.lock = threading.Lock()
-        """Held while packets are taken, and by who looks at what was taken."""
+        """Lock: taken while packets are added, and while they are examined."""
         self._opener, self._tell, self._clock, self._ring, self._wanted = opener, tell, clock, ring, link_type
         self._index = index
         self._limits = limits
@@ -292,7 +292,7 @@ class Feed:
             return self._read(stream)
         except InputError as error:
             return stream.why() or error.says
-        except Exception as error:  # a source dies alone, whatever it is
+        except Exception as error:  # any error ends only this source
             return f"internal error: {type(error).__name__}"
         finally:
             stream.close()
@@ -380,7 +380,7 @@ class Feed:
 
     @property
     def begun(self) -> bool:
-        """It runs, or ran, or never will: whoever waits for its beginning need not go on."""
+        """Set when it runs, ran or never will: waiting for its start ends."""
         return self.ran or self.failed is not None or self._stop.is_set() or self.restarts > 0
 
     def connections(self) -> list[Ends]:
@@ -421,7 +421,7 @@ class Feed:
     # What is known
 
     def dropped(self) -> tuple[int | None, int]:
-        """Lost in the kernel (None: nobody said), and in the pipe, since the beginning."""
+        """Packets lost in the kernel (None: unknown) and in the pipe, since the start."""
         stream = self._stream
         kernel, pipe, counted = self._kernel_before, self._pipe_before, self._counted
         if stream is not None:
@@ -431,7 +431,7 @@ class Feed:
         return (kernel if counted else None), pipe
 
     def certain(self, many: bool) -> Followed:
-        """What no more packets can change, of this window. ``many``: there are other sources, which may know more of what nobody answered."""
+        """The connections of this window that further packets cannot change. ``many``: other sources may have seen answers that this one lacks."""
         with self.lock:
             self.tracker.examine()
             rows = self.tracker.rows
@@ -514,7 +514,7 @@ class Feed:
         )
 
     def account(self) -> dict[str, Any]:
-        """What the report says of the source beside its capture, since the beginning."""
+        """Notes on the source for the report, since the start."""
         kernel, pipe = self.dropped()
         return {
             "source": self.place.text,
@@ -529,7 +529,7 @@ class Feed:
     # Cutting
 
     def cut(self, room: int | None) -> None:
-        """Forget what the last window told and what is over. ``room``: no more connections than that may stay (None: all that may go on)."""
+        """Drop what the last window reported and what has ended. ``room``: no more connections than that may stay (None: all that may go on)."""
         with self.lock:
             rows = self.tracker.rows
             clock = self.tracker.clock_ns or 0
@@ -545,7 +545,7 @@ class Feed:
             gone = reported & ((closed & (silent >= wait * NS)) | (silent > longest))
             staying = np.flatnonzero(reported & ~gone)
             if room is not None and staying.size > room:
-                # Datagrams first, then who was silent longest.
+                # Datagrams first, then the longest idle.
                 order = np.lexsort((rows["last_ns"][staying], tcp[staying]))
                 over = staying[order[: staying.size - room]]
                 gone[over] = True
@@ -574,7 +574,7 @@ def _pcap(link_type: int, frames: Sequence[bytes]) -> bytes:
 
 
 def _ipv4(proto: int, body: bytes, *, back: bool = False, fragment: int = 0) -> bytes:
-    """An IPv4 packet between two addresses that are nobody's (RFC 5737)."""
+    """An IPv4 packet between two documentation addresses (RFC 5737)."""
     ends = (bytes((192, 0, 2, 1)), bytes((192, 0, 2, 2)))
     header = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(body), 7, fragment, 64, proto, 0)
     return header + (ends[1] + ends[0] if back else ends[0] + ends[1]) + body
@@ -608,7 +608,7 @@ def _few_packets() -> Iterator[tuple[int, list[bytes]]]:
 
 
 def warm_up(policy: Any, inventory: Any, options: dict[str, Any], *, ring: bool, sample: str | None = None) -> Audit:
-    """Audit a few packets, so that nothing is left to load or compile when the first ones come; returns that audit.
+    """Audit a few packets, so that all code is loaded and compiled before the first real ones; returns that audit.
 
     ``ring``: packets will be kept. ``sample``: a capture with many findings, where nothing can be loaded later: then what is seldom needed is loaded, too.
     """
@@ -647,7 +647,7 @@ def judge_with(
     """The pipeline, fed with what live sources gave."""
     from auditor import pipeline
 
-    # What the sources hold is bounded here, by ending windows; the report is of all of it.
+    # Memory of the sources is bounded here, by ending windows; the report covers all of it.
     limits: Limits = options.get("limits", Limits())
     options = {**options, "limits": replace(limits, connections=10**9)}
 
@@ -678,7 +678,7 @@ class Session:
     window_ns: int | None = None
     duration_ns: int | None = None
     early: bool = True
-    """Findings are told before their window ends."""
+    """Findings are reported before their window ends."""
     notices: deque[str] = field(default_factory=deque)
     stopped: threading.Event = field(default_factory=threading.Event)
     windows: int = 0
@@ -691,7 +691,7 @@ class Session:
         self.stopped.set()
 
     def abort(self) -> None:
-        """Let nothing run on."""
+        """Stop all threads and processes."""
         self.stopped.set()
         for feed in self.feeds:
             feed.abort()
@@ -713,7 +713,7 @@ class Session:
         )
 
     def events(self) -> Iterator[Event]:
-        """What happens, as it happens; the last is the last window. Raises InputError where no source ever gave anything."""
+        """Events in order; the last one is the last window. Raises InputError if no source ever sent a packet."""
         began = window_began = self.clock()
         for feed in self.feeds:
             feed.start()
@@ -765,12 +765,12 @@ class Session:
             yield Notice(self.notices.popleft())
 
     def _look(self) -> Told | None:
-        """Findings that are certain, and were not told yet."""
+        """Findings that are certain and were not reported yet."""
         packets = tuple(feed.packets for feed in self.feeds)
         quiet = self.clock() - max(feed.took_ns for feed in self.feeds) > (ATTEMPT_SECONDS + 1) * NS
         if self._looked == (packets, True):
             return None
-        # Where nothing comes any more, silence makes the rest certain.
+        # If no more packets arrive, time-outs make the rest certain.
         self._looked = packets, quiet
         followed = [feed.certain(len(self.feeds) > 1) for feed in self.feeds]
         if not any(len(each.part.rows) for each in followed):

@@ -1,7 +1,7 @@
 """One pass at a time.
 
-The lock is the kernel's (``flock``), on a file in the store: it ends with the process that holds it, however that ends. So a stale lock cannot block
-anybody out, and breaking one takes nothing away from anybody who is alive. What is written in the file only says who: a record that is still there
+The lock is the kernel's (``flock``), on a file in the store: it ends with the process that has it, in every case. So a stale lock cannot block
+another process, and breaking one does not affect a running process. What is written in the file only says who: a record that is still there
 when the lock is free was left by a pass that died.
 """
 
@@ -28,10 +28,10 @@ class BusyError(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The lock, held."""
+    """The lock, while it is taken."""
 
     died: str | None
-    """Who held it and died, in words; None: the last pass ended by itself."""
+    """Which process had it and died, in words; None: the last pass ended normally."""
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def only_one(store: Path, now_ns: int) -> Iterator[Held]:
         try:
             yield Held(died)
         finally:
-            _write(handle, "")  # also where it failed: that was said, and nobody died
+            _write(handle, "")  # also if the pass failed: that was reported, and the process did not die
     finally:
         os.close(handle)
 
@@ -68,6 +68,6 @@ def _read(handle: int) -> str:
 
 
 def _write(handle: int, text: str) -> None:
-    with contextlib.suppress(OSError):  # a full disk: the lock holds anyway
+    with contextlib.suppress(OSError):  # a full disk: the lock works anyway
         os.ftruncate(handle, 0)
         os.pwrite(handle, text.encode(), 0)

@@ -1,6 +1,6 @@
 """The log of a scheduled pass, on standard error: one line per event, as text or as JSON.
 
-Texts may hold names from captures or file names: they are escaped for terminals. Nothing of the wire's payload is ever said.
+Texts may hold names from captures or file names: they are escaped for terminals. Payload is never logged.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _to_stderr(line: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Says what happens."""
+    """Writes events."""
 
     json: bool = False
     quiet: bool = False
@@ -43,5 +43,5 @@ class Log:
                 self.write(encode(record | msgspec.to_builtins(more)).decode())
             else:
                 self.write(f"auditor: {escape(' '.join(says.split()))}")
-        except (OSError, ValueError):  # nobody listens: the exit status and the store still tell
+        except (OSError, ValueError):  # the log cannot be written: the exit status and the store still have it
             return

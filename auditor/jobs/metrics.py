@@ -28,7 +28,7 @@ SOURCES = 50
 def registry(
     store: str | Path, outcome: Outcome | None, seconds: float, now_ns: int, name: str, failed: bool = False
 ) -> CollectorRegistry:
-    """What there is to tell, from the store as it is now and the pass that just ended; ``failed``: it came to no end. Raises MissingToolError."""
+    """The metrics, from the store as it is now and the pass that just ended; ``failed``: the pass was aborted. Raises MissingToolError."""
     try:
         from prometheus_client import CollectorRegistry, Gauge
     except ImportError:

@@ -1,4 +1,4 @@
-"""Passes with everything around them: metrics, people to tell, staying."""
+"""Scheduled passes with metrics, notifications and the waiting between them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Runner:
         return f"{says}; {seconds:.1f} s"
 
     def stay(self, every_s: float) -> int | None:
-        """Pass after pass until somebody asks to stop; the signal that asked."""
+        """Run pass after pass until a signal asks to stop; returns the signal."""
         from auditor.jobs.watch import Stop, serve, signals, watch
 
         stop = Stop()

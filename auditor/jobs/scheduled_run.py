@@ -1,17 +1,17 @@
-"""One scheduled pass: take what is finished and new, audit it, keep it, and tell what changed.
+"""One scheduled pass: take finished and new captures, audit them, store the audit, and report changes.
 
 What makes it safe to be killed at any moment:
 
 - Everything that a pass decides about some files becomes true in one transaction of the store: the audit, that the files were taken, what is
-  handed to the next pass, and the errands (reports to write, people to tell, files to move). Before it nothing is; the next pass does it again.
+  handed to the next pass, and the tasks (reports to write, notifications to send, files to move). If it fails before that, the next pass does it again.
 - Errands are done after that, each as often as it takes. A report is written again from the store; a digest carries a key by which a
   receiver knows one that came twice.
-- So nothing is counted twice and nothing is lost, whatever ends a pass: a kill, a full disk, a power cut.
-- What a disk has damaged is put aside and told (``store.health``), and costs only itself. Housekeeping never decides how a pass ends.
+- So nothing is counted twice and nothing is lost if a pass is killed, or by a full disk or a power failure.
+- Files that a disk has damaged are moved aside and reported (``store.health``); nothing else is lost. Housekeeping does not change the exit status.
 - A clock that cannot be right is not believed (``clocks``), and captures that are dated ahead of it are kept apart.
 
 The exit status is quiet, too: 1 for findings that are new since the last pass (or a waiver that has expired), 3 for incompleteness that is new; and two bits that stay as long as
-their reason does: 4 where the clock or the dates of captures are not believed, 8 where something waits to be delivered.
+their reason does: 4 if the clock or the dates of captures are not trusted, 8 if a notification or report waits to be delivered.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ if TYPE_CHECKING:
 CARRIED = "open"
 INVENTORIES = "inventories"
 DEATHS = 3
-"""After so many passes have died over a file, it is read by a process of its own, whose death hurts nobody."""
+"""After so many passes have died while reading a file, it is read by a separate process."""
 MAX_INVENTORY_BYTES = 256 * 1024 * 1024
 LOOK_S = 0.5
-"""So often somebody looks how much the command has printed."""
+"""Seconds between checks of how much the command has printed."""
 FORGET_NS = 30 * 86_400 * 1_000_000_000
 ENDED = "pass ended"
-"""Where the catalogue's ``meta`` says when the last pass ended that came to its end."""
+"""Key in the catalogue's ``meta`` of when the last complete pass ended."""
 UNBELIEVED, UNDELIVERED = 4, 8
 """Bits of the exit status."""
 
@@ -73,14 +73,14 @@ class Outcome:
     files: int = 0
     aside: list[str] = field(default_factory=list)
     new: int = 0
-    """New findings at or above ``fail_on`` that nobody waived."""
+    """New unwaived findings at or above ``fail_on``."""
     failing: int = 0
-    """All findings at or above ``fail_on`` that nobody waived."""
+    """All unwaived findings at or above ``fail_on``."""
     incomplete: list[str] = field(default_factory=list)
     newly_incomplete: list[str] = field(default_factory=list)
     expired: int = 0
     over: list[str] = field(default_factory=list)
-    """Waivers that cover nothing because they are above their ceiling."""
+    """Waivers that cover nothing because more matched than they allow."""
     unused: set[str] | None = None
     """Waivers that matched nothing in any audit of this pass."""
     undone: int = 0
@@ -94,7 +94,7 @@ class Outcome:
     damage: list[str] = field(default_factory=list)
     """What was damaged in the store, and what is lost with it."""
     silent: list[str] = field(default_factory=list)
-    """Sources that have become silent."""
+    """Sources from which no captures arrive any more."""
     troubles: list[str] = field(default_factory=list)
     """Housekeeping tasks that failed."""
 
@@ -212,7 +212,7 @@ class _Pass:
         self._known_content(again)
 
     def _known_content(self, again: Sequence[spool.Again]) -> None:
-        """Files that hold what was taken already: told, and gone from the spool as those are."""
+        """Files with content that was taken already: reported, and removed from the spool as the first was."""
         history, how = self.history, self.config.spool.after
         again = [each for each in again if spool.known(history, each.content)]
         if not again:
@@ -280,7 +280,7 @@ class _Pass:
                         work()
                 except DamagedError as error:
                     self._put_aside(error)
-            except Exception as error:  # whatever it is, the pass is done and somebody is to be told of it
+            except Exception as error:  # on any error the pass ends and a notification is sent
                 says = str(error) if isinstance(error, AuditorError | OSError) else type(error).__name__
                 self.outcome.troubles.append(f"{what}: {says}")
                 self.log.say("housekeeping", f"{what}: {says}", "error", what=what)
@@ -393,7 +393,7 @@ class _Pass:
                 raise
             self._set_aside(follower.aside)  # none of them was a capture
             return
-        # One that changed while it was read is nobody's yet: all of it again, without that one.
+        # A file changed while it was read: audit again, without it.
         changed = [each for each in follower.usable if spool.Found.at(each.found.path) not in (each.found, None)]
         ahead = [] if apart else self._ahead(audit, follower)
         if changed or ahead:
@@ -425,7 +425,7 @@ class _Pass:
         return found
 
     def _keep_apart(self, audit: Audit, follower: Follower, files: Sequence[str]) -> None:
-        """Keep an audit of captures dated ahead of the clock, and tell of it: nothing in it is new, and nothing is gone by it."""
+        """Store an audit of captures with dates in the future, and report it: no finding becomes new or gone by it."""
         findings = audit.findings.copy()
         findings["status"] = None
         audit = replace(audit, findings=findings)
@@ -624,7 +624,7 @@ class _Pass:
             )
 
     def _waived(self, applied: Applied, unwaived: Sequence[dict[str, Any]]) -> None:
-        """What the waivers did in this audit. A finding that one covered until now counts as a new one does: nobody was told of it yet."""
+        """What the waivers did in this audit. A finding that a waiver covered until now counts as new: it was not reported yet."""
         outcome = self.outcome
         self._tell_unwaived(unwaived)
         outcome.over += [
@@ -641,7 +641,7 @@ class _Pass:
             self.outcome.new += sum(Severity[each["severity"].upper()] >= Severity[least.upper()] for each in unwaived)
 
     def _ceilings(self) -> None:
-        """Waivers above their ceiling, and those that matched nothing, are reported where that is new."""
+        """Report waivers that match more than they allow, and those that matched nothing, once."""
         outcome = self.outcome
         if not outcome.audits:
             return
@@ -713,7 +713,7 @@ class _Pass:
 
 
 class Follower:
-    """Follows the files of one audit; what cannot be followed is set aside and keeps nothing else."""
+    """Follows the files of one audit; a file that cannot be read is set aside, and the others are audited."""
 
     may_be_idle = False
     """That nothing was said in the time of these files is no loss: others tell of other times."""
@@ -761,7 +761,7 @@ class Follower:
             except AuditorError as error:
                 self._refuse(file, str(error).removeprefix(f"{source}: "))
                 continue
-            except (Exception, MemoryError) as error:  # one file keeps nothing else from being audited
+            except (Exception, MemoryError) as error:  # one file does not stop the audit of the others
                 self._refuse(file, f"internal error: {type(error).__name__}; please report it")
                 continue
             spool.end_following(history, source)
@@ -818,7 +818,7 @@ def _unusable(followed: Followed) -> str | None:
 
 
 def _counting(audit: Audit, wanted: Callable[[str, str], bool], change: str) -> list[dict[str, Any]]:
-    """Findings that nobody waived and that are wanted by their fingerprint and status, as a change of this kind."""
+    """Unwaived findings, selected by fingerprint and status, as changes of this kind."""
     findings = audit.findings
     if not len(findings):
         return []
@@ -860,7 +860,7 @@ def _span(ns: int) -> str:
 
 
 def _run_command(command: Sequence[str], seconds: float) -> bytes:
-    """What a command prints. Raises ConfigError where it fails, takes too long or says too much; nothing that it started is left then."""
+    """The output of a command. Raises ConfigError if it fails, takes too long or prints too much; its processes are ended then."""
     shown = Path(command[0]).name
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         try:

@@ -3,7 +3,7 @@
 A source is what the configuration declares (``[[source]]``), or a folder and the pattern of its files' names: dates, times and numbers in them differ from file to file. The
 rules:
 
-- A source is judged by itself. Two that take turns, one of them incomplete, are no news at each turn.
+- Each source is judged separately. Two sources in turn, one of them incomplete, are not reported at each turn.
 - Incompleteness is over once ``WHOLE`` audits in a row were whole and a day (``HOLD_NS``) has passed: until then it is one story.
 - A source that has a rhythm and misses it is news, once, until it delivers again. What it does often enough (a weekend) is its rhythm.
 """
@@ -32,7 +32,7 @@ SLACK = 3
 """Silent: so many times longer than it is used to (as declared: twice)."""
 LEAST_NS = 900 * SECOND_NS
 MOST = 200
-"""So many sources that nobody declared are known; the others count as one."""
+"""Limit of undeclared sources that are known by name; further ones count as one."""
 OTHERS = "others"
 _DATE = re.compile(r"\d{4,}(?:[-_.:T ]?\d{1,6})*Z?")
 _TAIL = re.compile(r"(?:^|(?<=[-_.]))\d+$")
@@ -66,7 +66,7 @@ class Source:
     """What is known of one."""
 
     last_ns: int
-    """When a file of it was taken last, by the clock that is believed."""
+    """When a file of it was taken last, by the trusted time."""
     files: int = 0
     gaps: list[int] = field(default_factory=list)
     """Its last pauses."""
@@ -77,7 +77,7 @@ class Source:
     """By kind of incompleteness: ``last`` (when), ``whole`` (audits in a row without), ``says``."""
 
     def patience_ns(self, every_ns: int | None) -> int | None:
-        """How long it may say nothing; None: it has no rhythm yet."""
+        """How long it may send nothing; None: its rhythm is not known yet."""
         if every_ns is not None:
             return 2 * every_ns
         if len(self.gaps) < FEW:
@@ -111,7 +111,7 @@ class Sources:
                 self._known.setdefault(name, Source(now_ns))
 
     def delivered(self, paths: Iterable[str], now_ns: int) -> list[str]:
-        """Files were taken; the sources that had been silent."""
+        """Note the files taken; returns the sources that had been silent."""
         back = []
         for name in sorted({self.of(path) for path in paths}):
             source = self._known.get(name)

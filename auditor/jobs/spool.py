@@ -2,13 +2,13 @@
 
 Rules that hold here:
 
-- A file is finished when it was not changed for a while and nobody is seen to have it open for writing. It is looked at again after it was read:
+- A file is finished when it was not changed for a while and no process has it open for writing, as far as can be seen. It is looked at again after it was read:
   one that changed meanwhile is left for the next pass.
-- A file is its content. The same content is taken once, under whatever name it comes again; a name with other content is another file.
+- A file is identified by its content. The same content is taken once, under any name; the same name with other content is another file.
 - A file that goes on after it was taken begins with what was taken: what is new is audited, and counted once, however often that happens.
-- What was taken already, and what is empty, is told and leaves the spool as other files do.
+- A file that was taken already, or is empty, is reported and leaves the spool as other files do.
 - Reading a file to know its content costs as much as auditing it, so a name, size, time and inode that were taken before are not read again.
-- What cannot be audited is set aside with its reason, once, and keeps nothing else from being audited.
+- A file that cannot be audited is set aside once, with the reason; the others are audited.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A finished file that nobody has taken."""
+    """A finished file that was not taken yet."""
 
     found: Found
     content: str
@@ -111,7 +111,7 @@ def look(spool: SpoolSection, now_ns: int, history: History | None = None) -> tu
 
 
 class _Still:
-    """Since when files lie as they do whose own dates say nothing: the clock was set back after they were written."""
+    """Since when files are unchanged whose own dates are of no use: the clock was set back after they were written."""
 
     def __init__(self, history: History | None, now_ns: int) -> None:
         self._history, self._now_ns = history, now_ns
@@ -142,7 +142,7 @@ class _Still:
 
 
 def _quiet_ns(found: Found, now_ns: int, still: _Still) -> int:
-    """How long the file was not changed. A time that is still to come (a copied file, a clock that was set back) says nothing."""
+    """How long the file was not changed. A time in the future (a copied file, a clock that was set back) is ignored."""
     if found.mtime_ns <= now_ns:
         return now_ns - found.mtime_ns
     try:
@@ -166,7 +166,7 @@ def _names(folder: str, spool: SpoolSection, wrong: list[str]) -> Iterator[str]:
 
 
 def _written_to(files: set[tuple[int, str]]) -> set[str]:
-    """Those that some process which we may look at has open for writing (Linux; elsewhere nobody is seen)."""
+    """Files that a process has open for writing, of the processes that we may inspect (Linux only)."""
     inodes = dict(files)
     busy: set[str] = set()
     proc = Path("/proc")

@@ -1,4 +1,4 @@
-"""What a person asks of scheduled passes: what waits, what is silent, what is not whole, what was lost."""
+"""The status of scheduled passes for an operator: what waits, which sources are silent or incomplete, what was lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from auditor.wire.text import many
 
 
 def status(config: RunConfig, now_ns: int) -> tuple[list[str], int]:
-    """Lines, and the bits of the exit status that hold now. Raises ConfigError."""
+    """Lines, and the current bits of the exit status. Raises ConfigError."""
     with guarded(config.store), open_history(Path(config.store)) as history:
         time = clocks.judge(history, now_ns)
         bits = UNBELIEVED if time.says is not None else 0

@@ -226,7 +226,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Connections of one finding, or of some of a rule, that stand too close together to be told apart; never a gap between two."""
+    """Connections of one finding, or of several of one rule, that are too close together to be drawn apart; without gaps."""
 
     x: float
     width: float

@@ -75,7 +75,7 @@ def frames(audit: Audit, step: Step) -> str:
 
 
 def numbered(audit: Audit) -> Iterator[tuple[str, Incident]]:
-    """Heading and story of those that are told step by step."""
+    """Heading and story of the incidents that are shown step by step."""
     host, found = host_of(audit), incidents(audit)
     if host is not None:
         yield heading(0, 0, host), host

@@ -156,7 +156,7 @@ class _Items:
 
 
 class _Reader:
-    """How a column's values are told: of what kind they are, their numbers for some rows, or their letters."""
+    """How a column's values are written: their kind, and their numbers or texts for some rows."""
 
     def __init__(
         self,
@@ -317,7 +317,7 @@ _Template = tuple[tuple[bytes, int], ...]
 
 
 class _Evidence:
-    """A column of evidence. What connections share is told once; their frames are numbers."""
+    """A column of evidence. What connections share is written once; their frames are numbers."""
 
     def __init__(self, values: NDArray[np.object_], words: _Words) -> None:
         self._values, self._words = values, words

@@ -33,7 +33,7 @@ from auditor.wire.text import known_as, many
 SHOWN_FINDINGS = 400
 """Findings of one rule that are reported; the machine-readable formats have all."""
 SHOWN_CONNECTIONS = 6
-"""Connections told with a finding where scripts are off."""
+"""Connections shown with a finding where scripts are off."""
 LOOKED_AT = 2_000
 """Connections of a finding that are asked for what was missing."""
 SHOWN_FRAMES = 12
@@ -241,7 +241,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A finding as the page tells it."""
+    """A finding as shown on the page."""
 
     id: str
     title: str
@@ -394,7 +394,7 @@ class _Finder:
 
 
 def groups(audit: Audit) -> list[Group]:
-    """The findings by severity, worst first, then by how much they are news; of one rule, those that nobody waived come first."""
+    """The findings by severity, worst first, then by how much they are news; of one rule, unwaived ones come first."""
     ordered, led_to = story.by_cause(audit)
     wanted = {
         str(each)

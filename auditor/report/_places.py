@@ -21,7 +21,7 @@ OUTSIDE = "(outside the platform)"
 """Destinations of declared egress; undeclared egress is shown by address."""
 NOISE = "(multicast, link-local)"
 MUTTERING = "(only multicast)"
-"""Who speaks to ``NOISE`` alone."""
+"""Ends that only send to ``NOISE``."""
 OTHERS = "(others, no inventory)"
 SHOWN_STRANGERS = 20
 _EGRESS = [*map(str, CELL_EGRESS), str(Breach.CONTROL_PLANE_EGRESS), str(Breach.INFRASTRUCTURE_EGRESS)]

@@ -31,7 +31,7 @@ VERDICTS = {
 DISPOSITIONS = {"documented": "#3b6ea5", "ambient": "#9dbcd9", "out_of_scope": "#d5d5d5", "undeclared": "#c0182b"}
 NAME_CHARACTERS = 40
 BINS = 60
-"""Stretches of time that a timeline has where nobody says how long they are."""
+"""Default number of time intervals of a timeline."""
 _DARK = 0.6
 """Cells above this share of the colour scale take white digits."""
 

@@ -75,7 +75,7 @@ def rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def severity_counts(audit: Audit) -> dict[str, int]:
-    """How many findings that nobody waived there are of each severity, worst first."""
+    """Number of unwaived findings of each severity, worst first."""
     counts = dict.fromkeys((severity.word for severity in sorted(Severity, reverse=True)), 0)
     if len(audit.findings):
         open_ = audit.findings[audit.findings["waived"].isna()] if "waived" in audit.findings else audit.findings
@@ -97,7 +97,7 @@ def clean(audit: Audit) -> bool:
 
 
 def complete(audit: Audit) -> bool:
-    """Everything given was seen and decided, as far as the audit itself says."""
+    """Whether all that was given was seen and decided, by the audit's own statement."""
     return bool((audit.summary.get("sufficiency") or {}).get("complete", True))
 
 
@@ -158,7 +158,7 @@ def window(audit: Audit) -> str:
 
 
 def _nothing(audit: Audit) -> str:
-    """Why nothing could be judged."""
+    """Why no connection was audited."""
     options = audit.info.get("options") or {}
     then = " in that time" if {"since_ns", "until_ns"} & set(options) else ""
     if not len(audit.connections):

@@ -65,7 +65,7 @@ def _prose(text: str) -> Markup:
 
 
 def _short(name: str, most: int) -> str:
-    """A name of a place in a drawing; of an address both ends stand, which tell it from its neighbours."""
+    """A place's name in a drawing; of a long address both ends are shown, which distinguish it."""
     if len(name) <= most:
         return name
     return f"{name[: most // 2 - 1]}…{name[-(most // 2) :]}" if is_stranger(name) else f"{name[: most - 1]}…"

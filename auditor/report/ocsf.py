@@ -1,7 +1,7 @@
 """OCSF 1.7.0 events, one a line: Network Activity (class 4001) for connections, Detection Finding (class 2004) for findings.
 
-A certificate or an SNI that is not there is left out: in TLS 1.3 nobody sees them. What OCSF has no word for (the documented path, the
-verdict and how it was reached) is under ``unmapped``. A connection nobody judged has no disposition: OCSF's ``disposition_id`` says what a
+A certificate or an SNI that is not there is left out: in TLS 1.3 they are encrypted. What OCSF has no word for (the documented path, the
+verdict and how it was reached) is under ``unmapped``. A connection without a verdict has no disposition: OCSF's ``disposition_id`` says what a
 control did, and an auditor does nothing to the traffic.
 """
 
@@ -198,7 +198,7 @@ def _incident(audit: Audit, each: Incident) -> Record:
             "severity_id": _SEVERITIES[each.severity],
             "status_id": 1,
             "is_suspected_breach": each.reach == LET_IN,
-            "assignee_group": {"name": "nobody yet"},  # the class asks for somebody
+            "assignee_group": {"name": "nobody yet"},  # the class requires an actor
             "time": last or first,
             "start_time": first,
             "end_time": last,

@@ -120,7 +120,7 @@ def _places(audit: Audit) -> dict[str, tuple[str, int]]:
 
 
 def _uri(file: str) -> str:
-    """A relative reference: a file name of somebody's disk says too much, and code scanning wants paths inside a repository."""
+    """A relative reference: an absolute file name says too much, and code scanning wants paths inside a repository."""
     name = re.sub(r"[^A-Za-z0-9._/-]", "_", file.replace("\\", "/")).lstrip("/")
     return name if "/" in name else f"policies/{name}"
 

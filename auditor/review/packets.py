@@ -21,7 +21,7 @@ from auditor.tshark import dissect as tree
 from auditor.wire.text import clip
 
 FRAMES = 60
-"""Frames that are shown where nobody asks for more."""
+"""Default number of frames that are shown."""
 MOST_FRAMES = 1_000
 SECONDS = 120.0
 SHOWN = 240
@@ -136,7 +136,7 @@ def dissected(
     if not places:
         return Packets((), False, tuple(problems) or ("no capture covers that time",), "")
     try:
-        with _turn:  # one tshark at a time: this is somebody's own machine
+        with _turn:  # one tshark at a time: this runs on a user's own machine
             told_ = tree.dissect([Path(each) for each in places], wanted, keylog=keylog, limit=limit, seconds=SECONDS)
     except AuditorError as error:
         return Packets((), False, (*problems, str(error)), "")

@@ -42,7 +42,7 @@ SHOWN_FACTS = 100
 REMEMBERED = 2
 """Audits that stay in memory."""
 VALID_DAYS = 90
-"""A new waiver ends after so long where nobody writes another day."""
+"""Default lifetime of a new waiver."""
 SEVERITIES = tuple(severity.word for severity in sorted(Severity, reverse=True))
 
 _HEADS = {
@@ -68,7 +68,7 @@ class Answer:
     body: bytes
     status: int = 200
     file: IO[bytes] | None = None
-    """What is sent instead of ``body``, from its beginning; whoever sends it closes it."""
+    """A file that is sent instead of ``body``, from its start; the sender closes it."""
     name: str = ""
     """Of the file."""
 
@@ -263,7 +263,7 @@ class Review:
         redact = given.get("redact") == "yes"
         out: IO[bytes] = tempfile.TemporaryFile(prefix="auditor-bundle-")  # noqa: SIM115  # whoever sends it closes it
         try:
-            with self._bundling:  # one at a time: this is somebody's own machine
+            with self._bundling:  # one at a time: this runs on a user's own machine
                 places = {str(place): path for path, _, place, _ in captures}
                 self.bundler(audit, history.deciders(row.audit), str(finding["id"]), places, out, redact=redact)
         except BaseException:

@@ -1,4 +1,4 @@
-"""Who may ask for the pages of a review: somebody on this machine who was given the address, and nobody else.
+"""Who may see the pages of a review: only a user of this machine who has the address.
 
 The server listens on 127.0.0.1 alone. Every address begins with a token that only this start of the program knows; there is no cookie, so a page of another
 site that sends the browser here carries nothing that would be believed. Beside that, each request is refused unless
@@ -7,8 +7,8 @@ site that sends the browser here carries nothing that would be believed. Beside 
 - ``Origin`` and ``Sec-Fetch-Site``, where the browser sends them, are this server's own,
 - the token is right, compared in constant time, before anything else of the address is looked at.
 
-Answers allow one script and two styles by their hashes and nothing else, are kept by nobody, framed by nobody, and readable by no other origin. Addresses name
-audits, connections and findings of the store, never files. Nothing is logged: the address holds the token.
+Answers allow one script and two styles by their hashes and nothing else, may not be cached or framed, and cannot be read by another origin. Addresses name
+audits, connections and findings of the store, never files. Requests are not logged: the address holds the token.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send(answer)
 
     def _trusted(self) -> bool:
-        """Whether whoever asks was given the address."""
+        """Whether the request has the token of the address."""
         server = self.server
         if len(self.path) > MOST_PATH:
             return False
@@ -168,7 +168,7 @@ class Handler(BaseHTTPRequestHandler):
         return dict(fields)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """As the base class answers what is no HTTP: with nothing of the request in it."""
+        """The base class's answer to bytes that are no HTTP, without any text of the request."""
         self._refuse(HTTPStatus(code))
 
     def _refuse(self, status: HTTPStatus) -> None:

@@ -181,7 +181,7 @@ def unpack(path: Path, folder: Path) -> Contents:
     try:
         verdict = json.loads(
             (folder / VERDICT).read_bytes(), object_pairs_hook=_once, parse_constant=_no_number
-        )  # what is there twice would be read as the last of them here, and as the first by somebody else
+        )  # a key that is there twice would be read as the last of them here, and as the first by other programs
         listed = [[str(each) for each in verdict[kind]] for kind in ("policies", "inventories")]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(str(path), f"{VERDICT} is damaged") from error
@@ -228,7 +228,7 @@ def _check_name(path: Path, name: str) -> None:
 
 
 def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
-    """No more than it claims, whatever it expands to."""
+    """No more than its declared size, even if it expands to more."""
     target.parent.mkdir(parents=True, exist_ok=True)
     left = entry.file_size
     with archive.open(entry) as source, target.open("wb") as file:

@@ -258,7 +258,7 @@ class _Cutter:
         """Zeros over all payload that may not stay, and over whatever follows it in the frame."""
         begin = int(hit.row["payload_at"]) - start
         if hit.row["stop"] or not 0 <= begin <= len(data):
-            # The headers are broken, so nobody knows where the payload begins.
+            # The headers are damaged: the start of the payload is unknown.
             data[_SURELY_HEADERS:] = bytes(max(len(data) - _SURELY_HEADERS, 0))
             return
         payload = int(hit.row["payload_bytes"])

@@ -63,7 +63,7 @@ class CaptureIndex:
     """What its frames have in truth, where its header claims another."""
 
     def where(self, pairs: NDArray[np.uint64], spans: Iterable[tuple[int, int]]) -> list[Block]:
-        """Blocks that hold one of the pairs in its span of time (ns, both ends included); where dates cannot be believed, whatever the time."""
+        """Blocks that hold one of the pairs in its span of time (ns, both ends included); at any time if dates cannot be trusted."""
         wanted = list(zip(pairs.tolist(), spans, strict=True))
         return [
             block
@@ -172,7 +172,7 @@ def _first(batch: FrameBatch, count: int) -> FrameBatch:
 
 
 def default_folder() -> Path:
-    """Where indexes are kept unless somebody names another place (XDG base directories)."""
+    """Where indexes are kept unless another place is named (XDG base directories)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diego-flow-auditor" / "index"
 
 

@@ -1,4 +1,4 @@
-"""A signature over a bundle's manifest, by the operator's own SSH key: whoever has the public key can check it without this program.
+"""A signature over a bundle's manifest, made with the operator's SSH key: it can be checked with the public key and without this program.
 
     ssh-keygen -Y verify -f allowed_signers -I NAME -n auditor-bundle -s MANIFEST.sha256.sig < MANIFEST.sha256
 
@@ -46,7 +46,7 @@ def sign(manifest: bytes, key: Path) -> bytes:
 
 
 def check(manifest: bytes, signature: bytes, signers: Path | None) -> tuple[bool, str]:
-    """Whether the signature is right, and by whom; without ``signers`` only that it is somebody's. Raises ConfigError, MissingToolError."""
+    """Whether the signature is right, and by whom; without ``signers`` only whether it is right. Raises ConfigError, MissingToolError."""
     with tempfile.TemporaryDirectory(prefix="auditor-sign-") as folder:
         place = Path(folder) / "signature"
         place.write_bytes(signature)

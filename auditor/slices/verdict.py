@@ -33,11 +33,11 @@ _OPTIONS: Mapping[str, Any] = {
     "strict": False,
     "until_ns": None,
 }
-"""The options that decide what is found, and how they are where nobody gave them: then a bundle does not name them."""
+"""The options that decide what is found, with their defaults: a bundle names only those with another value."""
 
 
 def is_option(name: str, value: Any) -> bool:
-    """Whether a bundle names this option: it decides what is found, and is not as it is where nobody gave it."""
+    """Whether a bundle names this option: it decides what is found and does not have its default value."""
     return name in _OPTIONS and value not in (_OPTIONS[name], None)
 
 
@@ -81,7 +81,7 @@ def profiles_of(policies: Iterable[Mapping[str, Any]]) -> set[str]:
 def judged(told: Mapping[str, Any], connections: Iterable[str], findings: Sequence[str]) -> dict[str, Any]:
     """What was found: these connections, and the findings of these fingerprints.
 
-    Whether a finding is new or somebody answers for it is not in the packets, and not in a bundle.
+    Whether a finding is new or waived is not in the packets, and not in a bundle.
     """
     wanted = set(connections)
     by = {str(each["fingerprint"]): each for each in told["findings"]}

@@ -1,6 +1,6 @@
 """Holding a bundle's verdict against what its packets say, field by field, and against the captures that they were cut from.
 
-Four answers, and each is told:
+Four answers, each of them reported:
 
 - a field that the packets of the slice, the files beside them or the captures show otherwise was altered, or never right: a **difference**;
 - a field that rests on packets outside of the slice (the full handshake of a session, say) cannot be shown by it: what the slice alone says was written
@@ -8,7 +8,7 @@ Four answers, and each is told:
 - so is what is said of the captures themselves (their hash, size, span) and when the audit ran;
 - everything else was found again.
 
-Nothing that was not checked passes for verified: it is named, and has its own exit status. The comparison goes both ways: what the audit says of the
+A field that was not checked does not count as verified: it is named, and has its own exit status. The comparison goes both ways: what the audit says of the
 connections and findings of a bundle, and the bundle does not, is a difference, too; and so is what is in it twice.
 """
 
@@ -41,7 +41,7 @@ _NOTHING: Any = object()
 
 
 def fields(verdict: Mapping[str, Any]) -> Fields:
-    """Everything that was judged, by its place: ``connection ID: authentication.verdict``, ``finding FINGERPRINT: severity``."""
+    """Each judged field, by its place: ``connection ID: authentication.verdict``, ``finding FINGERPRINT: severity``."""
     found: Fields = {}
     seen: dict[str, int] = {}
     for what, each in [
@@ -360,7 +360,7 @@ def _plain(value: Any) -> str:
 
 
 def grouped(places: Sequence[str]) -> list[str]:
-    """Places in words, those of one thing together: ``captures.0: bytes, sha256``; many connections with the same fields as one."""
+    """Places in words, grouped: ``captures.0: bytes, sha256``; many connections with the same fields as one."""
     by: dict[str, list[str]] = {}
     for place in places:
         what, mark, field = place.rpartition(": ") if ": " in place else place.rpartition(".")

@@ -24,7 +24,7 @@ _PROTOCOLS = {transport_name(number): number for number in range(256)}
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What somebody asked for, found."""
+    """The connections that were asked for."""
 
     connections: tuple[Wanted, ...]
     findings: tuple[str, ...]

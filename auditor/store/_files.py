@@ -44,9 +44,9 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
 
 
 def exposure(place: Path, *, writes: bool) -> str | None:
-    """Why what lies here cannot be relied on: others may have changed it; None: nobody else can. Raises OSError.
+    """Why files here are not trusted: other users may change them; None: they cannot. Raises OSError.
 
-    To read, another user's store will do (a service's, say). To write into, it has to be one's own, root's, or shared with one's group on purpose.
+    Another user's store (of a service, for example) can be read. To be written, it must be one's own, root's, or shared with the group by its owner.
     """
     there = place.stat()
     if there.st_mode & stat.S_IWOTH:

@@ -2,10 +2,10 @@
 
 The rules:
 
-- What the catalogue says of an audit stands in a piece, too (``records``), and its small tables in ``state``: each can be made again from the others.
-- A damaged file is moved to ``damaged``, never deleted. What it held is noted as lost, and is told from then on whenever somebody asks for it.
+- The catalogue's rows of an audit are in a piece, too (``records``), and its small tables in ``state``: each can be rebuilt from the others.
+- A damaged file is moved to ``damaged``, never deleted. Its content is recorded as lost, and that is reported whenever it is asked for.
 - A piece of records is made again from the catalogue, so that nothing is lost with it.
-- Nothing that is lost is reported as new again: facts, files that were taken and what was told come back from ``state`` and the records. What may have been told and may not have been
+- Nothing that is lost is reported as new again: facts, taken files and sent notifications are restored from ``state`` and the records. What may have been told and may not have been
   (transactions after ``state`` was written) is said, and not told a second time.
 """
 
@@ -117,7 +117,7 @@ def scrub(history: History, now_ns: int, budget: int = SCRUB_BYTES) -> list[str]
 
 
 def _looked_at(path: Path, size: int, sha256: str | None) -> tuple[str | None, str]:
-    """What is wrong with a piece, and its checksum. One whose checksum nobody knows yet (an earlier version wrote it) is read whole once."""
+    """What is wrong with a piece, and its checksum. A piece without a known checksum (of an earlier version) is read whole once."""
     says = wrong_with(path, size, None)
     if says is not None:
         return says, ""
@@ -244,7 +244,7 @@ def rebuild(path: Path, damage: DamagedError, now_ns: int) -> list[str]:
 
 
 class _Remains:
-    """What can still be read of a damaged catalogue. Only what proves itself is taken from it."""
+    """What can still be read of a damaged catalogue. Only rows whose checksums are right are used."""
 
     def __init__(self, file: Path) -> None:
         self._sql: sqlite3.Connection | None = None
@@ -405,7 +405,7 @@ def _proves_itself(row: dict[str, Any]) -> bool:
 
 
 def _decider(row: dict[str, Any]) -> Decider | None:
-    """A file out of a damaged catalogue, where it is the one that its name says."""
+    """A file out of a damaged catalogue, if its SHA-256 is its name."""
     with contextlib.suppress(*_UNREADABLE):
         content = zstandard.ZstdDecompressor().decompress(row["content"], max_output_size=1 << 30)
         if hashlib.sha256(content).hexdigest() == row["sha256"]:
@@ -421,7 +421,7 @@ def _tables(history: History, name: str, columns: Sequence[str]) -> Iterator[Any
 
 
 def _facts(history: History, audit: int) -> list[Fact]:
-    """What the findings of an audit say of themselves, where its record does not."""
+    """History of an audit's findings from its findings table, where its record lacks it."""
     import pyarrow as pa
 
     with contextlib.suppress(ConfigError):

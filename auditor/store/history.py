@@ -5,12 +5,12 @@
 
 Two tools, each for what it does best. The catalogue is small and changes: SQLite with a write-ahead log gives transactions that survive a kill, a full
 disk and a power cut, and readers that wait for no writer. The tables are large and never change: Parquet is an eighth of the size, and DuckDB reads just
-the columns that a question needs. (A DuckDB file could not be opened by a reader while somebody writes.)
+the columns that a question needs. (A DuckDB file cannot be opened by a reader during a write.)
 
 The rules:
 
 - A piece is written under a name of its own, synced and renamed before the catalogue's transaction names it. What the catalogue names is there; what
-  it does not name is nobody's, and swept away by the next writer.
+  it does not name is not in use, and is removed by the next writer.
 - Writers hold the catalogue's write lock from numbering an audit to committing it. So audits are numbered in the order of their commits.
 - Small pieces are joined into larger ones as they add up, so that a year is a few dozen files. Pieces that are replaced stay for a while: somebody
   may be reading them.
@@ -67,7 +67,7 @@ CATALOGUE = "catalogue.sqlite"
 PIECES = "pieces"
 TABLES = ("connections", "findings", "coverage", "captures")
 RECORDS = "records"
-"""Pieces with all that the catalogue says of an audit: it can be made again from them."""
+"""Pieces with the catalogue's rows of an audit: it can be rebuilt from them."""
 KEPT = (*TABLES, RECORDS)
 DAMAGED = "damaged"
 """Where damaged files are put."""
@@ -81,7 +81,7 @@ ROW_GROUP = 65_536
 SPARE = 8
 """A piece whose oldest audits were removed is rewritten once they are this part of it (an eighth): until then nobody can ask for them."""
 GRACE_NS = 600 * 1_000_000_000
-"""Pieces that nothing names any more are left for readers so long."""
+"""Pieces that are not in use any more are left for readers so long."""
 
 SHORT_BYTES = 32 << 20
 """Pieces up to here are read whole to be checked, larger ones page by page."""
@@ -92,7 +92,7 @@ Tables = Mapping[str, "pa.Table"]
 
 
 class DamagedError(ConfigError):
-    """Something of a store is not as it was written. ``file``: which, under the store's folder."""
+    """A file of a store is not as it was written. ``file``: its name under the store's folder."""
 
     def __init__(self, path: Path, file: str, says: str) -> None:
         self.store, self.file, self.what = path, file, says
@@ -142,7 +142,7 @@ class Kept:
     counts: Mapping[str, int]
     """captures, packets, connections, findings, new, waived, critical, high, medium, low, info, complete."""
     body: Mapping[str, Any]
-    """What no table holds: the ``audit`` and ``summary`` objects."""
+    """The parts of a report that are in no table: the ``audit`` and ``summary`` objects."""
     tables: Tables
     facts: Sequence[Fact] = ()
     deciders: Sequence[Decider] = ()
@@ -150,7 +150,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What history says of a fingerprint."""
+    """History of one fingerprint."""
 
     first_audit: int
     last_audit: int
@@ -182,7 +182,7 @@ class Record:
     facts: list[Fact]
     gone_after_ns: int
     files: list[Decider] = field(default_factory=list)
-    """Those of the deciders that no earlier record holds."""
+    """The policies, inventories and waivers that no earlier record has."""
 
 
 _COUNTS = (
@@ -216,7 +216,7 @@ def _complaint(path: Path, error: Exception) -> ConfigError:
         return DamagedError(path, CATALOGUE, says)
     if isinstance(error, OSError | sqlite3.Error):
         return ConfigError(str(path), f"cannot be used as a store: {says}")
-    # What no disk does to sound data: something was read that nobody wrote.
+    # The data that was read is not what was written: the disk is damaged.
     return DamagedError(path, CATALOGUE, f"{type(error).__name__}: {says}"[:200])
 
 
@@ -248,7 +248,7 @@ class History:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        """Whatever its disk has done to it ends as ConfigError, whoever asked."""
+        """Context in which damage of the disk becomes a ConfigError."""
         self.close()
         if isinstance(error, sqlite3.Error | zstandard.ZstdError | msgspec.MsgspecError):
             raise _complaint(self.path, error) from error
@@ -338,7 +338,7 @@ class History:
         )
 
     def learn(self, audit: int, last_ns: int | None, told: Record) -> None:
-        """What this audit says of findings: those that it has, and those that it has no more."""
+        """The findings of this audit, and those that are gone since the one before."""
         until_ns = told.row.get("kept_ns")
         believed = 1 << 62 if until_ns is None else int(until_ns)
         self.sql.executemany(
@@ -369,7 +369,7 @@ class History:
             )
 
     def record(self, first: int, last: int, level: int, records: Sequence[Record]) -> None:
-        """Write down what the catalogue says of these audits; inside ``writing``."""
+        """Write the catalogue's rows of these audits to a piece; inside ``writing``."""
         import pyarrow as pa
 
         columns: dict[str, Any] = {
@@ -427,7 +427,7 @@ class History:
         ]
 
     def _sweep(self) -> None:
-        """Remove files that nothing names: a writer was killed between a piece and its commit."""
+        """Remove files that are not in use: a writer was killed between a piece and its commit."""
         named = {file for (file,) in self.sql.execute("SELECT file FROM pieces UNION SELECT file FROM trash")}
         with os.scandir(self.path / PIECES) as found:
             for each in found:
@@ -451,7 +451,7 @@ class History:
             span = [now_ns - GRACE_NS + 1, now_ns + GRACE_NS]
             done = sql.execute(f"SELECT file FROM trash WHERE {old}", span).fetchall()  # noqa: S608  # our own words
             sql.execute(f"DELETE FROM trash WHERE {old}", span)  # noqa: S608
-        # After the commit: a file whose removal was not committed is still somebody's.
+        # After the commit: until then the file is in use.
         for (file,) in done:
             with contextlib.suppress(OSError):
                 (self.path / PIECES / file).unlink()
@@ -959,7 +959,7 @@ def open_history(path: Path | str, *, write: bool = False, catalogue: Path | Non
 
 
 def _check_owner(path: Path, *, writes: bool) -> None:
-    """That nobody else can have put there what is read from it. Raises ConfigError, OSError."""
+    """Check that no other user can have written it. Raises ConfigError, OSError."""
     for place in (path, path / PIECES, path / CATALOGUE, path / _state.NAME):
         says = exposure(place, writes=writes) if place.exists() else None
         if says is not None:
@@ -1019,7 +1019,7 @@ def _open_for_writing(path: Path, file: Path) -> History:
         connection.close()
         raise
     sync(path)
-    with contextlib.suppress(OSError):  # the store's own name; its parent may be readable for others alone
+    with contextlib.suppress(OSError):  # only the store's own name; its parent may be unreadable for us
         sync(path.parent)
     return History(path, connection, writes=True)
 
@@ -1087,7 +1087,7 @@ def _migrate(path: Path, connection: sqlite3.Connection) -> None:
         raise _too_new(path, version)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = _version(connection)  # somebody may have been faster
+        version = _version(connection)  # another process may have been faster
         for step in STEPS[version:]:
             for statement in step.split(";"):
                 if statement.strip():

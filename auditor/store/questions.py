@@ -1,6 +1,6 @@
 """Questions of an incident, asked of a store by name: ``auditor history query who-spoke-to 10.0.8.99``.
 
-Each is one SQL statement over the tables of the history; ``sql_of`` gives it, so that whoever wants more can begin there.
+Each is one SQL statement over the tables of the history; ``sql_of`` returns it, as a start for questions of one's own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Ask = Callable[[str], Sequence[tuple[Any, ...]]]
 """Answers a statement with rows."""
 
 _SAFE = re.compile(r"[\w .:*/@=,()+&-]{1,300}")
-"""Nothing that ends a text in SQL."""
+"""Characters that cannot end a text in SQL."""
 MOST = 200
 
 
@@ -33,7 +33,7 @@ class Question:
     sql: str
     """``{0}``, ``{1}``: what was given, quoted; ``{outside}``: addresses outside of every platform network; ``{within}``: the connections it is about."""
     none: str
-    """What an empty answer says; ``{0}``, ``{1}`` as in ``sql``, as they were given."""
+    """The message for an empty answer; ``{0}``, ``{1}`` as in ``sql``, as they were given."""
 
 
 _WHO = "coalesce({end}_instance, {end}_ip)"
@@ -184,7 +184,7 @@ class Span:
 
 
 def none_of(name: str, given: Sequence[str], ask: Ask, span: Span) -> str:
-    """What an empty answer to a question says."""
+    """The message for an empty answer to a question."""
     values = _values(QUESTIONS[name], given)
     if name == "new-since":
         [(oldest, newest)] = ask(f"SELECT min(epoch_ns(start)), max(epoch_ns(start)) FROM {span.sql}")  # noqa: S608

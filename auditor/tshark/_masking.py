@@ -4,7 +4,7 @@ Three rules, each of which would do for most secrets, and all of which hold:
 
 1. **Closed unless opened.** A field is shown whole only in layers whose every field is about the packet itself (addresses, lengths, the
    handshakes of TLS and SSH, names in DNS), or where it is named below. Of everything else the name and the size are reported.
-2. **No payload.** Bytes are told by their number. Of a URL the path and the names of its parameters are shown; of a header the name, and
+2. **No payload.** Of bytes only the number is reported. Of a URL the path and the names of its parameters are shown; of a header the name, and
    the value where its name is named below.
 3. **Nothing twice.** Whatever is a credential by its field or by its shape (a header, a URL's or a form's parameter, a member of a JSON
    text, a statement of SQL) is looked for in the whole connection first; then no text that is shown may hold eight characters of it in a
@@ -25,7 +25,7 @@ _HEX_WINDOW = 16
 _LONG_BYTES = 64
 _MAX_SECRET_BYTES = 8_192
 MAX_SECRETS_BYTES = 8 * 1024 * 1024
-"""So much of credentials is looked for; where there is more, nothing is shown."""
+"""Limit of credentials that are looked for; if there are more, nothing is shown."""
 _MAX_REMEMBERED = 20_000
 _WORD_ENDS = frozenset(" \t\r\n\"'<>;,")
 
@@ -147,7 +147,7 @@ class Secrets:
 
     @property
     def full(self) -> bool:
-        """There are more than can be looked for: nothing may be shown."""
+        """More credentials than the limit: nothing may be shown."""
         return self._room <= 0
 
     def add(self, value: bytes, depth: int = 3) -> None:

@@ -115,7 +115,7 @@ def bound(pid: int) -> None:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process that was started in a session of its own, and all that it started."""
+    """End a process that was started in its own session, and all processes that it started."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(OSError, subprocess.SubprocessError):
@@ -127,7 +127,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _read_lines(stream: IO[bytes], lines: queue.Queue[bytes | None], gone: threading.Event) -> None:
-    """Lines into the queue until the end, or until nobody listens; None: the end."""
+    """Lines into the queue until the end, or until the reader is gone; None: the end."""
 
     def put(line: bytes | None) -> bool:
         while not gone.is_set():
@@ -233,7 +233,7 @@ class Run:
 
 
 def complaint(said: bytes | bytearray) -> str:
-    """Of what tshark said on standard error, the line that tells what is wrong, without its own name before it."""
+    """Of what tshark said on standard error, the line with the error, without tshark's name before it."""
     lines = [line.strip() for line in bytes(said).decode("utf-8", "replace").splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("Running as user", "**"))]
     told = [line for line in lines if line.startswith("tshark: ")] or lines
@@ -241,7 +241,7 @@ def complaint(said: bytes | bytearray) -> str:
 
 
 def judge(capture: Path, status: int | None, said: str, *, anything: bool) -> str | None:
-    """What is to be told of how tshark ended: None, or a problem that left something to show.
+    """A problem in how tshark ended, if packets were read before it; else None.
 
     Raises InputError where it could not read the capture at all.
     """

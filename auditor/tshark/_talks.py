@@ -1,4 +1,4 @@
-"""What tshark tells of handshakes and of HTTP, gathered by connection: messages, chains, alerts, and how requests authenticate.
+"""tshark's view of handshakes and HTTP, by connection: messages, chains, alerts, and how requests authenticate.
 
 tshark is asked for fields, a line of JSON a frame. A frame belongs to a connection by its innermost addresses, its ports and its time. Values of
 headers pass through this process as far as the word before the first space.
@@ -270,7 +270,7 @@ def _http(talk: Talk, frame: int, row: Row) -> None:
 
 
 def _request(method: str, authorization: str | None, target: str, cookie: bool) -> tuple[str, str, str, bool]:
-    """What is kept of a request: nothing of its values."""
+    """What is kept of a request: no values."""
     return method[:20], _scheme(authorization), _signed(target), cookie
 
 

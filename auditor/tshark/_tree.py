@@ -129,7 +129,7 @@ def _fields(parent: Any, layer: str, secrets: Secrets) -> list[Node]:
 
 
 def _is_idle(element: Any, name: str, layer: str) -> bool:
-    """Whether nothing is lost without it: line ends, and remarks on what stands beside them."""
+    """Whether it can be left out: line ends, and comments on the fields beside them."""
     bare = layer not in masking.OPEN_LAYERS and element.find("field") is None
     return bare and ((not name and _size(element) <= 2) or name == "http.chat")
 

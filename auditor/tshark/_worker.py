@@ -1,4 +1,4 @@
-"""The process in which pyshark runs, so that its event loop, its leaks and its crashes are nobody else's.
+"""The process in which pyshark runs, so that its event loop, leaks and crashes do not affect the audit.
 
 It reads one task, a JSON object, from standard input, lets pyshark drive tshark, and writes JSON lines: a tree for each frame, masked
 here already, and at last how it went. Nothing that is to be masked leaves this process.
@@ -39,7 +39,7 @@ def _capture(task: dict[str, Any], said: list[bytes]) -> Any:
             return _Packet(etree.fromstring(text, parser), len(packet))
 
     class File(FileCapture):  # type: ignore[misc]  # pyshark has no types
-        """A file, with an event loop of its own and the words of tshark kept."""
+        """A file with its own event loop; tshark's messages are kept."""
 
         def _setup_eventloop(self) -> None:
             self.eventloop = asyncio.new_event_loop()
@@ -79,9 +79,7 @@ def main() -> None:
                 packets.append(packet.tree)
         whole = True
         capture.close()
-    except (
-        Exception
-    ) as error:  # pyshark tells of a capture that is cut short by an exception of its own, after the last packet
+    except Exception as error:  # pyshark reports a truncated capture by its own exception, after the last packet
         failed = type(error).__name__
     if whole and not complaint(b"".join(said)):
         # All packets were read, and tshark had nothing to say: how its end looked to pyshark (which may kill it in a hurry) takes nothing away.

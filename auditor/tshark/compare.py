@@ -499,7 +499,7 @@ _PLACES = {
     "tls.client_alert": "client alert",
     "tls.server_alert": "server alert",
 }
-"""What tshark tells a field by."""
+"""tshark's names of a field."""
 
 
 def _cause(name: str, ours: Any, theirs: Any, mine: Ours, told: _Theirs) -> str:
@@ -517,7 +517,7 @@ def _cause(name: str, ours: Any, theirs: Any, mine: Ours, told: _Theirs) -> str:
 
 
 def _of_tshark(name: str, ours: Any, theirs: Any, mine: Ours, told: _Theirs) -> str:
-    """What tshark does otherwise, whatever the protocol."""
+    """Known differences of tshark, for all protocols."""
     opened = told.talk.client.hidden or told.talk.server.hidden
     inside = mine.flow.application in {"tls", "https"} and (name.startswith("http.") or name == "tls.alpn")
     if ours is None and inside and (opened or "tls" in told.protocols):
@@ -533,7 +533,7 @@ def _of_tshark(name: str, ours: Any, theirs: Any, mine: Ours, told: _Theirs) -> 
 
 
 def _of_ours(name: str, ours: Any, theirs: Any, mine: Ours, told: _Theirs) -> str:
-    """What is not kept here, whatever the protocol."""
+    """Fields that we do not keep, for all protocols."""
     if ours is None and "snaplen" in mine.incomplete:
         return "packets are cut short by the snapshot length; tshark reads what is left of them"
     if ours is None and CONTRADICTION in mine.facts:

@@ -187,7 +187,7 @@ def _port_list(ports: Iterable[int]) -> str:
 
 
 def _conclude(talk: Talk, inside: tuple[StreamHead, StreamHead] | None) -> Opened | None:
-    """The facts of a connection; None where nothing of it was decrypted."""
+    """The facts of a connection; None if none of it was decrypted."""
     client, server = talk.client, talk.server
     opened = [name for name, side in (("client", client), ("server", server)) if side.hidden or side.finished]
     if not opened and not talk.requests and not talk.statuses:

@@ -1,4 +1,4 @@
-"""The protocol tree of one connection, as tshark sees it, with pyshark in a process of its own.
+"""The protocol tree of one connection in tshark, with pyshark in a separate process.
 
 tshark has to read a capture from its start, since what a frame means depends on those before it; a display filter picks the connection's
 frames by addresses, ports and time. Time, number of frames and size of the tree are bounded. Masking: see ``_masking.py``.
@@ -110,7 +110,7 @@ def dissect(
 
     Parameters
     ----------
-    keylog : NSS key log file; handed to tshark by its path, and read by nobody else
+    keylog : NSS key log file; given to tshark by its path, and not read by us
     limit : frames, at most
     seconds : for all of it
 
@@ -149,7 +149,7 @@ def dissect(
 
 
 def _ask(task: dict[str, Any], capture: Path, seconds: float) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Have a process of its own do the task: its trees, and how it ended."""
+    """Run the task in a separate process: its trees, and how it ended."""
     places = [str(Path(each).absolute()) for each in sys.path]
     start = f"import sys; sys.path[:] = {places!r}; from auditor.tshark._worker import main; main()"
     found: list[dict[str, Any]] = []

@@ -1,6 +1,6 @@
 """Facts that keys prove, laid over those of the wire.
 
-What decryption shows of a connection replaces what the wire could not tell; what the wire showed beside it stays. Only a connection of which
+What decryption shows of a connection replaces what was unknown from the encrypted packets; what these showed stays. Only a connection of which
 both sides' handshake was opened is changed: half a handshake proves neither that a certificate was sent nor that none was.
 """
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from auditor.model.connections import FRAME_BITS
 from auditor.model.streams import HEAD_SEGMENTS, Said, StreamHead, first_of
@@ -66,8 +67,7 @@ def protection(cipher: str | None, mac: str | None, compression: str | None) -> 
     return None if tag is None else Protection(block, tag, etm, etm)
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """A packet, or a segment that stands for one."""
 
     said: Said

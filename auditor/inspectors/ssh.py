@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from auditor.errors import WireError
-from auditor.inspectors._ssh_login import Login, protection, read_login, units_of
+from auditor.inspectors._ssh_login import Login, Protection, protection, read_login, units_of
 from auditor.model.evidence import Certainty, Evidence
 from auditor.model.roles import Inspector, Match, Signature
 from auditor.model.streams import StreamHead, Streams
@@ -47,10 +47,15 @@ def probe(streams: Streams) -> Match:
     return Match.MORE if Match.MORE in said else Match.NO
 
 
-@lru_cache(maxsize=1_024)
-def _names(said: bytes) -> tuple[str, ...]:
-    """A name-list, RFC 4251 section 5: few differ."""
-    return tuple(printable(said, 4096).split(","))
+_Lists = tuple[tuple[str, ...], ...]
+"""The name-lists of a KEXINIT, RFC 4253 section 7.1: eight of them."""
+
+
+@lru_cache(maxsize=256)
+def _lists(said: bytes) -> _Lists:
+    """The name-lists behind the cookie of a KEXINIT, of which few differ. Raises WireError."""
+    reader = Reader(said, whole=True)
+    return tuple(tuple(printable(reader.vector(4).take_rest(), 4096).split(",")) for _ in range(8))
 
 
 class _Side:
@@ -60,7 +65,7 @@ class _Side:
         self.head = head
         self.version = self.software = ""
         self.banner_end = 0
-        self.lists: list[tuple[str, ...]] = []
+        self.lists: _Lists = ()
         self.kexinit: tuple[int, int] = (0, 0)
         self.newkeys_end = 0
         self.messages: set[int] = set()
@@ -97,7 +102,7 @@ class _Side:
             self.messages.add(kind)
             if kind == wire.MSG_KEXINIT and not self.lists:
                 packet.skip(wire.COOKIE_BYTES)
-                self.lists = [_names(packet.vector(4).take_rest()) for _ in range(8)]
+                self.lists = _lists(packet.take_rest())
                 self.kexinit = (start, reader.at)
             elif kind == wire.MSG_NEWKEYS:
                 self.newkeys_end = reader.at
@@ -113,9 +118,14 @@ _CIPHERS, _MACS, _COMPRESSIONS = (2, 3), (4, 5), (6, 7)
 """Places of the lists in KEXINIT, from client to server and back."""
 
 
-def _chosen(client: _Side, server: _Side, place: int) -> str | None:
-    """RFC 4253 section 7.1: the first of the client's that the server has."""
-    return next((one for one in client.lists[place] if one in server.lists[place]), None)
+@lru_cache(maxsize=256)
+def _agreed(client: _Lists, server: _Lists) -> tuple[tuple[str | None, ...], tuple[Protection | None, ...]]:
+    """What is chosen of each list (RFC 4253 section 7.1: the first of the client's that the server has), and how packets are protected there and back."""
+    chosen = tuple(
+        next((one for one in mine if one in others), None) for mine, others in zip(client, server, strict=True)
+    )
+    ways = tuple(protection(*(chosen[places[way]] for places in (_CIPHERS, _MACS, _COMPRESSIONS))) for way in (0, 1))
+    return chosen, ways
 
 
 def _login(client: _Side, server: _Side) -> Login | None:
@@ -124,10 +134,7 @@ def _login(client: _Side, server: _Side) -> Login | None:
         return None
     if client.head.gap or server.head.gap:
         return None
-    how = [
-        protection(*(_chosen(client, server, places[way]) for places in (_CIPHERS, _MACS, _COMPRESSIONS)))
-        for way in (0, 1)
-    ]
+    how = _agreed(client.lists, server.lists)[1]
     if how[0] is None or how[1] is None:
         return None
     return read_login(
@@ -155,8 +162,9 @@ def inspect(streams: Streams) -> Iterator[Evidence]:
         yield Evidence(f"ssh.{name}_software", side.software, Certainty.PROVEN, frames)
     if client.lists and server.lists:
         frames = tuple(sorted({*client.head.frames(*client.kexinit), *server.head.frames(*server.kexinit)}))
+        agreed = _agreed(client.lists, server.lists)[0]
         for name, place in _CHOSEN:
-            chosen = _chosen(client, server, place)
+            chosen = agreed[place]
             if name == "cipher" and chosen is not None and chosen.endswith(wire.AEAD):
                 yield Evidence("ssh.cipher", chosen, Certainty.PROVEN, frames)
                 break

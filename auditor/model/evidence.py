@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from auditor.model.streams import StreamHead
 
@@ -18,8 +18,7 @@ class Certainty(StrEnum):
     """It was seen in the connection that this one resumes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """One fact; never a secret: that a password crossed is evidence, the password is not."""
 
     kind: str

@@ -41,6 +41,7 @@ addresses up would decide what an audit costs. Every connection stays in a findi
 MANY_ADDRESSES = "many addresses"
 MANY_PORTS = "many ports"
 _MANY_PORTS = -3
+_UNPRIVILEGED = 1_024
 
 FIRST_FRAMES = 5
 """So many connections are shown as evidence of one finding; the others are in ``rows``."""
@@ -189,6 +190,15 @@ class View:
         linux = (self.port >= HOST_PORT_FIRST) & (self.port <= HOST_PORT_LAST)
         windows = (self.port >= WINDOWS_FIRST) & (self.port <= WINDOWS_LAST) & (self.responder == WINDOWS)
         return np.where(linux, HOST_PORT_FIRST, np.where(windows, _WINDOWS_SERVICE, self.port))
+
+    def fold_ports(self, most: int) -> None:
+        """Where two ends have more than ``most`` unprivileged ports in this view, these are one service: a range that was moved is one cause."""
+        service = self.service.copy()
+        high = np.flatnonzero(service >= _UNPRIVILEGED)
+        keys = pd.DataFrame({"from": self.originator[high], "to": self.responder[high], "port": service[high]})
+        ports = keys.groupby(["from", "to"], sort=False)["port"].transform("nunique").to_numpy()
+        service[high[ports > most]] = _MANY_PORTS
+        self.service = service
 
     def groups(self, protocol: npt.NDArray[Any] | None = None) -> Iterator[Group]:
         """The view's rows by subject, in the order of the subjects.

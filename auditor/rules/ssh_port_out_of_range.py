@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from auditor.model.audit import Judged
 from auditor.model.finding import Finding
 from auditor.model.judgement import Breach
@@ -23,29 +25,38 @@ from auditor.rules._words import common, confidence, first_frames, who
 
 
 def check(judged: Judged) -> Iterator[Finding]:
-    """One finding for each pair of roles and port."""
+    """One finding for each pair of roles and port; of many ports, as where Garden's pool was moved, one for all."""
     view = View(judged.connections, holds(judged.connections, "breach", Breach.SSH_PORT))
+    view.fold_ports(_MOST_PORTS)
     for group in view.groups():
+        numbers = np.unique(view.port[group.inside]).tolist()
+        several = len(numbers) > 1
+        service = f"{len(numbers):,} ports from {numbers[0]} to {numbers[-1]}" if several else group.service
+        block = "these ports" if several else f"port {group.port}"
         yield Finding(
             rule=RULE.name,
             severity=RULE.severity,
-            title=f"SSH from {group.originator} to {group.responder} on {group.service}, outside {HOST_PORTS}",
+            title=f"SSH from {group.originator} to {group.responder} on {service}, outside {HOST_PORTS}",
             detail=(
                 f"{who(view, group)} The SSH proxy reaches application instances on host ports {HOST_PORTS}; "
-                f"port {group.port} of a cell is outside this range."
+                + (f"{service} of cells are" if several else f"port {group.port} of a cell is")
+                + " outside this range."
             ),
             rows=tuple(group.rows.tolist()),
             subject=group.subject,
             path=split_path(group.path),
             confidence=confidence(view, group.inside),
-            evidence=first_frames(view, group.inside, "ssh.port", group.service),
+            evidence=first_frames(view, group.inside, "ssh.port", service),
             remediation=(
-                f"Find out who on the {group.originator} opened the session, and block port {group.port} of the cells for it. "
+                f"Find out who on the {group.originator} opened the session, and block {block} of the cells for it. "
                 "If Garden's port pool was moved, declare its range in a policy of your own (--policy FILE)."
             ),
             count=len(group.rows),
             sibling=common(view, group.inside, "sibling"),
         )
 
+
+_MOST_PORTS = 3
+"""More unprivileged ports than these are no server's, but a range."""
 
 RULE = Rule("ssh-port-out-of-range", Severity.HIGH, check)

@@ -155,7 +155,7 @@ class Agent:
     say: Callable[..., None]
     once: bool = False
     """The source has an end: stop when all of it is delivered."""
-    connections: int = 100_000
+    connections: int = 20_000
     """A window ends early before there are more."""
     stopped: threading.Event = field(default_factory=threading.Event)
     sent_bytes: int = 0

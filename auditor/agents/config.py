@@ -61,7 +61,7 @@ class CaptureSection(Section):
     snaplen: int = Field(262_144, ge=64, le=262_144)
     tool: str | None = Field(None, description="dumpcap, tcpdump or scapy. Default: the best one that can be used.")
     linktype: int | None = Field(None, ge=0, le=65_535)
-    connections: int = Field(100_000, ge=1_000, description="Held at once; a window ends early before there are more.")
+    connections: int = Field(20_000, ge=1_000, description="Held at once; a window ends early before there are more.")
 
 
 class CollectorSection(Section):

@@ -50,6 +50,8 @@ _SWEEPS = ("port-sweep", "undeclared-attempt")
 
 MOST_ACTORS = 500
 """So many are reported, those that got farthest; more is a policy that does not fit."""
+MOST_LOOKED_AT = 4 * MOST_ACTORS
+"""Of so many the whole story is made, to choose from."""
 MOST_STEPS = 200
 MOST_ROWS = 200_000
 """So many connections of one actor are looked at."""
@@ -262,11 +264,31 @@ class _Teller:
         actors = self._actors()
         if not actors:
             return ()
-        rows_of = self._rows_of(set(actors))
-        made = [self._incident(actor, rows_of[actor.name]) for actor in actors.values() if rows_of.get(actor.name)]
+        chosen = self._foremost(actors)
+        rows_of = self._rows_of({each.name for each in chosen})
+        made = [self._incident(actor, rows_of[actor.name]) for actor in chosen if rows_of.get(actor.name)]
         made.sort(key=_rank)
         made = made[:MOST_ACTORS]
         return tuple(self._led(each, made) for each in made)
+
+    def _foremost(self, actors: dict[str, _Actor]) -> list[_Actor]:
+        """Those whose incidents may be among the first: an incident costs a millisecond, and whoever sends packets may have a million addresses."""
+        if len(actors) <= MOST_LOOKED_AT:
+            return list(actors.values())
+        findings = self.audit.findings
+        founding = findings["rule"].isin(FOUNDING).tolist()
+        worst = [
+            -int(Severity[str(each).upper()]) if told else 0
+            for each, told in zip(findings["severity"], founding, strict=True)
+        ]
+
+        def rank(actor: _Actor) -> tuple[int, int, int, str]:
+            reached = min(
+                0 if self._access(row) else 1 if self.text("outcome", row) != "attempt" else 2 for row in actor.rows
+            )
+            return min(worst[at] for at in actor.findings), reached, -len(actor.rows), actor.name
+
+        return sorted(actors.values(), key=rank)[:MOST_LOOKED_AT]
 
     def host(self, host: str) -> Incident | None:
         """The host that the audit was narrowed to: what it did, and what was done to it."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import auditor
 from auditor.cli import main
+from auditor.incidents import actors, of
 from auditor.rules import _subject
 from tests.conftest import ROOT
 
@@ -61,3 +63,16 @@ def test_addresses_that_nobody_knows_make_no_finding_each(tmp_path: Path, monkey
     assert any(_subject.MANY_ADDRESSES in title for title in report.findings["title"])
     named = {each for ids in report.findings["connections"] for each in ids}
     assert named == set(report.connections["id"])
+
+
+def test_of_many_actors_the_gravest_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A story for each of a million addresses would take an hour; who got in stands before them all the same."""
+    hostile.make("strangers", tmp_path, 0.0001)
+    captures = [str(ROOT / "captures" / "sample" / "intruder.bridge.pcap.zst"), str(tmp_path / "a.pcap")]
+    report = auditor.audit(captures, inventory=ROOT / "captures" / "sample" / "lab.inventory.yml", scope="all")
+    everyone = of(report.audit)
+    monkeypatch.setattr(actors, "MOST_LOOKED_AT", 5)
+    assert len(everyone) > 50
+    some = of(replace(report.audit, findings=report.audit.findings.copy()))
+    assert len(some) == 5
+    assert (some[0].id, some[0].reach) == (everyone[0].id, "let_in")

@@ -522,7 +522,11 @@ def _other_plugin(plugin: str, says: str, kinds: tuple[str, ...]) -> Said:
 
 def _as_far_as_read(seen: Observation) -> str:
     """How far the client's stream was read for further logins, where it is longer than that."""
-    return f"; logins behind the client's first {HEAD_BYTES:,} bytes would not show" if seen.unread else ""
+    return f"; {UNREAD_LOGINS}" if seen.unread else ""
+
+
+UNREAD_LOGINS = f"logins behind the client's first {HEAD_BYTES:,} bytes would not show"
+"""Said of a login that was judged, on a connection whose later ones were not looked for."""
 
 
 # SSH

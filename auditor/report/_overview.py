@@ -581,6 +581,9 @@ def _doubts(audit: Audit) -> Iterable[str]:
             + (f": {'; '.join(lacks)}" if lacks else "")
             + "."
         )
+    unread = story.unread_logins(audit)
+    if unread:
+        yield f"{unread}."
     documented, _, _ = story.covered(audit)
     unseen = sum(not row["connections"] and not row["attempts"] for row in documented)
     if unseen:

@@ -19,6 +19,7 @@ from auditor.incidents.again import Next, candidates, next_of
 from auditor.model.audit import Audit
 from auditor.model.judgement import Disposition, Verdict
 from auditor.model.roles import Severity
+from auditor.policy._factors import UNREAD_LOGINS
 from auditor.policy.times import window_text
 from auditor.report._causes import cause_of
 from auditor.report._columns import int_parts, rfc3339, row_digits
@@ -181,6 +182,29 @@ def reasons(audit: Audit) -> list[str]:
     if percent:
         found.append(f"{percent:.1f} % of the judged connections are undecided")
     return found
+
+
+def authentication(audit: Audit) -> str:
+    """How many connections have each verdict, and of how many that holds only as far as they were read."""
+    verdicts, unread = verdict_words(audit.summary.get("verdicts")), unread_logins(audit)
+    return f"{verdicts}; {unread}" if verdicts and unread else verdicts
+
+
+def unread_logins(audit: Audit) -> str:
+    """Of how many connections that count as authenticated later logins were not looked for; empty: of none."""
+    if "authentication_factors" not in audit.connections:
+        return ""
+    passed = audit.connections["authentication_verdict"].isin((Verdict.VERIFIED.value, Verdict.INFERRED.value))
+    factors = audit.connections["authentication_factors"].to_numpy(dtype=object)[passed.to_numpy(bool)].tolist()
+    # Connections that are judged alike share what is said of them.
+    told: dict[int, bool] = {}
+    count = 0
+    for each in factors:
+        found = told.get(id(each))
+        if found is None:
+            found = told[id(each)] = any(UNREAD_LOGINS in str(factor["says"]) for factor in each or ())
+        count += found
+    return f"of {many(count, 'authenticated connection')} {UNREAD_LOGINS}" if count else ""
 
 
 def dispositions(audit: Audit) -> str:

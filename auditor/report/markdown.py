@@ -138,9 +138,9 @@ def _report(audit: Audit) -> Iterator[str]:
     for line in () if story.complete(audit) else story.reasons(audit):
         yield f"- incomplete: {_words(line)}"
     yield f"- Connections: {story.dispositions(audit)}"
-    verdicts = story.verdict_words(audit.summary.get("verdicts"))
+    verdicts = story.authentication(audit)
     if verdicts:
-        yield f"- Authentication: {verdicts}"
+        yield f"- Authentication: {_words(verdicts)}"
     line, troubled = story.capture_lines(audit)
     yield f"- Read: {_words(line)}"
     for path, says in troubled:

@@ -141,7 +141,7 @@ def _report(console: Console, audit: Audit) -> None:
             if command:
                 _command(console, command, indent=4)
     _say(console, f"Connections: {story.dispositions(audit)}", hang=2)
-    verdicts = story.verdict_words(audit.summary.get("verdicts"))
+    verdicts = story.authentication(audit)
     if verdicts:
         _say(console, f"Authentication: {verdicts}", hang=2)
     line, troubled = story.capture_lines(audit)

@@ -6,6 +6,7 @@ By night: they take seconds each, and need MariaDB, nginx, nats-server and OpenS
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 import textwrap
 import time
@@ -18,7 +19,7 @@ import pytest
 
 import auditor
 from tests.conftest import ROOT, absent
-from tests.netns import Net, until
+from tests.netns import PATIENCE_S, Net, until
 
 pytestmark = pytest.mark.night
 
@@ -50,8 +51,10 @@ def captured(net: Net, path: Path) -> Iterator[None]:
 
 
 def runs(net: Net, side: str, code: str, *words: str) -> str:
-    done = net.run(side, sys.executable, "-c", textwrap.dedent(code), *words, text=True)
-    return str(done.stdout)
+    command = net.inside(side, sys.executable, "-c", textwrap.dedent(code), *words)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def listens(net: Net, address: str, port: int) -> None:
@@ -87,8 +90,6 @@ def needs(*programs: str) -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    import subprocess
-
     needs("openssl")
     folder = tmp_path_factory.mktemp("tls")
     key, cert = str(folder / "key.pem"), str(folder / "cert.pem")
@@ -198,7 +199,11 @@ if filler:
     while packet()[1][0] not in (0xFE,): pass
     while packet()[1][0] not in (0xFE,): pass
 send(0, b"\\x11empty\\0\\0\\0" + struct.pack("<H", 33) + b"mysql_native_password\\0")
-print(packet()[1][0])
+number, answer = packet()
+if answer[0] == 0xFE:
+    send(number + 1, b"")
+    number, answer = packet()
+print(answer[0])
 sock.close()
 """
 
@@ -209,7 +214,8 @@ def mariadb(wire: Net, tmp_path_factory: pytest.TempPathFactory) -> Net:
     folder = tmp_path_factory.mktemp("mariadb")
     folder.chmod(0o755)
     wire.run("b", "mariadb-install-db", "--no-defaults", f"--datadir={folder}/data", "--user=root", "--skip-test-db", "--auth-root-authentication-method=normal")  # fmt: skip
-    (folder / "users.sql").write_text("CREATE USER good IDENTIFIED BY 'word'; CREATE USER empty; GRANT ALL ON *.* TO good; FLUSH PRIVILEGES;")  # fmt: skip
+    users = ("CREATE USER good IDENTIFIED BY 'word';", "CREATE USER empty;", "GRANT ALL ON *.* TO good;")
+    (folder / "users.sql").write_text("\n".join(users) + "\n")
     wire.start("b", "mariadbd", "--no-defaults", f"--datadir={folder}/data", "--user=root", f"--socket={folder}/s", f"--bind-address={MYSQL}", f"--init-file={folder}/users.sql", "--skip-name-resolve", stdout=-3, stderr=-3)  # fmt: skip
     listens(wire, MYSQL, 3306)
     return wire

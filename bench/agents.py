@@ -193,8 +193,8 @@ def _window(followed, held, examiner, name, life, number, k, n, connections) -> 
         name,
         life,
         number,
-        own.first_ns or 0,
-        own.last_ns or 0,
+        number * 60 * SECOND - 60 * SECOND,
+        number * 60 * SECOND,
         pipeline.Followed(capture, own, certificates_of(facts, held)),
     )
     return write_window(window, examiner.applications)

@@ -917,3 +917,29 @@ def test_the_review_and_the_trees_show_no_secret(
     assert set(seen.values()) == {200}
     assert len(seen) > 10
     assert any("/connection/" in path for path in seen)
+
+
+def test_what_an_agent_sends_holds_no_secret(planted: Planted, capture: Path) -> None:
+    """Of whole traffic, and of each direction alone."""
+    from auditor import pipeline
+    from auditor.agents import wire as windows
+    from auditor.agents.partial import certificates_of, may_leave
+    from auditor.inspectors._examine import Examiner
+
+    wire = Wire()
+    for talk in (talk_http, talk_nats, talk_mysql, talk_tls, talk_others):
+        talk(wire, planted)
+    openers = [each.sport > each.dport for each in wire.sent]
+    every = list(zip(frames(wire), openers, strict=True))
+    for wanted in ({True, False}, {True}, {False}):
+        (capture / "some.pcap").write_bytes(pcap([frame for frame, opener in every if opener in wanted]))
+        followed = pipeline.follow_one(str(capture / "some.pcap"), 0, {}, False)
+        examiner = Examiner()
+        may_leave(followed.part, examiner, last=False)
+        assert not followed.part.pending
+        held = certificates_of(followed.part.facts, examiner.certificates.der)
+        window = windows.Window("cell-0", "0" * 16, 1, 0, 1, pipeline.Followed(followed.capture, followed.part, held))
+        raw = windows.write_window(window, examiner.applications)
+        sent = zstandard.ZstdDecompressor().decompress(raw[windows.HEADER_BYTES :])
+        assert len(followed.part.rows) > 50
+        assert planted.found_in(sent) == []

@@ -1,10 +1,8 @@
-"""What of a window may leave its VM: first bytes that wait are masked, or examined here and left here.
+"""What of a window may leave its VM: what was found in first bytes, never the bytes.
 
-The rule is that of passes (``auditor.pass_state``): bytes are kept only of a handshake or login of TLS, SSH, NATS or MySQL, with what is secret in it masked. All else is examined where
-it was captured, and only what was found is sent. What waits is connections of which bytes are missing here that another agent may have seen.
-
-A window's end cuts no handshake in two: connections that began shortly before stay for the next window (``agent.AgentFeed``). One whose last word was a request, and which is examined
-without its answer, says so: its first bytes count as given up.
+First bytes hold passwords, tokens and tickets, and what masks them leaves no proof in them. So all of them are examined where they were captured, as they are when the window ends; a window's
+end cuts no handshake in two, because connections that began shortly before stay for the next one (``agent.AgentFeed``). One whose last word was a request, and which is examined without its
+answer, says so: its first bytes count as given up.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ from numpy.typing import NDArray
 
 from auditor.conntrack import TrackedPart, examine_held
 from auditor.inspectors._examine import Examiner
-from auditor.inspectors._masked import masked
 from auditor.model.connections import HEAD_CUT, ROW_RELEASED, SEEN_FIN, SEEN_RST, SEEN_SYN, SEEN_SYNACK
 from auditor.model.facts import Facts
 from auditor.model.streams import HEAD_BYTES
@@ -24,49 +21,16 @@ from auditor.model.streams import HEAD_BYTES
 _TCP = 6
 
 Array = NDArray[Any]
-_Heads = tuple[Array, list[bytes | None]]
 
 
 def may_leave(part: TrackedPart, examiner: Examiner, *, last: bool) -> None:
     """Make the part one that may be sent. ``last``: nothing follows that could answer."""
-    kept: dict[int, _Heads] = {}
-    for row, pending in part.pending.items():
+    for row, (heads, _) in part.pending.items():
         record = part.rows[row]
-        may = _masked(record, pending) if _lacks(record, pending) else None
-        if may is not None:
-            kept[row] = may
-        elif not last and _unanswered(record, pending[0]):
+        if not last and _unanswered(record, heads):
             record["state"] |= ROW_RELEASED
             record["side"]["seen"] |= HEAD_CUT
-    part.pending = {row: pending for row, pending in part.pending.items() if row not in kept}
     examine_held(part, examiner)
-    part.pending = kept
-
-
-def _masked(record: Any, pending: _Heads) -> _Heads | None:
-    """The heads as they may leave; None where they may not."""
-    heads, data = pending
-    opening = bool((record["side"]["seen"] & (SEEN_SYN | SEEN_SYNACK)).any())
-    if record["proto"] != _TCP or not opening or record["odd"]:
-        return None
-    if any(int(head["filled_bytes"]) >= HEAD_BYTES for head in heads):
-        return None
-    may = masked(data)
-    holes = any(
-        text is not None and len(text) != int(head["filled_bytes"]) for head, text in zip(heads, data, strict=True)
-    )
-    # Behind a hole nobody knows what is a secret.
-    return None if may is None or (holes and may != list(data)) else (heads, may)
-
-
-def _lacks(record: Any, pending: _Heads) -> bool:
-    """Whether bytes are missing that were sent, as far as the packets tell."""
-    heads, data = pending
-    for side, head, text in zip(record["side"], heads, data, strict=True):
-        told = int(side["acked"]) - int(side["start"]) > 1 or int(side["pkts"]) == 0
-        if (text is None and told) or int(head["n_ranges"]) or int(side["n_holes"]) or int(side["lost_bytes"]):
-            return True
-    return False
 
 
 def _unanswered(record: Any, heads: Array) -> bool:

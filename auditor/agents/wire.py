@@ -1,8 +1,7 @@
 """What an agent sends of a window: connections and evidence as columns, compressed. No packets, and no secret.
 
 A window is read as what a stranger sent: ``read_window`` gives one in which every number is inside the bounds that compiled code relies on, or raises
-InputError, whatever the bytes are. Nothing in it is ever run. First bytes are among them only of a handshake or login that another window or another agent may
-know the rest of, with what is secret in it masked (``auditor.agents.partial``).
+InputError, whatever the bytes are. Nothing in it is ever run. No first bytes of a connection are among them (``auditor.agents.partial``).
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
@@ -27,7 +25,6 @@ from auditor.kernels import duplicates
 from auditor.model.connections import FRAME_BITS, ODD, ODDS
 from auditor.model.frames import REMARKS, Capture, Problem, VantagePoint
 from auditor.model.quoted import QUOTE, QUOTES
-from auditor.model.streams import HEAD, HEAD_BYTES, HEAD_RANGES, HEAD_SEGMENTS
 from auditor.pipeline import Followed
 
 Array = NDArray[Any]
@@ -64,26 +61,6 @@ class Window:
     followed: Followed
 
 
-class _Head(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """The first bytes of one direction."""
-
-    data: bytes
-    filled: int
-    ranges: list[int]
-    segments: list[list[int]]
-    """Place, frame, acknowledgement."""
-    first_seq: int
-    ttl: int
-    sender: int
-
-
-class _Waits(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """A connection whose first bytes wait for more of them."""
-
-    row: int
-    sides: list[_Head | None]
-
-
 class _Body(msgspec.Struct, forbid_unknown_fields=False):
     """All of it."""
 
@@ -112,7 +89,6 @@ class _Body(msgspec.Struct, forbid_unknown_fields=False):
     second_count: int
     second_applications: Column
     second: evidence.Found
-    waits: list[_Waits]
     tracked_first_ns: int | None
     tracked_last_ns: int | None
     skipped: int
@@ -162,7 +138,6 @@ def write_window(window: Window, applications: Sequence[str]) -> bytes:
         second_count=len(second),
         second_applications=pack(np.array([application for _, (application, _) in second], np.int64)),
         second=evidence.to_columns(rows[[row for row, _ in second]], [facts for _, (_, facts) in second]),
-        waits=[_Waits(row, [_head(heads[side], data[side]) for side in range(2)]) for row, (heads, data) in sorted(part.pending.items())],
         tracked_first_ns=part.first_ns,
         tracked_last_ns=part.last_ns,
         skipped=part.skipped,
@@ -261,7 +236,7 @@ def _followed(body: _Body, index: int) -> Followed:
     part = TrackedPart(
         rows,
         facts,
-        dict(_waiting(each, body.rows, base) for each in body.waits),
+        {},
         body.tracked_first_ns,
         body.tracked_last_ns,
         body.skipped,
@@ -302,65 +277,6 @@ def _second(body: _Body, rows: Array, told: Array, base: int) -> dict[int, tuple
     which = within(unpack(body.second_applications, at.size), -1, len(body.applications) - 1, "an application")
     facts = evidence.from_columns(body.second, some, base)
     return {row: (int(told[code]), fact) for row, code, fact in zip(at.tolist(), which.tolist(), facts, strict=True)}
-
-
-# First bytes
-
-
-def _head(head: Any, data: bytes | None) -> _Head | None:
-    if data is None:
-        return None
-    ranges, segments = int(head["n_ranges"]), int(head["n_segments"])
-    flat = np.stack([head["range_from"][:ranges], head["range_to"][:ranges]], 1).reshape(-1).tolist()
-    kept = zip(
-        *(head[name][:segments].tolist() for name in ("segment_at", "segment_frame", "segment_ack")), strict=True
-    )
-    return _Head(
-        data,
-        int(head["filled_bytes"]),
-        flat,
-        [list(each) for each in kept],
-        *(int(head[name]) for name in ("first_seq", "ttl", "sender")),
-    )
-
-
-def _waiting(waits: _Waits, n: int, base: int) -> tuple[int, tuple[Array, list[bytes | None]]]:
-    if not 0 <= waits.row < n or len(waits.sides) != 2:
-        raise WireError("first bytes are of no connection")
-    heads = np.zeros(2, HEAD)
-    for head, told in zip(heads, waits.sides, strict=True):
-        if told is not None:
-            _lay(head, told, base)
-    return waits.row, (heads, [None if told is None else told.data for told in waits.sides])
-
-
-def _lay(head: Any, told: _Head, base: int) -> None:
-    size = len(told.data)
-    if (
-        not 0 <= told.filled <= size <= HEAD_BYTES
-        or len(told.segments) > HEAD_SEGMENTS
-        or len(told.ranges) > 2 * HEAD_RANGES
-    ):
-        raise WireError("first bytes are more than there is room for")
-    edges = [told.filled, *told.ranges]
-    if len(told.ranges) % 2 or any(one >= other for one, other in pairwise(edges)) or edges[-1] > size:
-        raise WireError("first bytes overlap")
-    head["filled_bytes"], head["n_ranges"], head["n_segments"] = told.filled, len(told.ranges) // 2, len(told.segments)
-    for k, edge in enumerate(told.ranges):
-        head["range_to" if k % 2 else "range_from"][k // 2] = edge
-    for k, segment in enumerate(told.segments):
-        if len(segment) != 3 or not (
-            0 <= segment[0] < HEAD_BYTES and 0 <= segment[1] < records.MOST_FRAMES and 0 <= segment[2] < 1 << 32
-        ):
-            raise WireError("a segment is none")
-        head["segment_at"][k], head["segment_frame"][k], head["segment_ack"][k] = (
-            segment[0],
-            segment[1] + base,
-            segment[2],
-        )
-    if not (0 <= told.first_seq < 1 << 32 and 0 <= told.ttl < 256 and 0 <= told.sender < 1 << 32):
-        raise WireError("first bytes came from nowhere")
-    head["first_seq"], head["ttl"], head["sender"] = told.first_seq, told.ttl, told.sender
 
 
 # Tables beside the connections

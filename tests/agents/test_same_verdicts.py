@@ -22,6 +22,7 @@ from auditor.model.tables import EvidenceList
 from auditor.policy.certificates import load_cas
 from auditor.policy.inventory import load_inventory
 from auditor.policy.loader import load_policy
+from tests.conftest import by_day
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "sample"
 SECOND = 1_000_000_000
@@ -66,7 +67,7 @@ def captures(tmp_path_factory) -> list[Path]:
     return made
 
 
-@pytest.mark.parametrize("window_s", [600, 2])
+@pytest.mark.parametrize("window_s", by_day([2, 600], 2))
 def test_two_agents_say_what_one_audit_of_both_captures_says(captures, tmp_path, window_s):
     policy = load_policy(["tas"])
     who = load_inventory([str(SAMPLES / "lab.inventory.yml")], policy)

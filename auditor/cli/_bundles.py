@@ -173,7 +173,7 @@ def check(contents: Contents, captures: list[Path]) -> tuple[Checked, list[str],
         if not apart and len(named) == len(there):
             guessed = not verdict["audit"]["inventories"] and bool(contents.inventories)
             report = report_of(named, files[0], [] if guessed else files[1], verdict, whole=True)
-            originals = told_of(report)
+            originals = verifying.as_named(told_of(report), verdict)
             release = verdict["audit"]["options"].get("release")
             if guessed and contents.inventories[0].read_bytes() != inferred(map(str, named), files[0], release):
                 wrong.append(f"{contents.inventories[0].name}: differs from the inventory inferred from the captures")

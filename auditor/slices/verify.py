@@ -112,6 +112,34 @@ def translated(report: Mapping[str, Any], origins: Sequence[Sequence[int]]) -> d
     return changed
 
 
+def as_named(report: Mapping[str, Any], verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """An audit of the captures with the names that they had when the bundle was made: their SHA-256 said that they are the same."""
+    pairs = zip(report["captures"], verdict["captures"], strict=True)
+    names = {str(now["path"]): str(was["path"]) for now, was in pairs}
+
+    def told(value: Any) -> Any:
+        if isinstance(value, str):
+            # A place may be an interface of the file, or the file once more: "NAME interface 2", "NAME (again)".
+            now = next(
+                (name for name in names if value == name or value.startswith((f"{name} (", f"{name} interface "))), None
+            )
+            return value if now is None else names[now] + value[len(now) :]
+        return [told(each) for each in value] if isinstance(value, list | tuple) else value
+
+    def place(connection: Mapping[str, Any]) -> dict[str, Any]:
+        seen = [{**each, "vantage": told(each["vantage"])} for each in connection.get("sightings") or ()]
+        return {**connection, "vantages": told(connection.get("vantages")), **({"sightings": seen} if seen else {})}
+
+    return {
+        **report,
+        "captures": [
+            {**each, "path": str(was["path"])}
+            for each, was in zip(report["captures"], verdict["captures"], strict=True)
+        ],
+        "connections": [place(each) for each in report["connections"]],
+    }
+
+
 def ordered(verdict: Mapping[str, Any]) -> dict[str, Any]:
     """The same with frames in rising order, as ``translated`` has them."""
 

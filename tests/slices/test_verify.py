@@ -462,3 +462,20 @@ def test_a_bundle_from_the_store_is_judged_by_what_decided_then(rules, tmp_path,
     verdict = json.loads(zipfile.ZipFile(out).read("verdict.json"))
     assert verdict["captures"][0]["sha256"]
     assert len(verdict["inventories"]) == 1
+
+
+def test_an_original_that_was_renamed_has_the_name_that_it_had() -> None:
+    """Its SHA-256 says that it is the same."""
+    from auditor.slices.verify import as_named
+
+    verdict = {"captures": [{"path": "cell.pcap"}]}
+    seen = ["/tmp/other.pcap", "/tmp/other.pcap (again)", "/tmp/other.pcap interface 2", "eth0"]
+    report = {
+        "captures": [{"path": "/tmp/other.pcap"}],
+        "connections": [{"id": "a", "vantages": seen, "sightings": [{"vantage": each} for each in seen]}],
+    }
+    told = as_named(report, verdict)
+    names = ["cell.pcap", "cell.pcap (again)", "cell.pcap interface 2", "eth0"]
+    assert told["captures"] == [{"path": "cell.pcap"}]
+    assert told["connections"][0]["vantages"] == names
+    assert [each["vantage"] for each in told["connections"][0]["sightings"]] == names

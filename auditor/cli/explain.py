@@ -106,6 +106,7 @@ def _finding(
     store: str | None,
     audit: str,
 ) -> None:
+    from auditor.errors import ConfigError
     from auditor.report._finding import finding_text
 
     if store is not None:
@@ -113,7 +114,15 @@ def _finding(
         from auditor.store.history import open_history
 
         with open_history(store) as history:
-            found = restore(history, history.find(audit))
+            row = history.find(audit)
+            found = restore(history, row)
+            mark = name.removeprefix("F-")
+            there = found.findings["fingerprint"].astype(str).str.startswith(mark).any()
+            other = None if there else history.last_with(mark)
+            if other is not None and other != row.audit:
+                raise ConfigError(
+                    name, f"audit {row.audit} has no such finding", hint=f"audit {other} has it: --audit {other}"
+                )
     else:
         from auditor import api
 

@@ -28,7 +28,7 @@ from pydantic_core import PydanticCustomError
 from auditor.errors import ConfigError, did_you_mean, together
 from auditor.policy._ports import Ports
 from auditor.policy.policy import canonical
-from auditor.policy.validation_errors import validation_errors
+from auditor.policy.validation_errors import Mistakes, validation_errors
 from auditor.policy.yaml_positions import Place, YamlDocument, other_kind, parse_json_with_lines, parse_yaml, read_text
 from auditor.wire.text import many
 
@@ -222,37 +222,49 @@ def entries(document: YamlDocument, known: Known) -> list[Waiver]:
         raise document.error((), "must be a mapping", "write 'waivers:' and a list below it")
     if other := other_kind(data, "waivers"):
         raise ConfigError(document.file, f"is {other[0]}, not a file of waivers", hint=other[1])
+    mistakes = Mistakes(document.file)
+    model = WaiversModel.model_validate({})
     try:
         model = WaiversModel.model_validate(data)
     except ValidationError as error:
-        raise together(validation_errors(document, error, WaiversModel)) from None
-    wrong = [
-        error for at, each in enumerate(model.waivers) for error in _unknown(document, ("waivers", at), each, known)
-    ]
-    if wrong:
-        raise together(wrong)
+        for each in validation_errors(document, error, WaiversModel):
+            mistakes.add(each)
+    # Names are looked at as they stand, so that a waiver without an owner tells its misspelt rule, too.
+    items = data.get("waivers")
+    for at, item in enumerate(items if isinstance(items, list) else ()):
+        for wrong in _unknown(document, ("waivers", at), item, known) if isinstance(item, dict) else ():
+            mistakes.add(wrong)
+    mistakes.settle()
     return [Waiver(document.file, document.line(("waivers", at)) or 1, each) for at, each in enumerate(model.waivers)]
 
 
-def _unknown(document: YamlDocument, place: Place, model: WaiverModel, known: Known) -> Iterator[ConfigError]:
-    """Names in it that there are not."""
-    if model.rule not in known.rules:
-        hint = did_you_mean(model.rule, known.rules, "auditor explain lists them")
-        yield document.error((*place, "rule"), f"unknown rule {model.rule!r}", hint)
-    if known.policy is None:
+def _unknown(document: YamlDocument, place: Place, item: dict[str, Any], known: Known) -> Iterator[ConfigError]:
+    """Unknown names in a waiver, as read from the file; values of wrong types are not looked at."""
+    rule = item.get("rule")
+    if isinstance(rule, str) and rule.strip() and rule.strip() not in known.rules:
+        hint = did_you_mean(rule.strip(), known.rules, "auditor explain lists them")
+        yield document.error((*place, "rule"), f"unknown rule {rule.strip()!r}", hint)
+    match = item.get("match")
+    if known.policy is None or not isinstance(match, dict):
         return
     paths = known.paths.union(known.policy.by_id)
-    for word in model.match.path:
+    for word in _named(match, "path"):
         if word not in paths:
             hint = did_you_mean(
                 word, paths, "auditor policy show tas lists them; those of other policies with --policy"
             )
             yield document.error((*place, "match", "path"), f"unknown path {word!r}", hint)
-    for key, words in (("from", model.match.from_), ("to", model.match.to)):
-        for word in words:
+    for key in ("from", "to"):
+        for word in _named(match, key):
             told = _not_an_end(word, known.policy, known.hosts)
             if told is not None:
                 yield document.error((*place, "match", key), *told)
+
+
+def _named(match: dict[str, Any], key: str) -> list[str]:
+    """The texts that stand there, one or a list."""
+    value = _ends(match.get(key))
+    return [word.strip() for word in value if isinstance(word, str) and word.strip()] if isinstance(value, list) else []
 
 
 _ADDRESS_LIKE = re.compile(r"[0-9.]+(/.*)?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(/.*)?")

@@ -237,6 +237,15 @@ def test_all_mistakes_are_told_at_once_with_their_files_and_lines(tmp_path):
     assert caught.value.__notes__ == [str(each) for each in told[1:]]
 
 
+def test_what_is_missing_hides_no_misspelt_name(tmp_path):
+    text = "waivers:\n  - {rule: plaintxt, match: {from: 10.0.8.999, path: rep-to-bb}, reason: r, expires: soon}\n"
+    with pytest.raises(ConfigError) as caught:
+        load_waivers([written(tmp_path, text)], TAS)
+    told = " ".join(str(each) for each in caught.value.all)
+    for says in ("'owner' is missing", "'soon' is not a date", "'plaintxt'", "'10.0.8.999'", "'rep-to-bb'"):
+        assert says in told
+
+
 def test_json_and_an_empty_file_are_understood(tmp_path):
     empty = written(tmp_path, "# nothing waived\n")
     other = tmp_path / "w.json"

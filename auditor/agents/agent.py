@@ -307,7 +307,7 @@ class Sender:
                     self._connection = None
 
     def _deliver(self, connection: ssl.SSLSocket) -> None:
-        hello = Hello(self.name, self.spool.life, self.clock(), self.window_ns, self.spool.lowest)
+        hello = Hello(self.name, self.spool.life, self.clock(), self.window_ns)
         welcome = self._answer(connection, hello)
         if not isinstance(welcome, Welcome):
             raise WireError("the collector gave no welcome")

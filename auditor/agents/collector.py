@@ -6,6 +6,7 @@ What holds here:
 - A window is acknowledged when it is on disk, under the agent's name, its spool's life and its number. The same one again is acknowledged and not kept again. The highest number of
   each agent is on disk as well, so that this holds after the window was audited and removed, too.
 - Where more waits to be audited than there is room for, agents are told to come again: their spools hold it meanwhile.
+- Numbers of windows have no hole. Where one is missing, or some upset what judges and were set aside, the next audit says so and is incomplete.
 - Windows are judged when every agent has delivered those that end by then, or after ``wait``. Who delivered nothing is named in that audit, which is then incomplete. What comes late
   is in the next one: passes know the connections of those before (``pass_state``).
 - An agent's clock is compared with ours whenever it speaks. One that is off is told, and does not keep windows open.
@@ -18,7 +19,7 @@ import contextlib
 import json
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -65,6 +66,8 @@ HOUSEKEEPING_NS: Final = 300 * NS
 """A pass is made at least so often: somebody may have become silent, or errands wait."""
 STATE: Final = "state.json"
 MOST_SAID: Final = 1_000
+MOST_LOST: Final = 16
+"""So much is said of what is missing of one agent; one is enough for an audit to be incomplete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,8 @@ class Known:
     """When it said something last."""
     ahead_ns: int = 0
     """So far its clock is ahead of ours."""
+    lost: list[str] = field(default_factory=list)
+    """What of its windows is missing, in words, until an audit has said so."""
     connected: int = 0
     windows: int = 0
     bytes: int = 0
@@ -136,11 +141,53 @@ class Store:
             told = json.loads((folder / STATE).read_bytes())
             known.lives = {life: int(number) for life, number in told["lives"].items() if LIFE.fullmatch(life)}
             known.until_ns = int(told["until_ns"])
+            known.lost = [str(each) for each in told["lost"]]
+        before = dict(known.lives)
         for each in sorted(folder.iterdir()):
             match = FILE.fullmatch(each.name)
             if match is not None:
-                known.lives[match[1]] = max(known.lives.get(match[1], 0), int(match[2]))
+                self._number(known, match[1], int(match[2]))
                 self.waiting[each] = Waiting(each, each.stat().st_size, known.until_ns or now_ns, now_ns)
+        if known.lives != before:
+            self._save(known)
+
+    def _number(self, known: Known, life: str, number: int) -> None:
+        """A window with this number is here; what is missing before it is noted."""
+        last = known.lives.get(life, 0)
+        if number > last + 1:
+            missing = f"window {last + 1} was" if number == last + 2 else f"windows {last + 1} to {number - 1} were"
+            self._note(known, f"{missing} not delivered: lost on the VM, or delivered to another folder")
+        if last == 0 and known.lives:
+            self._note(known, "its spool is new: what it had not delivered of the one before is lost")
+        known.lives[life] = max(last, number)
+
+    def _note(self, known: Known, says: str) -> None:
+        if says not in known.lost and len(known.lost) < MOST_LOST:
+            known.lost.append(says)
+
+    def _save(self, known: Known) -> None:
+        """What holds after the windows were audited and removed. Raises OSError."""
+        told = {"lives": known.lives, "until_ns": known.until_ns, "lost": known.lost}
+        write_whole(self.folder / known.name / STATE, json.dumps(told).encode())
+
+    def lose(self, known: Known, says: str) -> None:
+        """Windows of an agent are lost; the next audit says so. Raises OSError."""
+        with self.lock:
+            self._note(known, says)
+        self._save(known)
+
+    def lost(self) -> dict[str, tuple[str, ...]]:
+        """By agent, what of its windows is missing and in no audit yet."""
+        with self.lock:
+            return {name: tuple(known.lost) for name, known in self.agents.items() if known.lost}
+
+    def told(self, lost: Mapping[str, Sequence[str]]) -> None:
+        """An audit has said this. Raises OSError."""
+        for name, says in lost.items():
+            known = self.agents[name]
+            with self.lock:
+                known.lost = [each for each in known.lost if each not in says]
+            self._save(known)
 
     def full(self, more: int) -> bool:
         """Whether there is no room for so many bytes more; one window there is always."""
@@ -155,13 +202,13 @@ class Store:
         path = self.folder / known.name / f"{life}.{number:016}.window"
         write_whole(path, raw)
         with self.lock:
-            known.lives[life] = number
+            self._number(known, life, number)
             known.until_ns = max(known.until_ns, ended_ns)
             self.waiting[path] = Waiting(path, len(raw), ended_ns, now_ns)
             known.windows += 1
             known.bytes += len(raw)
         # The file itself says its number until it is audited; this says it afterwards.
-        write_whole(path.parent / STATE, json.dumps({"lives": known.lives, "until_ns": known.until_ns}).encode())
+        self._save(known)
         return True
 
     def audited(self) -> None:
@@ -240,7 +287,7 @@ class Collector:
             due = self._due(now, began)
             if due or now - last >= HOUSEKEEPING_NS:
                 last = now
-                await asyncio.to_thread(self._pass, now)
+                await asyncio.to_thread(self._pass)
                 if once and due:
                     return
             with contextlib.suppress(TimeoutError):
@@ -261,9 +308,9 @@ class Collector:
             self.remarks.silent = {each.name: _silence(each, now_ns) for each in late}
         return True
 
-    def _pass(self, now_ns: int) -> None:
+    def _pass(self) -> None:
         """Judge what waits; in a thread of its own."""
-        del now_ns
+        self.remarks.lost = self.store.lost()
         self.remarks.clocks = {
             name: f"the clock of {name} is {_span(known.ahead_ns)} {'ahead of' if known.ahead_ns > 0 else 'behind'} the collector's"
             for name, known in self.store.agents.items()
@@ -289,6 +336,9 @@ class Collector:
         self.passes += 1
         self.store.audited()
         if outcome.files:
+            for name, missing in self.remarks.lost.items():
+                self.log.say("lost", f"{name}: {'; '.join(missing)}", "warning", agent=name)
+            self.store.told(self.remarks.lost)
             self.log.say(
                 "pass", self.runner.summary(outcome, 0.0).rpartition(";")[0], files=outcome.files, new=outcome.new
             )
@@ -315,7 +365,9 @@ class Collector:
         for name, says in found.items():
             for path in files[name]:
                 path.rename(aside / f"{name}.{path.name}")
-            self.log.say("aside", f"{name}: {many(len(files[name]), 'window')} set aside: {says}", "error", agent=name)
+            put = f"{many(len(files[name]), 'window')} set aside: {says}"
+            self.store.lose(self.store.agents[name], put)
+            self.log.say("aside", f"{name}: {put}", "error", agent=name)
         sync(aside)
         self.store.audited()
 

@@ -37,6 +37,13 @@ class Remarks:
         """Agents that delivered nothing for the windows that are judged now, and why, in words."""
         self.clocks: dict[str, str] = {}
         """Agents whose clock is off, in words."""
+        self.lost: Mapping[str, Sequence[str]] = {}
+        """Agents of whose windows some are missing, and which."""
+
+    def absence(self, name: str) -> str:
+        """Why an agent is not in this audit, in words; empty: nothing is known of that."""
+        silent = [self.silent[name]] if name in self.silent else []
+        return "; ".join([*silent, *self.lost.get(name, ())])
 
 
 def follower_of(remarks: Remarks) -> type[Follower]:
@@ -51,7 +58,7 @@ def follower_of(remarks: Remarks) -> type[Follower]:
             return f"agent://{Path(file.found.path).parent.name}"
 
         def told_of(self) -> list[str]:
-            return [*super().told_of(), *(f"agent://{name}" for name in remarks.silent)]
+            return [*super().told_of(), *(f"agent://{name}" for name in remarks.names if remarks.absence(name))]
 
         def _follow(self, sources: Sequence[Any], options: Mapping[str, Any], progress: Any) -> Iterator[Followed]:
             del options, progress
@@ -65,8 +72,9 @@ def follower_of(remarks: Remarks) -> type[Follower]:
                     yield _of_agent(name, windows, remarks)
                     index += 1
             for name in remarks.names:
-                if name in remarks.silent and name not in by_agent and index:
-                    yield _nothing(name, remarks.silent[name])
+                says = remarks.absence(name)
+                if says and name not in by_agent and index:
+                    yield _nothing(name, says)
 
         def _window(self, name: str, path: str, index: int) -> Window | None:
             file = self.batch[path]
@@ -90,6 +98,7 @@ def _of_agent(name: str, windows: Sequence[Window], remarks: Remarks) -> Followe
     problems = [problem for each in captures for problem in each.problems]
     if name in remarks.clocks:
         problems.append(Problem("misdated", remarks.clocks[name]))
+    problems += [Problem("interrupted", says) for says in remarks.lost.get(name, ())]
     certificates = {key: der for each in windows for key, der in each.followed.certificates.items()}
     dropped = [each.dropped for each in captures if each.dropped is not None]
     capture = replace(

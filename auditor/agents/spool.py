@@ -116,12 +116,6 @@ class Spool:
             return number, self._path(number).read_bytes()
 
     @property
-    def lowest(self) -> int:
-        """The number of the oldest window that nobody has; of the next one, where all were sent."""
-        with self._lock:
-            return min(self._waiting, default=self.last + 1)
-
-    @property
     def waiting(self) -> tuple[int, int]:
         """How many windows wait, and their bytes."""
         with self._lock:

@@ -29,8 +29,6 @@ class Hello(msgspec.Struct, tag="hello", forbid_unknown_fields=True):
     life: str
     now_ns: int
     window_ns: int
-    first: int
-    """The lowest number that it still has."""
 
 
 class Welcome(msgspec.Struct, tag="welcome", forbid_unknown_fields=True):

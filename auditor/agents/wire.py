@@ -18,7 +18,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from auditor.agents import evidence, records
-from auditor.agents.columns import Column, Numbers, pack, rising, summed, unpack, within
+from auditor.agents.columns import Column, pack, rising, summed, unpack, within
 from auditor.conntrack import TrackedPart, View
 from auditor.errors import InputError, WireError
 from auditor.kernels import duplicates
@@ -30,6 +30,8 @@ from auditor.pipeline import Followed
 Array = NDArray[Any]
 
 MAGIC: Final = b"AUDWIN1\n"
+VERSION: Final = "1"
+"""Of the meaning of the columns: a window of another one is refused."""
 TIME_BYTES: Final = 8
 HEADER_BYTES: Final = len(MAGIC) + TIME_BYTES
 LEVEL: Final = 9
@@ -118,7 +120,7 @@ def write_window(window: Window, applications: Sequence[str]) -> bytes:
         number=window.number,
         began_ns=window.began_ns,
         ended_ns=window.ended_ns,
-        version=records_version(),
+        version=VERSION,
         format=capture.format,
         packets=capture.packets,
         size=capture.bytes,
@@ -166,11 +168,6 @@ def ended_ns_of(raw: bytes) -> int | None:
     return told if abs(told) < _TIME else None
 
 
-def records_version() -> str:
-    """Of the meaning of the columns: a window of another one is refused."""
-    return "1"
-
-
 def read_window(raw: bytes, name: str, index: int = 0) -> Window:
     """The window in these bytes, as capture number ``index`` of an audit. Raises InputError, whatever the bytes are."""
     try:
@@ -191,7 +188,7 @@ def _read(raw: bytes, index: int) -> Window:
         raise WireError("it does not say its size, or is too large")
     plain = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompress(packed, max_output_size=MOST_EXPANDED)
     body = msgspec.msgpack.decode(plain, type=_Body)
-    if body.version != records_version():
+    if body.version != VERSION:
         raise WireError("it is of another version of the auditor")
     if not (NAME.fullmatch(body.agent) and LIFE.fullmatch(body.life) and 1 <= body.number < 1 << 53):
         raise WireError("it does not say whose it is")
@@ -348,6 +345,3 @@ def _odds(body: _Body, base: int) -> Array:
     table["frame"] += base
     table["against"][table["against"] >= 0] += base
     return table
-
-
-__all__ = ["Numbers", "Window", "read_window", "write_window"]

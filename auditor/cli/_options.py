@@ -7,15 +7,19 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from auditor.errors import ConfigError, did_you_mean
 from auditor.model.limits import Limits, parse_limits
+from auditor.wire.text import escape, many
+
+if TYPE_CHECKING:
+    from auditor.jobs.log import Log
 
 FORMATS = (
     "table",
@@ -331,3 +335,14 @@ def writing(target: IO[bytes] | Path, output: Path | None) -> Iterator[None]:
     except OSError as error:
         place = "standard output" if output is None else str(output)
         raise ConfigError(place, f"cannot be written: {error.strerror or error}") from error
+
+
+def report_check(config: Path, lacks: Iterable[str], log: Log) -> None:
+    """What ``--check`` found: says that all is in order, or ends with status 3."""
+    told = list(lacks)
+    for says in told:
+        log.say("check", says, "warning")
+    if told:
+        print(f"{escape(str(config))}: valid, but {many(len(told), 'problem')} would affect a pass")
+        raise typer.Exit(3)
+    print(f"{escape(str(config))}: everything is in order")

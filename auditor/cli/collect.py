@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auditor.cli import _options as options
-from auditor.wire.text import escape, many
 
 if TYPE_CHECKING:
     from auditor.agents.collector import Collector
@@ -49,13 +48,7 @@ def collect(
         context(told.tls.ca, told.tls.certificate, told.tls.key, server=True)
         for name in told.collect.agents:
             (Path(told.collect.folder) / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-        lacks = checked(passes_of(told), os.environ, config)
-        for says in lacks:
-            log.say("check", says, "warning")
-        if lacks:
-            print(f"{escape(str(config))}: valid, but {many(len(lacks), 'problem')} would affect a pass")
-            raise typer.Exit(3)
-        print(f"{escape(str(config))}: everything is in order")
+        options.report_check(config, checked(passes_of(told), os.environ, config), log)
         return
     from auditor.agents.collector import Collector, Seldom
 

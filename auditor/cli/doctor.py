@@ -127,6 +127,7 @@ def in_background() -> None:
     """Compile for who comes back, unless another process does."""
     from auditor.jobs.compiling import compile_now
 
+    os.nice(19)
     for _ in compile_now(_samples(), wait=False):
         continue
 

@@ -12,7 +12,7 @@ import typer
 
 from auditor.cli import _options as options
 from auditor.errors import AuditorError, ConfigError
-from auditor.wire.text import escape, many
+from auditor.wire.text import escape
 
 if TYPE_CHECKING:
     from auditor.jobs.config import RunConfig
@@ -108,13 +108,7 @@ def _run(config: Path, told: RunConfig, log: Log, *, watch: bool, every: float, 
     if check:
         from auditor.jobs.check import check as checked
 
-        lacks = checked(told, os.environ, config)
-        for says in lacks:
-            log.say("check", says, "warning")
-        if lacks:
-            print(f"{escape(str(config))}: valid, but {many(len(lacks), 'problem')} would affect a pass")
-            raise typer.Exit(3)
-        print(f"{escape(str(config))}: everything is in order")
+        options.report_check(config, checked(told, os.environ, config), log)
         return
     from auditor.jobs.runner import Runner
 

@@ -42,7 +42,6 @@ def compile_later() -> bool:
             start_new_session=True,
             cwd="/",
             env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
-            preexec_fn=lambda: os.nice(19) and None,  # noqa: PLW1509
         )
     except OSError:
         return False

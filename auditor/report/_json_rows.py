@@ -235,7 +235,12 @@ def _text(series: pd.Series[Any], words: _Words) -> _Reader:
     if letters is not None:
         return _Reader(textrows.LETTERS, letters=letters)
     values = series.to_numpy(object)
-    return _Reader(textrows.WORD, _Objects(values, words, by_content=True).read)
+
+    def read(rows: slice, _: _Items) -> NDArray[np.int64]:
+        texts = [encode(unicode_text(each)) if isinstance(each, str) else _NULL for each in values[rows]]
+        return np.array([words.put(text) for text in texts], np.int64)
+
+    return _Reader(textrows.WORD, read)
 
 
 def _same_size(series: pd.Series[Any]) -> NDArray[np.uint8] | None:
@@ -278,17 +283,15 @@ def _seconds(values: NDArray[np.float64], words: _Words) -> _Reader:
 class _Objects:
     """A column of objects, most of which many rows share: each is encoded once, while it is remembered."""
 
-    def __init__(self, values: NDArray[np.object_], words: _Words, *, by_content: bool = False) -> None:
-        self._values, self._words, self._by_content = np.ascontiguousarray(values), words, by_content
+    def __init__(self, values: NDArray[np.object_], words: _Words) -> None:
+        self._values, self._words = np.ascontiguousarray(values), words
         self._made: dict[int, bytes] = {}
         self._bytes = 0
 
     def _encoded(self, identity: int, value: Any) -> bytes:
         # The column holds what it is asked for, so that identities stay.
-        found = None if self._by_content else self._made.get(identity)
+        found = self._made.get(identity)
         if found is None:
-            if self._by_content:
-                return encode(unicode_text(value)) if isinstance(value, str) else _NULL
             found = encode(None if value is pd.NA else value)
             self._bytes += len(found)
             if self._bytes > _MOST_MADE_BYTES:

@@ -21,7 +21,7 @@ import pytest
 
 from auditor.agents import certificates
 from auditor.agents.agent import Sender
-from auditor.agents.collector import Collector
+from auditor.agents.collector import Collector, Store
 from auditor.agents.config import load_agent, load_collector
 from auditor.agents.spool import Spool
 from auditor.agents.transport import Hello, Refused, Welcome, address_of, context, message, receive
@@ -225,7 +225,7 @@ def test_a_certificate_of_another_ca_gets_no_connection(place, tmp_path_factory)
                 pytest.raises((OSError, EOFError)),
                 each.wrap_socket(plain, server_hostname="collector") as connection,
             ):
-                connection.sendall(message(Hello("cell-0", "0" * 16, 1, 60 * SECOND, 1)))
+                connection.sendall(message(Hello("cell-0", "0" * 16, 1, 60 * SECOND)))
                 receive(connection, Welcome | Refused)
         assert not list((place / "received").glob("*/*.window"))
 
@@ -311,7 +311,7 @@ def test_a_window_that_upsets_what_judges_is_put_aside_and_the_others_are_judged
 
     def upset(*args, follow, **options):
         followed = list(follow(args[0], {}, None))
-        if any(each.capture.path == "agent://cell-1" for each in followed):
+        if any(each.capture.path == "agent://cell-1" and each.capture.packets for each in followed):
             raise TypeError("a fact of a type that no fact has")
         return whole(*args, follow=lambda *_: followed, **options)
 
@@ -323,6 +323,58 @@ def test_a_window_that_upsets_what_judges_is_put_aside_and_the_others_are_judged
         until(lambda: collector.passes, 120)
     assert len(list((place / "received" / ".aside").iterdir())) == 1
     assert any("audit 1: 1 file" in each for each in said)
+    # What was set aside is missing in that audit, by name.
+    assert any("incomplete: damaged: agent://cell-1: interrupted: 1 window set aside" in each for each in said)
+
+
+def kept(place: Path, *numbers: tuple[str, int], collector: Path) -> Store:
+    """A store that has been given these windows of cell-0, by life and number."""
+    store = Store(load_collector(collector), time.time_ns)
+    for life, number in numbers:
+        store.keep(store.agents["cell-0"], life, number, window_of("cell-0", life, number, 0), 1, 2)
+    return store
+
+
+def test_a_number_that_is_missing_is_told_until_an_audit_has_said_it(place):
+    collector = configured(place, 1)
+    one, other = "1" * 16, "2" * 16
+    store = kept(place, (one, 1), (one, 2), collector=collector)
+    assert store.lost() == {}
+    store = kept(place, (one, 4), (one, 7), collector=collector)
+    missing = [
+        f"{which} not delivered: lost on the VM, or delivered to another folder"
+        for which in ("window 3 was", "windows 5 to 6 were")
+    ]
+    assert store.lost() == {"cell-0": tuple(missing)}
+    new = "its spool is new: what it had not delivered of the one before is lost"
+    store = kept(place, (other, 1), collector=collector)
+    assert store.lost() == {"cell-0": (*missing, new)}
+    store.told({"cell-0": missing})
+    assert Store(load_collector(collector), time.time_ns).lost() == {"cell-0": (new,)}
+
+
+def test_a_window_whose_number_is_not_in_the_state_yet_counts(place):
+    """The collector was killed between the two: the file's name says it, and the state does from then on, when the file is audited and removed."""
+    collector = configured(place, 1)
+    life = "1" * 16
+    kept(place, (life, 1), collector=collector)
+    (place / "received/cell-0/state.json").unlink()
+    Store(load_collector(collector), time.time_ns)
+    for each in (place / "received/cell-0").glob("*.window"):
+        each.unlink()
+    store = Store(load_collector(collector), time.time_ns)
+    assert store.agents["cell-0"].lives == {life: 1}
+    assert store.lost() == {}
+
+
+def test_an_audit_names_what_is_missing(place):
+    spool = filled(place, "cell-0", 3)
+    (place / "spool-cell-0" / "0000000002.window").unlink()
+    with collecting(place, wait="0s", judged=True) as (collector, said):
+        sender_of(place, "cell-0", collector.port, Spool(spool.folder, 64 << 20)).run()
+        until(lambda: any("cell-0: window 2 was not delivered" in each for each in said), 120)
+        until(lambda: not collector.store.lost(), 20)
+    assert any("agent://cell-0: interrupted: window 2 was not delivered" in each for each in said)
 
 
 # Real processes

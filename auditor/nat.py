@@ -273,6 +273,10 @@ class _Walk:
         return shared * STEP_BYTES
 
 
+_ENDS = ("src_hi", "src_lo", "src_port", "dst_hi", "dst_lo", "dst_port", "tunnel", "tunnel_id")
+_RUN_PACKETS = 32
+"""So many packets at the most are taken together."""
+
 _Key = tuple[int, int, int, int, int, int]
 """Address and port of who sends and who receives, kind and number of the tunnel."""
 
@@ -290,6 +294,19 @@ class _Flow:
     """The one that its last walk is of."""
     running: bool = False
     """Its own SYN was the last one of these ends."""
+
+
+def _numbered(columns: Sequence[Array]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each row the number of its combination of values, and the first row of each combination."""
+    import pandas as pd  # where streams are compared, which few audits do
+
+    codes = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        values, distinct = pd.factorize(column)
+        codes = pd.factorize(codes * len(distinct) + values)[0]
+    firsts = np.zeros(int(codes.max(initial=-1)) + 1, np.int64)
+    firsts[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
+    return codes, firsts
 
 
 class _Comparison:
@@ -336,20 +353,34 @@ class _Comparison:
         ports = packets["src_port"].astype(np.int64) << 16 | packets["dst_port"]
         wanted &= np.isin(ports, self._ports)
         wanted &= (packets["payload_bytes"] > 0) | (packets["flags"] & tcpstate.SYN != 0)
-        for packet in packets[wanted]:
-            key = (
-                int(packet["src_hi"]) << 64 | int(packet["src_lo"]),
-                int(packet["src_port"]),
-                int(packet["dst_hi"]) << 64 | int(packet["dst_lo"]),
-                int(packet["dst_port"]),
-                int(packet["tunnel"]),
-                int(packet["tunnel_id"]),
-            )
+        some = packets[wanted]
+        if not len(some):
+            return
+        of_packet, firsts = _numbered([some[name] for name in _ENDS])
+        memory = buf.data
+        for number, packet in enumerate(some[firsts]):
+            src_hi, src_lo, src_port, dst_hi, dst_lo, dst_port, *tunnel = (int(packet[name]) for name in _ENDS)
+            key = src_hi << 64 | src_lo, src_port, dst_hi << 64 | dst_lo, dst_port, tunnel[0], tunnel[1]
             for flow in self._flows.get(key, ()):
-                self._packet(index, flow, packet, buf)
+                self._follow(index, flow, some[of_packet == number], memory)
 
-    def _packet(self, index: int, flow: _Flow, packet: Any, buf: NDArray[np.uint8]) -> None:
-        flags, seq = int(packet["flags"]), int(packet["seq"])
+    def _follow(self, index: int, flow: _Flow, packets: Array, memory: memoryview) -> None:
+        """Packets of one direction, in the order of the capture: those that go on where the one before ended together, so that little is done for each."""
+        flags, seq = packets["flags"], packets["seq"].astype(np.int64)
+        size = np.maximum(packets["payload_bytes"].astype(np.int64), 0)
+        # A probe of keep-alive has one byte, and no packet continues it.
+        plain = (flags & (tcpstate.SYN | tcpstate.RST) == 0) & (size > 1)
+        goes_on = plain[1:] & plain[:-1] & (seq[1:] == (seq[:-1] + size[:-1]) & 0xFFFFFFFF)
+        begins = [0, *(np.flatnonzero(~goes_on) + 1).tolist()]
+        first = packets["payload_at"].astype(np.int64)
+        pieces = [memory[at:end] for at, end in zip(first.tolist(), (first + size).tolist(), strict=True)]
+        for begin, end in zip(begins, [*begins[1:], len(packets)], strict=True):
+            for k in range(begin, end, _RUN_PACKETS):
+                data = b"".join(pieces[k : min(k + _RUN_PACKETS, end)])
+                self._take(index, flow, int(flags[k]), int(seq[k]), data)
+
+    def _take(self, index: int, flow: _Flow, flags: int, seq: int, data: bytes) -> None:
+        """What one packet says, or several that go on one behind the other."""
         if flags & tcpstate.SYN:
             seq = (seq + 1) & 0xFFFFFFFF
             flow.running = seq == flow.first
@@ -357,15 +388,14 @@ class _Comparison:
                 # Another place saw it, too. A capture without its SYN goes on where the one before it stopped.
                 flow.walks.append(_Walk(self._key))
                 flow.capture = index
-        size, at = int(packet["payload_bytes"]), int(packet["payload_at"])
-        if not flow.running or size <= 0 or flags & tcpstate.RST or not flow.walks:
+        if not flow.running or not data or flags & tcpstate.RST or not flow.walks:
             return
         walk = flow.walks[-1]
         position = walk.next + ((seq - flow.first - walk.next + 0x80000000) & 0xFFFFFFFF) - 0x80000000
         if position < 0 or self._held > ALL_BYTES:
             walk.stopped = True
             return
-        self._held += walk.take(position, buf[at : at + size].tobytes())
+        self._held += walk.take(position, data)
 
     def _compare(self, one: int, other: int) -> tuple[tuple[int, int], bool] | None:
         turned = _opener_of(self._rows[one]) != _opener_of(self._rows[other])

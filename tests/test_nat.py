@@ -5,10 +5,14 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import auditor
-from auditor.nat import AHEAD_SEGMENTS, BEHIND_BYTES, STEP_BYTES, _Walk
+from auditor.kernels import tcpstate
+from auditor.nat import AHEAD_SEGMENTS, BEHIND_BYTES, STEP_BYTES, Reading, _Comparison, _Flow, _Walk
 from tests.adversary.talk import ACK, CLIENT, PSH, SERVER, Talk
 from tests.adversary.test_copies import INVENTORY
 from tests.adversary.test_excuses import OUTSIDE, audited, later, rules, verdicts
@@ -141,3 +145,33 @@ def test_what_is_held_is_bounded() -> None:
     walk = walked((0, bytes(8 * BEHIND_BYTES)), (5, b"abcdefgh"))
     assert walk.stopped, "longer ago than anything that is kept"
     assert len(walk._kept) <= 2 * BEHIND_BYTES
+
+
+PACKET = np.dtype([("flags", "u1"), ("seq", "u4"), ("payload_bytes", "i4"), ("payload_at", "i8")])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 90)), min_size=1, max_size=60),
+    st.sampled_from([0, 2**32 - 40]),
+)
+def test_packets_taken_together_say_what_they_say_one_by_one(steps: list[tuple[int, int]], isn: int) -> None:
+    """Segments in order, sent again, lost or probes of keep-alive, which hold a byte of no meaning."""
+    rows, text, at = [(tcpstate.SYN, isn, 0, 0)], bytearray(), 0
+    for kind, size in steps:
+        place = max(at - size, 0) if kind == 1 else at + size if kind == 2 else max(at - 1, 0)
+        begin, data = (place, b"?") if kind == 3 else (at if kind == 0 else place, LONG[place : place + size])
+        data = LONG[at : at + size] if kind == 0 else data
+        rows.append((tcpstate.ACK, (isn + 1 + begin) % 2**32, len(data), len(text)))
+        text += data
+        at += size if kind == 0 else 0
+    walks = []
+    for most in (1, 32):
+        compared = _Comparison(np.zeros(0), [], Reading())
+        compared._key = b"k" * 32
+        flow = _Flow(0, 0, (isn + 1) % 2**32)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("auditor.nat._RUN_PACKETS", most)
+            compared._follow(0, flow, np.array(rows, PACKET), memoryview(bytes(text)))
+        [walk] = flow.walks
+        walks.append((walk.next, walk.differs, walk.stopped, walk._hash and walk._hash.digest()))
+    assert walks[0] == walks[1]
